@@ -1,0 +1,2 @@
+//! `cargo xtask`: check, test, bench, demo, dist.
+fn main() {}
