@@ -36,3 +36,4 @@
 //! is told), [`daemon`] (all of it at once), [`cli`] and [`web`] (the ways in).
 
 pub mod block;
+pub mod exec;
