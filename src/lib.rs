@@ -37,3 +37,4 @@
 
 pub mod block;
 pub mod exec;
+pub mod library;
