@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::library::{InitramfsFacts, InitramfsKind, KernelArg, MacAddr};
+use crate::library::manifest::{InitramfsFacts, InitramfsKind};
+use crate::library::{KernelArg, MacAddr};
 
 /// The port of iSCSI (RFC 7143 §13.2 names 3260 as IANA's), left out where it can be.
 const ISCSI_PORT: u16 = 3260;

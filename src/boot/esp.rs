@@ -105,7 +105,7 @@ pub fn find_loader() -> Option<PathBuf> {
 mod tests {
     use super::*;
     use crate::boot::{Portal, Root, Writes};
-    use crate::library::InitramfsFacts;
+    use crate::library::manifest::InitramfsFacts;
 
     #[test]
     fn the_tree_is_the_described_one_and_a_second_export_replaces_it() {

@@ -7,10 +7,10 @@ use super::command::{
 };
 use super::reach::Reach;
 use super::{ask, print};
-use crate::library::{
-    Act, AssignTo, ClientSelector, ClientState, ClientView, Done, Edit, GroupName, MacAddr, NewClient,
-    Plan, When,
+use crate::library::clients::{
+    Act, AssignTo, ClientSelector, ClientState, ClientView, Done, Edit, NewClient, Plan, When,
 };
+use crate::library::{GroupName, MacAddr};
 
 pub(super) fn add(cli: &Cli, args: &ClientAdd) -> Result<()> {
     let reach = Reach::new(cli)?;

@@ -5,9 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::library::{
-    ClientName, ClientSelector, GroupName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
-};
+use crate::library::clients::ClientSelector;
+use crate::library::{ClientName, GroupName, ImageName, KernelArg, MacAddr, Mode, VersionSpec};
 
 /// Boot a room of diskless machines from versioned images, each with its own copy-on-write disk.
 #[derive(Debug, Parser)]

@@ -8,10 +8,11 @@ use anyhow::{Result, bail};
 use super::command::Cli;
 use super::control::Control;
 use crate::daemon::SessionRow;
-use crate::library::{
-    Act, Actor, ClientSelector, ClientView, Done, Edit, Library, MacAddr, NewClient, NoServer, Plan,
-    Published, VersionId, VersionSpec, When,
+use crate::library::clients::{
+    Act, ClientSelector, ClientView, Done, Edit, NewClient, Plan, When,
 };
+use crate::library::events::Actor;
+use crate::library::{Library, MacAddr, NoServer, Published, VersionId, VersionSpec};
 use crate::web::calls::{ActCall, AddCall, EditCall, RemoveCall};
 
 /// See the module.

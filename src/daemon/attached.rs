@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 
 use crate::iscsi::{End, SessionControl};
-use crate::library::{BootId, Live, LiveSession, MacAddr};
+use crate::library::boots::BootId;
+use crate::library::{Live, LiveSession, MacAddr};
 
 /// The sessions that hold a disk, from before their login is answered until their last command has
 /// settled.
@@ -27,6 +28,11 @@ impl Attached {
         Self { runtime, table: Mutex::default() }
     }
 
+    /// What sessions run on.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Takes a session in.
     pub fn enter(&self, session: LiveSession, control: SessionControl) {
         self.table().insert(control.id(), Entry { session, control });
@@ -35,14 +41,6 @@ impl Attached {
     /// A session has settled.
     pub fn leave(&self, id: u64) {
         self.table().remove(&id);
-    }
-
-    /// Whether any session of this boot is left.
-    pub fn has_boot(&self, client: &MacAddr, boot: &BootId) -> bool {
-        let of_boot = |entry: &Entry| {
-            entry.session.client.as_ref() == Some(client) && entry.session.boot.as_ref() == Some(boot)
-        };
-        self.table().values().any(of_boot)
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {

@@ -30,7 +30,7 @@ const MAX_CONNECTIONS: usize = 1024;
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Something that accepts connections.
-pub trait Accept {
+pub trait Accept: Sync {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// Waits for the next one, and tells who it is from.
@@ -51,7 +51,7 @@ impl Accept for TcpListener {
     }
 }
 
-impl Accept for UnixListener {
+impl Accept for &UnixListener {
     type Stream = tokio::net::UnixStream;
 
     async fn next(&self) -> io::Result<(Self::Stream, Peer)> {

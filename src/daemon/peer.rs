@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::library::Actor;
+use crate::library::events::Actor;
 
 /// Who is at the other end of an HTTP connection; an extension of each request.
 #[derive(Debug, Clone)]

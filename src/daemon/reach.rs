@@ -25,7 +25,7 @@ pub fn warnings(doors: &[Door], announced: &[SocketAddr]) -> Vec<String> {
         format!("{address} is announced to clients, but no other machine can reach it: set [iscsi] announce")
     }));
     // Asking the firewall needs root, and a host without nft has none to ask.
-    if let Ok(ruleset) = Program::new("nft").args(["--json", "list", "ruleset"]).output() {
+    if let Some(ruleset) = ruleset() {
         let doors = doors.iter().filter(|door| !door.address.ip().is_loopback());
         let blocked = doors.filter(|door| blocks(&ruleset, door.address.port()));
         warnings.extend(blocked.map(|door| {
@@ -34,6 +34,11 @@ pub fn warnings(doors: &[Door], announced: &[SocketAddr]) -> Vec<String> {
         }));
     }
     warnings
+}
+
+fn ruleset() -> Option<String> {
+    let output = Program::new("nft").args(["--json", "list", "ruleset"]).run().ok()?;
+    String::from_utf8(output.stdout).ok()
 }
 
 fn loopback_only(door: &Door) -> Option<String> {
