@@ -37,4 +37,6 @@
 
 pub mod block;
 pub mod exec;
+pub mod iscsi;
 pub mod library;
+pub mod scsi;
