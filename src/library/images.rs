@@ -125,10 +125,10 @@ impl Manifests {
         );
         // A poisoned map only means that somebody panicked while reading; what is in it is whole.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known_id, manifest)) = known.get(version) {
-            if *known_id == id {
-                return Ok(Some(manifest.clone()));
-            }
+        if let Some((known_id, manifest)) = known.get(version)
+            && *known_id == id
+        {
+            return Ok(Some(manifest.clone()));
         }
         let Some(manifest) = document::read::<Manifest>(&path)? else {
             return Ok(None);

@@ -257,10 +257,10 @@ impl Library {
         also(&mut change.client);
         self.commit(lock, change).inspect_err(|_| {
             // Only if nothing points to it: once it is written down, the next command completes it.
-            if let Some(made) = &made {
-                if !self.places().pending(&client.mac).exists() {
-                    clone::unmake(self.places(), &client.mac, made);
-                }
+            if let Some(made) = &made
+                && !self.places().pending(&client.mac).exists()
+            {
+                clone::unmake(self.places(), &client.mac, made);
             }
         })
     }
