@@ -36,4 +36,5 @@
 //! is told), [`daemon`] (all of it at once), [`cli`] and [`web`] (the ways in).
 
 pub mod block;
+pub mod build;
 pub mod exec;
