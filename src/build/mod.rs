@@ -1,6 +1,10 @@
 //! Plans that make versions.
 
+mod compressed;
+mod facts;
 mod filesystem;
+mod initramfs;
+mod kernel;
 mod size;
 pub(crate) mod tree;
 mod version;
@@ -19,8 +23,8 @@ mod speed {
         let cancel = crate::exec::Cancel::new();
         let t0 = std::time::Instant::now();
         crate::exec::in_private_mounts(|mounts| {
-            let view = mounts.view(source.as_ref(), source.as_ref()).unwrap();
-            let root = Root::open(view.path()).unwrap();
+            let view = mounts.view(source.as_ref()).unwrap();
+            let root = Root::from_dir(view, source.as_ref());
             let m = measure(&root, &Excludes::default(), &cancel).unwrap();
             println!("{m:?} {:?}", t0.elapsed());
             let _ = std::fs::remove_file(&disk);
@@ -52,5 +56,13 @@ mod speed {
             println!("check {:?}", t0.elapsed());
         })
         .unwrap();
+    }
+
+    #[test]
+    fn real_initrd() {
+        let f = std::fs::File::open(std::env::var("NR_INITRD").unwrap()).unwrap();
+        let t0 = std::time::Instant::now();
+        let k = super::version::KernelRelease::parse(&std::env::var("NR_K").unwrap()).unwrap();
+        println!("{:?} {:?}", super::initramfs::check(f, &k), t0.elapsed());
     }
 }

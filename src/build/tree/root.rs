@@ -35,6 +35,14 @@ impl Root {
         })
     }
 
+    /// The tree that `dir` is the open root of; `path` is what it is called.
+    pub(crate) fn from_dir(dir: File, path: &Path) -> Self {
+        Self {
+            dir,
+            path: path.to_owned(),
+        }
+    }
+
     /// Its directory.
     pub(crate) fn dir(&self) -> &File {
         &self.dir
