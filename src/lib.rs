@@ -38,3 +38,4 @@
 pub mod block;
 pub mod build;
 pub mod exec;
+pub mod library;
