@@ -37,7 +37,6 @@
 
 pub mod block;
 pub mod boot;
-pub mod build;
 pub mod cli;
 pub mod daemon;
 pub mod exec;

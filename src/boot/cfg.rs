@@ -108,17 +108,36 @@ impl BootCfg<'_> {
         if self.nameservers.is_empty() {
             return Vec::new();
         }
-        let servers = self.nameservers.iter().map(|ip| format!("nameserver={}", Bracketed(*ip)));
-        std::iter::once(String::from("rd.peerdns=0")).chain(servers).collect()
+        let servers = self
+            .nameservers
+            .iter()
+            .map(|ip| format!("nameserver={}", Bracketed(*ip)));
+        std::iter::once(String::from("rd.peerdns=0"))
+            .chain(servers)
+            .collect()
     }
 
     fn dracut_args(&self) -> Vec<String> {
-        let Root { portal, target, initiator, .. } = &self.root;
+        let Root {
+            portal,
+            target,
+            initiator,
+            ..
+        } = &self.root;
         // iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET (dracut.cmdline(7)); what is empty is the default,
         // and the LUN stands in root= already.
-        let port = if portal.port == ISCSI_PORT { String::new() } else { portal.port.to_string() };
-        let mut args = vec![format!("netroot=iscsi:{}::{port}::{target}", Bracketed(portal.ip))];
-        let Some(initiator) = initiator else { return args };
+        let port = if portal.port == ISCSI_PORT {
+            String::new()
+        } else {
+            portal.port.to_string()
+        };
+        let mut args = vec![format!(
+            "netroot=iscsi:{}::{port}::{target}",
+            Bracketed(portal.ip)
+        )];
+        let Some(initiator) = initiator else {
+            return args;
+        };
         args.push(format!("rd.iscsi.initiator={initiator}"));
         // A root disk has no other path to fail over to: while the target is away the client
         // waits, up to a day, instead of failing every write.
@@ -132,14 +151,23 @@ impl BootCfg<'_> {
     }
 
     fn initramfs_tools_args(&self) -> Vec<String> {
-        let Root { portal, target, initiator, .. } = &self.root;
+        let Root {
+            portal,
+            target,
+            initiator,
+            ..
+        } = &self.root;
         let mut args = vec![
             format!("iscsi_target_name={target}"),
             format!("iscsi_target_ip={}", portal.ip),
             format!("iscsi_target_port={}", portal.port),
             String::from("iscsi_target_group=1"),
         ];
-        args.extend(initiator.iter().map(|name| format!("iscsi_initiator={name}")));
+        args.extend(
+            initiator
+                .iter()
+                .map(|name| format!("iscsi_initiator={name}")),
+        );
         args
     }
 
@@ -172,9 +200,17 @@ impl fmt::Display for BootCfg<'_> {
 impl Root {
     /// The device that udev makes for this disk.
     pub fn by_path(&self) -> String {
-        let Root { portal, target, lun, .. } = self;
+        let Root {
+            portal,
+            target,
+            lun,
+            ..
+        } = self;
         // udev takes the address as the kernel's session has it: without brackets, IPv6 too.
-        format!("/dev/disk/by-path/ip-{}:{}-iscsi-{target}-lun-{lun}", portal.ip, portal.port)
+        format!(
+            "/dev/disk/by-path/ip-{}:{}-iscsi-{target}-lun-{lun}",
+            portal.ip, portal.port
+        )
     }
 }
 
@@ -207,7 +243,9 @@ boot || exit
 ";
 
     fn words(text: &str) -> Vec<KernelArg> {
-        text.split_whitespace().map(|word| word.parse().unwrap()).collect()
+        text.split_whitespace()
+            .map(|word| word.parse().unwrap())
+            .collect()
     }
 
     fn client(initramfs: &InitramfsFacts, writes: Writes, ip: &str) -> String {
@@ -216,10 +254,15 @@ boot || exit
             kernel: "6.1.0-30-amd64",
             initramfs,
             root: Root {
-                portal: Portal { ip: ip.parse().unwrap(), port: 3261 },
+                portal: Portal {
+                    ip: ip.parse().unwrap(),
+                    port: 3261,
+                },
                 target: String::from("iqn.2026-01.edu.example:client-525400123456"),
                 lun: 1,
-                initiator: Some(String::from("iqn.2026-01.edu.example:client-525400123456.0")),
+                initiator: Some(String::from(
+                    "iqn.2026-01.edu.example:client-525400123456.0",
+                )),
             },
             writes,
             mac: Some("52:54:00:12:34:56".parse().unwrap()),
@@ -236,7 +279,10 @@ boot || exit
             kernel: "4.19.5-300.fc29.x86_64",
             initramfs: &InitramfsFacts::default(),
             root: Root {
-                portal: Portal { ip: "192.0.2.158".parse().unwrap(), port: 3260 },
+                portal: Portal {
+                    ip: "192.0.2.158".parse().unwrap(),
+                    port: 3260,
+                },
                 target: String::from("iqn.edu.example.server-01:fc29"),
                 lun: 1,
                 initiator: None,
@@ -253,7 +299,10 @@ boot || exit
     fn a_clone_is_booted_for_writing_by_a_named_initiator_that_waits() {
         let cfg = client(&InitramfsFacts::default(), Writes::Disk, "192.0.2.1");
         let (head, rest) = cfg.split_at(cfg.find("kernel").unwrap());
-        assert_eq!(head, "#!ipxe\nset prefix http://192.0.2.1:8080/images/deb12/2\n");
+        assert_eq!(
+            head,
+            "#!ipxe\nset prefix http://192.0.2.1:8080/images/deb12/2\n"
+        );
         for part in [
             " rw ip=dhcp BOOTIF=01-52-54-00-12-34-56 ",
             "root=/dev/disk/by-path/ip-192.0.2.1:3261-iscsi-iqn.2026-01.edu.example:client-525400123456-lun-1 ",
@@ -269,32 +318,53 @@ boot || exit
 
     #[test]
     fn shared_writes_go_to_ram_by_what_the_image_can() {
-        let of = |version: &str| InitramfsFacts { version: Some(version.into()), ..Default::default() };
+        let of = |version: &str| InitramfsFacts {
+            version: Some(version.into()),
+            ..Default::default()
+        };
         assert!(client(&of("059-4"), Writes::Ram, "192.0.2.1").contains(" rw ip=dhcp"));
-        assert!(client(&of("059-4"), Writes::Ram, "192.0.2.1").contains(" systemd.volatile=overlay"));
+        assert!(
+            client(&of("059-4"), Writes::Ram, "192.0.2.1").contains(" systemd.volatile=overlay")
+        );
         assert!(client(&of("110-1"), Writes::Ram, "192.0.2.1").contains(" rd.overlay"));
     }
 
     #[test]
     fn ipv6_stands_in_brackets_where_dracut_splits_at_colons() {
         let cfg = client(&InitramfsFacts::default(), Writes::Disk, "2001:db8::1");
-        assert!(cfg.contains("netroot=iscsi:[2001:db8::1]::3261::iqn."), "{cfg}");
+        assert!(
+            cfg.contains("netroot=iscsi:[2001:db8::1]::3261::iqn."),
+            "{cfg}"
+        );
         assert!(cfg.contains("by-path/ip-2001:db8::1:3261-iscsi-"), "{cfg}");
     }
 
     #[test]
     fn initramfs_tools_is_told_in_its_own_words() {
-        let facts = InitramfsFacts { kind: InitramfsKind::InitramfsTools, ..Default::default() };
+        let facts = InitramfsFacts {
+            kind: InitramfsKind::InitramfsTools,
+            ..Default::default()
+        };
         let cfg = client(&facts, Writes::Ram, "192.0.2.1");
-        assert!(cfg.contains("iscsi_target_group=1 iscsi_initiator=iqn.2026-01."), "{cfg}");
-        assert!(cfg.contains("systemd.volatile=overlay") && !cfg.contains("netroot="), "{cfg}");
+        assert!(
+            cfg.contains("iscsi_target_group=1 iscsi_initiator=iqn.2026-01."),
+            "{cfg}"
+        );
+        assert!(
+            cfg.contains("systemd.volatile=overlay") && !cfg.contains("netroot="),
+            "{cfg}"
+        );
     }
 
     #[test]
     fn every_client_starts_with_one_script() {
         let script = boot_ipxe("http://192.0.2.1:8080");
         assert!(script.starts_with("#!ipxe\n"));
-        assert!(script.contains("chain --autofree http://192.0.2.1:8080/boot.cfg?mac=${netX/mac:hexhyp} ||"));
+        assert!(
+            script.contains(
+                "chain --autofree http://192.0.2.1:8080/boot.cfg?mac=${netX/mac:hexhyp} ||"
+            )
+        );
         assert!(!script.contains('@'));
     }
 }

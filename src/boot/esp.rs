@@ -42,13 +42,24 @@ impl Esp {
     /// Loader, kernel, initramfs and the scripts that join them.
     pub fn new(cfg: &BootCfg<'_>, kernel: &Path, initramfs: &Path, loader: Option<&Path>) -> Self {
         let linux = Path::new("linux");
-        let copied = |path: PathBuf, source: &Path| EspFile { path, source: Some(source.to_owned()), text: None };
-        let written = |path: PathBuf, text: String| EspFile { path, source: None, text: Some(text) };
+        let copied = |path: PathBuf, source: &Path| EspFile {
+            path,
+            source: Some(source.to_owned()),
+            text: None,
+        };
+        let written = |path: PathBuf, text: String| EspFile {
+            path,
+            source: None,
+            text: Some(text),
+        };
         let mut files = vec![
             copied(linux.join(BootCfg::kernel_file(cfg.kernel)), kernel),
             copied(linux.join(BootCfg::initramfs_file(cfg.kernel)), initramfs),
             written(linux.join("boot.cfg"), cfg.to_string()),
-            written(PathBuf::from("autoexec.ipxe"), include_str!("../../esp/autoexec.ipxe").to_owned()),
+            written(
+                PathBuf::from("autoexec.ipxe"),
+                include_str!("../../esp/autoexec.ipxe").to_owned(),
+            ),
         ];
         files.extend(loader.map(|loader| copied(PathBuf::from("efi/boot/bootx64.efi"), loader)));
         Esp { files }
@@ -62,7 +73,8 @@ impl Esp {
     pub fn write(&self, root: &Path) -> Result<(), EspError> {
         for file in &self.files {
             let place = root.join(&file.path);
-            file.write(&place).map_err(|error| EspError { place, error })?;
+            file.write(&place)
+                .map_err(|error| EspError { place, error })?;
         }
         Ok(())
     }
@@ -83,7 +95,9 @@ impl EspFile {
         fs::create_dir_all(parent)?;
         // FAT has neither permissions nor a rename that survives everything, but a whole file with
         // another name beside a whole file is as good as it gets there.
-        let mut draft = tempfile::Builder::new().prefix(".netroot-").tempfile_in(parent)?;
+        let mut draft = tempfile::Builder::new()
+            .prefix(".netroot-")
+            .tempfile_in(parent)?;
         match (&self.source, &self.text) {
             (Some(source), _) => {
                 io::copy(&mut File::open(source)?, draft.as_file_mut())?;
@@ -98,7 +112,10 @@ impl EspFile {
 
 /// The iPXE loader that this host's packages bring, if any.
 pub fn find_loader() -> Option<PathBuf> {
-    LOADERS.iter().map(PathBuf::from).find(|path| path.is_file())
+    LOADERS
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -118,7 +135,10 @@ mod tests {
             kernel: "4.19.5",
             initramfs: &InitramfsFacts::default(),
             root: Root {
-                portal: Portal { ip: "192.0.2.1".parse().unwrap(), port: 3260 },
+                portal: Portal {
+                    ip: "192.0.2.1".parse().unwrap(),
+                    port: 3260,
+                },
                 target: String::from("iqn.edu.example:fc28"),
                 lun: 1,
                 initiator: None,
@@ -133,19 +153,38 @@ mod tests {
         esp.write(&root).unwrap();
         fs::write(root.join("linux/boot.cfg"), "stale").unwrap();
         esp.write(&root).unwrap();
-        assert_eq!(fs::read_to_string(root.join("linux/boot.cfg")).unwrap(), cfg.to_string());
-        assert_eq!(fs::read(root.join("linux/vmlinuz-4.19.5")).unwrap(), b"kernel");
-        assert_eq!(fs::read(root.join("linux/initramfs-4.19.5.img")).unwrap(), b"initramfs");
-        assert!(root.join("efi/boot/bootx64.efi").is_file() && root.join("autoexec.ipxe").is_file());
+        assert_eq!(
+            fs::read_to_string(root.join("linux/boot.cfg")).unwrap(),
+            cfg.to_string()
+        );
+        assert_eq!(
+            fs::read(root.join("linux/vmlinuz-4.19.5")).unwrap(),
+            b"kernel"
+        );
+        assert_eq!(
+            fs::read(root.join("linux/initramfs-4.19.5.img")).unwrap(),
+            b"initramfs"
+        );
+        assert!(
+            root.join("efi/boot/bootx64.efi").is_file() && root.join("autoexec.ipxe").is_file()
+        );
         let entries = fs::read_dir(root.join("linux")).unwrap().count();
         assert_eq!(entries, 3, "no draft is left behind");
     }
 
     #[test]
     fn what_cannot_be_written_is_named() {
-        let missing = EspFile { path: "a".into(), source: Some("/nonexistent".into()), text: None };
+        let missing = EspFile {
+            path: "a".into(),
+            source: Some("/nonexistent".into()),
+            text: None,
+        };
         let dir = tempfile::tempdir().unwrap();
-        let error = Esp { files: vec![missing] }.write(dir.path()).unwrap_err();
+        let error = Esp {
+            files: vec![missing],
+        }
+        .write(dir.path())
+        .unwrap_err();
         assert!(error.to_string().ends_with("/a"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

@@ -8,7 +8,7 @@ use super::command::{Cli, EspExport};
 use super::{open, print};
 use crate::boot::{BootCfg, Esp, Portal, Root, Writes, find_loader};
 use crate::daemon;
-use crate::library::clients::{Client, ClientSelector};
+use crate::library::{Client, ClientSelector};
 use crate::library::{Library, Mode, Target};
 use crate::web;
 
@@ -17,7 +17,12 @@ pub(super) fn show(cli: &Cli, selector: &ClientSelector, server: Option<IpAddr>)
     let client = one(&library, selector)?;
     let ticket = library.issue_boot(&client)?;
     let portal = portal(&library, server)?;
-    let port = library.config().boot.listen.first().map_or(80, SocketAddr::port);
+    let port = library
+        .config()
+        .boot
+        .listen
+        .first()
+        .map_or(80, SocketAddr::port);
     let base = format!("http://{}", SocketAddr::new(portal.ip(), port));
     let cfg = web::client_cfg(&library, &ticket, client.mac, &base, portal)?;
     match cli.json {
@@ -29,8 +34,15 @@ pub(super) fn show(cli: &Cli, selector: &ClientSelector, server: Option<IpAddr>)
 pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
     let library = open(cli)?;
     let portal = portal(&library, args.server)?;
-    let portal = Portal { ip: portal.ip(), port: portal.port() };
-    let client = args.client.as_ref().map(|selector| one(&library, selector)).transpose()?;
+    let portal = Portal {
+        ip: portal.ip(),
+        port: portal.port(),
+    };
+    let client = args
+        .client
+        .as_ref()
+        .map(|selector| one(&library, selector))
+        .transpose()?;
     let spec = match (&client, &args.image) {
         (Some(client), _) if client.mode != Mode::Shared => bail!(
             "exporting boot files for {}: in mode {} each boot needs an id of its own, which a static \
@@ -62,15 +74,25 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
             lun: library.config().iscsi.lun.number(),
             initiator: None,
         },
-        writes: if client.is_some() { Writes::Ram } else { Writes::None },
+        writes: if client.is_some() {
+            Writes::Ram
+        } else {
+            Writes::None
+        },
         mac: client.as_ref().map(|client| client.mac),
         nameservers: &library.config().boot.nameservers,
         args: &kernel_args,
     };
     let loader = args.ipxe.clone().or_else(find_loader);
-    let esp = Esp::new(&cfg, &version.kernel_path(), &version.initramfs_path(), loader.as_deref());
+    let esp = Esp::new(
+        &cfg,
+        &version.kernel_path(),
+        &version.initramfs_path(),
+        loader.as_deref(),
+    );
     if !args.run.dry_run {
-        esp.write(&args.dir).with_context(|| format!("exporting boot files to {}", args.dir.display()))?;
+        esp.write(&args.dir)
+            .with_context(|| format!("exporting boot files to {}", args.dir.display()))?;
     }
     if loader.is_none() {
         eprintln!(
@@ -81,8 +103,16 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
     if cli.json {
         return print::json(&esp);
     }
-    let verb = if args.run.dry_run { "would write" } else { "wrote" };
-    print::lines(esp.files.iter().map(|file| format!("{verb} {}", args.dir.join(&file.path).display())))
+    let verb = if args.run.dry_run {
+        "would write"
+    } else {
+        "wrote"
+    };
+    print::lines(
+        esp.files
+            .iter()
+            .map(|file| format!("{verb} {}", args.dir.join(&file.path).display())),
+    )
 }
 
 fn one(library: &Library, selector: &ClientSelector) -> Result<Client> {
@@ -97,14 +127,21 @@ fn one(library: &Library, selector: &ClientSelector) -> Result<Client> {
 /// address.
 fn portal(library: &Library, asked: Option<IpAddr>) -> Result<SocketAddr> {
     let config = &library.config().iscsi;
-    let port = config.listen.first().map_or(crate::library::config::ISCSI_PORT, SocketAddr::port);
+    let port = config
+        .listen
+        .first()
+        .map_or(crate::library::config::ISCSI_PORT, SocketAddr::port);
     if let Some(ip) = asked {
         return Ok(SocketAddr::new(ip, port));
     }
     if let Some(announced) = config.announce.first() {
         return Ok(announced.address());
     }
-    let listening = config.listen.iter().map(|address| address.ip()).find(|ip| !ip.is_unspecified());
+    let listening = config
+        .listen
+        .iter()
+        .map(|address| address.ip())
+        .find(|ip| !ip.is_unspecified());
     let ip = listening.or_else(daemon::own_address).context(
         "this host's address is not known: set [iscsi] announce, or give it with --server",
     )?;

@@ -2,12 +2,10 @@
 
 use anyhow::Result;
 
-use super::command::{
-    Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, Running,
-};
+use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, Running};
 use super::reach::Reach;
 use super::{ask, print};
-use crate::library::clients::{
+use crate::library::{
     Act, AssignTo, ClientSelector, ClientState, ClientView, Done, Edit, NewClient, Plan, When,
 };
 use crate::library::{GroupName, MacAddr};
@@ -38,9 +36,14 @@ pub(super) fn set(cli: &Cli, args: &ClientSet) -> Result<()> {
     let reach = Reach::new(cli)?;
     let what = |mac: &MacAddr| reach.plan_edit(mac, &edit);
     let Some(mode) = args.mode else {
-        return on_each(cli, &reach, &args.client, args.consent, &what, &|mac| reach.edit(mac, &edit));
+        return on_each(cli, &reach, &args.client, args.consent, &what, &|mac| {
+            reach.edit(mac, &edit)
+        });
     };
-    let act = Act::Assign(AssignTo { image: None, mode: Some(mode) });
+    let act = Act::Assign(AssignTo {
+        image: None,
+        mode: Some(mode),
+    });
     let when = when(args.running);
     let both = |mac: &MacAddr| {
         let mut plan = reach.plan(mac, &act, when)?;
@@ -60,7 +63,10 @@ pub(super) fn set(cli: &Cli, args: &ClientSet) -> Result<()> {
 }
 
 pub(super) fn assign(cli: &Cli, args: &ClientAssign) -> Result<()> {
-    let act = Act::Assign(AssignTo { image: Some(args.image.clone()), mode: None });
+    let act = Act::Assign(AssignTo {
+        image: Some(args.image.clone()),
+        mode: None,
+    });
     perform(cli, &args.client, &act, args.running, args.consent)
 }
 
@@ -91,7 +97,9 @@ pub(super) fn remove(
     let reach = Reach::new(cli)?;
     let when = if force { When::Force } else { When::Now };
     let plan = |mac: &MacAddr| reach.plan_remove(mac, when);
-    on_each(cli, &reach, client, consent, &plan, &|mac| reach.remove(mac, when))
+    on_each(cli, &reach, client, consent, &plan, &|mac| {
+        reach.remove(mac, when)
+    })
 }
 
 pub(super) fn list(cli: &Cli, group: Option<&GroupName>) -> Result<()> {
@@ -103,12 +111,17 @@ pub(super) fn list(cli: &Cli, group: Option<&GroupName>) -> Result<()> {
     if cli.json {
         return print::json(&clients);
     }
-    let headings = ["NAME", "MAC", "IMAGE", "MODE", "STATE", "BOOTS", "ADDRESS", "GROUPS"];
+    let headings = [
+        "NAME", "MAC", "IMAGE", "MODE", "STATE", "BOOTS", "ADDRESS", "GROUPS",
+    ];
     let mut table = print::Table::new(&headings);
     for view in &clients {
         let client = &view.client;
         let groups: Vec<&str> = client.groups.iter().map(GroupName::as_str).collect();
-        let address = view.sessions.first().map(|session| session.peer.ip().to_string());
+        let address = view
+            .sessions
+            .first()
+            .map(|session| session.peer.ip().to_string());
         table.row([
             client.name.to_string(),
             client.mac.to_string(),
@@ -143,7 +156,9 @@ fn perform(
     let reach = Reach::new(cli)?;
     let when = when(running);
     let plan = |mac: &MacAddr| reach.plan(mac, act, when);
-    on_each(cli, &reach, client, consent, &plan, &|mac| reach.perform(mac, act, when))
+    on_each(cli, &reach, client, consent, &plan, &|mac| {
+        reach.perform(mac, act, when)
+    })
 }
 
 /// Plans for every client that is meant, asks once about what they lose, then does them all. Nothing
@@ -158,7 +173,11 @@ fn on_each(
 ) -> Result<()> {
     let macs: Vec<MacAddr> = match selector {
         ClientSelector::Mac(mac) => vec![*mac],
-        selector => reach.select(selector)?.iter().map(|view| view.client.mac).collect(),
+        selector => reach
+            .select(selector)?
+            .iter()
+            .map(|view| view.client.mac)
+            .collect(),
     };
     let plans: Vec<Plan> = macs.iter().map(plan).collect::<Result<_>>()?;
     if consent.dry_run {
@@ -166,7 +185,14 @@ fn on_each(
     }
     let losses: Vec<String> = plans
         .iter()
-        .filter_map(|plan| Some(format!("{} {}: {}", plan.what, plan.client, plan.loses.as_ref()?)))
+        .filter_map(|plan| {
+            Some(format!(
+                "{} {}: {}",
+                plan.what,
+                plan.client,
+                plan.loses.as_ref()?
+            ))
+        })
         .collect();
     if !losses.is_empty() {
         ask::consent(consent, &losses.join("\n"))?;
@@ -177,7 +203,9 @@ fn on_each(
 
 fn when(running: Running) -> When {
     match running {
-        Running { at_next_boot: true, .. } => When::AtNextBoot,
+        Running {
+            at_next_boot: true, ..
+        } => When::AtNextBoot,
         Running { force: true, .. } => When::Force,
         _ => When::Now,
     }
@@ -203,7 +231,9 @@ fn told(verb: &str, plan: &Plan) -> Vec<String> {
         return vec![format!("{}: nothing to change", plan.client)];
     }
     let head = format!("{}: {verb} {}", plan.client, plan.what);
-    std::iter::once(head).chain(plan.steps.iter().map(|step| format!("  {step}"))).collect()
+    std::iter::once(head)
+        .chain(plan.steps.iter().map(|step| format!("  {step}")))
+        .collect()
 }
 
 fn state(view: &ClientView) -> &'static str {
@@ -237,25 +267,71 @@ fn description(view: &ClientView) -> Vec<String> {
             lines.push(format!("  {name:<9} {text}"));
         }
     };
-    more("macs", joined(client.more_macs.iter().map(|mac| mac.to_string()).collect()));
-    more("groups", joined(client.groups.iter().map(|group| group.to_string()).collect()));
-    more("args", joined(client.args.iter().map(|arg| arg.to_string()).collect()));
+    more(
+        "macs",
+        joined(client.more_macs.iter().map(|mac| mac.to_string()).collect()),
+    );
+    more(
+        "groups",
+        joined(
+            client
+                .groups
+                .iter()
+                .map(|group| group.to_string())
+                .collect(),
+        ),
+    );
+    more(
+        "args",
+        joined(client.args.iter().map(|arg| arg.to_string()).collect()),
+    );
     if let Some(clone) = &client.clone {
-        more("disk", format!("{} of {}, {}", clone.kind, clone.from, print::bytes(view.clone_bytes)));
+        more(
+            "disk",
+            format!(
+                "{} of {}, {}",
+                clone.kind,
+                clone.from,
+                print::bytes(view.clone_bytes)
+            ),
+        );
     }
     for old in &client.discarded {
         let (from, at) = (&old.clone.from, print::moment(old.at));
-        more("kept", format!("a disk of {from}, set aside {at}: undo brings it back"));
+        more(
+            "kept",
+            format!("a disk of {from}, set aside {at}: undo brings it back"),
+        );
     }
     if let Some(armed) = &client.armed {
-        more("armed", format!("{} at its next boot, since {}", armed.act, print::moment(armed.since)));
+        more(
+            "armed",
+            format!(
+                "{} at its next boot, since {}",
+                armed.act,
+                print::moment(armed.since)
+            ),
+        );
     }
     if let Some(boot) = &client.boot {
         let since = print::moment(boot.since);
-        more("boot", format!("{} of {} from {}, since {since}", boot.id, boot.version, boot.peer));
+        more(
+            "boot",
+            format!(
+                "{} of {} from {}, since {since}",
+                boot.id, boot.version, boot.peer
+            ),
+        );
     }
     for session in &view.sessions {
-        more("session", format!("from {} since {}", session.peer, print::moment(session.since)));
+        more(
+            "session",
+            format!(
+                "from {} since {}",
+                session.peer,
+                print::moment(session.since)
+            ),
+        );
     }
     lines
 }

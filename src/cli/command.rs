@@ -5,18 +5,23 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::library::clients::ClientSelector;
+use crate::library::ClientSelector;
 use crate::library::{ClientName, GroupName, ImageName, KernelArg, MacAddr, Mode, VersionSpec};
 
 /// Boot a room of diskless machines from versioned images, each with its own copy-on-write disk.
 #[derive(Debug, Parser)]
-#[command(name = "netroot", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "netroot",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 #[command(after_help = "A first machine, from a chroot to a login:\n  \
     netroot init\n  \
     netroot image build fc28 --from /fc28\n  \
     netroot client add 52:54:00:12:34:56 --image fc28\n  \
     netroot serve")]
-pub struct Cli {
+pub(super) struct Cli {
     /// The library: the directory that holds images, clones and clients
     #[arg(long, global = true, value_name = "DIR", env = "NETROOT_LIBRARY")]
     #[arg(default_value = "/var/lib/netroot", value_hint = ValueHint::DirPath, display_order = 100)]
@@ -35,7 +40,7 @@ pub struct Cli {
 
 /// Every command; `cli::run` maps each to the function of the same name.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Make a library
     Init(Init),
     /// Make, look at and remove root images
@@ -73,7 +78,7 @@ pub enum Command {
 
 /// For commands that change something.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct DryRun {
+pub(super) struct DryRun {
     /// Print what would be done, and touch nothing
     #[arg(long, display_order = 90)]
     pub dry_run: bool,
@@ -81,7 +86,7 @@ pub struct DryRun {
 
 /// For commands that destroy something.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct Consent {
+pub(super) struct Consent {
     /// Do not ask; needed where there is no terminal
     #[arg(long, short, display_order = 91)]
     pub yes: bool,
@@ -92,7 +97,7 @@ pub struct Consent {
 
 /// `netroot init`
 #[derive(Debug, Args)]
-pub struct Init {
+pub(super) struct Init {
     /// This host's full name, as clients and admins know it [default: of the system]
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
@@ -105,7 +110,7 @@ pub struct Init {
 
 /// `netroot image …`
 #[derive(Debug, Subcommand)]
-pub enum Image {
+pub(super) enum Image {
     /// Build a version of an image from a directory or a tar archive
     Build(ImageBuild),
     /// Make a new image from the current version of another, changed by a script run inside it
@@ -133,7 +138,7 @@ pub enum Image {
 
 /// `netroot image build`
 #[derive(Debug, Args)]
-pub struct ImageBuild {
+pub(super) struct ImageBuild {
     /// The image; made if it is new, else it gets its next version
     pub name: ImageName,
     /// A chroot directory, a tar archive (plain, gz, xz, zst), or - for a tar archive on standard input
@@ -144,7 +149,7 @@ pub struct ImageBuild {
     pub fs: FsKind,
     /// Size of the disk: a multiple of the tree's (1.5x) or absolute (20G) [default: 2x]
     #[arg(long, value_name = "SIZE")]
-    pub size: Option<crate::build::Size>,
+    pub size: Option<String>,
     /// Boot this kernel, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
@@ -160,14 +165,14 @@ pub struct ImageBuild {
 
 /// `netroot image upgrade`
 #[derive(Debug, Args)]
-pub struct ImageUpgrade {
+pub(super) struct ImageUpgrade {
     /// The image to start from; its current version stays as it is
     pub from: VersionSpec,
     /// The image to make
     pub to: ImageName,
     /// Grow the disk: a multiple of its size (1.5x) or absolute (20G)
     #[arg(long, value_name = "SIZE")]
-    pub size: Option<crate::build::Size>,
+    pub size: Option<String>,
     /// Boot this kernel, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
@@ -183,7 +188,7 @@ pub struct ImageUpgrade {
 
 /// File systems that an image can be built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FsKind {
+pub(super) enum FsKind {
     /// XFS
     Xfs,
     /// ext4
@@ -192,7 +197,7 @@ pub enum FsKind {
 
 /// `netroot client …`
 #[derive(Debug, Subcommand)]
-pub enum Client {
+pub(super) enum Client {
     /// Make a machine known, and give it an image
     Add(ClientAdd),
     /// Change a client's settings
@@ -242,7 +247,7 @@ pub enum Client {
 
 /// What to do about a client that is running: without either, the act is refused.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct Running {
+pub(super) struct Running {
     /// Do it at the client's next boot
     #[arg(long, conflicts_with = "force")]
     pub at_next_boot: bool,
@@ -253,7 +258,7 @@ pub struct Running {
 
 /// `netroot client add`
 #[derive(Debug, Args)]
-pub struct ClientAdd {
+pub(super) struct ClientAdd {
     /// The machine's MAC; `client set` gives it further ones
     pub mac: MacAddr,
     /// A name to call it by [default: made from the MAC]
@@ -277,7 +282,7 @@ pub struct ClientAdd {
 
 /// `netroot client set`
 #[derive(Debug, Args)]
-pub struct ClientSet {
+pub(super) struct ClientSet {
     /// MAC, name, or @group
     pub client: ClientSelector,
     /// A name to call it by
@@ -303,7 +308,7 @@ pub struct ClientSet {
 
 /// `netroot client assign`
 #[derive(Debug, Args)]
-pub struct ClientAssign {
+pub(super) struct ClientAssign {
     /// MAC, name, or @group
     pub client: ClientSelector,
     /// fc28 (always the current version), or fc28@3
@@ -316,7 +321,7 @@ pub struct ClientAssign {
 
 /// `netroot boot …`
 #[derive(Debug, Subcommand)]
-pub enum Boot {
+pub(super) enum Boot {
     /// Print the boot.cfg that a client would get
     Show {
         /// MAC, name, or @group
@@ -329,14 +334,14 @@ pub enum Boot {
 
 /// `netroot esp …`
 #[derive(Debug, Subcommand)]
-pub enum Esp {
+pub(super) enum Esp {
     /// Write loader, kernel, initramfs and boot.cfg for an EFI system partition
     Export(EspExport),
 }
 
 /// `netroot esp export`
 #[derive(Debug, Args)]
-pub struct EspExport {
+pub(super) struct EspExport {
     /// The directory to write: the mounted partition, or one to copy from
     #[arg(value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
@@ -358,18 +363,18 @@ pub struct EspExport {
 
 /// `netroot serve`
 #[derive(Debug, Args)]
-pub struct Serve {}
+pub(super) struct Serve {}
 
 /// `netroot target …`
 #[derive(Debug, Subcommand)]
-pub enum Target {
+pub(super) enum Target {
     /// List targets with their disks and sessions
     List,
 }
 
 /// `netroot session …`
 #[derive(Debug, Subcommand)]
-pub enum Session {
+pub(super) enum Session {
     /// List live iSCSI sessions
     List,
     /// End a session; its initiator may log in again
@@ -383,15 +388,19 @@ pub enum Session {
 
 /// One of a list that replaces another, or the word that the list is to be empty.
 #[derive(Debug, Clone)]
-pub struct OrNone<T>(Option<T>);
+pub(super) struct OrNone<T>(Option<T>);
 
 impl<T: Clone> OrNone<T> {
     /// The whole list that was given.
-    pub fn list<L: FromIterator<T>>(given: &[Self]) -> L {
+    pub(super) fn list<L: FromIterator<T>>(given: &[Self]) -> L {
         given.iter().filter_map(|one| one.0.clone()).collect()
     }
 }
 
 fn or_none<T: FromStr>(text: &str) -> Result<OrNone<T>, T::Err> {
-    if text.is_empty() { Ok(OrNone(None)) } else { text.parse().map(|one| OrNone(Some(one))) }
+    if text.is_empty() {
+        Ok(OrNone(None))
+    } else {
+        text.parse().map(|one| OrNone(Some(one)))
+    }
 }

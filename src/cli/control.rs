@@ -16,38 +16,49 @@ const MAX_ANSWER: usize = 64 << 20;
 
 /// A connection to the server that holds the library.
 #[derive(Debug)]
-pub struct Control {
+pub(super) struct Control {
     runtime: tokio::runtime::Runtime,
     socket: std::path::PathBuf,
 }
 
 impl Control {
     /// The server behind `socket`. Nothing is sent yet.
-    pub fn new(socket: &Path) -> Result<Self> {
+    pub(super) fn new(socket: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("starting the control socket's client")?;
-        Ok(Self { runtime, socket: socket.to_owned() })
+        Ok(Self {
+            runtime,
+            socket: socket.to_owned(),
+        })
     }
 
     /// GETs `path`, such as `/api/v1/clients`.
-    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.call(Method::GET, path, None::<&()>)
     }
 
     /// POSTs `body` to `path`.
-    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         self.call(Method::POST, path, Some(body))
     }
 
     /// PATCHes `path` with `body`.
-    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+    pub(super) fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
         self.call(Method::PATCH, path, Some(body))
     }
 
     /// DELETEs `path`.
-    pub fn delete<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+    pub(super) fn delete<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
         self.call(Method::DELETE, path, Some(body))
     }
 

@@ -1,13 +1,12 @@
 //! `netroot image …`
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 
-use super::command::{Cli, Consent, FsKind, ImageBuild, ImageUpgrade};
+use super::command::{Cli, Consent};
 use super::progress::Shown;
 use super::reach::Reach;
 use super::{ask, open, print};
-use crate::build;
 use crate::exec::Cancel;
 use crate::library::{ImageName, Library, Version, VersionId, VersionSpec};
 
@@ -53,7 +52,9 @@ pub(super) fn verify(cli: &Cli, spec: &VersionSpec) -> Result<()> {
     drop(progress);
     let root = version.manifest().disk.root;
     match cli.json {
-        true => print::json(&serde_json::json!({ "version": version.id(), "root": root, "whole": true })),
+        true => print::json(
+            &serde_json::json!({ "version": version.id(), "root": root, "whole": true }),
+        ),
         false => print::lines([format!("{} is whole: {root}", version.id())]),
     }
 }
@@ -69,7 +70,10 @@ pub(super) fn remove(cli: &Cli, spec: &VersionSpec, consent: Consent) -> Result<
             false => print::lines([format!("would remove {names}")]),
         };
     }
-    ask::consent(consent, &format!("Remove {names} for ever: this cannot be undone."))?;
+    ask::consent(
+        consent,
+        &format!("Remove {names} for ever: this cannot be undone."),
+    )?;
     let removed = reach.remove_image(spec)?;
     match cli.json {
         true => print::json(&removed),
@@ -77,69 +81,14 @@ pub(super) fn remove(cli: &Cli, spec: &VersionSpec, consent: Consent) -> Result<
     }
 }
 
-pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
-    let library = open(cli)?;
-    let request = build::BuildRequest {
-        image: args.name.clone(),
-        source: build::Source::from_argument(&args.from)?,
-        filesystem: match args.fs {
-            FsKind::Xfs => build::FileSystem::Xfs,
-            FsKind::Ext4 => build::FileSystem::Ext4,
-        },
-        size: args.size.unwrap_or_default(),
-        kernel: args.kernel.clone(),
-        excludes: args.exclude.clone(),
-        check_initramfs: !args.no_initramfs_check,
-    };
-    let plan = build::plan_build(&library, &request)?;
-    make(cli, &library, plan, args.run.dry_run)
-}
-
-pub(super) fn upgrade(cli: &Cli, args: &ImageUpgrade) -> Result<()> {
-    let library = open(cli)?;
-    let Some((script, script_args)) = args.script.split_first() else {
-        bail!("upgrading {}: no script was given; put it behind --", args.from);
-    };
-    let request = build::UpgradeRequest {
-        from: args.from.clone(),
-        to: args.to.clone(),
-        size: args.size,
-        kernel: args.kernel.clone(),
-        check_initramfs: !args.no_initramfs_check,
-        script: script.into(),
-        args: script_args.to_vec(),
-    };
-    let plan = build::plan_upgrade(&library, &request)?;
-    make(cli, &library, plan, args.run.dry_run)
-}
-
-/// Prints a plan, or carries it out.
-fn make(cli: &Cli, library: &Library, plan: build::Plan, dry_run: bool) -> Result<()> {
-    if dry_run {
-        return match cli.json {
-            true => print::json(&plan),
-            false => print::lines([plan.to_string()]),
-        };
-    }
-    let cancel = Cancel::on_signals()?;
-    let progress = Shown::new(&cancel);
-    let built = build::run(library, plan, &cancel, &progress)?;
-    drop(progress);
-    if cli.json {
-        return print::json(&built);
-    }
-    let version = library.version(&built.version)?;
-    let mut lines = vec![format!("sealed {}", version.id())];
-    lines.extend(description(&version).into_iter().skip(1));
-    lines.push(format!("next: netroot client add MAC --image {}", version.id().image));
-    print::lines(lines)
-}
-
 fn rows_of(library: &Library, name: &ImageName) -> Result<Vec<Row>> {
     let image = library.image(name)?;
     let mut rows = Vec::new();
     for &number in &image.versions {
-        let version = library.version(&VersionId { image: name.clone(), number })?;
+        let version = library.version(&VersionId {
+            image: name.clone(),
+            number,
+        })?;
         let manifest = version.manifest();
         rows.push(Row {
             version: version.id().clone(),
@@ -159,18 +108,27 @@ fn show_rows(cli: &Cli, rows: &[Row]) -> Result<()> {
     if cli.json {
         return print::json(&rows);
     }
-    let headings = ["VERSION", "CURRENT", "SEALED", "SIZE", "ON DISK", "KERNEL", "SYSTEM", "FROM"];
+    let headings = [
+        "VERSION", "CURRENT", "SEALED", "SIZE", "ON DISK", "KERNEL", "SYSTEM", "FROM",
+    ];
     let mut table = print::Table::new(&headings);
     for row in rows {
         table.row([
             row.version.to_string(),
-            if row.current { "current".to_owned() } else { String::new() },
+            if row.current {
+                "current".to_owned()
+            } else {
+                String::new()
+            },
             print::moment(row.sealed),
             print::bytes(row.size),
             print::bytes(row.allocated),
             row.kernel.clone(),
             row.distribution.clone().unwrap_or_default(),
-            row.parent.as_ref().map(VersionId::to_string).unwrap_or_default(),
+            row.parent
+                .as_ref()
+                .map(VersionId::to_string)
+                .unwrap_or_default(),
         ]);
     }
     table.print("no images; make one with: netroot image build NAME --from CHROOT")
@@ -179,15 +137,24 @@ fn show_rows(cli: &Cli, rows: &[Row]) -> Result<()> {
 fn distribution(version: &Version) -> Option<String> {
     let distribution = version.manifest().facts.distribution.as_ref()?;
     let release = distribution.release.as_deref().unwrap_or_default();
-    Some(distribution.name.clone().unwrap_or_else(|| format!("{} {release}", distribution.id)))
+    Some(
+        distribution
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("{} {release}", distribution.id)),
+    )
 }
 
-fn description(version: &Version) -> Vec<String> {
+pub(super) fn description(version: &Version) -> Vec<String> {
     let manifest = version.manifest();
     let facts = &manifest.facts;
     let mut lines = vec![
         version.id().to_string(),
-        format!("  sealed      {} by netroot {}", print::moment(manifest.sealed), manifest.netroot),
+        format!(
+            "  sealed      {} by netroot {}",
+            print::moment(manifest.sealed),
+            manifest.netroot
+        ),
         format!(
             "  disk        {}, {} on disk, {}",
             print::bytes(manifest.disk.size),
@@ -198,8 +165,15 @@ fn description(version: &Version) -> Vec<String> {
         format!("  kernel      {}", facts.kernel_version),
         format!("  source      {}", print::printable(&facts.source)),
     ];
-    lines.extend(facts.parent.iter().map(|parent| format!("  parent      {parent}")));
-    lines.extend(distribution(version).map(|name| format!("  system      {}", print::printable(&name))));
+    lines.extend(
+        facts
+            .parent
+            .iter()
+            .map(|parent| format!("  parent      {parent}")),
+    );
+    lines.extend(
+        distribution(version).map(|name| format!("  system      {}", print::printable(&name))),
+    );
     let packages = facts.packages.as_ref().map(Vec::len);
     lines.extend(packages.map(|count| format!("  packages    {count}")));
     lines

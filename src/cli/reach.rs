@@ -8,10 +8,8 @@ use anyhow::{Result, bail};
 use super::command::Cli;
 use super::control::Control;
 use crate::daemon::SessionRow;
-use crate::library::clients::{
-    Act, ClientSelector, ClientView, Done, Edit, NewClient, Plan, When,
-};
-use crate::library::events::Actor;
+use crate::library::Actor;
+use crate::library::{Act, ClientSelector, ClientView, Done, Edit, NewClient, Plan, When};
 use crate::library::{Library, MacAddr, NoServer, Published, VersionId, VersionSpec};
 use crate::web::calls::{ActCall, AddCall, EditCall, RemoveCall};
 
@@ -53,25 +51,35 @@ impl Reach {
             Reach::Server(control) => control.get(&format!("/api/v1/clients/{selector}")),
             Reach::Alone(library, live) => {
                 let clients = library.select(selector)?.into_iter();
-                Ok(clients.map(|client| library.view(client, live)).collect::<Result<_, _>>()?)
+                Ok(clients
+                    .map(|client| library.view(client, live))
+                    .collect::<Result<_, _>>()?)
             }
         }
     }
 
     pub(super) fn plan_add(&self, new: &NewClient) -> Result<Plan> {
         match self {
-            Reach::Server(control) => {
-                control.post("/api/v1/clients", &AddCall { client: new.clone(), dry_run: true })
-            }
+            Reach::Server(control) => control.post(
+                "/api/v1/clients",
+                &AddCall {
+                    client: new.clone(),
+                    dry_run: true,
+                },
+            ),
             Reach::Alone(library, _) => Ok(library.plan_add(new)?),
         }
     }
 
     pub(super) fn add(&self, new: &NewClient) -> Result<Done> {
         match self {
-            Reach::Server(control) => {
-                control.post("/api/v1/clients", &AddCall { client: new.clone(), dry_run: false })
-            }
+            Reach::Server(control) => control.post(
+                "/api/v1/clients",
+                &AddCall {
+                    client: new.clone(),
+                    dry_run: false,
+                },
+            ),
             Reach::Alone(library, live) => Ok(library.add_client(new, live, &Actor::command())?),
         }
     }
@@ -79,7 +87,11 @@ impl Reach {
     pub(super) fn plan(&self, mac: &MacAddr, act: &Act, when: When) -> Result<Plan> {
         match self {
             Reach::Server(control) => {
-                let call = ActCall { act: act.clone(), when, dry_run: true };
+                let call = ActCall {
+                    act: act.clone(),
+                    when,
+                    dry_run: true,
+                };
                 control.post(&format!("/api/v1/clients/{mac}/acts"), &call)
             }
             Reach::Alone(library, live) => Ok(library.plan(mac, act, when, live)?),
@@ -89,7 +101,11 @@ impl Reach {
     pub(super) fn perform(&self, mac: &MacAddr, act: &Act, when: When) -> Result<Done> {
         match self {
             Reach::Server(control) => {
-                let call = ActCall { act: act.clone(), when, dry_run: false };
+                let call = ActCall {
+                    act: act.clone(),
+                    when,
+                    dry_run: false,
+                };
                 control.post(&format!("/api/v1/clients/{mac}/acts"), &call)
             }
             Reach::Alone(library, live) => {
@@ -101,7 +117,10 @@ impl Reach {
     pub(super) fn plan_edit(&self, mac: &MacAddr, edit: &Edit) -> Result<Plan> {
         match self {
             Reach::Server(control) => {
-                let call = EditCall { edit: edit.clone(), dry_run: true };
+                let call = EditCall {
+                    edit: edit.clone(),
+                    dry_run: true,
+                };
                 control.patch(&format!("/api/v1/clients/{mac}"), &call)
             }
             Reach::Alone(library, _) => Ok(library.plan_edit(mac, edit)?),
@@ -111,7 +130,10 @@ impl Reach {
     pub(super) fn edit(&self, mac: &MacAddr, edit: &Edit) -> Result<Done> {
         match self {
             Reach::Server(control) => {
-                let call = EditCall { edit: edit.clone(), dry_run: false };
+                let call = EditCall {
+                    edit: edit.clone(),
+                    dry_run: false,
+                };
                 control.patch(&format!("/api/v1/clients/{mac}"), &call)
             }
             Reach::Alone(library, live) => {
@@ -122,18 +144,26 @@ impl Reach {
 
     pub(super) fn plan_remove(&self, mac: &MacAddr, when: When) -> Result<Plan> {
         match self {
-            Reach::Server(control) => {
-                control.delete(&format!("/api/v1/clients/{mac}"), &RemoveCall { when, dry_run: true })
-            }
+            Reach::Server(control) => control.delete(
+                &format!("/api/v1/clients/{mac}"),
+                &RemoveCall {
+                    when,
+                    dry_run: true,
+                },
+            ),
             Reach::Alone(library, live) => Ok(library.plan_remove(mac, when, live)?),
         }
     }
 
     pub(super) fn remove(&self, mac: &MacAddr, when: When) -> Result<Done> {
         match self {
-            Reach::Server(control) => {
-                control.delete(&format!("/api/v1/clients/{mac}"), &RemoveCall { when, dry_run: false })
-            }
+            Reach::Server(control) => control.delete(
+                &format!("/api/v1/clients/{mac}"),
+                &RemoveCall {
+                    when,
+                    dry_run: false,
+                },
+            ),
             Reach::Alone(library, live) => {
                 Ok(library.remove_client(mac, when, live, &Actor::command())?)
             }
@@ -143,7 +173,10 @@ impl Reach {
     pub(super) fn plan_image_removal(&self, spec: &VersionSpec) -> Result<Vec<VersionId>> {
         match self {
             Reach::Server(control) => {
-                let call = RemoveCall { when: When::Now, dry_run: true };
+                let call = RemoveCall {
+                    when: When::Now,
+                    dry_run: true,
+                };
                 control.delete(&format!("/api/v1/images/{spec}"), &call)
             }
             Reach::Alone(library, live) => Ok(library.plan_removal(spec, live)?),
@@ -153,7 +186,10 @@ impl Reach {
     pub(super) fn remove_image(&self, spec: &VersionSpec) -> Result<Vec<VersionId>> {
         match self {
             Reach::Server(control) => {
-                let call = RemoveCall { when: When::Now, dry_run: false };
+                let call = RemoveCall {
+                    when: When::Now,
+                    dry_run: false,
+                };
                 control.delete(&format!("/api/v1/images/{spec}"), &call)
             }
             Reach::Alone(library, live) => Ok(library.remove(spec, live, &Actor::command())?),

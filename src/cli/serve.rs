@@ -13,7 +13,10 @@ pub(super) fn serve(cli: &Cli, _: &Serve) -> Result<()> {
         .with_default_directive(tracing::Level::INFO.into())
         .with_env_var("NETROOT_LOG")
         .from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -34,11 +37,18 @@ async fn until_signal(cli: &Cli) -> Result<()> {
         tracing::info!("the iSCSI target listens on {address}");
     }
     for address in &boot {
-        tracing::info!("the boot service listens on {address}: clients chain to http://…/boot.ipxe");
+        tracing::info!(
+            "the boot service listens on {address}: clients chain to http://…/boot.ipxe"
+        );
     }
-    let port = iscsi.first().map_or(crate::library::config::ISCSI_PORT, |address| address.port());
+    let port = iscsi
+        .first()
+        .map_or(crate::library::config::ISCSI_PORT, |address| address.port());
     let server = Server::new(library, tokio::runtime::Handle::current(), port);
-    let routers = Routers { boot: web::boot(server.clone()), control: web::api(server.clone()) };
+    let routers = Routers {
+        boot: web::boot(server.clone()),
+        control: web::api(server.clone()),
+    };
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let shutdown = async move {

@@ -24,14 +24,19 @@ pub(super) fn list(cli: &Cli) -> Result<()> {
         .iter()
         .map(|target| Row {
             target,
-            sessions: sessions.iter().filter(|session| session.target == target.target).collect(),
+            sessions: sessions
+                .iter()
+                .filter(|session| session.target == target.target)
+                .collect(),
         })
         .collect();
     if cli.json {
         return print::json(&rows);
     }
     if rows.is_empty() {
-        return print::lines(["nothing is published; make an image with: netroot image build NAME --from CHROOT"]);
+        return print::lines([
+            "nothing is published; make an image with: netroot image build NAME --from CHROOT",
+        ]);
     }
     print::lines(rows.iter().flat_map(description))
 }
@@ -41,7 +46,15 @@ pub(super) fn sessions(cli: &Cli) -> Result<()> {
     if cli.json {
         return print::json(&sessions);
     }
-    let headings = ["ID", "INITIATOR", "ADDRESS", "TARGET", "SINCE", "READ", "WRITTEN"];
+    let headings = [
+        "ID",
+        "INITIATOR",
+        "ADDRESS",
+        "TARGET",
+        "SINCE",
+        "READ",
+        "WRITTEN",
+    ];
     let mut table = print::Table::new(&headings);
     for session in &sessions {
         table.row([
@@ -61,8 +74,12 @@ pub(super) fn kick(cli: &Cli, id: u64, consent: Consent) -> Result<()> {
     let reach = Reach::new(cli)?;
     let sessions = reach.sessions()?;
     let session = sessions.iter().find(|session| session.id == id);
-    let session = session.with_context(|| format!("there is no session {id}; see `netroot session list`"))?;
-    let what = format!("end session {id} of {} at {}", session.initiator, session.peer);
+    let session =
+        session.with_context(|| format!("there is no session {id}; see `netroot session list`"))?;
+    let what = format!(
+        "end session {id} of {} at {}",
+        session.initiator, session.peer
+    );
     if consent.dry_run {
         return match cli.json {
             true => print::json(session),
@@ -79,15 +96,29 @@ pub(super) fn kick(cli: &Cli, id: u64, consent: Consent) -> Result<()> {
 
 fn description(row: &Row<'_>) -> Vec<String> {
     let Row { target, sessions } = row;
-    let access = if target.read_only { "read-only" } else { "writable" };
+    let access = if target.read_only {
+        "read-only"
+    } else {
+        "writable"
+    };
     let mut lines = vec![
         format!("{}", target.target),
         String::from("  LUN 0     storage array controller"),
-        format!("  LUN {:<5} {} ({} bytes), {access}", target.lun, print::bytes(target.size), target.size),
+        format!(
+            "  LUN {:<5} {} ({} bytes), {access}",
+            target.lun,
+            print::bytes(target.size),
+            target.size
+        ),
         format!("            {}", target.backing.display()),
     ];
     lines.extend(sessions.iter().map(|session| {
-        format!("  session   {} {} from {}", session.id, print::printable(&session.initiator), session.peer)
+        format!(
+            "  session   {} {} from {}",
+            session.id,
+            print::printable(&session.initiator),
+            session.peer
+        )
     }));
     lines
 }

@@ -6,12 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 
 use crate::iscsi::{End, SessionControl};
-use crate::library::boots::BootId;
+use crate::library::BootId;
 use crate::library::{Live, LiveSession, MacAddr};
 
 /// The sessions that hold a disk, from before their login is answered until their last command has
 /// settled.
-pub struct Attached {
+pub(super) struct Attached {
     runtime: Handle,
     // Held for a look or a change of the map, never across a wait.
     table: Mutex<HashMap<u64, Entry>>,
@@ -24,22 +24,26 @@ struct Entry {
 
 impl Attached {
     /// Nobody yet. `runtime` is what sessions run on: whoever waits for their end waits there.
-    pub fn new(runtime: Handle) -> Self {
-        Self { runtime, table: Mutex::default() }
+    pub(super) fn new(runtime: Handle) -> Self {
+        Self {
+            runtime,
+            table: Mutex::default(),
+        }
     }
 
     /// What sessions run on.
-    pub fn runtime(&self) -> &Handle {
+    pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
     /// Takes a session in.
-    pub fn enter(&self, session: LiveSession, control: SessionControl) {
-        self.table().insert(control.id(), Entry { session, control });
+    pub(super) fn enter(&self, session: LiveSession, control: SessionControl) {
+        self.table()
+            .insert(control.id(), Entry { session, control });
     }
 
     /// A session has settled.
-    pub fn leave(&self, id: u64) {
+    pub(super) fn leave(&self, id: u64) {
         self.table().remove(&id);
     }
 
@@ -51,7 +55,10 @@ impl Attached {
 
 impl Live for Attached {
     fn sessions(&self) -> Vec<LiveSession> {
-        self.table().values().map(|entry| entry.session.clone()).collect()
+        self.table()
+            .values()
+            .map(|entry| entry.session.clone())
+            .collect()
     }
 
     fn fence(&self, client: &MacAddr, but: Option<&BootId>) {
@@ -59,8 +66,12 @@ impl Live for Attached {
             entry.session.client.as_ref() == Some(client)
                 && (but.is_none() || entry.session.boot.as_ref() != but)
         };
-        let controls: Vec<SessionControl> =
-            self.table().values().filter(fenced).map(|entry| entry.control.clone()).collect();
+        let controls: Vec<SessionControl> = self
+            .table()
+            .values()
+            .filter(fenced)
+            .map(|entry| entry.control.clone())
+            .collect();
         for control in &controls {
             control.end(End::Kicked);
         }

@@ -9,7 +9,7 @@ use crate::scsi::Device;
 
 /// Devices by the identity of their disk.
 #[derive(Default)]
-pub struct Devices {
+pub(super) struct Devices {
     // Held while a disk is opened: two sessions of one clone must not open it twice. Opening reads a
     // few kilobytes.
     open: Mutex<HashMap<String, Weak<Device>>>,
@@ -17,7 +17,11 @@ pub struct Devices {
 
 impl Devices {
     /// The device of the disk that `key` names, opened by `open` if nobody uses it.
-    pub fn get(&self, key: &str, open: impl FnOnce() -> Result<Device>) -> Result<Arc<Device>> {
+    pub(super) fn get(
+        &self,
+        key: &str,
+        open: impl FnOnce() -> Result<Device>,
+    ) -> Result<Arc<Device>> {
         let mut devices = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(device) = devices.get(key).and_then(Weak::upgrade) {
             return Ok(device);

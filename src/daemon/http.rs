@@ -30,7 +30,7 @@ const MAX_CONNECTIONS: usize = 1024;
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Something that accepts connections.
-pub trait Accept: Sync {
+pub(super) trait Accept: Sync {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// Waits for the next one, and tells who it is from.
@@ -46,7 +46,10 @@ impl Accept for TcpListener {
         let socket = socket2::SockRef::from(&stream);
         socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;
-        let peer = Peer::Network { from, local: stream.local_addr()? };
+        let peer = Peer::Network {
+            from,
+            local: stream.local_addr()?,
+        };
         Ok((stream, peer))
     }
 }
@@ -57,14 +60,21 @@ impl Accept for &UnixListener {
     async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
         let (stream, _) = self.accept().await?;
         let credentials = stream.peer_cred()?;
-        let peer = Peer::Local { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) };
+        let peer = Peer::Local {
+            uid: credentials.uid(),
+            pid: credentials.pid().unwrap_or(0),
+        };
         Ok((stream, peer))
     }
 }
 
 /// Answers connections of `listener` with `router` until `shutdown` resolves. Each request carries
 /// its [`Peer`] as an extension.
-pub async fn serve(listener: impl Accept, router: Router, shutdown: impl Future<Output = ()>) {
+pub(super) async fn serve(
+    listener: impl Accept,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let open = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
@@ -105,7 +115,10 @@ pub async fn serve(listener: impl Accept, router: Router, shutdown: impl Future<
             drop(place);
         });
     }
-    if tokio::time::timeout(FAREWELL, open.shutdown()).await.is_err() {
+    if tokio::time::timeout(FAREWELL, open.shutdown())
+        .await
+        .is_err()
+    {
         tracing::debug!("HTTP connections were cut off by the end of the server");
     }
 }

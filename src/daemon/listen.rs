@@ -18,7 +18,7 @@ const BACKLOG: i32 = 1024;
 const GROUP: &str = "netroot";
 
 /// Listens on each of `addresses` for `what`.
-pub fn tcp(what: &str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
+pub(super) fn tcp(what: &str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     let listen = |address: &SocketAddr| {
         listener(*address).with_context(|| {
             format!("listening on {address} for the {what}; is another server running there?")
@@ -31,16 +31,24 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     match bound(address) {
         // A kernel without IPv6: what listens everywhere then listens everywhere there is.
         Err(error)
-            if error.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.ip().is_unspecified() =>
+            if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                && address.ip().is_unspecified() =>
         {
-            bound(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+            bound(SocketAddr::new(
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                address.port(),
+            ))
         }
         bound => bound,
     }
 }
 
 fn bound(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         // IPv4 clients come in by the same socket, whatever the system's default.
         socket.set_only_v6(false)?;
@@ -54,7 +62,7 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// The control socket at its place, removed when this is dropped.
 #[derive(Debug)]
-pub struct ControlSocket {
+pub(super) struct ControlSocket {
     path: PathBuf,
     /// Where commands come in.
     pub listener: UnixListener,
@@ -63,7 +71,7 @@ pub struct ControlSocket {
 impl ControlSocket {
     /// Makes the socket. The caller holds the live lock, so what a killed server left is in nobody's
     /// use.
-    pub fn new(path: &Path) -> Result<Self> {
+    pub(super) fn new(path: &Path) -> Result<Self> {
         let draft = path.with_extension("new");
         let make = || -> io::Result<UnixListener> {
             for old in [&draft, path] {
@@ -81,8 +89,12 @@ impl ControlSocket {
             fs::rename(&draft, path)?;
             Ok(listener)
         };
-        let listener = make().with_context(|| format!("making the control socket {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), listener })
+        let listener =
+            make().with_context(|| format!("making the control socket {}", path.display()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            listener,
+        })
     }
 }
 

@@ -12,14 +12,14 @@ mod reach;
 mod run;
 mod targets;
 
-pub use reach::own_address;
 pub use peer::{Peer, unmapped};
+pub use reach::own_address;
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,14 @@ impl Server {
     /// The target's portal as it is announced to a client that reached this server at `local`.
     pub fn portal(&self, local: IpAddr) -> SocketAddr {
         let local = local.to_canonical();
-        let announced = || self.library.config().iscsi.announce.iter().map(|one| one.address());
+        let announced = || {
+            self.library
+                .config()
+                .iscsi
+                .announce
+                .iter()
+                .map(|one| one.address())
+        };
         let same_family = announced().find(|address| address.is_ipv4() == local.is_ipv4());
         let any = same_family.or_else(|| announced().next());
         any.unwrap_or_else(|| SocketAddr::new(local, self.iscsi_port))
@@ -101,7 +108,11 @@ impl Server {
 
     /// Ends a session and waits until it has settled; nothing if there is none of this number.
     pub async fn kick(&self, id: u64) -> Option<SessionRow> {
-        let session = self.sessions.list().into_iter().find(|session| session.id == id)?;
+        let session = self
+            .sessions
+            .list()
+            .into_iter()
+            .find(|session| session.id == id)?;
         let control = self.sessions.control(id)?;
         control.end(End::Kicked);
         control.ended().await;

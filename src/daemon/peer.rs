@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::library::events::Actor;
+use crate::library::Actor;
 
 /// Who is at the other end of an HTTP connection; an extension of each request.
 #[derive(Debug, Clone)]
@@ -27,10 +27,16 @@ impl Peer {
     /// Who it is in an event.
     pub fn actor(&self) -> Actor {
         match self {
-            Peer::Local { uid, pid } => Actor::Socket { uid: *uid, pid: *pid },
+            Peer::Local { uid, pid } => Actor::Socket {
+                uid: *uid,
+                pid: *pid,
+            },
             Peer::Network { from, .. } => {
                 let peer = unmapped(*from).to_string();
-                Actor::Client { initiator: String::new(), peer }
+                Actor::Client {
+                    initiator: String::new(),
+                    peer,
+                }
             }
         }
     }

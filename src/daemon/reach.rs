@@ -7,7 +7,7 @@ use crate::exec::Program;
 
 /// What clients must be able to reach.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub(super) struct Door {
     /// `iSCSI` or `boot service`.
     pub what: &'static str,
     /// Where it listens.
@@ -15,7 +15,7 @@ pub struct Door {
 }
 
 /// One sentence for each thing that would keep clients out.
-pub fn warnings(doors: &[Door], announced: &[SocketAddr]) -> Vec<String> {
+pub(super) fn warnings(doors: &[Door], announced: &[SocketAddr]) -> Vec<String> {
     let mut warnings: Vec<String> = doors.iter().filter_map(loopback_only).collect();
     let unreachable = announced.iter().filter(|address| {
         let ip = address.ip();
@@ -30,21 +30,30 @@ pub fn warnings(doors: &[Door], announced: &[SocketAddr]) -> Vec<String> {
         let blocked = doors.filter(|door| blocks(&ruleset, door.address.port()));
         warnings.extend(blocked.map(|door| {
             let port = door.address.port();
-            format!("the firewall seems to drop TCP port {port} ({}): allow it", door.what)
+            format!(
+                "the firewall seems to drop TCP port {port} ({}): allow it",
+                door.what
+            )
         }));
     }
     warnings
 }
 
 fn ruleset() -> Option<String> {
-    let output = Program::new("nft").args(["--json", "list", "ruleset"]).run().ok()?;
+    let output = Program::new("nft")
+        .args(["--json", "list", "ruleset"])
+        .run()
+        .ok()?;
     String::from_utf8(output.stdout).ok()
 }
 
 fn loopback_only(door: &Door) -> Option<String> {
     let ip = door.address.ip();
     ip.is_loopback().then(|| {
-        format!("{} listens on {} only: no other machine can reach it", door.what, ip)
+        format!(
+            "{} listens on {} only: no other machine can reach it",
+            door.what, ip
+        )
     })
 }
 
@@ -55,21 +64,32 @@ fn loopback_only(door: &Door) -> Option<String> {
 /// A firewall is a program of its own, and this reads only its usual shapes: it is a hint, so it
 /// errs towards silence.
 fn blocks(ruleset: &str, port: u16) -> bool {
-    let Ok(parsed) = serde_json::from_str::<serde_json::Value>(ruleset) else { return false };
+    let Ok(parsed) = serde_json::from_str::<serde_json::Value>(ruleset) else {
+        return false;
+    };
     let Some(objects) = parsed.get("nftables").and_then(|list| list.as_array()) else {
         return false;
     };
     let chains = || objects.iter().filter_map(|object| object.get("chain"));
     let rules: Vec<&serde_json::Value> = objects.iter().filter_map(|o| o.get("rule")).collect();
     let text = |value: &serde_json::Value, key: &str| {
-        value.get(key).and_then(|found| found.as_str()).unwrap_or("").to_owned()
+        value
+            .get(key)
+            .and_then(|found| found.as_str())
+            .unwrap_or("")
+            .to_owned()
     };
     let inputs = chains().filter(|chain| text(chain, "hook") == "input");
     let mut refusing = inputs.filter(|chain| {
         let own = |rule: &&&serde_json::Value| {
-            text(rule, "chain") == text(chain, "name") && text(rule, "table") == text(chain, "table")
+            text(rule, "chain") == text(chain, "name")
+                && text(rule, "table") == text(chain, "table")
         };
-        let ends_refusing = rules.iter().filter(own).last().is_some_and(|rule| refuses_all(rule));
+        let ends_refusing = rules
+            .iter()
+            .filter(own)
+            .last()
+            .is_some_and(|rule| refuses_all(rule));
         text(chain, "policy") == "drop" || ends_refusing
     });
     refusing.any(|chain| {
@@ -81,10 +101,15 @@ fn blocks(ruleset: &str, port: u16) -> bool {
 
 /// A rule whose only effect is to drop or reject whatever reaches it.
 fn refuses_all(rule: &serde_json::Value) -> bool {
-    let Some(statements) = rule.get("expr").and_then(|expr| expr.as_array()) else { return false };
+    let Some(statements) = rule.get("expr").and_then(|expr| expr.as_array()) else {
+        return false;
+    };
     let verdicts = ["drop", "reject"];
     let filters = statements.iter().any(|one| one.get("match").is_some());
-    !filters && statements.iter().any(|one| verdicts.iter().any(|verdict| one.get(verdict).is_some()))
+    !filters
+        && statements
+            .iter()
+            .any(|one| verdicts.iter().any(|verdict| one.get(verdict).is_some()))
 }
 
 /// Whether a rule matches on `port`, alone, in a set or in a range.
@@ -93,19 +118,28 @@ fn mentions(rule: &serde_json::Value, port: u16) -> bool {
         match value {
             serde_json::Value::Number(number) => number.as_u64() == Some(port),
             serde_json::Value::Array(list) => list.iter().any(|one| holds(one, port)),
-            serde_json::Value::Object(map) => map.iter().any(|(key, one)| match (key.as_str(), one) {
-                ("range", serde_json::Value::Array(ends)) => {
-                    let end = |at: usize| ends.get(at).and_then(|value| value.as_u64());
-                    end(0).zip(end(1)).is_some_and(|(from, to)| (from..=to).contains(&port))
-                }
-                _ => holds(one, port),
-            }),
+            serde_json::Value::Object(map) => {
+                map.iter().any(|(key, one)| match (key.as_str(), one) {
+                    ("range", serde_json::Value::Array(ends)) => {
+                        let end = |at: usize| ends.get(at).and_then(|value| value.as_u64());
+                        end(0)
+                            .zip(end(1))
+                            .is_some_and(|(from, to)| (from..=to).contains(&port))
+                    }
+                    _ => holds(one, port),
+                })
+            }
             _ => false,
         }
     }
-    let matches = rule.get("expr").and_then(|expr| expr.as_array()).into_iter().flatten();
+    let matches = rule
+        .get("expr")
+        .and_then(|expr| expr.as_array())
+        .into_iter()
+        .flatten();
     matches.filter_map(|one| one.get("match")).any(|one| {
-        one.get("right").is_some_and(|right| holds(right, u64::from(port)))
+        one.get("right")
+            .is_some_and(|right| holds(right, u64::from(port)))
     })
 }
 
@@ -148,15 +182,24 @@ mod tests {
 
     #[test]
     fn an_open_or_unreadable_firewall_is_silent() {
-        assert!(!blocks(r#"{"nftables": [{"chain": {"table": "t", "name": "in", "hook": "input", "policy": "accept"}}]}"#, 3260));
+        assert!(!blocks(
+            r#"{"nftables": [{"chain": {"table": "t", "name": "in", "hook": "input", "policy": "accept"}}]}"#,
+            3260
+        ));
         assert!(!blocks("not json", 3260));
     }
 
     #[test]
     fn listening_on_loopback_is_warned_about() {
-        let door = Door { what: "iSCSI", address: "127.0.0.1:3260".parse().unwrap() };
+        let door = Door {
+            what: "iSCSI",
+            address: "127.0.0.1:3260".parse().unwrap(),
+        };
         assert!(loopback_only(&door).unwrap().contains("127.0.0.1 only"));
         let told = warnings(&[], &["0.0.0.0:3260".parse().unwrap()]);
-        assert!(told.iter().any(|line| line.contains("announce")), "{told:?}");
+        assert!(
+            told.iter().any(|line| line.contains("announce")),
+            "{told:?}"
+        );
     }
 }

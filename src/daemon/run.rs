@@ -57,7 +57,12 @@ impl Listeners {
         let door = |what| move |address| Door { what, address };
         let mut doors: Vec<Door> = self.iscsi()?.into_iter().map(door("iSCSI")).collect();
         doors.extend(self.boot()?.into_iter().map(door("boot service")));
-        let announced: Vec<SocketAddr> = config.iscsi.announce.iter().map(|one| one.address()).collect();
+        let announced: Vec<SocketAddr> = config
+            .iscsi
+            .announce
+            .iter()
+            .map(|one| one.address())
+            .collect();
         Ok(reach::warnings(&doors, &announced))
     }
 }
@@ -77,14 +82,31 @@ pub async fn run(
     };
     let mut parts = JoinSet::new();
     let config = ServerConfig {
-        announce: server.library.config().iscsi.announce.iter().map(|one| one.address()).collect(),
+        announce: server
+            .library
+            .config()
+            .iscsi
+            .announce
+            .iter()
+            .map(|one| one.address())
+            .collect(),
         ..ServerConfig::default()
     };
     let targets = Arc::new(Targets::new(server.clone()));
     let sessions = server.sessions.clone();
-    parts.spawn(iscsi::serve(listeners.iscsi, targets, sessions, config, over(ending.clone())));
+    parts.spawn(iscsi::serve(
+        listeners.iscsi,
+        targets,
+        sessions,
+        config,
+        over(ending.clone()),
+    ));
     for listener in listeners.boot {
-        parts.spawn(http::serve(listener, routers.boot.clone(), over(ending.clone())));
+        parts.spawn(http::serve(
+            listener,
+            routers.boot.clone(),
+            over(ending.clone()),
+        ));
     }
     let control = listeners.control;
     let router = routers.control;
@@ -103,6 +125,10 @@ pub async fn run(
 }
 
 fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>> {
-    let address = |listener: &TcpListener| listener.local_addr().context("asking for a listener's address");
+    let address = |listener: &TcpListener| {
+        listener
+            .local_addr()
+            .context("asking for a listener's address")
+    };
     listeners.iter().map(address).collect()
 }

@@ -8,7 +8,7 @@ use super::Server;
 use crate::iscsi::{
     BoxFuture, Directory, End, Guard, Initiator, IscsiName, Opened, Refusal, SessionControl,
 };
-use crate::library::logins::{Caller, Grant, GrantedDisk, LoginError};
+use crate::library::{Caller, Grant, GrantedDisk, LoginError};
 use crate::library::{Error, LiveSession};
 use crate::scsi::{Device, Lun};
 
@@ -44,7 +44,10 @@ impl Directory for Targets {
         let who = who.clone();
         Box::pin(async move {
             let visible = self.blocking(move |server| {
-                let caller = Caller { initiator: who.name.as_str(), peer: who.peer };
+                let caller = Caller {
+                    initiator: who.name.as_str(),
+                    peer: who.peer,
+                };
                 server.library.visible(caller, &server.attached)
             });
             match visible.await {
@@ -79,22 +82,31 @@ fn open(
     target: &str,
     control: SessionControl,
 ) -> Result<Opened, Refusal> {
-    let caller = Caller { initiator: who.name.as_str(), peer: who.peer };
+    let caller = Caller {
+        initiator: who.name.as_str(),
+        peer: who.peer,
+    };
     let id = control.id();
-    let login = server.library.login(caller, target, &server.attached, |grant| {
-        let session = LiveSession {
-            initiator: grant.initiator.clone(),
-            peer: grant.peer,
-            client: grant.client,
-            boot: grant.boot,
-            version: grant.version.clone(),
-            since: Timestamp::now(),
-        };
-        server.attached.enter(session, control);
-    });
+    let login = server
+        .library
+        .login(caller, target, &server.attached, |grant| {
+            let session = LiveSession {
+                initiator: grant.initiator.clone(),
+                peer: grant.peer,
+                client: grant.client,
+                boot: grant.boot,
+                version: grant.version.clone(),
+                since: Timestamp::now(),
+            };
+            server.attached.enter(session, control);
+        });
     let grant = login.map_err(|error| refusal(&error, who, target))?;
     // From here on somebody has to tell the library that the session is over, whatever happens.
-    let guard = Box::new(Held { server: server.clone(), grant, id });
+    let guard = Box::new(Held {
+        server: server.clone(),
+        grant,
+        id,
+    });
     match device(server, &guard.grant) {
         Ok(device) => Ok(Opened { device, guard }),
         Err(error) => {
@@ -112,7 +124,8 @@ fn device(server: &Server, grant: &Grant) -> crate::library::Result<Arc<Device>>
             GrantedDisk::Version(version) => library.open_version(version)?,
             GrantedDisk::Clone(mac, _) => library.open_clone(mac)?,
         };
-        let lun = Lun::from(library.config().iscsi.lun.number());
+        // The configuration knows no LUN that does not exist.
+        let lun = Lun::new(library.config().iscsi.lun.number()).unwrap_or(Lun::ZERO);
         Ok(Device::new(&grant.identity).with_disk(lun, &grant.identity, disk))
     })
 }

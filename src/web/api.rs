@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::calls::{ActCall, AddCall, EditCall, RemoveCall};
 use super::{Problem, blocking};
 use crate::daemon::{Peer, Server, SessionRow};
-use crate::library::clients::{ClientSelector, ClientView};
 use crate::library::{self, Error, MacAddr, Published, VersionSpec};
+use crate::library::{ClientSelector, ClientView};
 
 /// No call needs more than a list of kernel arguments.
 const MAX_BODY: usize = 256 << 10;
@@ -23,7 +23,10 @@ const MAX_BODY: usize = 256 << 10;
 pub fn api(server: Arc<Server>) -> Router {
     let v1 = Router::new()
         .route("/clients", get(clients).post(add_client))
-        .route("/clients/{client}", get(client).patch(edit_client).delete(remove_client))
+        .route(
+            "/clients/{client}",
+            get(client).patch(edit_client).delete(remove_client),
+        )
         .route("/clients/{client}/acts", post(act))
         .route("/images", get(images))
         .route("/images/{image}", delete(remove_image))
@@ -40,7 +43,9 @@ pub fn api(server: Arc<Server>) -> Router {
 type Answer<T> = Result<Json<T>, Problem>;
 
 async fn clients(State(server): State<Arc<Server>>) -> Answer<Vec<ClientView>> {
-    blocking(&server, |server| server.library().views(server.live())).await.map(Json)
+    blocking(&server, |server| server.library().views(server.live()))
+        .await
+        .map(Json)
 }
 
 async fn client(
@@ -49,7 +54,9 @@ async fn client(
 ) -> Answer<Vec<ClientView>> {
     blocking(&server, move |server| {
         let clients = server.library().select(&selector)?.into_iter();
-        clients.map(|client| server.library().view(client, server.live())).collect()
+        clients
+            .map(|client| server.library().view(client, server.live()))
+            .collect()
     })
     .await
     .map(Json)
@@ -64,7 +71,9 @@ async fn add_client(
         let (library, new) = (server.library(), &call.client);
         match call.dry_run {
             true => library.plan_add(new).map(answer),
-            false => library.add_client(new, server.live(), &peer.actor()).map(answer),
+            false => library
+                .add_client(new, server.live(), &peer.actor())
+                .map(answer),
         }
     })
     .await
@@ -80,7 +89,9 @@ async fn edit_client(
         let library = server.library();
         match call.dry_run {
             true => library.plan_edit(&mac, &call.edit).map(answer),
-            false => library.edit_client(&mac, &call.edit, server.live(), &peer.actor()).map(answer),
+            false => library
+                .edit_client(&mac, &call.edit, server.live(), &peer.actor())
+                .map(answer),
         }
     })
     .await
@@ -96,7 +107,9 @@ async fn act(
         let (library, live, ActCall { act, when, .. }) = (server.library(), server.live(), &call);
         match call.dry_run {
             true => library.plan(&mac, act, *when, live).map(answer),
-            false => library.perform(&mac, act, *when, live, &peer.actor()).map(answer),
+            false => library
+                .perform(&mac, act, *when, live, &peer.actor())
+                .map(answer),
         }
     })
     .await
@@ -112,14 +125,18 @@ async fn remove_client(
         let (library, live) = (server.library(), server.live());
         match call.dry_run {
             true => library.plan_remove(&mac, call.when, live).map(answer),
-            false => library.remove_client(&mac, call.when, live, &peer.actor()).map(answer),
+            false => library
+                .remove_client(&mac, call.when, live, &peer.actor())
+                .map(answer),
         }
     })
     .await
 }
 
 async fn images(State(server): State<Arc<Server>>) -> Answer<Vec<library::Image>> {
-    blocking(&server, |server| server.library().images()).await.map(Json)
+    blocking(&server, |server| server.library().images())
+        .await
+        .map(Json)
 }
 
 async fn remove_image(
@@ -139,7 +156,9 @@ async fn remove_image(
 }
 
 async fn targets(State(server): State<Arc<Server>>) -> Answer<Vec<Published>> {
-    blocking(&server, |server| server.library().published()).await.map(Json)
+    blocking(&server, |server| server.library().published())
+        .await
+        .map(Json)
 }
 
 async fn sessions(State(server): State<Arc<Server>>) -> Json<Vec<SessionRow>> {
@@ -157,7 +176,7 @@ async fn kick(
             format!("there is no session {id}; `netroot session list` shows what there is"),
         ));
     };
-    let event = library::events::Event::new(&peer.actor(), "session-kick")
+    let event = library::Event::new(&peer.actor(), "session-kick")
         .of(&session.target)
         .with("initiator", session.initiator.clone());
     blocking(&server, move |server| server.library().record(&event)).await?;
@@ -165,11 +184,17 @@ async fn kick(
 }
 
 async fn nowhere() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is no such resource in this API")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "there is no such resource in this API",
+    )
 }
 
 async fn no_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource does not have that method")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this resource does not have that method",
+    )
 }
 
 fn answer(value: impl Serialize) -> Response {
@@ -197,11 +222,12 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let status = match &error {
             Error::Unknown { .. } => StatusCode::NOT_FOUND,
-            Error::Exists { .. } | Error::Refused { .. } | Error::Conflict { .. } => StatusCode::CONFLICT,
+            Error::Exists { .. } | Error::Refused { .. } | Error::Conflict { .. } => {
+                StatusCode::CONFLICT
+            }
             Error::Invalid(_) | Error::Name(_) => StatusCode::BAD_REQUEST,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Problem::from_error(status, &error)
     }
 }
-

@@ -15,8 +15,8 @@ use tower_http::services::ServeFile;
 use super::{Problem, blocking};
 use crate::boot::{BootCfg, Portal, Root, Writes, boot_ipxe};
 use crate::daemon::{Peer, Server};
-use crate::library::boots::BootTicket;
-use crate::library::events::Event;
+use crate::library::BootTicket;
+use crate::library::Event;
 use crate::library::{Error, Library, MacAddr, Mode, VersionId};
 
 /// `/boot.ipxe`, `/boot.cfg` and the files that they name.
@@ -52,7 +52,10 @@ pub fn client_cfg(
         kernel: &facts.kernel_version,
         initramfs: &facts.early,
         root: Root {
-            portal: Portal { ip: portal.ip(), port: portal.port() },
+            portal: Portal {
+                ip: portal.ip(),
+                port: portal.port(),
+            },
             target: ticket.target.clone(),
             lun: ticket.lun,
             initiator: Some(ticket.initiator.clone()),
@@ -79,7 +82,10 @@ async fn cfg(
     who: Result<Query<Who>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(Who { mac }) = who.map_err(|wrong| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("whose boot.cfg? {}", wrong.body_text()))
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("whose boot.cfg? {}", wrong.body_text()),
+        )
     })?;
     let base = base(&peer, &headers)?;
     let local = local(&peer)?;
@@ -88,7 +94,11 @@ async fn cfg(
         let ticket = library.issue_boot(&library.client(&mac)?)?;
         let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local))?;
         let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);
-        library.record(&event.with("boot", ticket.id.to_string()).with("version", ticket.version.to_string()))?;
+        library.record(
+            &event
+                .with("boot", ticket.id.to_string())
+                .with("version", ticket.version.to_string()),
+        )?;
         Ok(text(cfg))
     })
     .await
@@ -102,7 +112,10 @@ async fn file(
     let found = blocking(&server, move |server| {
         let version: VersionId = format!("{image}@{number}").parse()?;
         let version = server.library().version(&version)?;
-        version.boot_file(&file).ok_or_else(|| Error::Unknown { kind: "boot file", name: file })
+        version.boot_file(&file).ok_or_else(|| Error::Unknown {
+            kind: "boot file",
+            name: file,
+        })
     })
     .await?;
     match ServeFile::new(found).oneshot(request).await {
@@ -112,40 +125,52 @@ async fn file(
 }
 
 async fn nowhere() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is nothing here; clients begin with /boot.ipxe")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "there is nothing here; clients begin with /boot.ipxe",
+    )
 }
 
 fn text(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], text)
+    (
+        [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            (header::CACHE_CONTROL, "no-store"),
+        ],
+        text,
+    )
         .into_response()
 }
 
 fn local(peer: &Peer) -> Result<IpAddr, Problem> {
     match peer {
         Peer::Network { local, .. } => Ok(local.ip().to_canonical()),
-        Peer::Local { .. } => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, "boot scripts are for clients on the network"))
-        }
+        Peer::Local { .. } => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "boot scripts are for clients on the network",
+        )),
     }
 }
 
 /// The URL that the client reached us by: what it asked for, as it goes through name, port
 /// forwarding and proxies that it knows and we do not; else our own address.
 fn base(peer: &Peer, headers: &HeaderMap) -> Result<String, Problem> {
-    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let asked = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     // It goes into a script, so nothing else than the authority of a URL gets in.
     let plain = |host: &&str| {
         !host.is_empty()
             && host.len() <= 255
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
     };
     if let Some(host) = asked.filter(plain) {
         return Ok(format!("http://{host}"));
     }
     match peer {
-        Peer::Network { local, .. } => {
-            Ok(format!("http://{}", crate::daemon::unmapped(*local)))
-        }
+        Peer::Network { local, .. } => Ok(format!("http://{}", crate::daemon::unmapped(*local))),
         Peer::Local { .. } => local(peer).map(|_| String::new()),
     }
 }

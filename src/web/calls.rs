@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::library::clients::{Act, Edit, NewClient, When};
+use crate::library::{Act, Edit, NewClient, When};
 
 /// `POST /api/v1/clients`
 #[derive(Debug, Clone, Serialize, Deserialize)]

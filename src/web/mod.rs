@@ -2,8 +2,8 @@
 //! here decides anything about images or clients.
 
 mod api;
-pub mod calls;
 mod boot;
+pub mod calls;
 mod problem;
 
 pub use api::api;

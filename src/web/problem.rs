@@ -20,7 +20,11 @@ pub struct Problem {
 impl Problem {
     /// A problem of this status.
     pub fn new(status: StatusCode, detail: impl ToString) -> Self {
-        Self { status, title: status.canonical_reason().unwrap_or("Error"), detail: detail.to_string() }
+        Self {
+            status,
+            title: status.canonical_reason().unwrap_or("Error"),
+            detail: detail.to_string(),
+        }
     }
 
     /// An error with all its causes, as one sentence.
