@@ -67,7 +67,6 @@ impl Places {
         self.image(&version.image).join(version.number.to_string())
     }
 
-
     pub(crate) fn clients(&self) -> PathBuf {
         self.root.join("clients")
     }
