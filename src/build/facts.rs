@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::tree::Root;
 use crate::exec::{Cancel, Program, find_program};
-use crate::library::{Distribution, Package};
+use crate::library::manifest::{Distribution, Package};
 
 /// What `/etc/os-release` says, if there is one.
 pub(crate) fn distribution(root: &Root) -> Result<Option<Distribution>> {

@@ -1,68 +1,47 @@
-//! Plans that make versions.
+//! Plans that make versions: from a directory, from an archive, from another version.
+//!
+//! [`plan_image`] and [`plan_upgrade`] tell what would be done, [`image`] and [`upgrade`] do it.
+//! A version is made in a draft of the library, mounted where nobody else sees it; whatever ends a
+//! build, there is no half version, no mount and no loop device afterwards.
+//!
+//! Reading order: `plan` (what is done), `work` (how), `tree` and `archive` (the files),
+//! `filesystem` (what they are put on), `kernel` and `initramfs` (whether it can boot), `script`
+//! (changing what is there).
 
+mod archive;
 mod compressed;
 mod facts;
 mod filesystem;
+mod image;
 mod initramfs;
 mod kernel;
+mod plan;
+mod script;
 mod size;
-pub(crate) mod tree;
+mod source;
+mod tree;
+mod upgrade;
 mod version;
+mod watch;
+mod work;
 
 pub use filesystem::{FileSystem, UnknownFileSystem};
+pub use image::{BuildRequest, image, plan_image};
+pub use plan::{Plan, Step};
+pub use script::Script;
 pub use size::{SizeSpec, WrongSize};
+pub use source::{Source, WrongSource};
 pub use tree::Excludes;
+pub use upgrade::{UpgradeRequest, plan_upgrade, upgrade};
+pub use watch::{Phase, Watch};
+pub use work::Built;
 
-#[cfg(test)]
-mod speed {
-    #[test]
-    fn speed() {
-        use super::tree::*;
-        let source = std::env::var("NR_TREE").unwrap();
-        let disk = std::path::PathBuf::from(std::env::var("NR_DISK").unwrap());
-        let cancel = crate::exec::Cancel::new();
-        let t0 = std::time::Instant::now();
-        crate::exec::in_private_mounts(|mounts| {
-            let view = mounts.view(source.as_ref()).unwrap();
-            let root = Root::from_dir(view, source.as_ref());
-            let m = measure(&root, &Excludes::default(), &cancel).unwrap();
-            println!("{m:?} {:?}", t0.elapsed());
-            let _ = std::fs::remove_file(&disk);
-            let f = std::fs::File::create(&disk).unwrap();
-            f.set_len(super::SizeSpec::default().of(m.allocated).max(400 << 20))
-                .unwrap();
-            let fs: super::FileSystem = std::env::var("NR_FS")
-                .unwrap_or("xfs".into())
-                .parse()
-                .unwrap();
-            let k = super::version::KernelRelease::parse("6.1.0").unwrap();
-            let made = fs.make(&disk, &k, &m, &cancel).unwrap();
-            println!("mkfs {made:?} {:?}", t0.elapsed());
-            let mnt = disk.with_extension("mnt");
-            std::fs::create_dir_all(&mnt).unwrap();
-            let mo = mounts
-                .image(&disk, fs.name(), fs.draft_options(), &mnt, &cancel)
-                .unwrap();
-            println!("mount {:?}", t0.elapsed());
-            let target = Root::open(mo.path()).unwrap();
-            copy(&root, &target, &Excludes::default(), &cancel, &|_| ()).unwrap();
-            drop(target);
-            println!("copy {:?}", t0.elapsed());
-            mo.unmount().unwrap();
-            println!("unmount {:?}", t0.elapsed());
-            f.sync_all().unwrap();
-            println!("sync {:?}", t0.elapsed());
-            fs.check(&disk, &cancel).unwrap();
-            println!("check {:?}", t0.elapsed());
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn real_initrd() {
-        let f = std::fs::File::open(std::env::var("NR_INITRD").unwrap()).unwrap();
-        let t0 = std::time::Instant::now();
-        let k = super::version::KernelRelease::parse(&std::env::var("NR_K").unwrap()).unwrap();
-        println!("{:?} {:?}", super::initramfs::check(f, &k), t0.elapsed());
-    }
+/// What to do about an initramfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InitramfsCheck {
+    /// Read it, and refuse one that cannot find its root over iSCSI.
+    #[default]
+    Refuse,
+    /// Take it as it is.
+    Skip,
 }

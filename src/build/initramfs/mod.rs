@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use self::cpio::Contents;
 use super::version::KernelRelease;
-use crate::library::{InitramfsFacts, InitramfsKind};
+use crate::library::manifest::{InitramfsFacts, InitramfsKind};
 
 /// What an initramfs is, and what is doubtful about it.
 #[derive(Debug)]
@@ -88,6 +88,14 @@ pub(crate) fn check(stream: impl Read, kernel: &KernelRelease) -> Result<Checked
 pub(crate) fn look(stream: impl Read) -> Result<InitramfsFacts> {
     let contents = Contents::read(stream, &is_read).context("looking into it")?;
     Ok(facts(&contents))
+}
+
+/// What is told of one that cannot even be read.
+pub(crate) fn unknown() -> InitramfsFacts {
+    InitramfsFacts {
+        kind: InitramfsKind::Unknown,
+        ..InitramfsFacts::default()
+    }
 }
 
 fn is_read(path: &str) -> bool {

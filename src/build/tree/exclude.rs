@@ -8,6 +8,11 @@ use std::path::Path;
 pub struct Excludes(Vec<Vec<Vec<u8>>>);
 
 impl Excludes {
+    /// Leaves out one more path, or pattern.
+    pub fn add(&mut self, pattern: impl AsRef<Path>) {
+        self.0.extend(Self::new([pattern]).0);
+    }
+
     /// Patterns such as `/var/cache/dnf` (with all below it) or `/root/.*_history`.
     pub fn new(patterns: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
         let names = |pattern: &Path| -> Vec<Vec<u8>> {

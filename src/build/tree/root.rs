@@ -118,7 +118,7 @@ impl Root {
 }
 
 /// The directory `path` below `root`, however long the path; no symlink is followed.
-pub(super) fn open_dir(root: &File, path: &Path) -> Result<File> {
+pub(crate) fn open_dir(root: &File, path: &Path) -> Result<File> {
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
