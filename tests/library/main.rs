@@ -1,0 +1,11 @@
+//! A library as its users see it: images, clients, boots, and what is left after a crash.
+//!
+//! Every rule about disks is tried twice: on the machine's own file system and on an XFS, so that
+//! clones are overlays once and reflinks once.
+
+mod clients;
+mod crashes;
+mod images;
+mod lab;
+mod logins;
+mod names_on_the_wire;
