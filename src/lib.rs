@@ -37,6 +37,7 @@
 
 pub mod block;
 pub mod boot;
+pub mod build;
 pub mod cli;
 pub mod daemon;
 pub mod exec;

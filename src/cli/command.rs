@@ -1,10 +1,12 @@
 //! The command line, as one definition: help, completions and man pages all come from it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueHint};
 
+use crate::build::{FileSystem, SizeSpec, Source};
 use crate::library::ClientSelector;
 use crate::library::{ClientName, GroupName, ImageName, KernelArg, MacAddr, Mode, VersionSpec};
 
@@ -143,13 +145,13 @@ pub(super) struct ImageBuild {
     pub name: ImageName,
     /// A chroot directory, a tar archive (plain, gz, xz, zst), or - for a tar archive on standard input
     #[arg(long, value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
-    pub from: PathBuf,
+    pub from: Source,
     /// The file system of the root disk
-    #[arg(long, value_enum, default_value_t = FsKind::Xfs)]
-    pub fs: FsKind,
+    #[arg(long, value_name = "xfs|ext4", default_value = "xfs")]
+    pub fs: FileSystem,
     /// Size of the disk: a multiple of the tree's (1.5x) or absolute (20G) [default: 2x]
     #[arg(long, value_name = "SIZE")]
-    pub size: Option<String>,
+    pub size: Option<SizeSpec>,
     /// Boot this kernel, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
@@ -172,7 +174,7 @@ pub(super) struct ImageUpgrade {
     pub to: ImageName,
     /// Grow the disk: a multiple of its size (1.5x) or absolute (20G)
     #[arg(long, value_name = "SIZE")]
-    pub size: Option<String>,
+    pub size: Option<SizeSpec>,
     /// Boot this kernel, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
@@ -181,18 +183,9 @@ pub(super) struct ImageUpgrade {
     pub no_initramfs_check: bool,
     /// The script that runs in the chroot, with its arguments
     #[arg(last = true, required = true, num_args = 1.., value_name = "SCRIPT")]
-    pub script: Vec<String>,
+    pub script: Vec<OsString>,
     #[command(flatten)]
     pub run: DryRun,
-}
-
-/// File systems that an image can be built on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum FsKind {
-    /// XFS
-    Xfs,
-    /// ext4
-    Ext4,
 }
 
 /// `netroot client …`

@@ -1,68 +1,73 @@
 //! `netroot image build` and `netroot image upgrade`: commands that make versions.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::command::{Cli, FsKind, ImageBuild, ImageUpgrade};
+use super::command::{Cli, ImageBuild, ImageUpgrade};
 use super::progress::Shown;
 use super::{image, open, print};
-use crate::build;
+use crate::build::{self, BuildRequest, Built, Excludes, InitramfsCheck, Plan, Script, UpgradeRequest};
 use crate::exec::Cancel;
 use crate::library::Library;
 
 pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
     let library = open(cli)?;
-    let request = build::BuildRequest {
+    let request = BuildRequest {
         image: args.name.clone(),
-        source: build::Source::from_argument(&args.from)?,
-        filesystem: match args.fs {
-            FsKind::Xfs => build::FileSystem::Xfs,
-            FsKind::Ext4 => build::FileSystem::Ext4,
-        },
-        size: args.size.unwrap_or_default(),
+        source: args.from.clone(),
+        filesystem: args.fs,
+        size: args.size,
         kernel: args.kernel.clone(),
-        excludes: args.exclude.clone(),
-        check_initramfs: !args.no_initramfs_check,
+        check: check(args.no_initramfs_check),
+        excludes: Excludes::new(&args.exclude),
     };
-    let plan = build::plan_build(&library, &request)?;
-    make(cli, &library, plan, args.run.dry_run)
+    let cancel = Cancel::on_signals()?;
+    if args.run.dry_run {
+        return show_plan(cli, &build::plan_image(&library, &request, &cancel)?);
+    }
+    let progress = Shown::new(&cancel);
+    let built = build::image(&library, &request, &cancel, &progress)?;
+    drop(progress);
+    show_built(cli, &library, &built)
 }
 
 pub(super) fn upgrade(cli: &Cli, args: &ImageUpgrade) -> Result<()> {
     let library = open(cli)?;
-    let Some((script, script_args)) = args.script.split_first() else {
-        bail!("upgrading {}: no script was given; put it behind --", args.from);
-    };
-    let request = build::UpgradeRequest {
+    let request = UpgradeRequest {
         from: args.from.clone(),
         to: args.to.clone(),
+        script: Script::from_words(&args.script),
         size: args.size,
         kernel: args.kernel.clone(),
-        check_initramfs: !args.no_initramfs_check,
-        script: script.into(),
-        args: script_args.to_vec(),
+        check: check(args.no_initramfs_check),
     };
-    let plan = build::plan_upgrade(&library, &request)?;
-    make(cli, &library, plan, args.run.dry_run)
-}
-
-/// Prints a plan, or carries it out.
-fn make(cli: &Cli, library: &Library, plan: build::Plan, dry_run: bool) -> Result<()> {
-    if dry_run {
-        return match cli.json {
-            true => print::json(&plan),
-            false => print::lines([plan.to_string()]),
-        };
+    if args.run.dry_run {
+        return show_plan(cli, &build::plan_upgrade(&library, &request)?);
     }
     let cancel = Cancel::on_signals()?;
     let progress = Shown::new(&cancel);
-    let built = build::run(library, plan, &cancel, &progress)?;
+    let built = build::upgrade(&library, &request, &cancel, &progress)?;
     drop(progress);
+    show_built(cli, &library, &built)
+}
+
+fn check(skip: bool) -> InitramfsCheck {
+    if skip { InitramfsCheck::Skip } else { InitramfsCheck::Refuse }
+}
+
+fn show_plan(cli: &Cli, plan: &Plan) -> Result<()> {
+    match cli.json {
+        true => print::json(plan),
+        false => print::lines([plan.to_string()]),
+    }
+}
+
+fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<()> {
     if cli.json {
-        return print::json(&built);
+        return print::json(built);
     }
     let version = library.version(&built.version)?;
     let mut lines = vec![format!("sealed {}", version.id())];
-    lines.extend(description(&version).into_iter().skip(1));
+    lines.extend(image::description(&version).into_iter().skip(1));
     lines.push(format!("next: netroot client add MAC --image {}", version.id().image));
     print::lines(lines)
 }

@@ -10,6 +10,7 @@ mod command;
 mod control;
 mod image;
 mod init;
+mod make;
 mod print;
 mod progress;
 mod reach;
@@ -42,7 +43,8 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Init(args) => init::init(cli, args),
-        Command::Image(Image::Build(_) | Image::Upgrade(_)) => Ok(()),
+        Command::Image(Image::Build(args)) => make::build(cli, args),
+        Command::Image(Image::Upgrade(args)) => make::upgrade(cli, args),
         Command::Image(Image::List) => image::list(cli),
         Command::Image(Image::Show { image }) => image::show(cli, image),
         Command::Image(Image::Verify { image }) => image::verify(cli, image),

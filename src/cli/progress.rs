@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::print;
+use crate::build::Watch;
 use crate::exec::Cancel;
 use crate::library::Progress;
 
@@ -23,6 +25,15 @@ impl Shown {
             cancel: cancel.clone(),
             terminal: std::io::stderr().is_terminal(),
             bar: Mutex::new(None),
+        }
+    }
+
+    /// A line of its own, above the bar if there is one.
+    fn aside(&self, text: &str) {
+        let slot = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match slot.as_ref() {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
         }
     }
 
@@ -67,6 +78,16 @@ impl Progress for Shown {
 
     fn cancelled(&self) -> bool {
         self.cancel.is_cancelled()
+    }
+}
+
+impl Watch for Shown {
+    fn line(&self, text: &str) {
+        self.aside(&print::printable(text));
+    }
+
+    fn warn(&self, text: &str) {
+        self.aside(&format!("netroot: {text}"));
     }
 }
 
