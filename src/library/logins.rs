@@ -146,7 +146,8 @@ impl Library {
     }
 
     /// To be told when a session is over, its commands have settled, and `live` does not know it any
-    /// more.
+    /// more. Not for sessions that a server ends because it stops: their clients run on, and have
+    /// to find their boot *up* when the server is back.
     pub fn left(&self, grant: &Grant, live: &dyn Live) -> Result<()> {
         let (Some(mac), Some(id)) = (&grant.client, &grant.boot) else {
             return self.binding_left(grant);
@@ -172,11 +173,9 @@ impl Library {
         document::write(&lock, &self.places().client(mac), &mut client)?;
         drop(lock);
         let actor = caller_of(grant).actor();
-        self.record(
-            &Event::new(&actor, "boot-gone")
-                .of(mac)
-                .with("boot", id.to_string()),
-        )
+        let event = Event::new(&actor, "boot-gone").of(mac);
+        self.note(&event.with("boot", id.to_string()));
+        Ok(())
     }
 
     fn login_boot(
@@ -420,13 +419,13 @@ impl Library {
                     None => event,
                 }
             }
+            // A fenced initiator tries again every few seconds, for ever.
+            Err(_) if !self.refusals.is_news(caller.initiator) => return,
             Err(error) => Event::new(&caller.actor(), "login-refused")
                 .of(&target)
                 .with("why", error.to_string()),
         };
-        if let Err(error) = self.record(&event) {
-            tracing::warn!("{error}: the event is lost");
-        }
+        self.note(&event);
     }
 }
 

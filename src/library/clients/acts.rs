@@ -164,7 +164,7 @@ impl Library {
                 "steps",
                 plan.steps.iter().map(Step::to_string).collect::<Vec<_>>(),
             );
-        self.record(&event)?;
+        self.note(&event);
         Ok(Done {
             client: Some(self.view(client, live)?),
             plan,
@@ -178,7 +178,7 @@ impl Library {
         client.armed = None;
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
         drop(lock);
-        self.record(&Event::new(actor, "client-disarm").of(&client.mac))?;
+        self.note(&Event::new(actor, "client-disarm").of(&client.mac));
         Ok(client)
     }
 
