@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Library;
-use super::error::{Doing, Error, Result};
+use super::error::{Doing, Error, Result, chain};
 use super::names::VersionId;
 
 /// Who did something.
@@ -137,8 +137,7 @@ impl Library {
     /// Records what was done. It stays done if that cannot be written down; the log says so.
     pub(crate) fn note(&self, event: &Event) {
         if let Err(error) = self.record(event) {
-            let source = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(source, "{error}; the event `{}` is lost", event.what);
+            tracing::warn!("{}; the event `{}` is lost", chain(&error), event.what);
         }
     }
 

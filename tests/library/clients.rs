@@ -388,6 +388,8 @@ fn every_act_is_recorded() {
     let mac = lab.add(MAC, "fc28", Mode::Persistent);
     lab.boot(&mac);
     lab.act(&mac, Act::Reset, When::Force).unwrap();
+    lab.act(&mac, Act::Undo, When::AtNextBoot).unwrap();
+    lab.boot(&mac);
     let mut text = String::new();
     for entry in std::fs::read_dir(lab.home().join("events")).unwrap() {
         text += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -397,7 +399,17 @@ fn every_act_is_recorded() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let what: Vec<&str> = events.iter().map(|event| event.what.as_str()).collect();
-    assert_eq!(what, ["client-add", "boot", "client-reset"]);
+    assert_eq!(
+        what,
+        [
+            "client-add",
+            "boot",
+            "client-reset",
+            "client-undo-armed",
+            "client-undo",
+            "boot"
+        ]
+    );
     assert!(events.iter().all(|event| event.to.as_deref() == Some(MAC)));
 }
 

@@ -157,7 +157,12 @@ impl Library {
             }
             When::Now => self.act_now(&plan.mac, act, when, live)?,
         };
-        let event = Event::new(actor, &format!("client-{}", act.word()))
+        let armed = if when == When::AtNextBoot {
+            "-armed"
+        } else {
+            ""
+        };
+        let event = Event::new(actor, &format!("{}{armed}", act.event()))
             .of(&plan.mac)
             .with("what", plan.what.clone())
             .with(
@@ -330,12 +335,14 @@ impl Library {
 }
 
 impl Act {
-    fn word(&self) -> &'static str {
-        match self {
+    /// What the event is called that records it.
+    pub(crate) fn event(&self) -> String {
+        let word = match self {
             Act::Reset => "reset",
             Act::Undo => "undo",
             Act::Assign(_) => "assign",
-        }
+        };
+        format!("client-{word}")
     }
 }
 
