@@ -197,7 +197,8 @@ impl Library {
         self.version(version)?;
         self.make_current(&lock, version)?;
         drop(lock);
-        self.record(&Event::new(actor, "image-current").of_version(version))
+        self.note(&Event::new(actor, "image-current").of_version(version));
+        Ok(())
     }
 
     /// Reads a version again and compares it with its manifest.
@@ -270,7 +271,8 @@ impl Library {
         self.take_out(&lock, version)?;
         drop(lock);
         self.sweep()?;
-        self.record(&Event::new(actor, "image-remove").of_version(version))
+        self.note(&Event::new(actor, "image-remove").of_version(version));
+        Ok(())
     }
 
     /// Removes an image with all its versions, for ever. Refused as for a version.
@@ -283,7 +285,8 @@ impl Library {
         }
         drop(lock);
         self.sweep()?;
-        self.record(&Event::new(actor, "image-remove").of(image))
+        self.note(&Event::new(actor, "image-remove").of(image));
+        Ok(())
     }
 
     /// Removes a version, or an image with all its versions where `spec` names none. Returns what

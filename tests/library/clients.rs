@@ -2,7 +2,7 @@
 
 use netroot::library::*;
 
-use crate::lab::{Lab, MIB, everywhere, on_xfs, refused};
+use crate::lab::{Lab, MIB, assign, everywhere, on_xfs, refused};
 
 const MAC: &str = "52:54:00:12:34:56";
 
@@ -68,8 +68,8 @@ fn a_running_client_is_not_reset() {
         let before = lab.snapshot();
         for act in [
             Act::Reset,
-            lab.assign(&mac, Some("fc29"), None),
-            lab.assign(&mac, None, Some(Mode::Shared)),
+            assign(Some("fc29"), None),
+            assign(None, Some(Mode::Shared)),
         ] {
             let why = refused(lab.act(&mac, act, When::Now));
             assert!(
@@ -146,7 +146,7 @@ fn an_assignment_at_the_next_boot_is_what_the_script_says() {
     lab.seal("fc29", "newer");
     let mac = lab.add(MAC, "fc28", Mode::Persistent);
     let running = lab.boot(&mac);
-    lab.act(&mac, lab.assign(&mac, Some("fc29"), None), When::AtNextBoot)
+    lab.act(&mac, assign(Some("fc29"), None), When::AtNextBoot)
         .unwrap();
     assert_eq!(lab.client(&mac).image.to_string(), "fc28");
     lab.leave(&running);
@@ -182,7 +182,7 @@ fn assigning_over_a_clone_keeps_it_and_undo_brings_back_both() {
         lab.seal("fc29", "newer");
         let mac = lab.add(MAC, "fc28", Mode::Persistent);
         lab.write(&mac, "mine");
-        let act = lab.assign(&mac, Some("fc29"), None);
+        let act = assign(Some("fc29"), None);
         let plan = lab.lib.plan(&mac, &act, When::Now, &lab.room).unwrap();
         assert!(plan.loses.is_some(), "it has to be asked about");
         lab.act(&mac, act, When::Now).unwrap();
@@ -191,7 +191,7 @@ fn assigning_over_a_clone_keeps_it_and_undo_brings_back_both() {
         assert_eq!(lab.read(&mac), "mine");
         assert_eq!(lab.client(&mac).image.to_string(), "fc28");
         // To `shared` and back: the disk goes and comes again with the mode.
-        lab.act(&mac, lab.assign(&mac, None, Some(Mode::Shared)), When::Now)
+        lab.act(&mac, assign(None, Some(Mode::Shared)), When::Now)
             .unwrap();
         assert_eq!(lab.client(&mac).clone, None);
         lab.act(&mac, Act::Undo, When::Now).unwrap();
@@ -217,7 +217,7 @@ fn a_moved_current_leaves_clones_alone_and_shows() {
     assert_eq!(lab.read(&mac), "mine");
     // Naming the version that it is made from anyway changes nothing on disk.
     lab.room.forget();
-    lab.act(&mac, lab.assign(&mac, Some("fc28@1"), None), When::Now)
+    lab.act(&mac, assign(Some("fc28@1"), None), When::Now)
         .unwrap();
     assert_eq!(lab.read(&mac), "mine");
 }
@@ -309,12 +309,7 @@ fn plans_touch_nothing_and_say_what_would_be_done() {
     let before = lab.snapshot();
     let plan = lab
         .lib
-        .plan(
-            &mac,
-            &lab.assign(&mac, Some("fc29"), None),
-            When::Force,
-            &lab.room,
-        )
+        .plan(&mac, &assign(Some("fc29"), None), When::Force, &lab.room)
         .unwrap();
     let steps: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
     assert_eq!(
@@ -393,6 +388,8 @@ fn every_act_is_recorded() {
     let mac = lab.add(MAC, "fc28", Mode::Persistent);
     lab.boot(&mac);
     lab.act(&mac, Act::Reset, When::Force).unwrap();
+    lab.act(&mac, Act::Undo, When::AtNextBoot).unwrap();
+    lab.boot(&mac);
     let mut text = String::new();
     for entry in std::fs::read_dir(lab.home().join("events")).unwrap() {
         text += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -402,7 +399,17 @@ fn every_act_is_recorded() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let what: Vec<&str> = events.iter().map(|event| event.what.as_str()).collect();
-    assert_eq!(what, ["client-add", "boot", "client-reset"]);
+    assert_eq!(
+        what,
+        [
+            "client-add",
+            "boot",
+            "client-reset",
+            "client-undo-armed",
+            "client-undo",
+            "boot"
+        ]
+    );
     assert!(events.iter().all(|event| event.to.as_deref() == Some(MAC)));
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use netroot::library::*;
 
-use crate::lab::{Lab, MIB, refused};
+use crate::lab::{Lab, MIB, assign, refused};
 
 fn id(text: &str) -> VersionId {
     text.parse().unwrap()
@@ -181,19 +181,11 @@ fn what_somebody_uses_is_not_removed() {
     assert!(all.contains("client"), "{all}");
     // Running, and kept for undo.
     lab.boot(&assigned);
-    lab.act(
-        &assigned,
-        lab.assign(&assigned, Some("fc28@3"), None),
-        When::Now,
-    )
-    .unwrap();
+    lab.act(&assigned, assign(Some("fc28@3"), None), When::Now)
+        .unwrap();
     refuse("fc28@1", "runs it");
-    lab.act(
-        &cloned,
-        lab.assign(&cloned, Some("fc28@3"), None),
-        When::Now,
-    )
-    .unwrap();
+    lab.act(&cloned, assign(Some("fc28@3"), None), When::Now)
+        .unwrap();
     refuse("fc28@2", "discarded clone");
     let reader = lab
         .login(

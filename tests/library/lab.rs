@@ -117,7 +117,8 @@ impl Lab {
         let options = InitOptions {
             host: "server-01.example.edu".parse().unwrap(),
             iqn_prefix: Some("iqn.2026-01.edu.example.server-01".parse().unwrap()),
-            immutable: false,
+            // A temporary directory could not be removed; a mount goes as a whole.
+            immutable: dir.is_none(),
         };
         Lab {
             lib: Library::init(home, &options).unwrap(),
@@ -182,14 +183,6 @@ impl Lab {
     pub(crate) fn act(&self, mac: &MacAddr, act: Act, when: When) -> Result<Done> {
         self.lib
             .perform(mac, &act, when, &self.room, &Actor::command())
-    }
-
-    pub(crate) fn assign(&self, mac: &MacAddr, image: Option<&str>, mode: Option<Mode>) -> Act {
-        let _ = mac;
-        Act::Assign(AssignTo {
-            image: image.map(|image| image.parse().unwrap()),
-            mode,
-        })
     }
 
     /// What the client's script would say now.
@@ -281,6 +274,13 @@ impl Lab {
         files.sort();
         files
     }
+}
+
+pub(crate) fn assign(image: Option<&str>, mode: Option<Mode>) -> Act {
+    Act::Assign(AssignTo {
+        image: image.map(|image| image.parse().unwrap()),
+        mode,
+    })
 }
 
 pub(crate) fn forbidden(login: std::result::Result<Grant, LoginError>) -> String {

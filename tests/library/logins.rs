@@ -2,7 +2,7 @@
 
 use netroot::library::*;
 
-use crate::lab::{Lab, everywhere, forbidden};
+use crate::lab::{Lab, assign, everywhere, forbidden};
 
 const MAC: &str = "52:54:00:12:34:56";
 const OTHER: &str = "52:54:00:12:34:57";
@@ -278,7 +278,7 @@ fn a_shared_boot_keeps_its_version_although_current_moves() {
     assert_eq!(lab.enter(&ticket).unwrap().version.to_string(), "fc28@1");
     // Even an assignment leaves it alone: its disk is the version, which nobody changes.
     lab.seal("fc29", "other");
-    lab.act(&mac, lab.assign(&mac, Some("fc29"), None), When::Now)
+    lab.act(&mac, assign(Some("fc29"), None), When::Now)
         .unwrap();
     assert_eq!(lab.enter(&ticket).unwrap().version.to_string(), "fc28@1");
     assert_eq!(lab.script(&mac).target, name("fc29.1"));
@@ -350,7 +350,7 @@ fn what_is_armed_while_a_boot_enters_waits_for_one_that_fits() {
         }
         fn fence(&self, client: &MacAddr, but: Option<&BootId>) {
             self.0.room.fence(client, but);
-            let act = self.0.assign(&self.1, Some("fc29"), None);
+            let act = assign(Some("fc29"), None);
             self.0.act(&self.1, act, When::AtNextBoot).unwrap();
         }
     }
@@ -365,4 +365,88 @@ fn what_is_armed_while_a_boot_enters_waits_for_one_that_fits() {
     assert_eq!(grant.version.to_string(), "fc28@1");
     assert!(lab.client(&mac).armed.is_some());
     assert_eq!(lab.script(&mac).version.to_string(), "fc29@1");
+}
+
+#[test]
+fn an_alias_moves_after_a_day_without_a_session() {
+    let lab = Lab::new();
+    lab.seal("fc28", "first");
+    let alias = name("fc28");
+    let grant = lab.login(STRANGER, &alias).unwrap();
+    lab.seal("fc28", "second");
+    let age = |hours: i64| {
+        let dir = std::fs::read_dir(lab.home().join("bindings")).unwrap();
+        let path = dir.map(|entry| entry.unwrap().path()).next().unwrap();
+        let mut binding: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+        binding["last"] = serde_json::to_value(then).unwrap();
+        std::fs::write(path, binding.to_string()).unwrap();
+    };
+    age(48);
+    let second = lab.login(STRANGER, &alias).unwrap();
+    assert_eq!(second.version.number, 1, "it has a session all the time");
+    age(48);
+    lab.leave(&second);
+    lab.leave(&grant);
+    age(23);
+    let third = lab.login(STRANGER, &alias).unwrap();
+    assert_eq!(third.version.number, 1);
+    lab.leave(&third);
+    age(25);
+    assert_eq!(lab.login(STRANGER, &alias).unwrap().version.number, 2);
+}
+
+#[test]
+fn strangers_with_made_up_names_do_not_fill_the_library() {
+    let lab = Lab::new();
+    lab.seal("fc28", "first");
+    let alias = name("fc28");
+    let kept = lab.login(STRANGER, &alias).unwrap();
+    lab.seal("fc28", "second");
+    let dir = lab.home().join("bindings");
+    for n in 0..4200 {
+        let binding = serde_json::json!({
+            "revision": 1, "initiator": format!("iqn.made-up:{n}"), "peer": "192.0.2.9",
+            "version": "fc28@1", "last": jiff::Timestamp::now(),
+        });
+        std::fs::write(dir.join(format!("{n:064x}.json")), binding.to_string()).unwrap();
+    }
+    lab.login("iqn.made-up:one-more", &alias).unwrap();
+    assert!(std::fs::read_dir(&dir).unwrap().count() < 4096);
+    let again = lab.login(STRANGER, &alias).unwrap();
+    assert_eq!(
+        again.version, kept.version,
+        "who has a session is not forgotten"
+    );
+}
+
+#[test]
+fn a_refused_initiator_that_tries_for_ever_is_recorded_once() {
+    let lab = Lab::new();
+    lab.seal("fc28", "first");
+    for _ in 0..50 {
+        assert!(lab.login(STRANGER, &name("fc29")).is_err());
+    }
+    let dir = std::fs::read_dir(lab.home().join("events")).unwrap();
+    let text: String = dir
+        .map(|e| std::fs::read_to_string(e.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(text.matches("login-refused").count(), 1);
+}
+
+#[test]
+fn who_was_let_in_to_a_disk_never_opens_the_next_one() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    let grant = lab.boot(&mac);
+    lab.write(&mac, "mine");
+    let disk = lab.lib.open_granted(&grant).unwrap();
+    assert_eq!(lab.text_of(disk.as_ref()), "mine");
+    lab.act(&mac, Act::Reset, When::Force).unwrap();
+    assert!(matches!(
+        lab.lib.open_granted(&grant),
+        Err(Error::Refused { .. })
+    ));
 }
