@@ -79,7 +79,7 @@ pub fn tree() -> Result<PathBuf> {
     if draft.exists() {
         fs::remove_dir_all(&draft).context("removing what a killed run left")?;
     }
-    println!("making a Debian tree with mmdebstrap (about two minutes)");
+    eprintln!("making a Debian tree with mmdebstrap (about two minutes)");
     bootstrap(&recipe, &draft)?;
     remove_old(&lab)?;
     // Only a whole tree ever has the name.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::packages::Consent;
 use xtask::suite::{Boots, Length, Options};
-use xtask::{check, demo, suite};
+use xtask::{check, debian, demo, suite};
 
 /// The project's own tools.
 #[derive(Parser)]
@@ -39,6 +39,8 @@ enum Command {
         #[arg(long)]
         no_boot: bool,
     },
+    /// Make the Debian tree that the laboratory's images are built from, or find it, and print its path
+    Tree,
     /// Formatting, lints, documentation, floors, licences and advisories; lists every failure
     Check,
 }
@@ -65,6 +67,7 @@ fn run(command: Command) -> Result<()> {
                 Boots::Included
             },
         }),
+        Command::Tree => debian::tree().map(|tree| println!("{}", tree.display())),
         Command::Check => check::run_all(),
     }
 }
