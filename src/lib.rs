@@ -36,3 +36,7 @@
 //! is told), [`daemon`] (all of it at once), [`cli`] and [`web`] (the ways in).
 
 pub mod block;
+pub mod exec;
+pub mod iscsi;
+pub mod library;
+pub mod scsi;

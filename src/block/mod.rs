@@ -13,6 +13,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::file::FileDisk;
+pub use self::memory::MemoryDisk;
+pub use self::overlay::OverlayDisk;
+pub use self::segment::{is_cached, load, total};
+
+mod backing;
+mod file;
+mod flush;
+mod memory;
+#[cfg(test)]
+mod model;
+mod overlay;
+mod segment;
+
 /// The shape of a disk. Sizes are in bytes unless the name says blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {

@@ -1,0 +1,167 @@
+//! Files under a disk: the few calls that disks make, and how their errors become outcomes.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::FallocateFlags;
+use rustix::io::ReadWriteFlags;
+
+use super::{Answer, Error, Result, Segment};
+
+/// Slices given to one `pwritev`: the kernel's `UIO_MAXIOV`.
+const MAX_SLICES: usize = 1024;
+
+/// What a disk asks of the file that it lies in. All calls but [`read_cached`](Self::read_cached)
+/// may block, and therefore belong to the blocking pool.
+///
+/// A trait, so that a test can stand in for the file and lose what was not synced.
+pub(crate) trait Backing: Send + Sync + 'static {
+    /// Fills `buffer` from `offset`; what lies beyond the end of the file is zeros.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// The bytes if they can be had without waiting for the storage.
+    fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes>;
+    /// Writes all of `data`, one slice after the other.
+    fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()>;
+    /// Makes a range read as zeros, giving its space back where the file system can.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Makes everything written before durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Backing for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let (mut rest, mut at) = (buffer, offset);
+        while !rest.is_empty() {
+            match FileExt::read_at(self, rest, at) {
+                Ok(0) => {
+                    rest.fill(0);
+                    return Ok(());
+                }
+                Ok(n) => {
+                    rest = rest.split_at_mut(n).1;
+                    at += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes> {
+        let mut buffer = vec![0; len];
+        let mut slices = [IoSliceMut::new(&mut buffer)];
+        match rustix::io::preadv2(self, &mut slices, offset, ReadWriteFlags::NOWAIT) {
+            Ok(n) if n == len => Some(buffer.into()),
+            // A part only, nothing cached, or a file system that cannot tell.
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
+        let mut at = offset;
+        for group in data.chunks(MAX_SLICES) {
+            let mut slices: Vec<_> = group.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            let mut rest = slices.as_mut_slice();
+            IoSlice::advance_slices(&mut rest, 0);
+            while !rest.is_empty() {
+                match rustix::io::pwritev(self, rest, at) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(n) => {
+                        IoSlice::advance_slices(&mut rest, n);
+                        at += n as u64;
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(self, flags, offset, len) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(self, offset, len),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Writes `len` zeros, for file systems that cannot punch holes and for parts of a grain.
+pub(crate) fn write_zeros(file: &impl Backing, offset: u64, len: u64) -> io::Result<()> {
+    for (at, n) in pieces(offset, len) {
+        file.write_at(&[zeros(n)], at)?;
+    }
+    Ok(())
+}
+
+/// `len` zero bytes, `len` at most [`ZEROS`] long or else allocated.
+pub(crate) fn zeros(len: usize) -> Bytes {
+    static PAGE: [u8; ZEROS] = [0; ZEROS];
+    match PAGE.get(..len) {
+        Some(zeros) => Bytes::from_static(zeros),
+        None => vec![0; len].into(),
+    }
+}
+
+/// Bytes of zeros that are always at hand.
+const ZEROS: usize = 64 * 1024;
+
+/// A range cut into parts no longer than [`ZEROS`].
+pub(crate) fn pieces(offset: u64, len: u64) -> impl Iterator<Item = (u64, usize)> {
+    (0..len.div_ceil(ZEROS as u64)).map(move |i| {
+        let start = i * ZEROS as u64;
+        (offset + start, (len - start).min(ZEROS as u64) as usize)
+    })
+}
+
+/// Reads a range: at once where it is cached, else in the blocking pool.
+pub(crate) fn read<B: Backing + ?Sized>(
+    file: &Arc<B>,
+    offset: u64,
+    len: usize,
+) -> Answer<Result<Vec<Segment>>> {
+    if let Some(bytes) = file.read_cached(offset, len) {
+        return Answer::Now(Ok(vec![Segment::Bytes(bytes)]));
+    }
+    let file = file.clone();
+    Answer::Later(Box::pin(async move {
+        blocking(move || {
+            let mut buffer = vec![0; len];
+            file.read_at(&mut buffer, offset)?;
+            Ok(vec![Segment::Bytes(buffer.into())])
+        })
+        .await
+    }))
+}
+
+/// Runs `work` where it may block, and turns its error into an outcome.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(outcome),
+        Err(e) => Err(Error::Failed(io::Error::other(e))),
+    }
+}
+
+/// The outcome that an error of a file stands for.
+pub(crate) fn outcome(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::OutOfSpace,
+        io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly,
+        _ => Error::Failed(error),
+    }
+}

@@ -1,0 +1,264 @@
+//! A copy-on-write disk for file systems without reflinks: a sparse file of grains of 4 KiB, a
+//! bitmap that tells which of them it holds, and a base from which everything else is read.
+//!
+//! What keeps it true across a crash:
+//! - a bit is set in memory once the grain's data are written, and reaches the file only in a flush,
+//!   after those data are durable; so a bit on the disk never stands for data that are not there;
+//! - a write smaller than a grain first takes the rest of the grain from the base;
+//! - UNMAP punches a hole and sets the bit: a held grain without data reads as zeros.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::FallocateFlags;
+
+use self::bitmap::{Bitmap, GRAIN};
+use self::busy::Busy;
+use super::backing::{self, Backing, blocking};
+use super::flush::Flusher;
+use super::{Answer, Disk, Extent, Geometry, Result, Segment, segment};
+
+mod bitmap;
+mod busy;
+#[cfg(test)]
+mod tests;
+
+/// A writable disk over a base that is only read.
+pub struct OverlayDisk {
+    parts: Arc<Parts>,
+    geometry: Geometry,
+}
+
+struct Parts {
+    base: Arc<dyn Disk>,
+    data: Arc<dyn Backing>,
+    bitmap: Bitmap,
+    busy: Arc<Busy>,
+    flusher: Flusher,
+}
+
+impl OverlayDisk {
+    /// Makes the two files of an empty overlay of `size` bytes, durable but for their directory
+    /// entries. Neither file may exist.
+    pub fn create(data: &Path, bitmap: &Path, size: u64) -> io::Result<()> {
+        let new = |path| OpenOptions::new().write(true).create_new(true).open(path);
+        let data = new(data)?;
+        data.set_len(size)?;
+        data.sync_all()?;
+        let file = new(bitmap)?;
+        let len = bitmap::file_len(size);
+        file.set_len(len)?;
+        // Reserved now, so that a flush does not fail for want of room. Some file systems cannot.
+        let _ = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len);
+        file.write_at(&[bitmap::header(size)], 0)?;
+        file.sync_all()
+    }
+
+    /// Opens the overlay that [`create`](Self::create) made, over `base`. An overlay larger than its
+    /// base reads zeros beyond it.
+    pub fn open(data: &Path, bitmap: &Path, base: Arc<dyn Disk>) -> io::Result<Self> {
+        let both =
+            |path| -> io::Result<File> { OpenOptions::new().read(true).write(true).open(path) };
+        Self::over(Arc::new(both(data)?), Arc::new(both(bitmap)?), base)
+    }
+
+    fn over(
+        data: Arc<dyn Backing>,
+        bitmap: Arc<dyn Backing>,
+        base: Arc<dyn Disk>,
+    ) -> io::Result<Self> {
+        let bitmap = Bitmap::load(bitmap)?;
+        let block_size = base.geometry().block_size;
+        Ok(OverlayDisk {
+            geometry: Geometry {
+                block_size,
+                physical_block_size: GRAIN as u32,
+                blocks: bitmap.size() / u64::from(block_size),
+                read_only: false,
+                thin: true,
+            },
+            parts: Arc::new(Parts {
+                base,
+                data,
+                bitmap,
+                busy: Arc::default(),
+                flusher: Flusher::default(),
+            }),
+        })
+    }
+}
+
+impl Disk for OverlayDisk {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn read(&self, extent: Extent) -> Answer<Result<Vec<Segment>>> {
+        let range = extent.offset()..extent.offset() + extent.len();
+        let mut done = Vec::new();
+        let mut waiting = Vec::new();
+        for (part, held) in self.parts.runs(range) {
+            let answer = if held {
+                backing::read(
+                    &self.parts.data,
+                    part.start,
+                    (part.end - part.start) as usize,
+                )
+            } else {
+                self.parts.read_base(part)
+            };
+            match answer {
+                Answer::Now(Ok(segments)) if waiting.is_empty() => done.extend(segments),
+                Answer::Now(Err(e)) => return Answer::Now(Err(e)),
+                later => waiting.push(later),
+            }
+        }
+        if waiting.is_empty() {
+            return Answer::Now(Ok(done));
+        }
+        Answer::Later(Box::pin(async move {
+            for answer in waiting {
+                done.extend(answer.wait().await?);
+            }
+            Ok(done)
+        }))
+    }
+
+    fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
+        if extent.is_empty() {
+            return Answer::Now(Ok(()));
+        }
+        let parts = self.parts.clone();
+        let range = extent.offset()..extent.offset() + extent.len();
+        Answer::Later(Box::pin(async move { parts.write(range, data).await }))
+    }
+
+    fn flush(&self) -> Answer<Result<()>> {
+        let parts = self.parts.clone();
+        Answer::Later(Box::pin(async move {
+            let work = parts.clone();
+            let sync = move || {
+                // Before the data are synced: what is held later may not be durable by then.
+                let snapshot = work.bitmap.snapshot();
+                work.data.sync()?;
+                work.bitmap.store(&snapshot)
+            };
+            parts.flusher.flush(|| blocking(sync)).await
+        }))
+    }
+
+    fn unmap(&self, extent: Extent) -> Answer<Result<()>> {
+        let parts = self.parts.clone();
+        let range = extent.offset()..extent.offset() + extent.len();
+        let disk_end = parts.bitmap.size();
+        // A last grain that is cut short by the end of the disk counts as whole.
+        let whole_end = if range.end == disk_end {
+            disk_end
+        } else {
+            range.end / GRAIN * GRAIN
+        };
+        let whole = range.start.next_multiple_of(GRAIN)..whole_end;
+        Answer::Later(Box::pin(async move {
+            if whole.start >= whole.end {
+                return parts.write_zeros(range).await;
+            }
+            parts.write_zeros(range.start..whole.start).await?;
+            parts.write_zeros(whole.end..range.end).await?;
+            parts.punch(whole).await
+        }))
+    }
+}
+
+impl Parts {
+    /// The parts of `range` that are held, or not, in turn.
+    fn runs(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, bool)> {
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            if at >= range.end {
+                return None;
+            }
+            let start = at;
+            let held = self.bitmap.holds(at / GRAIN);
+            while at < range.end && self.bitmap.holds(at / GRAIN) == held {
+                at = (at / GRAIN + 1) * GRAIN;
+            }
+            at = at.min(range.end);
+            Some((start..at, held))
+        })
+    }
+
+    /// Reads from the base, and zeros beyond its end.
+    fn read_base(&self, range: Range<u64>) -> Answer<Result<Vec<Segment>>> {
+        let geometry = self.base.geometry();
+        let block = u64::from(geometry.block_size);
+        let len = range.end - range.start;
+        let within = (geometry.blocks * block).clamp(range.start, range.end) - range.start;
+        let beyond = len - within;
+        let Some(extent) = geometry.extent(range.start / block, within / block) else {
+            return Answer::Now(Ok(vec![Segment::Zeros(len)]));
+        };
+        if beyond == 0 {
+            return self.base.read(extent);
+        }
+        self.base.read(extent).map(move |segments| {
+            let mut segments = segments?;
+            segments.push(Segment::Zeros(beyond));
+            Ok(segments)
+        })
+    }
+
+    /// Writes `data` over `range`, together with what is missing of its first and last grain.
+    async fn write(self: Arc<Self>, range: Range<u64>, mut data: Vec<Bytes>) -> Result<()> {
+        let grains = range.start / GRAIN..range.end.div_ceil(GRAIN);
+        let claim = self.busy.claim(grains.clone()).await;
+        let whole = grains.start * GRAIN..(grains.end * GRAIN).min(self.bitmap.size());
+        let mut start = range.start;
+        if whole.start < range.start && !self.bitmap.holds(grains.start) {
+            data.insert(0, self.fill(whole.start..range.start).await?);
+            start = whole.start;
+        }
+        if range.end < whole.end && !self.bitmap.holds(grains.end - 1) {
+            data.push(self.fill(range.end..whole.end).await?);
+        }
+        let parts = self.clone();
+        blocking(move || {
+            // Here, so that the grains stay claimed should the caller stop waiting.
+            let _claim = claim;
+            parts.data.write_at(&data, start)?;
+            parts.bitmap.hold(grains);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The base's bytes, to complete a grain.
+    async fn fill(&self, range: Range<u64>) -> Result<Bytes> {
+        let segments = self.read_base(range).wait().await?;
+        segment::load(segments).wait().await
+    }
+
+    async fn write_zeros(self: &Arc<Self>, range: Range<u64>) -> Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let zeros = backing::zeros((range.end - range.start) as usize);
+        self.clone().write(range, vec![zeros]).await
+    }
+
+    /// Makes whole grains read as zeros.
+    async fn punch(self: Arc<Self>, range: Range<u64>) -> Result<()> {
+        let grains = range.start / GRAIN..range.end.div_ceil(GRAIN);
+        let claim = self.busy.claim(grains.clone()).await;
+        blocking(move || {
+            let _claim = claim;
+            self.data.punch(range.start, range.end - range.start)?;
+            self.bitmap.hold(grains);
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,144 @@
+//! What reads yield: measuring, cutting and loading segments.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::backing::{self, Backing};
+use super::{Answer, Result, Segment};
+
+/// Distance between the bytes whose presence tells that a range is cached. Caches are filled by
+/// read-ahead in runs about this long.
+const PROBE: u64 = 128 * 1024;
+
+impl Segment {
+    /// Number of bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Segment::File { len, .. } | Segment::Zeros(len) => *len,
+            Segment::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the first `n` bytes (or all, where there are fewer) off this segment.
+    pub fn split_to(&mut self, n: u64) -> Segment {
+        match self {
+            Segment::File { file, offset, len } => {
+                let n = n.min(*len);
+                let head = Segment::File {
+                    file: file.clone(),
+                    offset: *offset,
+                    len: n,
+                };
+                *offset += n;
+                *len -= n;
+                head
+            }
+            Segment::Zeros(len) => {
+                let n = n.min(*len);
+                *len -= n;
+                Segment::Zeros(n)
+            }
+            Segment::Bytes(bytes) => {
+                Segment::Bytes(bytes.split_to(n.min(bytes.len() as u64) as usize))
+            }
+        }
+    }
+}
+
+/// The number of bytes in all `segments`.
+pub fn total(segments: &[Segment]) -> u64 {
+    segments.iter().map(Segment::len).sum()
+}
+
+/// The bytes of `segments`, read into memory: at once where they are there or cached.
+pub fn load(segments: Vec<Segment>) -> Answer<Result<Bytes>> {
+    if segments.len() == 1
+        && let Some(Segment::Bytes(bytes)) = segments.first()
+    {
+        return Answer::Now(Ok(bytes.clone()));
+    }
+    let cached = |segment: &Segment| match segment {
+        Segment::File { file, offset, len } => is_cached(file, *offset, *len),
+        Segment::Bytes(_) | Segment::Zeros(_) => true,
+    };
+    if segments.iter().all(cached) {
+        return Answer::Now(load_blocking(&segments).map_err(backing::outcome));
+    }
+    Answer::Later(Box::pin(backing::blocking(move || {
+        load_blocking(&segments)
+    })))
+}
+
+/// Whether a range of a file can, as far as a look at some of its pages tells, be read without
+/// waiting for the storage.
+pub fn is_cached(file: &Arc<File>, offset: u64, len: u64) -> bool {
+    let Some(last) = len.checked_sub(1) else {
+        return true;
+    };
+    (0..=last / PROBE)
+        .map(|i| i * PROBE)
+        .chain([last])
+        .all(|at| file.read_cached(offset + at, 1).is_some())
+}
+
+fn load_blocking(segments: &[Segment]) -> std::io::Result<Bytes> {
+    let mut all = BytesMut::with_capacity(total(segments) as usize);
+    for segment in segments {
+        match segment {
+            Segment::Bytes(bytes) => all.extend_from_slice(bytes),
+            Segment::Zeros(n) => all.resize(all.len() + *n as usize, 0),
+            Segment::File { file, offset, len } => {
+                let start = all.len();
+                all.resize(start + *len as usize, 0);
+                Backing::read_at(file.as_ref(), all.split_at_mut(start).1, *offset)?;
+            }
+        }
+    }
+    Ok(all.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file_segment(bytes: &[u8]) -> Segment {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Segment::File {
+            file: Arc::new(file),
+            offset: 0,
+            len: bytes.len() as u64,
+        }
+    }
+
+    #[tokio::test]
+    async fn cutting_keeps_every_byte_in_its_place() {
+        for cut in 0..=8 {
+            for mut segment in [
+                file_segment(b"abcdefgh"),
+                Segment::Bytes(Bytes::from_static(b"abcdefgh")),
+            ] {
+                let head = segment.split_to(cut);
+                assert_eq!(head.len(), cut);
+                assert_eq!(segment.len(), 8 - cut);
+                let whole = load(vec![head, segment]).wait().await.unwrap();
+                assert_eq!(&whole[..], b"abcdefgh");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_segment_is_loaded() {
+        let parts = vec![file_segment(b"xy"), Segment::Zeros(3), file_segment(b"z")];
+        assert_eq!(total(&parts), 6);
+        assert_eq!(&load(parts).wait().await.unwrap()[..], b"xy\0\0\0z");
+    }
+}
