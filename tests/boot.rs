@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use netroot::block::{Disk, load};
-use netroot::library::{Library, MacAddr};
+use netroot::library::{Library, MacAddr, Target};
 use serde_json::Value;
-use xtask::netns::Network;
+use xtask::netns::{Network, SERVER};
 use xtask::program::{command, run};
 use xtask::qemu::{ANSWER_LIMIT, Accelerator, Machine};
 use xtask::server::{Server, Site, remove_library};
@@ -40,7 +40,9 @@ fn a_persistent_client_keeps_its_disk_until_reset_and_gets_it_back_by_undo() {
     lab.wait_until_gone(MAC);
     assert_eq!(lab.nonce_in_a_copy(MAC), nonce, "seen from the host");
 
-    lab.site.netroot(&["client", "reset", MAC, "--yes"]).unwrap();
+    lab.site
+        .netroot(&["client", "reset", MAC, "--yes"])
+        .unwrap();
     let client = lab.boot(MAC);
     assert_eq!(client.nonce().unwrap(), None, "after reset");
     client.power_off().unwrap();
@@ -50,11 +52,23 @@ fn a_persistent_client_keeps_its_disk_until_reset_and_gets_it_back_by_undo() {
     let client = lab.boot(MAC);
     assert_eq!(client.nonce().unwrap(), Some(nonce.clone()), "after undo");
 
-    let why = lab.site.refused(&["client", "reset", MAC, "--yes"]).unwrap();
-    assert!(why.contains("--force") && why.contains("--at-next-boot"), "{why}");
-    assert_eq!(client.nonce().unwrap(), Some(nonce), "a refused reset changes nothing");
+    let why = lab
+        .site
+        .refused(&["client", "reset", MAC, "--yes"])
+        .unwrap();
+    assert!(
+        why.contains("--force") && why.contains("--at-next-boot"),
+        "{why}"
+    );
+    assert_eq!(
+        client.nonce().unwrap(),
+        Some(nonce),
+        "a refused reset changes nothing"
+    );
 
-    lab.site.netroot(&["client", "reset", MAC, "--yes", "--force"]).unwrap();
+    lab.site
+        .netroot(&["client", "reset", MAC, "--yes", "--force"])
+        .unwrap();
     lab.assert_locked_out(MAC, &client);
     client.pull_the_plug();
 
@@ -76,7 +90,10 @@ fn clients_outlive_a_killed_server_and_leave_the_version_as_it_is() {
     let shared = lab.switch_on(SHARED);
     lab.wait_until_up(EPHEMERAL, &ephemeral);
     let said = lab.wait_until_up(SHARED, &shared);
-    assert!(said.contains("root=overlay"), "writes of a shared client go to RAM: {said}");
+    assert!(
+        said.contains("root=overlay"),
+        "writes of a shared client go to RAM: {said}"
+    );
     shared.write_nonce("only-in-ram").unwrap();
     ephemeral.write_nonce(&nonce).unwrap();
     let boot = lab.boot_id(EPHEMERAL);
@@ -85,20 +102,37 @@ fn clients_outlive_a_killed_server_and_leave_the_version_as_it_is() {
     let server = lab.serve();
     let touched = ephemeral.ask("touch after-the-kill", RECONNECT).unwrap();
     assert_eq!(touched, "touched after-the-kill");
-    assert_eq!(ephemeral.nonce().unwrap(), Some(nonce), "a reconnect resets nothing");
+    assert_eq!(
+        ephemeral.nonce().unwrap(),
+        Some(nonce),
+        "a reconnect resets nothing"
+    );
     assert_eq!(lab.boot_id(EPHEMERAL), boot, "it is the same boot");
-    let read = shared.ask("run dd if=/dev/sda of=/dev/null bs=1M count=8 iflag=direct", RECONNECT);
-    assert!(read.unwrap().contains("8+0 records in"), "the shared client reads on");
-    let only = shared.ask("run blockdev --getro /dev/sda", ANSWER_LIMIT).unwrap();
+    let read = shared.ask(
+        "run dd if=/dev/sda of=/dev/null bs=1M count=8 iflag=direct",
+        RECONNECT,
+    );
+    assert!(
+        read.unwrap().contains("8+0 records in"),
+        "the shared client reads on"
+    );
+    let only = shared
+        .ask("run blockdev --getro /dev/sda", ANSWER_LIMIT)
+        .unwrap();
     assert_eq!(only, "ran 1", "a version is read-only");
     shared.power_off().unwrap();
     ephemeral.power_off().unwrap();
 
     let ephemeral = lab.boot(EPHEMERAL);
-    assert_eq!(ephemeral.nonce().unwrap(), None, "the next boot is pristine");
+    assert_eq!(
+        ephemeral.nonce().unwrap(),
+        None,
+        "the next boot is pristine"
+    );
     assert_ne!(lab.boot_id(EPHEMERAL), boot);
     ephemeral.pull_the_plug();
 
+    lab.assert_others_read_the_version();
     let took = server.stop().unwrap();
     assert!(took < Duration::from_secs(10), "serve took {took:?} to end");
     lab.site.netroot(&["image", "verify", "deb12"]).unwrap();
@@ -126,7 +160,10 @@ enum Storage {
 impl Lab {
     fn new(name: &'static str, storage: Storage) -> Self {
         let started = Instant::now();
-        assert!(nix::unistd::geteuid().is_root(), "boot tests need root: namespaces, mounts, chroots");
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "boot tests need root: namespaces, mounts, chroots"
+        );
         let tree = debian::tree().unwrap();
         let accelerator = Accelerator::find(&debian::kernel(&tree).unwrap());
         let dir = lab_dir().join(format!("boot-{name}"));
@@ -139,10 +176,21 @@ impl Lab {
         }
         let library = dir.join("library");
         let site = Site::new(Path::new(env!("CARGO_BIN_EXE_netroot")), &library);
-        let lab = Self { name, dir, site, network, accelerator, started };
-        lab.site.netroot(&["init", "--host", "server-01.example.edu", "--yes"]).unwrap();
+        let lab = Self {
+            name,
+            dir,
+            site,
+            network,
+            accelerator,
+            started,
+        };
+        lab.site
+            .netroot(&["init", "--host", "server-01.example.edu", "--yes"])
+            .unwrap();
         let tree = tree.to_string_lossy();
-        lab.site.netroot(&["image", "build", "deb12", "--from", &tree]).unwrap();
+        lab.site
+            .netroot(&["image", "build", "deb12", "--from", &tree])
+            .unwrap();
         lab.tell("the image is built");
         lab
     }
@@ -156,14 +204,19 @@ impl Lab {
     }
 
     fn serve(&self) -> Server {
-        let server = self.site.serve(&self.network, &self.dir.join("serve.log")).unwrap();
+        let server = self
+            .site
+            .serve(&self.network, &self.dir.join("serve.log"))
+            .unwrap();
         self.tell("the server answers");
         server
     }
 
     fn switch_on(&self, mac: &str) -> Machine {
         let count = fs::read_dir(&self.dir).unwrap().count();
-        let log = self.dir.join(format!("{}-{count}.log", mac.replace(':', "")));
+        let log = self
+            .dir
+            .join(format!("{}-{count}.log", mac.replace(':', "")));
         Machine::start(&self.network, mac, self.accelerator, &log).unwrap()
     }
 
@@ -182,20 +235,27 @@ impl Lab {
     }
 
     fn wait_until_gone(&self, mac: &str) {
-        self.site.wait_for_sessions(&mac.replace(':', ""), 0, GONE).unwrap();
+        self.site
+            .wait_for_sessions(&mac.replace(':', ""), 0, GONE)
+            .unwrap();
     }
 
     fn boot_id(&self, mac: &str) -> Value {
         let shown = self.site.json(&["client", "show", mac]).unwrap();
         let id = shown["boot"]["id"].clone();
-        assert!(id.is_string(), "the document of a running client names its boot: {shown}");
+        assert!(
+            id.is_string(),
+            "the document of a running client names its boot: {shown}"
+        );
         id
     }
 
     /// Its sessions end and stay ended, although it tries again and again, and its disk does not answer.
     fn assert_locked_out(&self, mac: &str, client: &Machine) {
         let bare = mac.replace(':', "");
-        self.site.wait_for_sessions(&bare, 0, Duration::from_secs(10)).unwrap();
+        self.site
+            .wait_for_sessions(&bare, 0, Duration::from_secs(10))
+            .unwrap();
         let asked = client.ask("touch after-the-fence", Duration::from_secs(20));
         assert!(asked.is_err(), "a fenced client wrote: {asked:?}");
         assert_eq!(self.site.sessions(&bare).unwrap(), Vec::<Value>::new());
@@ -204,7 +264,9 @@ impl Lab {
     /// The nonce in a copy of the client's clone, as the host sees it.
     fn nonce_in_a_copy(&self, mac: &str) -> String {
         let library = Library::open(self.site.library(), None).unwrap();
-        let clone = library.open_clone(&mac.parse::<MacAddr>().unwrap()).unwrap();
+        let clone = library
+            .open_clone(&mac.parse::<MacAddr>().unwrap())
+            .unwrap();
         let copy = self.dir.join("copy.img");
         copy_disk(&*clone, &copy);
         // In a mount namespace of its own, so that nothing stays mounted whatever happens. The copy has
@@ -216,12 +278,43 @@ impl Lab {
         nonce.trim().to_owned()
     }
 
+    /// An initiator of another make sees the version at an address that it can reach, no clone, and
+    /// reads the same bytes as the file has.
+    fn assert_others_read_the_version(&self) {
+        let portal = format!("iscsi://{SERVER}");
+        let list = |url: &str| run(self.network.command("iscsi-ls").args(["-s", url])).unwrap();
+        let seen = list(&portal);
+        let library = Library::open(self.site.library(), None).unwrap();
+        let version = library.resolve(&"deb12".parse().unwrap()).unwrap();
+        let target = library.target_name(&Target::Version(version.id().clone()));
+        assert!(seen.contains(&format!("{target} ")), "{seen}");
+        assert!(seen.contains(&format!("{SERVER}:3260")), "{seen}");
+        assert!(
+            !seen.contains("client-"),
+            "clones are nobody else's business: {seen}"
+        );
+        let copy = self.dir.join("read.img");
+        let url = format!("{portal}/{target}/1");
+        let mut convert = self.network.command("qemu-img");
+        convert
+            .args(["convert", "-f", "raw", "-O", "raw", &url])
+            .arg(&copy);
+        run(&mut convert).unwrap();
+        let same = run(&mut command("cmp", [&copy, &version.disk_path()]));
+        assert!(same.is_ok(), "what was read differs: {same:?}");
+        fs::remove_file(copy).unwrap();
+    }
+
     fn server_said(&self) -> String {
         fs::read_to_string(self.dir.join("serve.log")).unwrap_or_default()
     }
 
     fn tell(&self, what: &str) {
-        println!("{:10} {:6.1} s  {what}", self.name, self.started.elapsed().as_secs_f64());
+        println!(
+            "{:10} {:6.1} s  {what}",
+            self.name,
+            self.started.elapsed().as_secs_f64()
+        );
     }
 
     /// Only after success: what failed is looked at.
@@ -247,12 +340,16 @@ fn mount_xfs(dir: &Path) {
 /// Copies a disk into a sparse file.
 fn copy_disk(disk: &dyn Disk, to: &Path) {
     // Disks answer on the blocking threads of a runtime.
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let geometry = disk.geometry();
     let file = File::create(to).unwrap();
     let step = (4 << 20) / u64::from(geometry.block_size);
     for lba in (0..geometry.blocks).step_by(usize::try_from(step).unwrap()) {
-        let extent = geometry.extent(lba, step.min(geometry.blocks - lba)).unwrap();
+        let extent = geometry
+            .extent(lba, step.min(geometry.blocks - lba))
+            .unwrap();
         let bytes = runtime.block_on(async {
             let segments = disk.read(extent).wait().await.unwrap();
             load(segments).wait().await.unwrap()
@@ -261,7 +358,8 @@ fn copy_disk(disk: &dyn Disk, to: &Path) {
             file.write_all_at(&bytes, extent.offset()).unwrap();
         }
     }
-    file.set_len(geometry.blocks * u64::from(geometry.block_size)).unwrap();
+    file.set_len(geometry.blocks * u64::from(geometry.block_size))
+        .unwrap();
 }
 
 /// A word that no earlier run has written anywhere.
