@@ -3,6 +3,9 @@
 //! `cargo xtask test` runs this; by hand: `cargo test --test boot -- --nocapture`, as root. What the
 //! clients' consoles and the servers say is kept under `target/lab`.
 
+// clippy.toml exempts functions marked #[test]; here the whole file is a test.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -87,7 +87,18 @@ fn cargo_doc() -> Result<()> {
 
 fn licences() -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let mut metadata = command(&cargo, ["metadata", "--format-version", "1", "--offline"]);
+    let host = host_platform()?;
+    let mut metadata = command(
+        &cargo,
+        // Of other platforms' crates nothing was downloaded.
+        [
+            "metadata",
+            "--format-version=1",
+            "--offline",
+            "--filter-platform",
+            &host,
+        ],
+    );
     let text = run(metadata.current_dir(crate::workspace()))?;
     let metadata: Value = serde_json::from_str(&text).context("reading cargo metadata")?;
     let packages = metadata
@@ -112,6 +123,14 @@ fn licences() -> Result<()> {
         return Ok(());
     }
     bail!("{}", Vec::from_iter(wrong).join(", "))
+}
+
+/// What this machine's compiler builds for, such as `x86_64-unknown-linux-gnu`.
+fn host_platform() -> Result<String> {
+    let version = run(&mut command("rustc", ["--version", "--verbose"]))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned)
+        .context("rustc does not name its host")
 }
 
 /// Whether an SPDX expression can be satisfied by [`LICENCES`]: one branch of an OR, all of an AND.
@@ -145,8 +164,10 @@ fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     while let Some(found) = rest.get(from..).and_then(|tail| tail.find(separator)) {
         let at = from + found;
         let before = rest.get(..at).unwrap_or_default();
-        let depth = before.matches('(').count()
-            - before.matches(')').count().min(before.matches('(').count());
+        let depth = before
+            .matches('(')
+            .count()
+            .saturating_sub(before.matches(')').count());
         if depth == 0 {
             parts.push(before);
             rest = rest.get(at + separator.len()..).unwrap_or_default();
