@@ -27,7 +27,14 @@ use sha2::{Digest, Sha256};
 use crate::program::{command, run};
 
 /// Kernel lines of a client add these, so that the laboratory can follow and steer it.
-pub const KERNEL_ARGS: &[&str] = &["netroot.lab=1", "loglevel=6"];
+pub const KERNEL_ARGS: &[&str] = &[
+    "console=ttyS0,115200n8",
+    // No status lines of systemd; the kernel's notices, though, are what stages are known by.
+    "quiet",
+    "loglevel=6",
+    "audit=0",
+    "netroot.lab=1",
+];
 
 const SUITE: &str = "bookworm";
 
