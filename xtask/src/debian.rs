@@ -9,9 +9,12 @@
 //!   overlay in RAM. The read-only disk must be clean: XFS does not replay a log on a read-only device.
 //! - **A server that is killed** (`kill -9`) only stalls its clients, if `iscsid` runs in the real root:
 //!   the initramfs's ends at the switch, and nobody else logs in again. Debian's own unit does not do:
-//!   it waits for `network-online.target`, is stopped at shutdown, and a drop-in cannot take that away.
-//!   `xtask/lab/debian/tree/etc/systemd/system/iscsid.service` does. Its name is that of the boot
-//!   because `/etc/iscsi/initiatorname.iscsi` points to `/run/initiatorname.iscsi`, which dracut wrote.
+//!   it waits for `network-online.target`, is stopped at shutdown, a drop-in cannot take that away, and
+//!   systemd believes it to be running still from the initramfs.
+//!   `xtask/lab/debian/tree/etc/systemd/system/iscsid-root.service` does. It logs in under the name of
+//!   the boot, because `/etc/iscsi/initiatorname.iscsi` points to `/run/initiatorname.iscsi`, which
+//!   dracut wrote and which survives the switch. When it starts it logs in anew once, in the place of
+//!   the session that it finds (same ISID): every boot is also a session reinstatement.
 //! - **Time**: of 110 s under software emulation, 10 s were the kernel's random pool (the machine now
 //!   has rdrand), 15 s at power-off `dracut-shutdown.service`, which unpacks the initramfs again, and
 //!   10 s systemd's status lines on a serial console.

@@ -15,10 +15,11 @@ sed -i \
 	-e 's/^\(node\.conn\[0\]\.timeo\.noop_out_timeout =\).*/\1 0/' \
 	/etc/iscsi/iscsid.conf
 
-systemctl enable iscsid.service netroot-lab.service
+systemctl enable iscsid-root.service netroot-lab.service
 
-# Its stop job logs out of the root's session and waits for it.
-systemctl mask open-iscsi.service iscsid.socket
+# iscsid-root.service stands for the first two; the stop job of the third logs out of the root's session
+# and waits for it.
+systemctl mask iscsid.service iscsid.socket open-iscsi.service
 # Unpacks the initramfs again at power-off, only to unmount a root that is read-only by then: 15 s.
 systemctl mask dracut-shutdown.service
 # What a test machine does without; under software emulation each unit costs a second.
