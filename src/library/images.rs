@@ -275,35 +275,51 @@ impl Library {
         Ok(())
     }
 
-    /// Removes an image with all its versions, for ever. Refused as for a version.
+    /// Removes an image with all its versions, for ever. Refused as for a version, and while a build
+    /// of it runs.
     pub fn remove_image(&self, image: &ImageName, live: &dyn Live, actor: &Actor) -> Result<()> {
         let lock = self.write_lock()?;
-        let found = self.image(image)?;
-        let ids = found.versions.iter().map(|&number| VersionId {
-            image: image.clone(),
-            number,
-        });
-        let ids: Vec<VersionId> = ids.collect();
-        for id in &ids {
-            refuse_used(id, self.users_of(id, live)?)?;
-        }
-        let assigned = self
-            .clients()?
-            .into_iter()
-            .filter(|client| client.image.image == *image);
-        refuse_used(
-            image,
-            assigned
-                .map(|client| format!("client {} is assigned to it", client.name))
-                .collect(),
-        )?;
-        document::remove(&lock, &self.places().current(image))?;
-        for id in &ids {
-            self.take_out(&lock, id)?;
-        }
+        self.check_image_removal(image, live)?;
+        let place = self.places().image(image);
+        let name = store::random_name().doing("drawing a name for", &place)?;
+        // All of it or nothing: the sweep removes what it finds there, version by version.
+        let away = self
+            .places()
+            .images()
+            .join(format!("{}{name}", store::REMOVED));
+        fs::rename(&place, away).doing("removing", &place)?;
+        document::sync_dir(&self.places().images())?;
         drop(lock);
         self.sweep()?;
         self.note(&Event::new(actor, "image-remove").of(image));
+        Ok(())
+    }
+
+    /// What `remove_image` would refuse, without doing it.
+    pub fn check_image_removal(&self, image: &ImageName, live: &dyn Live) -> Result<()> {
+        let mut users = Vec::new();
+        for number in self.image(image)?.versions {
+            let id = VersionId {
+                image: image.clone(),
+                number,
+            };
+            users.extend(self.users_of(&id, live)?);
+        }
+        for client in self.clients()? {
+            if client.image.image == *image {
+                users.push(format!("client {} is assigned to it", client.name));
+            }
+        }
+        users.sort();
+        users.dedup();
+        refuse_used(image, users)?;
+        if store::has_live_draft(&self.places().image(image))? {
+            return Err(Error::refused(
+                format!("removing {image}"),
+                "a build of it is running",
+                "wait for it, or end it first",
+            ));
+        }
         Ok(())
     }
 

@@ -76,6 +76,21 @@ fn a_killed_removal_is_completed() {
     assert!(!home.join(".removed-0123456789abcdef").exists());
 }
 
+#[test]
+fn a_killed_removal_of_an_image_is_completed() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    lab.seal("fc28", "two");
+    let images = lab.home().join("images");
+    fs::rename(
+        images.join("fc28"),
+        images.join(".removed-0123456789abcdef"),
+    )
+    .unwrap();
+    assert_eq!(lab.lib.sweep().unwrap(), [Swept::Image]);
+    assert_eq!(fs::read_dir(images).unwrap().count(), 0);
+}
+
 /// Brings the files of a client to what they were after `moved` of the moves of a reset, with the
 /// note of what is to be done written and the document not yet.
 fn cut_off(lab: &Lab, mac: &MacAddr, before: &Before, moved: usize) {

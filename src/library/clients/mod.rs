@@ -156,6 +156,17 @@ impl Client {
         self.mac == *mac || self.more_macs.contains(mac)
     }
 
+    /// Its disk, where it has one.
+    pub(crate) fn own_disk(&self) -> Result<&CloneInfo> {
+        self.clone.as_ref().ok_or_else(|| {
+            Error::refused(
+                format!("opening the disk of client {}", self.name),
+                format!("it has none in mode {}", self.mode),
+                "assign it another mode, or boot it again",
+            )
+        })
+    }
+
     /// Why `version` must not go away: `is_it` tells whether an assignment means it now.
     pub(crate) fn uses(
         &self,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub enum Swept {
         /// Its image.
         image: ImageName,
     },
+    /// The removal of a whole image was completed.
+    Image,
     /// A version that was published and not yet made current was made current.
     Current {
         /// The version.
@@ -49,6 +51,7 @@ impl fmt::Display for Swept {
         match self {
             Swept::Draft { image } => write!(f, "removed an unfinished draft of {image}"),
             Swept::Removal { image } => write!(f, "completed the removal of a version of {image}"),
+            Swept::Image => f.write_str("completed the removal of an image"),
             Swept::Current { version } => write!(
                 f,
                 "made {version} current, as its interrupted build meant to"
@@ -67,6 +70,9 @@ impl Library {
         for name in document::entries(&self.places().images())? {
             if let Ok(image) = name.parse::<ImageName>() {
                 self.sweep_image(&lock, &image, &mut swept)?;
+            } else if name.starts_with(REMOVED) {
+                remove_image(&self.places().images().join(name))?;
+                swept.push(Swept::Image);
             }
         }
         for name in document::names(&self.places().pending_all())? {
@@ -119,4 +125,15 @@ impl Library {
         let _ = fs::remove_dir(&home);
         Ok(())
     }
+}
+
+/// Removes what was an image: its versions, dead drafts and all.
+fn remove_image(dir: &Path) -> Result<()> {
+    for name in document::entries(dir)? {
+        let path = dir.join(name);
+        if path.is_dir() {
+            remove_tree(&path)?;
+        }
+    }
+    remove_tree(dir)
 }
