@@ -292,26 +292,31 @@ impl Library {
         let Pending { mut client, swap } = pending;
         clone::swap(self.places(), &client.mac, &swap)?;
         document::write(lock, &self.places().client(&client.mac), &mut client)?;
-        document::remove(lock, &self.places().pending(&client.mac))?;
+        self.cross_out(lock, &client)?;
+        Ok(client)
+    }
+
+    /// The last step: what is not kept any longer is removed, then the note itself.
+    fn cross_out(&self, lock: &WriteLock, client: &Client) -> Result<()> {
         let kept: Vec<&CloneInfo> = client.discarded.iter().map(|old| &old.clone).collect();
         clone::prune(self.places(), &client.mac, &kept)?;
-        Ok(client)
+        document::remove(lock, &self.places().pending(&client.mac))
     }
 
     /// Completes a change that a killed command had written down. Tells whether there was one.
     pub(crate) fn finish_pending(&self, lock: &WriteLock, mac: &MacAddr) -> Result<bool> {
         let path = self.places().pending(mac);
-        let Some(mut pending) = document::read::<Pending>(&path)? else {
+        let Some(pending) = document::read::<Pending>(&path)? else {
             return Ok(false);
         };
         let there: Option<Client> = document::read(&self.places().client(mac))?;
-        let revision = there.map_or(0, |client| client.revision);
-        if revision == pending.client.revision {
-            self.finish(lock, pending)?;
-        } else {
-            // The document was written, so everything was done but this.
-            pending.client.revision = revision;
-            document::remove(lock, &path)?;
+        let revision = there.as_ref().map_or(0, |client| client.revision);
+        match there {
+            // The document was written: everything has moved.
+            Some(client) if revision != pending.client.revision => self.cross_out(lock, &client)?,
+            _ => {
+                self.finish(lock, pending)?;
+            }
         }
         Ok(true)
     }

@@ -154,11 +154,7 @@ pub(crate) fn swap(places: &Places, mac: &MacAddr, swap: &Swap) -> Result<()> {
 /// Removes what no document names any more: clones that were not finished, predecessors that expired.
 pub(crate) fn prune(places: &Places, mac: &MacAddr, kept: &[&CloneInfo]) -> Result<()> {
     let home = places.clone(mac);
-    for name in document::entries(&home)? {
-        if name.starts_with(NEW) || name.starts_with(super::REMOVED) {
-            remove_tree(&home.join(name))?;
-        }
-    }
+    sweep_new(&home)?;
     let discarded = home.join(DISCARDED);
     for name in document::entries(&discarded)? {
         if !kept.iter().any(|clone| clone.id == name) {
@@ -169,6 +165,21 @@ pub(crate) fn prune(places: &Places, mac: &MacAddr, kept: &[&CloneInfo]) -> Resu
     let _ = fs::remove_dir(&discarded);
     let _ = fs::remove_dir(&home);
     Ok(())
+}
+
+/// Removes clones that a killed command made and never wrote down. Tells whether there was one.
+pub(crate) fn sweep_new(home: &Path) -> Result<bool> {
+    let mut any = false;
+    for name in document::entries(home)? {
+        if name.starts_with(NEW) {
+            remove_tree(&home.join(name))?;
+            any = true;
+        }
+    }
+    if any {
+        let _ = fs::remove_dir(home); // goes where it was made for a client that was never added
+    }
+    Ok(any)
 }
 
 /// Where a client's disk is, and its bitmap if it is an overlay.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::draft::{is_dead, remove_tree};
-use super::{DRAFT, REMOVED};
+use super::{DRAFT, REMOVED, clone};
 use crate::library::document;
 use crate::library::error::Result;
 use crate::library::names::{ImageName, VersionId};
@@ -39,6 +39,11 @@ pub enum Swept {
         /// The client.
         mac: MacAddr,
     },
+    /// A clone that was made and never used was removed.
+    Clone {
+        /// The client.
+        mac: MacAddr,
+    },
     /// A temporary file was removed.
     Temporary {
         /// Where it was.
@@ -57,6 +62,7 @@ impl fmt::Display for Swept {
                 "made {version} current, as its interrupted build meant to"
             ),
             Swept::Client { mac } => write!(f, "completed an interrupted change of client {mac}"),
+            Swept::Clone { mac } => write!(f, "removed an unfinished clone of client {mac}"),
             Swept::Temporary { path } => write!(f, "removed {}", path.display()),
         }
     }
@@ -89,7 +95,11 @@ impl Library {
         }
         for name in document::entries(&places.clones())? {
             if name.starts_with(REMOVED) {
-                super::clone::remove_all(&places.clones().join(name))?;
+                clone::remove_all(&places.clones().join(name))?;
+            } else if let Ok(mac) = name.parse::<MacAddr>()
+                && clone::sweep_new(&places.clone(&mac))?
+            {
+                swept.push(Swept::Clone { mac });
             }
         }
         Ok(swept)
