@@ -165,6 +165,29 @@ fn a_killed_reset_is_completed_from_wherever_it_was() {
 }
 
 #[test]
+fn a_killed_removal_of_a_client_is_completed() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let before = lab.snapshot();
+    for moved in [false, true] {
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        let note = serde_json::json!({ "client": lab.client(&mac), "swap": {}, "removed": true });
+        let path = lab.home().join(format!("pending/{}.json", mac.bare()));
+        fs::write(path, note.to_string()).unwrap();
+        let clones = lab.home().join("clones");
+        if moved {
+            fs::rename(
+                clones.join(mac.bare()),
+                clones.join(".removed-0123456789abcdef"),
+            )
+            .unwrap();
+        }
+        assert_eq!(lab.lib.sweep().unwrap(), [Swept::Client { mac }]);
+        assert_eq!(lab.snapshot(), before);
+    }
+}
+
+#[test]
 fn a_clone_that_was_made_and_never_used_is_removed() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");

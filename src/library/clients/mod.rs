@@ -1,13 +1,14 @@
 //! Clients: who boots what, and the rules about changing it (rules 1 and 5 of the design).
 //!
 //! - `change`: what an act does to a client's document and disks, as a value
-//! - `acts`: plan it, refuse it, do it; finish what a killed command began
+//! - `acts`: plan it, refuse it, do it; `pending`: complete what a killed command began
 //! - `edit`: adding, describing and removing clients, where no disk is at stake
 //! - `view`: what a person is shown
 
 mod acts;
 mod change;
 mod edit;
+mod pending;
 mod view;
 
 use std::collections::BTreeSet;

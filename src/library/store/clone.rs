@@ -215,6 +215,18 @@ fn move_file(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
+/// Takes a client's whole directory of clones to where the sweep removes it. It may be gone already.
+pub(crate) fn take_out(places: &Places, mac: &MacAddr) -> Result<()> {
+    let home = places.clone(mac);
+    if home.exists() {
+        let name = random_name().doing("drawing a name for", &home)?;
+        let away = places.clones().join(format!("{}{name}", super::REMOVED));
+        fs::rename(&home, &away).doing("removing", &home)?;
+        document::sync_dir(&places.clones())?;
+    }
+    Ok(())
+}
+
 /// Removes a client's whole directory of clones, which was renamed out of its place before.
 pub(crate) fn remove_all(dir: &Path) -> Result<()> {
     let discarded = dir.join(DISCARDED);
