@@ -17,6 +17,7 @@ pub(super) fn serve(cli: &Cli, _: &Serve) -> Result<()> {
         .from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
