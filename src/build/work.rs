@@ -21,13 +21,13 @@ use super::watch::{Phase, Timed};
 use super::{Excludes, InitramfsCheck, facts, kernel};
 use crate::exec::{Cancel, Mount, PrivateMounts};
 use crate::library::manifest::{FileSystemFacts, TreeFacts};
-use crate::library::{Draft, Library, Progress, Version, VersionFacts};
+use crate::library::{Draft, Library, Progress, Version, VersionFacts, VersionId};
 
 /// What came out of a build.
 #[derive(Debug, Clone, Serialize)]
 pub struct Built {
     /// The new version, such as `fc28@1`.
-    pub version: String,
+    pub version: VersionId,
     /// What may hinder a client.
     pub warnings: Vec<String>,
     /// How long each part took.
@@ -75,7 +75,7 @@ impl<'a> Work<'a> {
         stop_here(plan.steps.len());
         let version = self.sealed.context("the plan does not seal anything")?;
         Ok(Built {
-            version: version.id().to_string(),
+            version: version.id().clone(),
             warnings: self.warnings,
             phases: self.watch.phases(),
         })

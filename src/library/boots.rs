@@ -218,7 +218,7 @@ impl Library {
 
     /// Whether this library made the id for this client and assignment. Takes the same time whatever
     /// is wrong with it.
-    fn is_ours(&self, client: &Client, id: &BootId, to: &Assignment) -> Result<bool> {
+    pub(super) fn is_ours(&self, client: &Client, id: &BootId, to: &Assignment) -> Result<bool> {
         let version = id.version_of(to);
         let code = self.authenticator(&client.mac, id.seq, &version, to.mode)?;
         Ok(code.verify_truncated_left(&id.code).is_ok())

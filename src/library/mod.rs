@@ -8,27 +8,28 @@
 //! - `store`: where disks are; drafts, sealing, clones, hashes, and what cleans up after the killed
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
-//! - `boots`: boot ids and logins (rules 2 and 3), [`bindings`]: aliases (rule 4)
+//! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)
 //! - `wire`: names of targets and initiators
 //! - `live`: who is connected, asked of the server
 //!
 //! All calls may block; an asynchronous caller gives them a thread.
 
-pub mod bindings;
-pub mod boots;
-pub mod clients;
+mod bindings;
+mod boots;
+mod clients;
 pub mod config;
 mod document;
 mod error;
-pub mod events;
+mod events;
 mod images;
 mod live;
 mod lock;
+mod logins;
 mod mac;
 pub mod manifest;
 mod names;
 mod progress;
-pub mod store;
+mod store;
 mod wire;
 
 use std::fs::{self, OpenOptions};
@@ -39,11 +40,18 @@ use std::sync::OnceLock;
 
 use jiff::{Timestamp, Zoned};
 
+pub use boots::{Boot, BootId, BootState, BootTicket};
+pub use clients::{
+    Act, AssignTo, Assignment, Client, ClientSelector, ClientState, ClientView, Done, Edit,
+    NewClient, Plan, Step, When,
+};
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
+pub use events::{Actor, Event};
 pub use images::{Image, Version};
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;
+pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
 pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
 pub use names::{
@@ -51,9 +59,10 @@ pub use names::{
 };
 pub use progress::{Progress, Quiet};
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, Swept};
-pub use wire::{Published, Target};
+pub use wire::{Published, PublishedKind, Target};
 
 use error::Doing;
+use events::Throttle;
 use images::Manifests;
 use lock::WriteLock;
 use store::Places;
@@ -77,16 +86,19 @@ pub struct Library {
     /// Authenticates boot ids. Read when it is needed: not everybody who lists images may.
     boot_key: OnceLock<Vec<u8>>,
     manifests: Manifests,
+    /// Refused logins that were recorded a short while ago.
+    refusals: Throttle,
 }
 
 /// Directories of a library, and who may look into them.
 const DIRECTORIES: &[(&str, u32)] = &[
     ("images", 0o755),
-    ("clients", 0o755),
-    ("pending", 0o755),
+    // A boot id lets its holder in as that boot, and these tell them.
+    ("clients", 0o750),
+    ("pending", 0o750),
     ("clones", 0o700),
-    ("bindings", 0o755),
-    ("events", 0o755),
+    ("bindings", 0o750),
+    ("events", 0o750),
     ("secrets", 0o700),
 ];
 
@@ -175,6 +187,7 @@ impl Library {
             config,
             boot_key: OnceLock::new(),
             manifests: Manifests::default(),
+            refusals: Throttle::default(),
         })
     }
 
@@ -226,10 +239,7 @@ impl Library {
 
     /// The name of this server in the names of its files of events.
     fn server_name(&self) -> String {
-        nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .and_then(|name| name.parse::<HostName>().ok())
+        HostName::here()
             .unwrap_or_else(|| self.config.host.clone())
             .to_string()
     }

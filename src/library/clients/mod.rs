@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use acts::{Act, AssignTo, Done, Plan, When};
 
 pub use change::Step;
-pub(crate) use change::{Change, Ready};
+pub(crate) use change::{Change, DiskChange, Ready};
 pub use edit::{Edit, NewClient};
 pub use view::{ClientState, ClientView};
 
@@ -171,12 +171,11 @@ impl Client {
             act: Act::Assign(to),
             ..
         }) = &self.armed
+            && to.image.as_ref().is_some_and(&is_it)
         {
-            if to.image.as_ref().is_some_and(&is_it) {
-                why.push(format!(
-                    "client {name} will be assigned to it at its next boot"
-                ));
-            }
+            why.push(format!(
+                "client {name} will be assigned to it at its next boot"
+            ));
         }
         if self
             .clone

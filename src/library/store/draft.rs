@@ -233,11 +233,13 @@ impl<'a> Draft<'a> {
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        if self.dir.exists() {
-            // What cannot be removed now is removed by the next command's sweep, which says so.
-            let _ = remove_tree(&self.dir);
+        if !self.dir.exists() {
+            return; // sealed
         }
-        // The image's own directory goes when this was to be its first version.
+        // What cannot be removed now is removed by the next command's sweep, which says so. The lock
+        // keeps the image's directory for a draft that begins in this moment.
+        let _lock = self.library.write_lock();
+        let _ = remove_tree(&self.dir);
         if let Some(home) = self.dir.parent() {
             let _ = fs::remove_dir(home);
         }

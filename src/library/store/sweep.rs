@@ -70,10 +70,10 @@ impl Library {
             }
         }
         for name in document::names(&self.places().pending_all())? {
-            if let Ok(mac) = name.parse::<MacAddr>() {
-                if self.finish_pending(&lock, &mac)? {
-                    swept.push(Swept::Client { mac });
-                }
+            if let Ok(mac) = name.parse::<MacAddr>()
+                && self.finish_pending(&lock, &mac)?
+            {
+                swept.push(Swept::Client { mac });
             }
         }
         let places = self.places();

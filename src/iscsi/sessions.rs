@@ -1,0 +1,288 @@
+//! The sessions that are alive: who they are, what they do, and the way to end them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use super::directory::{End, Initiator};
+use super::names::{IscsiName, Isid};
+
+/// All live sessions of a server that talk to a target. Discovery sessions are not among them.
+#[derive(Clone, Default)]
+pub struct Sessions(Arc<Registry>);
+
+/// One live session.
+#[derive(Debug, Clone)]
+pub struct SessionInfo {
+    /// Tells it from all other sessions of this server's run.
+    pub id: u64,
+    /// The initiator's name.
+    pub initiator: IscsiName,
+    /// The initiator's part of the session identifier.
+    pub isid: Isid,
+    /// The target's part of it.
+    pub tsih: u16,
+    /// The target that it is logged in to.
+    pub target: IscsiName,
+    /// Where the initiator connects from.
+    pub peer: SocketAddr,
+    /// When the login was done.
+    pub since: SystemTime,
+    /// What was negotiated.
+    pub parameters: Parameters,
+    /// What it has done so far.
+    pub counters: Arc<Counters>,
+}
+
+/// What the two sides agreed on. Lengths are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameters {
+    /// CRC32C over headers.
+    pub header_digest: bool,
+    /// CRC32C over data.
+    pub data_digest: bool,
+    /// The initiator sends nothing unasked beyond immediate data.
+    pub initial_r2t: bool,
+    /// Commands may carry data.
+    pub immediate_data: bool,
+    /// Most data in one PDU to the initiator.
+    pub initiator_max_recv: u32,
+    /// Most data in one PDU to us.
+    pub target_max_recv: u32,
+    /// Most data in one sequence.
+    pub max_burst: u32,
+    /// Most data sent unasked with one command.
+    pub first_burst: u32,
+    /// R2Ts of one command that may be open at a time.
+    pub max_outstanding_r2t: u16,
+}
+
+/// What a session has done. Readers may see it a moment late.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Commands that read data.
+    pub reads: AtomicU64,
+    /// Commands that wrote data.
+    pub writes: AtomicU64,
+    /// Bytes sent to the initiator.
+    pub bytes_read: AtomicU64,
+    /// Bytes received from it.
+    pub bytes_written: AtomicU64,
+}
+
+/// Ends one session, and tells when it is over.
+#[derive(Clone)]
+pub struct SessionControl(Arc<Control>);
+
+struct Control {
+    id: u64,
+    // Watch channels: many may ask and wait, and a late one still learns what happened.
+    asked: watch::Sender<Option<End>>,
+    over: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Registry {
+    next_id: AtomicU64,
+    next_tsih: AtomicU16,
+    // Held for a look or a change of the map, never across an await.
+    live: Mutex<HashMap<Key, Entry>>,
+}
+
+/// What a reinstating login has in common with the session that it replaces (RFC 7143 §6.3.5). The
+/// portal group is always the same.
+type Key = (IscsiName, Isid, IscsiName);
+
+struct Entry {
+    control: SessionControl,
+    /// Nothing while the login is still being decided.
+    info: Option<SessionInfo>,
+}
+
+impl Sessions {
+    /// No sessions.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The sessions that are logged in now, oldest first.
+    pub fn list(&self) -> Vec<SessionInfo> {
+        let mut list: Vec<_> = self
+            .live()
+            .values()
+            .filter_map(|e| e.info.clone())
+            .collect();
+        list.sort_by_key(|info| info.id);
+        list
+    }
+
+    /// The way to end the session with this id, while it lives.
+    pub fn control(&self, id: u64) -> Option<SessionControl> {
+        let live = self.live();
+        let entry = live.values().find(|entry| entry.control.id() == id)?;
+        Some(entry.control.clone())
+    }
+
+    /// Whether any session with this TSIH lives.
+    pub(crate) fn knows(&self, tsih: u16) -> bool {
+        let live = self.live();
+        live.values()
+            .any(|e| e.info.as_ref().is_some_and(|info| info.tsih == tsih))
+    }
+
+    /// Takes the place of a new session, after ending the one that stands there and waiting until
+    /// its commands have settled.
+    pub(crate) async fn enter(&self, who: &Initiator, target: &IscsiName) -> Place {
+        let key = (who.name.clone(), who.isid, target.clone());
+        loop {
+            let old = {
+                let mut live = self.live();
+                match live.get(&key) {
+                    Some(entry) => entry.control.clone(),
+                    None => {
+                        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed) + 1;
+                        let control = SessionControl::new(id);
+                        let entry = Entry {
+                            control: control.clone(),
+                            info: None,
+                        };
+                        live.insert(key.clone(), entry);
+                        return Place {
+                            sessions: self.clone(),
+                            key,
+                            control,
+                        };
+                    }
+                }
+            };
+            old.end(End::Reinstated);
+            old.ended().await;
+        }
+    }
+
+    /// A TSIH that no live session has; never 0, which stands for "new" (RFC 7143 §11.12.6).
+    pub(crate) fn new_tsih(&self) -> u16 {
+        loop {
+            let tsih = self.0.next_tsih.fetch_add(1, Ordering::Relaxed);
+            if tsih != 0 && !self.knows(tsih) {
+                return tsih;
+            }
+        }
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Entry>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of one session in the registry. Dropping it says that the session is over and settled.
+pub(crate) struct Place {
+    sessions: Sessions,
+    key: Key,
+    control: SessionControl,
+}
+
+impl Place {
+    /// The way to end the session that is about to live here.
+    pub(crate) fn control(&self) -> &SessionControl {
+        &self.control
+    }
+
+    /// Lists the session.
+    pub(crate) fn logged_in(&self, info: SessionInfo) {
+        if let Some(entry) = self.sessions.live().get_mut(&self.key) {
+            entry.info = Some(info);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.sessions.live().remove(&self.key);
+        self.control.0.over.send_replace(true);
+    }
+}
+
+impl SessionControl {
+    fn new(id: u64) -> Self {
+        SessionControl(Arc::new(Control {
+            id,
+            asked: watch::Sender::new(None),
+            over: watch::Sender::new(false),
+        }))
+    }
+
+    /// The id of the session, as in [`SessionInfo`].
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Asks the session to end. The first reason counts. No command that arrives later is started.
+    pub fn end(&self, end: End) {
+        self.0.asked.send_if_modified(|asked| {
+            let first = asked.is_none();
+            if first {
+                *asked = Some(end);
+            }
+            first
+        });
+    }
+
+    /// Resolves when the session is over and all its commands have settled.
+    pub async fn ended(&self) {
+        let mut over = self.0.over.subscribe();
+        // The sender lives in `self`, so the wait ends only because the session is over.
+        let _ = over.wait_for(|over| *over).await;
+    }
+
+    /// Resolves when somebody has asked for the end.
+    pub(crate) async fn asked(&self) -> End {
+        let mut asked = self.0.asked.subscribe();
+        match asked.wait_for(Option::is_some).await {
+            Ok(end) => end.unwrap_or(End::Kicked),
+            Err(_) => End::Kicked,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn who(isid: u8) -> Initiator {
+        Initiator {
+            name: "iqn.a:i".parse().unwrap(),
+            isid: Isid([isid; 6]),
+            peer: ([192, 0, 2, 1], 1).into(),
+            local: ([192, 0, 2, 2], 3260).into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_in_the_same_place_waits_until_the_old_one_has_settled() {
+        let sessions = Sessions::new();
+        let target: IscsiName = "iqn.a:t".parse().unwrap();
+        let old = sessions.enter(&who(1), &target).await;
+        let other = sessions.enter(&who(2), &target).await;
+        let (first, me) = (who(1), sessions.clone());
+        let new = tokio::spawn(async move { me.enter(&first, &target).await });
+        assert_eq!(old.control().asked().await, End::Reinstated);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!new.is_finished(), "the old session has not settled yet");
+        let control = old.control().clone();
+        drop(old);
+        control.ended().await;
+        let new = new.await.unwrap();
+        assert_ne!(new.control().id(), control.id());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), other.control().asked())
+                .await
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,28 @@
+//! What stands behind a LUN: a command block in, data and status out.
+//!
+//! This floor knows no socket and no transport. A [`Device`] holds logical units; a [`Nexus`] is one
+//! initiator's way to it, with its own unit attentions. `command::TABLE` maps each opcode to the one
+//! function that does it; what is not in the table is ILLEGAL REQUEST. The standards are SAM-5, SPC-4
+//! and SBC-3.
+
+pub use self::device::{Device, Nexus, Reset, UnitInfo};
+pub use self::lun::Lun;
+pub use self::response::{Pending, Response, Start, Status};
+pub use self::sense::Sense;
+
+mod attention;
+mod cdb;
+mod command;
+mod device;
+mod inquiry;
+mod lun;
+mod medium;
+mod mode;
+mod opcodes;
+mod provisioning;
+mod report;
+mod response;
+mod sense;
+#[cfg(test)]
+mod tests;
+mod unit;
