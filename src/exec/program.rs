@@ -1,0 +1,432 @@
+//! Running one program to its end.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::{Cancel, Cancelled, Error, Result, child};
+
+/// Where programs are looked for: not where the caller's environment says, since that may be an
+/// unprivileged user's.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The end of what a program said that an error keeps.
+const STDERR_KEPT: usize = 8 * 1024;
+
+/// How long a request to stop may go unnoticed while a program runs.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
+
+/// A program to run: arguments as they are, no shell, an environment of its own.
+///
+/// Nothing to read, C locale, killed when this thread ends.
+#[derive(Debug, Clone)]
+pub struct Program {
+    name: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    dir: Option<PathBuf>,
+    input: Vec<u8>,
+    cancel: Cancel,
+}
+
+/// What a program that succeeded wrote.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// A line that a running program wrote, without its line end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// To its standard output.
+    Out(String),
+    /// To its standard error.
+    Err(String),
+}
+
+/// The full path of `name`, as [`Program`] would run it.
+pub fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+    let name = name.as_ref();
+    let executable = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    if name.as_encoded_bytes().contains(&b'/') {
+        return Some(PathBuf::from(name)).filter(|path| executable(path));
+    }
+    PATH.split(':')
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| executable(path))
+}
+
+impl Program {
+    /// The program `name`, or the one at a path with a slash in it.
+    pub fn new(name: impl Into<OsString>) -> Self {
+        Self {
+            name: name.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            dir: None,
+            input: Vec::new(),
+            cancel: Cancel::new(),
+        }
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// More arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// A variable of its environment, which otherwise holds only `PATH` and `LC_ALL`.
+    #[must_use]
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// The directory that it runs in.
+    #[must_use]
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// What it reads on its standard input; nothing by default.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Who may stop it.
+    #[must_use]
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        self.cancel = cancel.clone();
+        self
+    }
+
+    /// The command line, quoted so that it can be pasted into a shell.
+    pub fn command_line(&self) -> String {
+        std::iter::once(&self.name)
+            .chain(&self.args)
+            .map(|word| quoted(word))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Runs it to its end and gives what it wrote.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be started, was stopped, or ends with anything but 0; then with
+    /// the command line and what it said.
+    pub fn run(&self) -> Result<Output> {
+        let mut stdout = Vec::new();
+        let mut stderr = Vec::new();
+        let status = self.watch(whole, |chunk| match chunk {
+            Chunk::Out(bytes) => stdout.extend(bytes),
+            Chunk::Err(bytes) => stderr.extend(bytes),
+        })?;
+        self.succeeded(status, &stderr)?;
+        Ok(Output { stdout, stderr })
+    }
+
+    /// Runs it to its end and gives each line to `each` as soon as it is written.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn stream(&self, each: &mut dyn FnMut(Line)) -> Result<()> {
+        let mut stderr = Vec::new();
+        let status = self.watch(by_line, |chunk| match chunk {
+            Chunk::Out(bytes) => each(Line::Out(text_of(&bytes))),
+            Chunk::Err(bytes) => {
+                each(Line::Err(text_of(&bytes)));
+                stderr.extend(&bytes);
+                if stderr.len() > 4 * STDERR_KEPT {
+                    stderr.drain(..stderr.len() - STDERR_KEPT);
+                }
+            }
+        })?;
+        self.succeeded(status, &stderr)
+    }
+
+    fn succeeded(&self, status: ExitStatus, stderr: &[u8]) -> Result<()> {
+        if status.success() {
+            return Ok(());
+        }
+        let kept = stderr.len().saturating_sub(STDERR_KEPT);
+        Err(Error::Failed {
+            command: self.command_line(),
+            status,
+            stderr: String::from_utf8_lossy(stderr.get(kept..).unwrap_or_default()).into_owned(),
+        })
+    }
+
+    /// Starts it and hands on what it writes until it has ended.
+    fn watch(&self, reader: Reader, mut each: impl FnMut(Chunk)) -> Result<ExitStatus> {
+        self.cancel.check()?;
+        let mut child = self.start()?;
+        let (send, chunks) = mpsc::channel();
+        if let Some(pipe) = child.stdout.take() {
+            read_apart(reader, pipe, Chunk::Out, send.clone());
+        }
+        if let Some(pipe) = child.stderr.take() {
+            read_apart(reader, pipe, Chunk::Err, send);
+        }
+        self.feed(&mut child);
+        loop {
+            match chunks.recv_timeout(CANCEL_POLL) {
+                Ok(chunk) => each(chunk),
+                // Both pipes are closed: it has ended, or is about to.
+                Err(RecvTimeoutError::Disconnected) => return self.wait(&mut child),
+                Err(RecvTimeoutError::Timeout) => {
+                    // A daemon that it left behind may hold the pipes open for ever.
+                    if let Some(status) = child.try_wait().map_err(|e| self.cannot(e))? {
+                        chunks.try_iter().for_each(&mut each);
+                        return Ok(status);
+                    }
+                }
+            }
+            if self.cancel.is_cancelled() {
+                kill(&mut child);
+                return Err(Cancelled.into());
+            }
+        }
+    }
+
+    fn start(&self) -> Result<Child> {
+        let path = find_program(&self.name).ok_or_else(|| Error::Missing {
+            program: self.name.to_string_lossy().into_owned(),
+        })?;
+        let mut command = Command::new(path);
+        command
+            .args(&self.args)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LC_ALL", "C.UTF-8")
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .stdin(if self.input.is_empty() {
+                Stdio::null()
+            } else {
+                Stdio::piped()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own: Ctrl-C reaches netroot, which ends the whole group in its time.
+            .process_group(0);
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        child::die_with_parent(&mut command);
+        command.spawn().map_err(|e| self.cannot(e))
+    }
+
+    /// Gives it its input from a thread, so that neither side waits for the other.
+    fn feed(&self, child: &mut Child) {
+        if let Some(mut pipe) = child.stdin.take() {
+            let input = self.input.clone();
+            std::thread::spawn(move || {
+                // A program that stops reading early tells why by its exit status.
+                let _ = pipe.write_all(&input);
+            });
+        }
+    }
+
+    /// Waits for the end of a program that has closed its output.
+    fn wait(&self, child: &mut Child) -> Result<ExitStatus> {
+        let mut pause = Duration::from_micros(50);
+        loop {
+            if let Some(status) = child.try_wait().map_err(|e| self.cannot(e))? {
+                return Ok(status);
+            }
+            if self.cancel.is_cancelled() {
+                kill(child);
+                return Err(Cancelled.into());
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(CANCEL_POLL);
+        }
+    }
+
+    fn cannot(&self, source: std::io::Error) -> Error {
+        Error::Start {
+            command: self.command_line(),
+            source,
+        }
+    }
+}
+
+impl Output {
+    /// Its standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+enum Chunk {
+    Out(Vec<u8>),
+    Err(Vec<u8>),
+}
+
+/// Takes the next piece off a pipe; an empty one is the end.
+type Reader = fn(&mut dyn BufRead) -> std::io::Result<Vec<u8>>;
+
+fn whole(pipe: &mut dyn BufRead) -> std::io::Result<Vec<u8>> {
+    let piece = pipe.fill_buf()?.to_vec();
+    pipe.consume(piece.len());
+    Ok(piece)
+}
+
+fn by_line(pipe: &mut dyn BufRead) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    // A line without end must not fill the memory.
+    pipe.take(64 * 1024).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+fn read_apart<R: Read + Send + 'static>(
+    reader: Reader,
+    pipe: R,
+    kind: fn(Vec<u8>) -> Chunk,
+    to: mpsc::Sender<Chunk>,
+) {
+    std::thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        while let Ok(piece) = reader(&mut pipe) {
+            if piece.is_empty() || to.send(kind(piece)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Ends the whole process group and waits for the program, so that nothing of it runs on.
+fn kill(child: &mut Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        // It may have ended by itself; it is not reaped yet, so the number is still its own.
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    let _ = child.wait();
+}
+
+fn text_of(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    String::from_utf8_lossy(line).into_owned()
+}
+
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+^".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_writes_comes_back() {
+        let output = Program::new("sh")
+            .args(["-c", "cat; echo there >&2"])
+            .input("here")
+            .run()
+            .unwrap();
+        assert_eq!(output.text(), "here");
+        assert_eq!(output.stderr, b"there\n");
+    }
+
+    #[test]
+    fn a_failure_names_the_command_and_what_it_said() {
+        let error = Program::new("sh")
+            .args(["-c", "echo 'no such disk' >&2; exit 3"])
+            .run()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`sh -c 'echo '\\''no such disk'\\'' >&2; exit 3'` failed (exit status: 3): no such disk"
+        );
+    }
+
+    #[test]
+    fn a_missing_program_says_so() {
+        let error = Program::new("mkfs.none").run().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "mkfs.none is not installed on this host: install it and try again"
+        );
+    }
+
+    #[test]
+    fn the_environment_is_not_the_callers() {
+        let output = Program::new("env").env("ONE", "1").run().unwrap();
+        let mut lines: Vec<_> = output.text().lines().map(str::to_owned).collect();
+        lines.sort();
+        assert_eq!(lines, ["LC_ALL=C.UTF-8", "ONE=1", &format!("PATH={PATH}")]);
+    }
+
+    #[test]
+    fn lines_come_as_they_are_written() {
+        let mut lines = Vec::new();
+        Program::new("sh")
+            .args(["-c", "echo one; printf two"])
+            .stream(&mut |line| lines.push(line))
+            .unwrap();
+        assert_eq!(lines, [Line::Out("one".into()), Line::Out("two".into())]);
+    }
+
+    #[test]
+    fn a_cancelled_program_is_ended_with_its_children() {
+        let cancel = Cancel::new();
+        let later = cancel.clone();
+        let asker = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            later.cancel();
+        });
+        let began = std::time::Instant::now();
+        let error = Program::new("sh")
+            .args(["-c", "sleep 61.7 & sleep 61.7; :"])
+            .cancel(&cancel)
+            .run()
+            .unwrap_err();
+        asker.join().unwrap();
+        assert!(matches!(error, Error::Cancelled(_)), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(10));
+        let left = Program::new("pgrep").args(["-f", "sleep 61[.]7"]).run();
+        assert!(left.is_err(), "a child of the program runs on");
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_the_pipes_does_not_keep_us() {
+        let began = std::time::Instant::now();
+        let output = Program::new("sh")
+            .args(["-c", "sleep 5 & echo done"])
+            .run()
+            .unwrap();
+        assert_eq!(output.text(), "done\n");
+        assert!(began.elapsed() < Duration::from_secs(4));
+    }
+}

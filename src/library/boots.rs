@@ -1,0 +1,275 @@
+//! Boot ids: what tells one boot of a client from the next (rule 2).
+//!
+//! An id is authenticated, not remembered: whoever asks for a script gets one and nothing is written.
+//! It becomes the client's boot only when an initiator logs in with it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::clients::{Assignment, Client};
+use super::error::Result;
+use super::names::{KernelArg, Mode, NameError, VersionId, serde_as_text, version_number};
+use super::{Library, MacAddr, Target, manifest, now_millis};
+
+/// One boot of one client: `SEQ-VERSION-MAC16`, the last part of its initiator's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BootId {
+    /// Milliseconds since the epoch when the script was made; later scripts have greater ones.
+    pub(crate) seq: u64,
+    /// The number of the version that the script boots.
+    pub(crate) version: u32,
+    /// Proves that this library made it, for this client, image and mode.
+    code: [u8; 8],
+}
+
+serde_as_text!(BootId);
+
+/// The largest `seq` that twelve hex digits hold: the year 10889.
+const MAX_SEQ: u64 = (1 << 48) - 1;
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012x}-{}-", self.seq, self.version)?;
+        self.code
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for BootId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, NameError> {
+        let parsed = || {
+            let mut parts = text.splitn(3, '-');
+            let seq = u64::from_str_radix(parts.next()?, 16).ok()?;
+            let version = version_number(parts.next()?)?;
+            let code = manifest::hex(parts.next()?)?.try_into().ok()?;
+            Some(BootId { seq, version, code })
+        };
+        parsed()
+            // Written in one way only, so that equal ids are equal names.
+            .filter(|id| id.seq <= MAX_SEQ && id.to_string() == text)
+            .ok_or_else(|| NameError::new(text, "a boot id"))
+    }
+}
+
+/// A client's last boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// Its id.
+    pub id: BootId,
+    /// The version that it runs, or whose clone it runs.
+    pub version: VersionId,
+    /// The mode that it booted in.
+    pub mode: Mode,
+    /// Where it is.
+    pub state: BootState,
+    /// Its first login.
+    pub since: Timestamp,
+    /// Where it logged in from last.
+    pub peer: IpAddr,
+}
+
+/// Where a boot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BootState {
+    /// Its first login is being prepared: an older boot is fenced, the disk made ready.
+    Entering,
+    /// It was let in, and nobody saw it leave: it may be running.
+    Up,
+    /// Its last session ended while the server watched. It may come back.
+    Gone,
+    /// It is not let in again: its disk has changed, or a newer boot began.
+    Fenced,
+}
+
+impl Boot {
+    /// Whether the client may have the disk in its hands.
+    pub fn may_run(&self) -> bool {
+        matches!(self.state, BootState::Entering | BootState::Up)
+    }
+}
+
+/// What a script tells a client about the boot that it begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootTicket {
+    /// The client.
+    pub client: MacAddr,
+    /// The boot.
+    pub id: BootId,
+    /// The name that the client's initiator has to have.
+    pub initiator: String,
+    /// The target to log in to.
+    pub target: String,
+    /// The version whose kernel and initramfs it boots.
+    pub version: VersionId,
+    /// What the disk is.
+    pub mode: Mode,
+    /// The LUN of the disk.
+    pub lun: u16,
+    /// Kernel arguments: everybody's, then the client's own.
+    pub args: Vec<KernelArg>,
+}
+
+/// What may be done with a boot id at a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The boot that the document holds comes again: nothing is reset.
+    Reconnect,
+    /// A new boot begins.
+    Begin,
+    /// Why it is not let in, for the log.
+    Refused(String),
+}
+
+impl Library {
+    /// Makes the ticket for a script. Nothing is written: whoever asks resets nobody.
+    pub fn issue_boot(&self, client: &Client) -> Result<BootTicket> {
+        let next = client.next_boot()?;
+        let version = match next.fixed {
+            Some(version) => version,
+            None => self.resolve(&next.assignment.image)?.id().clone(),
+        };
+        let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
+        let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
+        let id = self.boot_id(&client.mac, seq, &version, next.assignment.mode)?;
+        let target = disk_target(client, &version, next.assignment.mode);
+        let everybody = &self.config().boot.kernel_args;
+        Ok(BootTicket {
+            client: client.mac,
+            id,
+            initiator: self.initiator_name(&client.mac, &id),
+            target: self.target_name(&target),
+            version,
+            mode: next.assignment.mode,
+            lun: self.config().iscsi.lun.number(),
+            args: everybody.iter().chain(&client.args).cloned().collect(),
+        })
+    }
+
+    fn boot_id(&self, mac: &MacAddr, seq: u64, version: &VersionId, mode: Mode) -> Result<BootId> {
+        let code = self.authenticator(mac, seq, version, mode)?.finalize();
+        let mut short = [0; 8];
+        short
+            .iter_mut()
+            .zip(code.into_bytes())
+            .for_each(|(to, from)| *to = from);
+        Ok(BootId {
+            seq,
+            version: version.number,
+            code: short,
+        })
+    }
+
+    fn authenticator(
+        &self,
+        mac: &MacAddr,
+        seq: u64,
+        version: &VersionId,
+        mode: Mode,
+    ) -> Result<Hmac<Sha256>> {
+        let mut code = <Hmac<Sha256> as KeyInit>::new_from_slice(self.boot_key()?)
+            .map_err(|_| super::Error::Invalid("the key of boot ids cannot be used".into()))?;
+        code.update(format!("boot|{}|{seq}|{version}|{mode}", mac.bare()).as_bytes());
+        Ok(code)
+    }
+
+    /// What to do with a login by this boot id. Reads nothing but what it is given and the key.
+    pub(super) fn judge(&self, client: &Client, id: &BootId) -> Result<Verdict> {
+        if let Some(boot) = client.boot.as_ref().filter(|boot| boot.id == *id) {
+            return Ok(match boot.state {
+                BootState::Up | BootState::Gone => Verdict::Reconnect,
+                BootState::Entering => Verdict::Begin,
+                BootState::Fenced => Verdict::Refused(
+                    "this boot was fenced: its disk was reset or assigned anew; boot the client again".into(),
+                ),
+            });
+        }
+        let next = client.next_boot()?;
+        if !self.is_ours(client, id, &next.assignment)? {
+            return Ok(Verdict::Refused(format!(
+                "its script was made for another image or mode than {} in mode {}, or not by this \
+                 library; boot the client again",
+                next.assignment.image, next.assignment.mode
+            )));
+        }
+        let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
+        if id.seq <= client.oldest.max(last) {
+            return Ok(Verdict::Refused(
+                "its script is older than the client's last boot or assignment; boot the client again".into(),
+            ));
+        }
+        match next.fixed {
+            Some(version) if version.number != id.version => Ok(Verdict::Refused(format!(
+                "its script boots version {} and the disk is one of {version}; boot the client again",
+                id.version
+            ))),
+            _ => Ok(Verdict::Begin),
+        }
+    }
+
+    /// Whether this library made the id for this client and assignment. Takes the same time whatever
+    /// is wrong with it.
+    pub(super) fn is_ours(&self, client: &Client, id: &BootId, to: &Assignment) -> Result<bool> {
+        let version = id.version_of(to);
+        let code = self.authenticator(&client.mac, id.seq, &version, to.mode)?;
+        Ok(code.verify_truncated_left(&id.code).is_ok())
+    }
+}
+
+impl BootId {
+    /// The version that it names, of the image that the client is assigned to.
+    pub(super) fn version_of(&self, to: &Assignment) -> VersionId {
+        VersionId {
+            image: to.image.image.clone(),
+            number: self.version,
+        }
+    }
+}
+
+/// The target of a boot's disk: its clone, or the version that everybody shares.
+pub(super) fn disk_target(client: &Client, version: &VersionId, mode: Mode) -> Target {
+    if mode.has_clone() {
+        Target::Clone(client.mac)
+    } else {
+        Target::Version(version.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_id_is_written_in_one_way() {
+        let text = "0190a1b2c3d4-3-0123456789abcdef";
+        let id: BootId = text.parse().unwrap();
+        assert_eq!((id.seq, id.version), (0x0190_a1b2_c3d4, 3));
+        assert_eq!(id.to_string(), text);
+        for bad in [
+            "",
+            "-",
+            "--",
+            "0190a1b2c3d4-3",
+            "190a1b2c3d4-3-0123456789abcdef",
+            "0190A1B2C3D4-3-0123456789abcdef",
+            "0190a1b2c3d4-03-0123456789abcdef",
+            "0190a1b2c3d4-0-0123456789abcdef",
+            "0190a1b2c3d4-3-0123456789abcde",
+            "0190a1b2c3d4-3-0123456789ABCDEF",
+            "+190a1b2c3d4-3-0123456789abcdef",
+            "10190a1b2c3d4-3-0123456789abcdef",
+            "0190a1b2c3d4-3-0123456789abcdef-1",
+        ] {
+            assert!(bad.parse::<BootId>().is_err(), "{bad}");
+        }
+    }
+}

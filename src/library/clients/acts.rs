@@ -1,0 +1,389 @@
+//! Acts on a client's disk: planned, refused or done (rule 1).
+//!
+//! An act that moves disks is written down in `pending/` before anything moves, and can be done
+//! again from wherever it was cut off: a killed command leaves a client as it was, or as it was to
+//! be. While a boot is fenced no lock is held, so that its sessions can end.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::change::DiskChange;
+use super::{Armed, Change, Client, ClientView, Ready, Step};
+use crate::library::boots::BootState;
+use crate::library::document;
+use crate::library::error::{Error, Result};
+use crate::library::events::{Actor, Event};
+use crate::library::live::Live;
+use crate::library::lock::WriteLock;
+use crate::library::names::{ClientName, Mode, VersionId, VersionSpec};
+use crate::library::store::clone::{self, CloneInfo, Swap};
+use crate::library::{Library, MacAddr, now_millis};
+
+/// What can be done to a client's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Back to a pristine clone; the old one is kept.
+    Reset,
+    /// Back to the clone and the assignment before the last reset or assignment.
+    Undo,
+    /// Another image, version or mode.
+    Assign(AssignTo),
+}
+
+/// What an assignment changes; what is not named stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignTo {
+    /// The image, or one version of it.
+    pub image: Option<VersionSpec>,
+    /// What the disk is.
+    pub mode: Option<Mode>,
+}
+
+/// When to do it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// Now; refused while the client may be running on the disk.
+    #[default]
+    Now,
+    /// When the client boots next.
+    AtNextBoot,
+    /// Now, and a running boot is fenced first.
+    Force,
+}
+
+/// What would be done: printed by `--dry-run`, asked about before something is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The client.
+    pub client: ClientName,
+    /// Its address.
+    pub mac: MacAddr,
+    /// What is to be done.
+    pub what: String,
+    /// What it takes, in order. Empty: nothing changes.
+    pub steps: Vec<Step>,
+    /// What a person would miss afterwards; to be asked about.
+    pub loses: Option<String>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What it took.
+    pub plan: Plan,
+    /// The client afterwards; nothing if it was removed.
+    pub client: Option<ClientView>,
+}
+
+/// A change that has begun: written before anything moves, removed when all is done.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Pending {
+    /// The document as it will be; its revision is the one that it replaces.
+    client: Client,
+    /// Which disks move.
+    swap: Swap,
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Act::Reset => f.write_str("reset"),
+            Act::Undo => f.write_str("undo"),
+            Act::Assign(AssignTo { image, mode }) => {
+                f.write_str("assign")?;
+                if let Some(image) = image {
+                    write!(f, " {image}")?;
+                }
+                mode.map_or(Ok(()), |mode| write!(f, " in mode {mode}"))
+            }
+        }
+    }
+}
+
+impl Library {
+    /// What `act` would do, or why it would be refused. Touches nothing.
+    pub fn plan(&self, mac: &MacAddr, act: &Act, when: When, live: &dyn Live) -> Result<Plan> {
+        let client = self.client(mac)?;
+        let ready = client.after(act)?;
+        let fresh = self.source_of(&ready)?;
+        let mut plan = Plan {
+            client: client.name.clone(),
+            mac: client.mac,
+            what: act.to_string(),
+            steps: Vec::new(),
+            loses: None,
+        };
+        if when == When::AtNextBoot {
+            plan.steps.push(Step::Arm);
+        } else if touches_a_boot(&client, &ready, when, live) {
+            if when == When::Now {
+                return Err(still_running(&client, act, live));
+            }
+            plan.steps.push(Step::Fence {
+                sessions: live.sessions_of(&client.mac).len(),
+            });
+        }
+        plan.steps.extend(client.steps(&ready, fresh.as_ref()));
+        if ready.disk != DiskChange::Stays {
+            plan.loses = client.clone.as_ref().map(|clone| {
+                format!(
+                    "everything that client {} wrote to its disk since {} (kept for undo)",
+                    client.name, clone.made
+                )
+            });
+        }
+        Ok(plan)
+    }
+
+    /// Does `act`, unless a rule forbids it.
+    pub fn perform(
+        &self,
+        mac: &MacAddr,
+        act: &Act,
+        when: When,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Done> {
+        let plan = self.plan(mac, act, when, live)?;
+        let client = match when {
+            When::AtNextBoot => self.arm(&plan.mac, act)?,
+            When::Force => {
+                self.shut_out(&plan.mac, act, live)?;
+                self.act_now(&plan.mac, act, when, live)?
+            }
+            When::Now => self.act_now(&plan.mac, act, when, live)?,
+        };
+        let armed = if when == When::AtNextBoot {
+            "-armed"
+        } else {
+            ""
+        };
+        let event = Event::new(actor, &format!("{}{armed}", act.event()))
+            .of(&plan.mac)
+            .with("what", plan.what.clone())
+            .with(
+                "steps",
+                plan.steps.iter().map(Step::to_string).collect::<Vec<_>>(),
+            );
+        self.note(&event);
+        Ok(Done {
+            client: Some(self.view(client, live)?),
+            plan,
+        })
+    }
+
+    /// Forgets what waits for a client's next boot.
+    pub fn disarm(&self, mac: &MacAddr, actor: &Actor) -> Result<Client> {
+        let lock = self.write_lock()?;
+        let mut client = self.client_to_change(&lock, mac)?;
+        client.armed = None;
+        document::write(&lock, &self.places().client(&client.mac), &mut client)?;
+        drop(lock);
+        self.note(&Event::new(actor, "client-disarm").of(&client.mac));
+        Ok(client)
+    }
+
+    fn arm(&self, mac: &MacAddr, act: &Act) -> Result<Client> {
+        let lock = self.write_lock()?;
+        let mut client = self.client_to_change(&lock, mac)?;
+        client.after(act)?;
+        client.armed = Some(Armed {
+            act: act.clone(),
+            since: Timestamp::now(),
+        });
+        document::write(&lock, &self.places().client(&client.mac), &mut client)?;
+        Ok(client)
+    }
+
+    /// Fences the boot that may be running: first no login of it succeeds any more, then its
+    /// sessions end.
+    fn shut_out(&self, mac: &MacAddr, act: &Act, live: &dyn Live) -> Result<()> {
+        let lock = self.write_lock()?;
+        let mut client = self.client_to_change(&lock, mac)?;
+        client.after(act)?;
+        if !is_running(&client, live) {
+            return Ok(());
+        }
+        fence_document(&mut client);
+        client.oldest = client.oldest.max(now_millis());
+        document::write(&lock, &self.places().client(&client.mac), &mut client)?;
+        drop(lock);
+        live.fence(&client.mac, None);
+        Ok(())
+    }
+
+    fn act_now(&self, mac: &MacAddr, act: &Act, when: When, live: &dyn Live) -> Result<Client> {
+        let lock = self.write_lock()?;
+        let client = self.client_to_change(&lock, mac)?;
+        let ready = client.after(act)?;
+        // Asked again under the lock, which every login takes too. After a fence nobody can be there.
+        let sessions = when == When::Force && !live.sessions_of(&client.mac).is_empty();
+        if sessions || touches_a_boot(&client, &ready, When::Now, live) {
+            return Err(still_running(&client, act, live));
+        }
+        let fresh = self.source_of(&ready)?;
+        self.become_ready(&lock, &client, &ready, fresh.as_ref(), |after| {
+            if ready.disk != DiskChange::Stays {
+                // Rule 1: whoever still runs on the old disk is not let in again.
+                if after
+                    .boot
+                    .as_ref()
+                    .is_some_and(|boot| boot.mode.has_clone())
+                {
+                    fence_document(after);
+                }
+            }
+            if client.assignment() != ready.assignment {
+                // Scripts that were made before say something else.
+                after.oldest = after.oldest.max(now_millis());
+            }
+        })
+    }
+
+    /// Makes a client what `ready` says: clone, document, moves, all or nothing. `also` changes the
+    /// document further.
+    pub(crate) fn become_ready(
+        &self,
+        lock: &WriteLock,
+        client: &Client,
+        ready: &Ready,
+        fresh: Option<&VersionId>,
+        also: impl FnOnce(&mut Client),
+    ) -> Result<Client> {
+        let made = match (&ready.disk, fresh) {
+            (DiskChange::Fresh(_), Some(version)) => Some(self.make_clone(&client.mac, version)?),
+            _ => None,
+        };
+        let mut change = client.become_ready(ready, made.clone(), Timestamp::now());
+        also(&mut change.client);
+        self.commit(lock, change).inspect_err(|_| {
+            // Only if nothing points to it: once it is written down, the next command completes it.
+            if let Some(made) = &made
+                && !self.places().pending(&client.mac).exists()
+            {
+                clone::unmake(self.places(), &client.mac, made);
+            }
+        })
+    }
+
+    fn make_clone(&self, mac: &MacAddr, version: &VersionId) -> Result<CloneInfo> {
+        clone::make(self.places(), mac, &self.version(version)?)
+    }
+
+    /// Writes a change down, does it, and crosses it out.
+    pub(crate) fn commit(&self, lock: &WriteLock, change: Change) -> Result<Client> {
+        let mac = change.client.mac;
+        let place = self.places().client(&mac);
+        let Change { mut client, swap } = change;
+        if swap == Swap::default() {
+            document::write(lock, &place, &mut client)?;
+            return Ok(client);
+        }
+        let pending = Pending { client, swap };
+        document::put(lock, &self.places().pending(&mac), &pending)?;
+        self.finish(lock, pending)
+    }
+
+    fn finish(&self, lock: &WriteLock, pending: Pending) -> Result<Client> {
+        let Pending { mut client, swap } = pending;
+        clone::swap(self.places(), &client.mac, &swap)?;
+        document::write(lock, &self.places().client(&client.mac), &mut client)?;
+        document::remove(lock, &self.places().pending(&client.mac))?;
+        let kept: Vec<&CloneInfo> = client.discarded.iter().map(|old| &old.clone).collect();
+        clone::prune(self.places(), &client.mac, &kept)?;
+        Ok(client)
+    }
+
+    /// Completes a change that a killed command had written down. Tells whether there was one.
+    pub(crate) fn finish_pending(&self, lock: &WriteLock, mac: &MacAddr) -> Result<bool> {
+        let path = self.places().pending(mac);
+        let Some(mut pending) = document::read::<Pending>(&path)? else {
+            return Ok(false);
+        };
+        let there: Option<Client> = document::read(&self.places().client(mac))?;
+        let revision = there.map_or(0, |client| client.revision);
+        if revision == pending.client.revision {
+            self.finish(lock, pending)?;
+        } else {
+            // The document was written, so everything was done but this.
+            pending.client.revision = revision;
+            document::remove(lock, &path)?;
+        }
+        Ok(true)
+    }
+
+    /// A client, to be changed under the lock, after whatever was left half-done was completed.
+    pub(crate) fn client_to_change(&self, lock: &WriteLock, mac: &MacAddr) -> Result<Client> {
+        self.finish_pending(lock, mac)?;
+        self.client(mac)
+    }
+
+    /// The version that a new clone is made of.
+    fn source_of(&self, ready: &Ready) -> Result<Option<VersionId>> {
+        // Resolved for `shared` too: an assignment to an unknown image is refused.
+        let version = self.resolve(&ready.assignment.image);
+        match ready.disk {
+            DiskChange::Fresh(_) => Ok(Some(version?.id().clone())),
+            DiskChange::Restored(_) => Ok(None),
+            DiskChange::Stays | DiskChange::Goes => version.map(|_| None),
+        }
+    }
+}
+
+impl Act {
+    /// What the event is called that records it.
+    pub(crate) fn event(&self) -> String {
+        let word = match self {
+            Act::Reset => "reset",
+            Act::Undo => "undo",
+            Act::Assign(_) => "assign",
+        };
+        format!("client-{word}")
+    }
+}
+
+/// Whether somebody may have the client's disk in his hands. A boot that a killed server left `up`
+/// counts: nobody saw it leave.
+pub(crate) fn is_running(client: &Client, live: &dyn Live) -> bool {
+    client.boot.as_ref().is_some_and(|boot| boot.may_run())
+        || !live.sessions_of(&client.mac).is_empty()
+}
+
+/// Whether an act disturbs a running boot: it changes the disk that this boot writes. A shared boot
+/// keeps its version whatever happens to the client, unless it is to be ended by force.
+fn touches_a_boot(client: &Client, ready: &Ready, when: When, live: &dyn Live) -> bool {
+    let shared = client
+        .boot
+        .as_ref()
+        .is_some_and(|boot| boot.mode == Mode::Shared);
+    let disturbs = ready.disk != DiskChange::Stays && !shared;
+    is_running(client, live) && (disturbs || when == When::Force)
+}
+
+fn fence_document(client: &mut Client) {
+    if let Some(boot) = &mut client.boot {
+        boot.state = BootState::Fenced;
+        client.oldest = client.oldest.max(boot.id.seq);
+    }
+}
+
+fn still_running(client: &Client, act: &Act, live: &dyn Live) -> Error {
+    let sessions = live.sessions_of(&client.mac);
+    let why = match (sessions.first(), &client.boot) {
+        (Some(session), _) => format!("it is running: {} has its disk open", session.peer),
+        (None, Some(boot)) => format!(
+            "it may still be running: nobody saw its boot of {} end, from {}",
+            boot.since, boot.peer
+        ),
+        (None, None) => "it may be running".to_owned(),
+    };
+    Error::refused(
+        format!("{act} of client {}", client.name),
+        why,
+        "shut it down first, or use --at-next-boot, or --force, which cuts it off its disk",
+    )
+}

@@ -1,0 +1,318 @@
+//! What an act does to a client, as a value: the document afterwards, and which disks move.
+//!
+//! Nothing here reads or writes a file, so every rule about what follows from what is in one place.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Act, Assignment, Client, Discarded};
+use crate::library::error::{Error, Result};
+use crate::library::names::{Mode, VersionId, VersionSpec};
+use crate::library::store::clone::{CloneInfo, Swap};
+
+/// How many predecessors of a clone are kept for undo.
+const KEPT: usize = 3;
+
+/// What is to become of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ready {
+    /// What it boots, and how.
+    pub(crate) assignment: Assignment,
+    /// What happens to its disk.
+    pub(crate) disk: DiskChange,
+    /// The only version that can boot it, where its disk exists already.
+    pub(crate) fixed: Option<VersionId>,
+}
+
+/// What happens to a client's disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DiskChange {
+    /// It stays, or there is none.
+    Stays,
+    /// A new clone takes its place.
+    Fresh(Old),
+    /// A predecessor comes back.
+    Restored(Discarded),
+    /// It goes: the mode needs none.
+    Goes,
+}
+
+/// What becomes of a clone that another one replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Old {
+    /// It is kept for undo.
+    Kept,
+    /// It is removed: nobody expects anything in it.
+    Dropped,
+}
+
+/// A client as it will be, and what moves on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) client: Client,
+    pub(crate) swap: Swap,
+}
+
+/// One step of a plan, for people and for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// It waits for the client's next boot.
+    Arm,
+    /// What waited so far is forgotten.
+    Disarm {
+        /// What waited.
+        act: Act,
+    },
+    /// The running boot is shut out and its sessions are ended.
+    Fence {
+        /// How many sessions there are.
+        sessions: usize,
+    },
+    /// The client's assignment changes.
+    Assign {
+        /// From what.
+        from: Assignment,
+        /// To what.
+        to: Assignment,
+    },
+    /// The clone is taken away and kept for undo.
+    Discard {
+        /// What it was made from.
+        from: VersionId,
+    },
+    /// A clone is made.
+    Clone {
+        /// Of which version.
+        from: VersionId,
+    },
+    /// A discarded clone comes back.
+    Restore {
+        /// What it was made from.
+        from: VersionId,
+        /// When it was discarded.
+        discarded: Timestamp,
+    },
+    /// The oldest discarded clone is removed for ever.
+    Expire {
+        /// When it was discarded.
+        discarded: Timestamp,
+    },
+    /// The client's document changes.
+    Edit {
+        /// What changes, in words.
+        what: String,
+    },
+    /// The document, the clone and its predecessors are removed for ever.
+    Remove,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Arm => f.write_str("wait for the client's next boot, then do it"),
+            Step::Disarm { act } => write!(f, "forget what waited for the next boot: {act}"),
+            Step::Fence { sessions } => write!(
+                f,
+                "shut the running boot out and end its {sessions} session(s); unsaved work on the client is lost"
+            ),
+            Step::Assign { from, to } => write!(f, "assign {to} instead of {from}"),
+            Step::Discard { from } => {
+                write!(f, "take the clone of {from} away and keep it for undo")
+            }
+            Step::Clone { from } => write!(f, "make a copy-on-write clone of {from}"),
+            Step::Restore { from, discarded } => {
+                write!(
+                    f,
+                    "bring back the clone of {from} that was discarded at {discarded}"
+                )
+            }
+            Step::Expire { discarded } => {
+                write!(
+                    f,
+                    "remove the clone that was discarded at {discarded}, for ever"
+                )
+            }
+            Step::Edit { what } => f.write_str(what),
+            Step::Remove => {
+                f.write_str("remove the client, its clone and everything kept for undo, for ever")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in mode {}", self.image, self.mode)
+    }
+}
+
+impl Client {
+    /// What an act would make of it, or why it makes no sense for it.
+    pub(crate) fn after(&self, act: &Act) -> Result<Ready> {
+        match act {
+            Act::Reset => self.after_reset(),
+            Act::Undo => self.after_undo(),
+            Act::Assign(to) => Ok(self.after_assign(Assignment {
+                image: to.image.clone().unwrap_or_else(|| self.image.clone()),
+                mode: to.mode.unwrap_or(self.mode),
+            })),
+        }
+    }
+
+    /// What its next boot gets, what waits for that boot included.
+    pub(crate) fn next_boot(&self) -> Result<Ready> {
+        let mut ready = match &self.armed {
+            Some(armed) => self.after(&armed.act)?,
+            None => self.after_assign(self.assignment()),
+        };
+        // Whatever there was before, an ephemeral boot begins with a pristine disk.
+        if ready.assignment.mode == Mode::Ephemeral {
+            let old = match ready.disk {
+                DiskChange::Stays => Old::Dropped,
+                _ => Old::Kept,
+            };
+            ready.disk = DiskChange::Fresh(old);
+            ready.fixed = None;
+        }
+        Ok(ready)
+    }
+
+    fn after_reset(&self) -> Result<Ready> {
+        if !self.mode.has_clone() {
+            return Err(Error::refused(
+                format!("resetting client {}", self.name),
+                "its mode is shared: it has no disk of its own, and every boot is pristine",
+                "nothing needs to be done",
+            ));
+        }
+        Ok(Ready {
+            assignment: self.assignment(),
+            disk: DiskChange::Fresh(Old::Kept),
+            fixed: None,
+        })
+    }
+
+    fn after_undo(&self) -> Result<Ready> {
+        let Some(last) = self.discarded.last() else {
+            return Err(Error::refused(
+                format!(
+                    "undoing the last reset or assignment of client {}",
+                    self.name
+                ),
+                "no discarded clone of it is kept",
+                "nothing was lost that could be brought back",
+            ));
+        };
+        Ok(Ready {
+            assignment: last.assignment.clone(),
+            fixed: Some(last.clone.from.clone()),
+            disk: DiskChange::Restored(last.clone()),
+        })
+    }
+
+    fn after_assign(&self, to: Assignment) -> Ready {
+        let kept = self.clone.as_ref().filter(|clone| {
+            to.mode == self.mode && to.mode.has_clone() && still_fits(clone, &to.image)
+        });
+        let (disk, fixed) = match kept {
+            Some(clone) => (DiskChange::Stays, Some(clone.from.clone())),
+            None if to.mode.has_clone() => (DiskChange::Fresh(Old::Kept), None),
+            None if self.clone.is_some() => (DiskChange::Goes, None),
+            None => (DiskChange::Stays, None),
+        };
+        Ready {
+            assignment: to,
+            disk,
+            fixed,
+        }
+    }
+
+    /// The client and its disks after `ready`; `fresh` is the clone that was made where one is due.
+    pub(crate) fn become_ready(
+        &self,
+        ready: &Ready,
+        fresh: Option<CloneInfo>,
+        now: Timestamp,
+    ) -> Change {
+        let mut client = self.clone();
+        let mut swap = Swap::default();
+        if ready.disk != DiskChange::Stays {
+            swap.out = client.clone.take();
+            let keep = ready.disk != DiskChange::Fresh(Old::Dropped);
+            if let Some(clone) = swap.out.clone().filter(|_| keep) {
+                client.discarded.push(Discarded {
+                    clone,
+                    assignment: self.assignment(),
+                    at: now,
+                });
+            }
+            client.clone = match &ready.disk {
+                DiskChange::Restored(old) => {
+                    client
+                        .discarded
+                        .retain(|kept| kept.clone.id != old.clone.id);
+                    Some(old.clone.clone())
+                }
+                _ => fresh,
+            };
+            swap.into = client.clone.clone();
+        }
+        let expired = client.discarded.len().saturating_sub(KEPT);
+        client.discarded.drain(..expired);
+        client.image = ready.assignment.image.clone();
+        client.mode = ready.assignment.mode;
+        client.armed = None;
+        Change { client, swap }
+    }
+
+    /// The steps to `ready`, a new clone being made of `fresh`.
+    pub(crate) fn steps(&self, ready: &Ready, fresh: Option<&VersionId>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if let Some(armed) = &self.armed {
+            steps.push(Step::Disarm {
+                act: armed.act.clone(),
+            });
+        }
+        if self.assignment() != ready.assignment {
+            steps.push(Step::Assign {
+                from: self.assignment(),
+                to: ready.assignment.clone(),
+            });
+        }
+        if ready.disk == DiskChange::Stays {
+            return steps;
+        }
+        let mut kept = self.discarded.len();
+        if let Some(clone) = &self.clone {
+            kept += 1;
+            steps.push(Step::Discard {
+                from: clone.from.clone(),
+            });
+        }
+        if let DiskChange::Restored(old) = &ready.disk {
+            kept -= 1;
+            steps.push(Step::Restore {
+                from: old.clone.from.clone(),
+                discarded: old.at,
+            });
+        }
+        if let (DiskChange::Fresh(_), Some(from)) = (&ready.disk, fresh) {
+            steps.push(Step::Clone { from: from.clone() });
+        }
+        let expired = self.discarded.iter().take(kept.saturating_sub(KEPT));
+        steps.extend(expired.map(|old| Step::Expire { discarded: old.at }));
+        steps
+    }
+}
+
+/// Whether a clone is what an assignment asks for: made from that image, and from that version if
+/// one is named. A moved `current` leaves clones alone (rule 5).
+fn still_fits(clone: &CloneInfo, image: &VersionSpec) -> bool {
+    clone.from.image == image.image
+        && image
+            .number
+            .is_none_or(|number| number == clone.from.number)
+}

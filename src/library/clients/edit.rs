@@ -1,0 +1,300 @@
+//! Adding, describing and removing clients.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::acts::is_running;
+use super::change::{DiskChange, Old};
+use super::{Assignment, Client, Done, Plan, Ready, Step, When};
+use crate::library::document;
+use crate::library::error::{Doing, Error, Result};
+use crate::library::events::{Actor, Event};
+use crate::library::live::Live;
+use crate::library::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
+use crate::library::store;
+use crate::library::{Library, MacAddr};
+
+/// A client that is to be added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewClient {
+    /// Its address.
+    pub mac: MacAddr,
+    /// Its name; made from the address if not given.
+    pub name: Option<ClientName>,
+    /// What it boots.
+    pub image: VersionSpec,
+    /// What its disk is.
+    pub mode: Mode,
+    /// Kernel arguments of its own.
+    #[serde(default)]
+    pub args: Vec<KernelArg>,
+    /// The groups that it belongs to.
+    #[serde(default)]
+    pub groups: BTreeSet<GroupName>,
+}
+
+/// What is to be changed of a client's description; what is not named stays. No disk is at stake.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Edit {
+    /// Its name.
+    pub name: Option<ClientName>,
+    /// All kernel arguments of its own.
+    pub args: Option<Vec<KernelArg>>,
+    /// All its groups.
+    pub groups: Option<BTreeSet<GroupName>>,
+    /// All its further addresses.
+    pub more_macs: Option<BTreeSet<MacAddr>>,
+}
+
+impl Library {
+    /// What `add_client` would do, or why it would be refused.
+    pub fn plan_add(&self, new: &NewClient) -> Result<Plan> {
+        let client = blank(new)?;
+        self.check_unique(&client)?;
+        let version = self.resolve(&new.image)?;
+        let mut steps = vec![Step::Edit {
+            what: format!(
+                "add client {}, {}, for {}",
+                client.name,
+                client.mac,
+                client.assignment()
+            ),
+        }];
+        if new.mode.has_clone() {
+            steps.push(Step::Clone {
+                from: version.id().clone(),
+            });
+        }
+        Ok(plan(&client, "add", steps))
+    }
+
+    /// Adds a client, and makes its clone at once where its mode has one.
+    pub fn add_client(&self, new: &NewClient, live: &dyn Live, actor: &Actor) -> Result<Done> {
+        let lock = self.write_lock()?;
+        let plan = self.plan_add(new)?;
+        let client = blank(new)?;
+        let version = self.resolve(&new.image)?.id().clone();
+        let disk = if new.mode.has_clone() {
+            DiskChange::Fresh(Old::Dropped)
+        } else {
+            DiskChange::Stays
+        };
+        let ready = Ready {
+            assignment: client.assignment(),
+            disk,
+            fixed: None,
+        };
+        let client = self.become_ready(&lock, &client, &ready, Some(&version), |_| ())?;
+        drop(lock);
+        self.note(
+            &Event::new(actor, "client-add")
+                .of(&client.mac)
+                .with("name", client.name.to_string())
+                .with("image", client.image.to_string())
+                .with("mode", client.mode.to_string()),
+        );
+        Ok(Done {
+            plan,
+            client: Some(self.view(client, live)?),
+        })
+    }
+
+    /// What `edit_client` would do, or why it would be refused.
+    pub fn plan_edit(&self, mac: &MacAddr, edit: &Edit) -> Result<Plan> {
+        let client = self.client(mac)?;
+        let after = edited(&client, edit)?;
+        self.check_unique(&after)?;
+        let mut steps = Vec::new();
+        let mut changed = |what: &str, from: String, to: String| {
+            if from != to {
+                steps.push(Step::Edit {
+                    what: format!("set {what} to `{to}` instead of `{from}`"),
+                });
+            }
+        };
+        changed("name", client.name.to_string(), after.name.to_string());
+        changed("kernel arguments", words(&client.args), words(&after.args));
+        changed("groups", words(&client.groups), words(&after.groups));
+        changed(
+            "further addresses",
+            words(&client.more_macs),
+            words(&after.more_macs),
+        );
+        Ok(plan(&client, "set", steps))
+    }
+
+    /// Changes a client's description; what it runs is not disturbed.
+    pub fn edit_client(
+        &self,
+        mac: &MacAddr,
+        edit: &Edit,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Done> {
+        let lock = self.write_lock()?;
+        let before = self.client_to_change(&lock, mac)?;
+        let plan = self.plan_edit(mac, edit)?;
+        let mut client = edited(&before, edit)?;
+        document::write(&lock, &self.places().client(&client.mac), &mut client)?;
+        drop(lock);
+        let steps: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
+        self.note(
+            &Event::new(actor, "client-set")
+                .of(&client.mac)
+                .with("steps", steps),
+        );
+        Ok(Done {
+            plan,
+            client: Some(self.view(client, live)?),
+        })
+    }
+
+    /// What `remove_client` would do, or why it would be refused.
+    pub fn plan_remove(&self, mac: &MacAddr, when: When, live: &dyn Live) -> Result<Plan> {
+        let client = self.client(mac)?;
+        let mut steps = Vec::new();
+        if is_running(&client, live) {
+            if when != When::Force {
+                return Err(Error::refused(
+                    format!("removing client {}", client.name),
+                    "it is running, or nobody saw its last boot end",
+                    "shut it down first, or use --force, which cuts it off its disk",
+                ));
+            }
+            steps.push(Step::Fence {
+                sessions: live.sessions_of(&client.mac).len(),
+            });
+        }
+        steps.push(Step::Remove);
+        let mut plan = plan(&client, "remove", steps);
+        if client.clone.is_some() || !client.discarded.is_empty() {
+            plan.loses = Some(format!(
+                "the disk of client {} and what was kept for undo, for ever",
+                client.name
+            ));
+        }
+        Ok(plan)
+    }
+
+    /// Removes a client with its disks, for ever.
+    pub fn remove_client(
+        &self,
+        mac: &MacAddr,
+        when: When,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Done> {
+        let plan = self.plan_remove(mac, when, live)?;
+        let lock = self.write_lock()?;
+        let client = self.client_to_change(&lock, mac)?;
+        if when != When::Force {
+            self.plan_remove(mac, when, live)?;
+        }
+        // Without a document no login of it succeeds, so the sessions can be ended afterwards. The
+        // disks are moved away first: a client without a disk can be removed again, a disk without
+        // a client would never be looked for.
+        let home = self.places().clone(&client.mac);
+        if home.exists() {
+            let name = store::random_name().doing("drawing a name for", &home)?;
+            let away = self
+                .places()
+                .clones()
+                .join(format!("{}{name}", store::REMOVED));
+            fs::rename(&home, &away).doing("removing", &home)?;
+            document::sync_dir(&self.places().clones())?;
+        }
+        document::remove(&lock, &self.places().client(&client.mac))?;
+        drop(lock);
+        live.fence(&client.mac, None);
+        self.sweep()?;
+        self.note(&Event::new(actor, "client-remove").of(&client.mac));
+        Ok(Done { plan, client: None })
+    }
+
+    /// Two clients never share a name or an address.
+    fn check_unique(&self, client: &Client) -> Result<()> {
+        for other in self
+            .clients()?
+            .iter()
+            .filter(|other| other.mac != client.mac || client.revision == 0)
+        {
+            let taken = std::iter::once(&client.mac)
+                .chain(&client.more_macs)
+                .find(|mac| other.has_mac(mac));
+            if let Some(mac) = taken {
+                return Err(Error::Exists {
+                    kind: "client",
+                    name: format!("{mac} ({})", other.name),
+                });
+            }
+            if other.name == client.name {
+                return Err(Error::Exists {
+                    kind: "client",
+                    name: client.name.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn blank(new: &NewClient) -> Result<Client> {
+    let name = match &new.name {
+        Some(name) => name.clone(),
+        None => format!("client-{}", new.mac.bare()).parse()?,
+    };
+    let Assignment { image, mode } = Assignment {
+        image: new.image.clone(),
+        mode: new.mode,
+    };
+    Ok(Client {
+        revision: 0,
+        mac: new.mac,
+        more_macs: BTreeSet::new(),
+        name,
+        groups: new.groups.clone(),
+        image,
+        mode,
+        args: new.args.clone(),
+        clone: None,
+        discarded: Vec::new(),
+        boot: None,
+        oldest: 0,
+        armed: None,
+        added: Timestamp::now(),
+    })
+}
+
+fn edited(client: &Client, edit: &Edit) -> Result<Client> {
+    let mut after = client.clone();
+    fn set<T: Clone>(to: &mut T, from: &Option<T>) {
+        if let Some(from) = from {
+            *to = from.clone();
+        }
+    }
+    set(&mut after.name, &edit.name);
+    set(&mut after.args, &edit.args);
+    set(&mut after.groups, &edit.groups);
+    set(&mut after.more_macs, &edit.more_macs);
+    after.more_macs.remove(&after.mac);
+    Ok(after)
+}
+
+fn plan(client: &Client, what: &str, steps: Vec<Step>) -> Plan {
+    Plan {
+        client: client.name.clone(),
+        mac: client.mac,
+        what: what.to_owned(),
+        steps,
+        loses: None,
+    }
+}
+
+fn words<T: ToString>(list: impl IntoIterator<Item = T>) -> String {
+    let words: Vec<String> = list.into_iter().map(|word| word.to_string()).collect();
+    words.join(" ")
+}

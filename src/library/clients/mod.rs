@@ -1,0 +1,248 @@
+//! Clients: who boots what, and the rules about changing it (rules 1 and 5 of the design).
+//!
+//! - `change`: what an act does to a client's document and disks, as a value
+//! - `acts`: plan it, refuse it, do it; finish what a killed command began
+//! - `edit`: adding, describing and removing clients, where no disk is at stake
+//! - `view`: what a person is shown
+
+mod acts;
+mod change;
+mod edit;
+mod view;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use acts::{Act, AssignTo, Done, Plan, When};
+
+pub use change::Step;
+pub(crate) use change::{Change, DiskChange, Ready};
+pub use edit::{Edit, NewClient};
+pub use view::{ClientState, ClientView};
+
+use super::boots::Boot;
+use super::document::{self, Document};
+use super::error::{Error, Result};
+use super::names::{ClientName, GroupName, KernelArg, Mode, VersionId, VersionSpec, serde_as_text};
+use super::store::clone::CloneInfo;
+use super::{Library, MacAddr, NameError};
+
+/// A client's document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Counts the changes of the document.
+    pub revision: u64,
+    /// The address that names the document, the clone and the target.
+    pub mac: MacAddr,
+    /// Further addresses of the same machine.
+    #[serde(default)]
+    pub more_macs: BTreeSet<MacAddr>,
+    /// Its name.
+    pub name: ClientName,
+    /// The groups that it belongs to.
+    #[serde(default)]
+    pub groups: BTreeSet<GroupName>,
+    /// What it boots: an image's current version, or one that it is pinned to.
+    pub image: VersionSpec,
+    /// What its disk is.
+    pub mode: Mode,
+    /// Kernel arguments of its own, after everybody's.
+    #[serde(default)]
+    pub args: Vec<KernelArg>,
+    /// Its disk, if the mode has one.
+    pub clone: Option<CloneInfo>,
+    /// Disks that it had before, the latest last.
+    #[serde(default)]
+    pub discarded: Vec<Discarded>,
+    /// Its last boot.
+    pub boot: Option<Boot>,
+    /// Scripts made at or before this moment are too old to begin a boot.
+    pub oldest: u64,
+    /// What is to be done at its next boot.
+    pub armed: Option<Armed>,
+    /// When it was added.
+    pub added: Timestamp,
+}
+
+impl Document for Client {
+    fn revision(&mut self) -> &mut u64 {
+        &mut self.revision
+    }
+}
+
+/// What a client is to boot, and how: the things that an assignment changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The image, or one version of it.
+    pub image: VersionSpec,
+    /// What the disk is.
+    pub mode: Mode,
+}
+
+/// A disk that a client had before, kept so that it can be brought back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// The disk.
+    pub clone: CloneInfo,
+    /// What the client was assigned to then.
+    pub assignment: Assignment,
+    /// When it was discarded.
+    pub at: Timestamp,
+}
+
+/// Something that waits for a client's next boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    /// What is to be done.
+    pub act: Act,
+    /// Since when it waits.
+    pub since: Timestamp,
+}
+
+/// How a person names clients: `52:54:00:12:34:56`, `lab-1`, `@lab`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientSelector {
+    /// By an address.
+    Mac(MacAddr),
+    /// By name.
+    Name(ClientName),
+    /// All of a group.
+    Group(GroupName),
+}
+
+serde_as_text!(ClientSelector);
+
+impl fmt::Display for ClientSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientSelector::Mac(mac) => mac.fmt(f),
+            ClientSelector::Name(name) => name.fmt(f),
+            ClientSelector::Group(group) => write!(f, "@{group}"),
+        }
+    }
+}
+
+impl FromStr for ClientSelector {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, NameError> {
+        if let Some(group) = text.strip_prefix('@') {
+            return Ok(ClientSelector::Group(group.parse()?));
+        }
+        // A bare address may look like a name (`abcdefabcdef`): addresses win.
+        match text.parse() {
+            Ok(mac) => Ok(ClientSelector::Mac(mac)),
+            Err(wrong_mac) if text.contains(':') => Err(wrong_mac),
+            Err(_) => Ok(ClientSelector::Name(text.parse()?)),
+        }
+    }
+}
+
+impl Client {
+    /// What it boots, and how.
+    pub fn assignment(&self) -> Assignment {
+        Assignment {
+            image: self.image.clone(),
+            mode: self.mode,
+        }
+    }
+
+    /// Whether an address is one of this machine's.
+    pub fn has_mac(&self, mac: &MacAddr) -> bool {
+        self.mac == *mac || self.more_macs.contains(mac)
+    }
+
+    /// Why `version` must not go away: `is_it` tells whether an assignment means it now.
+    pub(crate) fn uses(
+        &self,
+        version: &VersionId,
+        is_it: impl Fn(&VersionSpec) -> bool,
+    ) -> Vec<String> {
+        let mut why = Vec::new();
+        let name = &self.name;
+        if is_it(&self.image) {
+            why.push(format!("client {name} is assigned to it"));
+        }
+        if let Some(Armed {
+            act: Act::Assign(to),
+            ..
+        }) = &self.armed
+            && to.image.as_ref().is_some_and(&is_it)
+        {
+            why.push(format!(
+                "client {name} will be assigned to it at its next boot"
+            ));
+        }
+        if self
+            .clone
+            .as_ref()
+            .is_some_and(|clone| clone.from == *version)
+        {
+            why.push(format!("client {name} has a clone of it"));
+        }
+        if self.discarded.iter().any(|old| old.clone.from == *version) {
+            why.push(format!(
+                "client {name} has a discarded clone of it, kept for undo"
+            ));
+        }
+        if self
+            .boot
+            .as_ref()
+            .is_some_and(|boot| boot.may_run() && boot.version == *version)
+        {
+            why.push(format!("client {name} runs it"));
+        }
+        why
+    }
+}
+
+impl Library {
+    /// All clients, by address.
+    pub fn clients(&self) -> Result<Vec<Client>> {
+        let mut clients = Vec::new();
+        for name in document::names(&self.places().clients())? {
+            if let Ok(mac) = name.parse::<MacAddr>() {
+                clients.extend(document::read::<Client>(&self.places().client(&mac))?);
+            }
+        }
+        Ok(clients)
+    }
+
+    /// The client that has this address, as its first or a further one.
+    pub fn client(&self, mac: &MacAddr) -> Result<Client> {
+        self.find_client(mac)?
+            .ok_or_else(|| Error::unknown("client", mac))
+    }
+
+    /// The clients that a person means; one of a name or address, any number of a group.
+    pub fn select(&self, selector: &ClientSelector) -> Result<Vec<Client>> {
+        let found: Vec<Client> = match selector {
+            ClientSelector::Mac(mac) => vec![self.client(mac)?],
+            ClientSelector::Name(name) => self.matching(|client| client.name == *name)?,
+            ClientSelector::Group(group) => {
+                self.matching(|client| client.groups.contains(group))?
+            }
+        };
+        if found.is_empty() {
+            return Err(Error::unknown("client", selector));
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn find_client(&self, mac: &MacAddr) -> Result<Option<Client>> {
+        match document::read(&self.places().client(mac))? {
+            Some(client) => Ok(Some(client)),
+            None => Ok(self.matching(|client| client.has_mac(mac))?.pop()),
+        }
+    }
+
+    fn matching(&self, is_it: impl Fn(&Client) -> bool) -> Result<Vec<Client>> {
+        let mut clients = self.clients()?;
+        clients.retain(is_it);
+        Ok(clients)
+    }
+}

@@ -1,0 +1,84 @@
+//! What a person is shown of a client.
+
+use serde::{Deserialize, Serialize};
+
+use super::Client;
+use crate::library::Library;
+use crate::library::boots::BootState;
+use crate::library::error::Result;
+use crate::library::live::{Live, LiveSession};
+use crate::library::names::VersionId;
+use crate::library::store::clone;
+
+/// A client's document, and what follows from it and from the rest of the library.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientView {
+    /// The document.
+    #[serde(flatten)]
+    pub client: Client,
+    /// What it is doing, as far as that is known.
+    pub state: ClientState,
+    /// The version that its next boot gets, if that is known.
+    pub boots: Option<VersionId>,
+    /// The image's current version, where the client's disk or next boot is of another one.
+    pub drift: Option<VersionId>,
+    /// Bytes that its clone takes, those that it shares with the version included.
+    pub clone_bytes: u64,
+    /// Its sessions.
+    pub sessions: Vec<LiveSession>,
+}
+
+/// What a client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientState {
+    /// It has no session, and was seen to leave.
+    Off,
+    /// Its first login is being prepared.
+    Booting,
+    /// It has a session.
+    Up,
+    /// It has no session and nobody saw it leave.
+    Lost,
+}
+
+impl Library {
+    /// What a person is shown of all clients, by address.
+    pub fn views(&self, live: &dyn Live) -> Result<Vec<ClientView>> {
+        self.clients()?
+            .into_iter()
+            .map(|client| self.view(client, live))
+            .collect()
+    }
+
+    /// What a person is shown of a client.
+    pub fn view(&self, client: Client, live: &dyn Live) -> Result<ClientView> {
+        let sessions = live.sessions_of(&client.mac);
+        let next = client.next_boot().ok();
+        let boots = next.and_then(|next| match next.fixed {
+            Some(version) => Some(version),
+            None => self
+                .resolve(&next.assignment.image)
+                .ok()
+                .map(|v| v.id().clone()),
+        });
+        let current = self
+            .resolve(&client.image.image.clone().into())
+            .ok()
+            .map(|version| version.id().clone());
+        let state = match &client.boot {
+            _ if !sessions.is_empty() => ClientState::Up,
+            Some(boot) if boot.state == BootState::Entering => ClientState::Booting,
+            Some(boot) if boot.state == BootState::Up => ClientState::Lost,
+            _ => ClientState::Off,
+        };
+        Ok(ClientView {
+            drift: current.filter(|current| boots.as_ref().is_some_and(|boots| boots != current)),
+            clone_bytes: clone::allocated(self.places(), &client.mac),
+            client,
+            state,
+            boots,
+            sessions,
+        })
+    }
+}

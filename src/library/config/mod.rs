@@ -1,0 +1,330 @@
+//! `netroot.toml`: written by people, read strictly. A mistake is told with its line and key.
+
+mod values;
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub use values::{Announce, DiskLun, HostName, IqnPrefix};
+
+use values::Format;
+
+use super::names::KernelArg;
+
+/// The configuration of a library, as one server sees it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    format: Format,
+    /// The name of the host that the library was made on.
+    pub host: HostName,
+    /// What the names of all targets and initiators begin with.
+    pub iqn_prefix: IqnPrefix,
+    /// How versions are kept.
+    #[serde(default)]
+    pub images: Images,
+    /// The target.
+    #[serde(default)]
+    pub iscsi: Iscsi,
+    /// The boot service.
+    #[serde(default)]
+    pub boot: Boot,
+    /// Dashboard and API.
+    #[serde(default)]
+    pub admin: Admin,
+}
+
+/// How versions are kept.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Images {
+    /// Make sealed files immutable (`chattr +i`) where the file system can.
+    pub immutable: bool,
+}
+
+/// The target.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Iscsi {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// What SendTargets and boot.cfg name; empty: the address that a connection came in on.
+    pub announce: Vec<Announce>,
+    /// Where the disk of an image or a clone stands.
+    pub lun: DiskLun,
+}
+
+/// The boot service.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Boot {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Name servers for clients; empty: what DHCP says.
+    pub nameservers: Vec<IpAddr>,
+    /// Kernel arguments of all clients.
+    pub kernel_args: Vec<KernelArg>,
+    /// Where iPXE's binaries are found.
+    pub ipxe_dir: PathBuf,
+}
+
+/// Dashboard and API.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// The settings that one server may have of its own, in the file that `--config` names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Override {
+    iscsi: IscsiOverride,
+    boot: ListenOverride,
+    admin: ListenOverride,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IscsiOverride {
+    listen: Option<Vec<SocketAddr>>,
+    announce: Option<Vec<Announce>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ListenOverride {
+    listen: Option<Vec<SocketAddr>>,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Images { immutable: true }
+    }
+}
+
+impl Default for Iscsi {
+    fn default() -> Self {
+        Iscsi {
+            listen: vec![everywhere(ISCSI_PORT)],
+            announce: Vec::new(),
+            lun: DiskLun(1),
+        }
+    }
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Boot {
+            listen: vec![everywhere(8080)],
+            nameservers: Vec::new(),
+            kernel_args: Vec::new(),
+            ipxe_dir: PathBuf::from("/usr/lib/ipxe"),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8081))],
+        }
+    }
+}
+
+/// The port of iSCSI, RFC 7143 §13.8.
+pub const ISCSI_PORT: u16 = 3260;
+
+fn everywhere(port: u16) -> SocketAddr {
+    SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port))
+}
+
+/// A mistake in `netroot.toml`.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}:{line}: {key}{message}", file = file.display(), key = key.as_ref().map(|k| format!("`{k}`: ")).unwrap_or_default())]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+    /// The key with its table, such as `iscsi.lun`.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads the text of `file`.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| located(file, text, &error))
+    }
+
+    /// Takes this server's own settings from the text of `file`.
+    pub fn override_from(&mut self, file: &Path, text: &str) -> Result<(), ConfigError> {
+        let own: Override = toml::from_str(text).map_err(|error| located(file, text, &error))?;
+        fn take<T>(into: &mut T, own: Option<T>) {
+            if let Some(own) = own {
+                *into = own;
+            }
+        }
+        take(&mut self.iscsi.listen, own.iscsi.listen);
+        take(&mut self.iscsi.announce, own.iscsi.announce);
+        take(&mut self.boot.listen, own.boot.listen);
+        take(&mut self.admin.listen, own.admin.listen);
+        Ok(())
+    }
+
+    /// The commented file that a new library gets.
+    pub fn template(host: &HostName, prefix: &IqnPrefix, immutable: bool) -> String {
+        let text = include_str!("netroot.toml.in");
+        text.replace("@HOST@", host.as_str())
+            .replace("@IQN_PREFIX@", prefix.as_str())
+            .replace("@IMMUTABLE@", if immutable { "true" } else { "false" })
+    }
+}
+
+/// Says where in the file a mistake is, as a person finds it: line and key.
+fn located(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().unwrap_or(Range { start: 0, end: 0 }).start;
+    let before = text.get(..at).unwrap_or(text);
+    ConfigError {
+        file: file.to_owned(),
+        line: before.matches('\n').count() + 1,
+        key: key_at(text, before.matches('\n').count()),
+        message: error.message().replace('\n', ", "),
+    }
+}
+
+/// The key that is set in the given line (from 0), or in the array that began above it.
+fn key_at(text: &str, line: usize) -> Option<String> {
+    let lines: Vec<&str> = text.lines().take(line + 1).collect();
+    let key = lines.iter().rev().find_map(|line| {
+        let (key, _) = line.split_once('=')?;
+        let key = key.trim();
+        (!key.is_empty() && !key.contains([' ', '#', '"'])).then_some(key)
+    });
+    let table = lines.iter().rev().find_map(|line| {
+        let inner = line.trim().strip_prefix('[')?.split(']').next()?;
+        (!inner.is_empty()
+            && inner
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+        .then_some(inner)
+    });
+    // A mistake in a table's header is about the table, not about the last key before it.
+    if lines
+        .last()
+        .is_some_and(|line| line.trim().starts_with('['))
+    {
+        return table.map(str::to_owned);
+    }
+    match (table, key) {
+        (Some(table), Some(key)) => Some(format!("{table}.{key}")),
+        (None, Some(key)) => Some(key.to_owned()),
+        (_, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> String {
+        let host: HostName = "server-01.example.edu".parse().unwrap();
+        Config::template(&host, &IqnPrefix::of(&host, 2026, 1), true)
+    }
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("netroot.toml"), text)
+    }
+
+    #[test]
+    fn what_init_writes_is_the_default() {
+        let config = parse(&example()).unwrap();
+        assert_eq!(
+            config.iqn_prefix.as_str(),
+            "iqn.2026-01.edu.example.server-01"
+        );
+        assert_eq!(config.iscsi, Iscsi::default());
+        assert_eq!(config.boot, Boot::default());
+        assert_eq!(config.admin, Admin::default());
+        assert_eq!(config.images, Images::default());
+    }
+
+    #[test]
+    fn mistakes_are_told_with_line_and_key() {
+        let check = |from: &str, to: &str, key: &str| {
+            let text = example().replace(from, to);
+            assert_ne!(text, example(), "{from}");
+            let line = text.lines().position(|line| line.contains(to)).unwrap() + 1;
+            let error = parse(&text).unwrap_err();
+            assert_eq!(error.line, line, "{error}");
+            assert_eq!(error.key.as_deref(), Some(key), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("netroot.toml:{line}: `{key}`: "))
+            );
+        };
+        check("lun = 1", "lun = 0", "iscsi.lun");
+        check("lun = 1", "lun = \"one\"", "iscsi.lun");
+        check("lun = 1", "luns = 1", "iscsi.luns");
+        check("format = 1", "format = 2", "format");
+        check(
+            "nameservers = []",
+            "nameservers = [\"one\"]",
+            "boot.nameservers",
+        );
+        check(
+            "kernel_args = []",
+            "kernel_args = [\"a b\"]",
+            "boot.kernel_args",
+        );
+        check("[\"[::]:3260\"]", "[\"3260\"]", "iscsi.listen");
+        check(
+            "announce = []",
+            "announce = [\"0.0.0.0\"]",
+            "iscsi.announce",
+        );
+        check("[admin]", "[adnim]", "adnim");
+    }
+
+    #[test]
+    fn a_mistake_in_an_array_of_several_lines() {
+        let text = example().replace(
+            "nameservers = []",
+            "nameservers = [\n  \"192.0.2.91\",\n  \"x\",\n]",
+        );
+        let error = parse(&text).unwrap_err();
+        assert_eq!(error.key.as_deref(), Some("boot.nameservers"));
+        assert!(
+            text.lines().nth(error.line - 1).unwrap().contains("\"x\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_server_overrides_what_is_its_own_and_nothing_else() {
+        let mut config = parse(&example()).unwrap();
+        let own = Path::new("own.toml");
+        config
+            .override_from(
+                own,
+                "[iscsi]\nannounce = [\"192.0.2.1\", \"[2001:db8::1]:3261\"]\n",
+            )
+            .unwrap();
+        let announced: Vec<String> = config
+            .iscsi
+            .announce
+            .iter()
+            .map(|a| a.to_string())
+            .collect();
+        assert_eq!(announced, ["192.0.2.1:3260", "[2001:db8::1]:3261"]);
+        let error = config.override_from(own, "[iscsi]\nlun = 2\n").unwrap_err();
+        assert_eq!((error.line, error.key.as_deref()), (2, Some("iscsi.lun")));
+    }
+}

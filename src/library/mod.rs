@@ -1,0 +1,262 @@
+//! A library: one directory that holds images, clones, clients and events, and the rules that keep
+//! them safe.
+//!
+//! Plain files: disks, and JSON documents that only this module writes. [`Library`] is the way in.
+//!
+//! - `names`, `mac`, `config`, `manifest`: what things are called, and what is known about them
+//! - `document`, `lock`: how documents change, one writer at a time
+//! - `store`: where disks are; drafts, sealing, clones, hashes, and what cleans up after the killed
+//! - `images`: versions, and which one is current
+//! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
+//! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)
+//! - `wire`: names of targets and initiators
+//! - `live`: who is connected, asked of the server
+//!
+//! All calls may block; an asynchronous caller gives them a thread.
+
+mod bindings;
+mod boots;
+mod clients;
+pub mod config;
+mod document;
+mod error;
+mod events;
+mod images;
+mod live;
+mod lock;
+mod logins;
+mod mac;
+pub mod manifest;
+mod names;
+mod progress;
+mod store;
+mod wire;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use jiff::{Timestamp, Zoned};
+
+pub use boots::{Boot, BootId, BootState, BootTicket};
+pub use clients::{
+    Act, AssignTo, Assignment, Client, ClientSelector, ClientState, ClientView, Done, Edit,
+    NewClient, Plan, Step, When,
+};
+pub use config::{Config, ConfigError, HostName, IqnPrefix};
+pub use error::{Error, Result};
+pub use events::{Actor, Event};
+pub use images::{Image, Version};
+pub use live::{Live, LiveSession, NoServer};
+pub use lock::LiveLock;
+pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
+pub use mac::MacAddr;
+pub use manifest::{Manifest, VersionFacts};
+pub use names::{
+    ClientName, GroupName, ImageName, KernelArg, Mode, NameError, VersionId, VersionSpec,
+};
+pub use progress::{Progress, Quiet};
+pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, Swept};
+pub use wire::{Published, PublishedKind, Target};
+
+use error::Doing;
+use events::Throttle;
+use images::Manifests;
+use lock::WriteLock;
+use store::Places;
+
+/// What a new library is to be.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// The name of this host.
+    pub host: HostName,
+    /// What the names of all targets begin with; made from the host and this month if not given.
+    pub iqn_prefix: Option<IqnPrefix>,
+    /// Whether sealed files are to be immutable where the file system can.
+    pub immutable: bool,
+}
+
+/// An open library.
+#[derive(Debug)]
+pub struct Library {
+    places: Places,
+    config: Config,
+    /// Authenticates boot ids. Read when it is needed: not everybody who lists images may.
+    boot_key: OnceLock<Vec<u8>>,
+    manifests: Manifests,
+    /// Refused logins that were recorded a short while ago.
+    refusals: Throttle,
+}
+
+/// Directories of a library, and who may look into them.
+const DIRECTORIES: &[(&str, u32)] = &[
+    ("images", 0o755),
+    // A boot id lets its holder in as that boot, and these tell them.
+    ("clients", 0o750),
+    ("pending", 0o750),
+    ("clones", 0o700),
+    ("bindings", 0o750),
+    ("events", 0o750),
+    ("secrets", 0o700),
+];
+
+const BOOT_KEY: &str = "boot.key";
+
+impl Library {
+    /// Makes a library in `dir`, which is empty or does not exist yet.
+    pub fn init(dir: &Path, options: &InitOptions) -> Result<Library> {
+        Self::check_init(dir)?;
+        fs::create_dir_all(dir).doing("creating", dir)?;
+        let places = Places::new(dir.canonicalize().doing("resolving", dir)?);
+        for (name, permissions) in DIRECTORIES {
+            let path = places.root().join(name);
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(*permissions)
+                .create(&path)
+                .doing("creating", &path)?;
+        }
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)
+            .map_err(std::io::Error::other)
+            .doing("drawing a key for", places.root())?;
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        document::replace(&places.secrets().join(BOOT_KEY), key.as_bytes(), 0o600)?;
+        create(&places.lock(), b"", 0o644)?;
+        // The configuration last: without it the directory is not taken for a library, and an
+        // interrupted init can be repeated.
+        let text = Self::init_config(options);
+        document::replace(&places.config(), text.as_bytes(), 0o644)?;
+        Library::open(dir, None)
+    }
+
+    /// What `init` would refuse, without doing it.
+    pub fn check_init(dir: &Path) -> Result<()> {
+        if dir.join("netroot.toml").exists() {
+            return Err(Error::Exists {
+                kind: "library",
+                name: dir.display().to_string(),
+            });
+        }
+        let ours = |name: &String| {
+            name == "lock"
+                || name == "lost+found"
+                || DIRECTORIES.iter().any(|(ours, _)| name == ours)
+        };
+        match document::entries(dir)?.into_iter().find(|name| !ours(name)) {
+            None => Ok(()),
+            Some(stranger) => Err(Error::refused(
+                format!("making a library in {}", dir.display()),
+                format!("`{stranger}` is there already"),
+                "choose an empty directory",
+            )),
+        }
+    }
+
+    /// The `netroot.toml` that `init` would write.
+    pub fn init_config(options: &InitOptions) -> String {
+        let today = Zoned::now();
+        let prefix = options
+            .iqn_prefix
+            .clone()
+            .unwrap_or_else(|| IqnPrefix::of(&options.host, today.year(), today.month()));
+        Config::template(&options.host, &prefix, options.immutable)
+    }
+
+    /// Opens the library in `dir`. `own` names a file with this server's own settings.
+    pub fn open(dir: &Path, own: Option<&Path>) -> Result<Library> {
+        let file = dir.join("netroot.toml");
+        if !file.exists() {
+            return Err(Error::refused(
+                format!("opening the library {}", dir.display()),
+                "there is no netroot.toml in it",
+                "make one with `netroot init`, or name another with --library",
+            ));
+        }
+        let places = Places::new(dir.canonicalize().doing("resolving", dir)?);
+        let text = fs::read_to_string(&file).doing("reading", &file)?;
+        let mut config = Config::parse(&file, &text)?;
+        if let Some(own) = own {
+            let text = fs::read_to_string(own).doing("reading", own)?;
+            config.override_from(own, &text)?;
+        }
+        Ok(Library {
+            places,
+            config,
+            boot_key: OnceLock::new(),
+            manifests: Manifests::default(),
+            refusals: Throttle::default(),
+        })
+    }
+
+    /// The library's configuration, with this server's own settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The directory that holds everything.
+    pub fn root(&self) -> &Path {
+        self.places.root()
+    }
+
+    /// Where a running server listens for commands.
+    pub fn control_socket(&self) -> PathBuf {
+        self.places.root().join("control.sock")
+    }
+
+    /// Becomes the one who acts on live state: the server for its whole life, a command while no
+    /// server runs.
+    pub fn live_lock(&self) -> Result<LiveLock> {
+        LiveLock::take(&self.places.lock())
+    }
+
+    pub(crate) fn write_lock(&self) -> Result<WriteLock> {
+        WriteLock::take(&self.places.lock())
+    }
+
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    pub(crate) fn boot_key(&self) -> Result<&[u8]> {
+        if let Some(key) = self.boot_key.get() {
+            return Ok(key);
+        }
+        let path = self.places.secrets().join(BOOT_KEY);
+        let text = fs::read_to_string(&path).doing("reading", &path)?;
+        let key = manifest::hex(text.trim()).filter(|key| key.len() >= 32);
+        let key = key.ok_or_else(|| {
+            Error::Invalid(format!(
+                "{} is not a key of 32 bytes in hex; restore it from a backup, or put 64 random hex \
+                 digits there: clients then have to boot again",
+                path.display()
+            ))
+        })?;
+        Ok(self.boot_key.get_or_init(|| key))
+    }
+
+    /// The name of this server in the names of its files of events.
+    fn server_name(&self) -> String {
+        HostName::here()
+            .unwrap_or_else(|| self.config.host.clone())
+            .to_string()
+    }
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_millis() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+fn create(path: &Path, bytes: &[u8], permissions: u32) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(permissions)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .doing("creating", path)
+}

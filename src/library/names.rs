@@ -1,0 +1,425 @@
+//! Names of things in a library. A value of one of these types is safe in a path, in an iSCSI name
+//! and in a kernel command line; whoever holds one checks nothing again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A name, number or address that was not written the way it has to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not {wanted}")]
+pub struct NameError {
+    given: String,
+    wanted: &'static str,
+}
+
+impl NameError {
+    pub(crate) fn new(given: &str, wanted: &'static str) -> Self {
+        // What a stranger sent is shown, but not at any length and without control characters.
+        let given = given
+            .chars()
+            .take(80)
+            .map(|c| if c.is_control() { '?' } else { c })
+            .collect();
+        NameError { given, wanted }
+    }
+}
+
+/// Makes a newtype over `String` that only `$check` lets in, in code and from documents.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $wanted:expr, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                let check: fn(&str) -> bool = $check;
+                if check(text) {
+                    Ok($name(text.to_owned()))
+                } else {
+                    Err(NameError::new(text, $wanted))
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a line of versions, such as `fc28`.
+    ///
+    /// It does not end in `-` and twelve hex digits: `client-525400123456` is the target of a clone.
+    ImageName,
+    "the name of an image: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long, \
+     not ending in `-` and twelve hex digits",
+    |text| is_plain(text) && !ends_like_a_clone(text)
+);
+
+name!(
+    /// The name of a client.
+    ClientName,
+    "the name of a client: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long",
+    is_plain
+);
+
+name!(
+    /// The name of a group of clients, written `@name` where clients are named too.
+    GroupName,
+    "the name of a group: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long",
+    is_plain
+);
+
+name!(
+    /// One word of a kernel command line.
+    ///
+    /// The word has to survive iPXE's script parser (which splits at blanks and expands `${...}`),
+    /// the kernel's (quotes) and dracut's; and it must not say what the library itself says, or two
+    /// clients could be made to share an identity.
+    KernelArg,
+    "a kernel argument: one word of printable ASCII without quotes, backslash or `${`, that is not \
+     a word of iPXE's (`&&`, `||`, `;`, `#...`) and none of root=, netroot=, initrd=, ro, rw, \
+     rd.iscsi.initiator=, rd.iscsi.target.*, iscsi_*, rd.iscsi.firmware, rd.iscsi.ibft, which \
+     netroot writes itself",
+    is_kernel_arg
+);
+
+/// What a client's disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The read-only version itself; writes go to RAM on the client.
+    Shared,
+    /// A clone of its own; writes stay until reset.
+    Persistent,
+    /// A clone of its own, pristine again at every boot.
+    Ephemeral,
+}
+
+impl Mode {
+    /// Whether a client in this mode has a disk of its own.
+    pub fn has_clone(self) -> bool {
+        self != Mode::Shared
+    }
+
+    /// The word in documents and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Shared => "shared",
+            Mode::Persistent => "persistent",
+            Mode::Ephemeral => "ephemeral",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        [Mode::Shared, Mode::Persistent, Mode::Ephemeral]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or_else(|| NameError::new(text, "a mode: shared, persistent or ephemeral"))
+    }
+}
+
+/// Serializes a type as its text, and back through its `FromStr`.
+macro_rules! serde_as_text {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(
+                &self,
+                s: S,
+            ) -> std::result::Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(
+                d: D,
+            ) -> std::result::Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;
+
+/// One version of an image, written `fc28@3`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VersionId {
+    /// The image.
+    pub image: ImageName,
+    /// Its number: 1 for the first version that was ever sealed.
+    pub number: u32,
+}
+
+/// An image, or one version of it: `fc28` (whatever is current) or `fc28@3`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VersionSpec {
+    /// The image.
+    pub image: ImageName,
+    /// The version that is meant, or nothing for the current one.
+    pub number: Option<u32>,
+}
+
+serde_as_text!(VersionId);
+serde_as_text!(VersionSpec);
+
+const VERSION: &str = "a version: an image's name, `@`, and a number from 1, such as fc28@3";
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}@{}", self.image, self.number))
+    }
+}
+
+impl FromStr for VersionId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let spec: VersionSpec = text.parse()?;
+        let number = spec.number.ok_or_else(|| NameError::new(text, VERSION))?;
+        Ok(VersionId {
+            image: spec.image,
+            number,
+        })
+    }
+}
+
+impl fmt::Display for VersionSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            Some(number) => f.pad(&format!("{}@{number}", self.image)),
+            None => f.pad(self.image.as_str()),
+        }
+    }
+}
+
+impl FromStr for VersionSpec {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (image, number) = match text.split_once('@') {
+            None => (text, None),
+            Some((image, number)) => {
+                let number = version_number(number).ok_or_else(|| NameError::new(text, VERSION))?;
+                (image, Some(number))
+            }
+        };
+        Ok(VersionSpec {
+            image: image.parse()?,
+            number,
+        })
+    }
+}
+
+impl From<ImageName> for VersionSpec {
+    fn from(image: ImageName) -> Self {
+        VersionSpec {
+            image,
+            number: None,
+        }
+    }
+}
+
+impl From<VersionId> for VersionSpec {
+    fn from(id: VersionId) -> Self {
+        VersionSpec {
+            image: id.image,
+            number: Some(id.number),
+        }
+    }
+}
+
+/// The number of a version, in the one way it is written: decimal, from 1, without leading zeros.
+pub(crate) fn version_number(text: &str) -> Option<u32> {
+    let number: u32 = text.parse().ok()?;
+    (number > 0 && number.to_string() == text).then_some(number)
+}
+
+fn is_plain(text: &str) -> bool {
+    text.len() <= 32
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn ends_like_a_clone(text: &str) -> bool {
+    text.rsplit_once('-')
+        .is_some_and(|(_, tail)| tail.len() == 12 && tail.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Keys that only the library writes.
+const OURS: &[&str] = &[
+    "root",
+    "netroot",
+    "initrd",
+    "ro",
+    "rw",
+    "rd.iscsi.initiator",
+    "rd.iscsi.firmware",
+    "rd.iscsi.ibft",
+];
+
+fn is_kernel_arg(text: &str) -> bool {
+    let key = text.split('=').next().unwrap_or(text);
+    !text.is_empty()
+        && text.len() <= 512
+        && text.bytes().all(|b| b.is_ascii_graphic())
+        && !text.contains(['"', '\'', '\\', '`'])
+        && !text.contains("${")
+        && !text.starts_with('#')
+        && !matches!(text, "&&" | "||" | ";")
+        && !OURS.contains(&key)
+        && !key.starts_with("rd.iscsi.target.")
+        && !key.starts_with("iscsi_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_names() {
+        for good in [
+            "fc28",
+            "a",
+            "debian-12",
+            "x-12345678901",
+            "a2345678901234567890123456789012",
+        ] {
+            assert_eq!(good.parse::<ImageName>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "Fc28",
+            "28",
+            "-a",
+            "a.b",
+            "a/b",
+            "..",
+            "a_b",
+            "fc28@3",
+            "a\n",
+            "ä",
+            "client-525400123456",
+            "a23456789012345678901234567890123",
+        ] {
+            assert!(bad.parse::<ImageName>().is_err(), "{bad:?}");
+        }
+        assert!("client-525400123456".parse::<ClientName>().is_ok());
+    }
+
+    #[test]
+    fn versions_are_written_in_one_way() {
+        let spec: VersionSpec = "fc28@3".parse().unwrap();
+        assert_eq!((spec.image.as_str(), spec.number), ("fc28", Some(3)));
+        assert_eq!(spec.to_string(), "fc28@3");
+        assert_eq!("fc28".parse::<VersionSpec>().unwrap().number, None);
+        for bad in [
+            "fc28@",
+            "fc28@0",
+            "fc28@03",
+            "fc28@+3",
+            "fc28@3@4",
+            "@3",
+            "fc28@4294967296",
+        ] {
+            assert!(bad.parse::<VersionSpec>().is_err(), "{bad}");
+        }
+        assert!("fc28".parse::<VersionId>().is_err());
+    }
+
+    #[test]
+    fn a_name_from_a_document_is_checked_too() {
+        assert!(serde_json::from_str::<ImageName>("\"../../etc\"").is_err());
+        assert!(serde_json::from_str::<VersionId>("\"fc28@x\"").is_err());
+        let id: VersionId = serde_json::from_str("\"fc28@3\"").unwrap();
+        assert_eq!(serde_json::to_string(&id).unwrap(), "\"fc28@3\"");
+    }
+
+    #[test]
+    fn kernel_arguments_that_a_parser_would_misread_are_refused() {
+        for good in [
+            "quiet",
+            "console=ttyS0,115200n8",
+            "a=b=c",
+            "mitigations=off",
+            "x=${",
+            "rd.break@1",
+        ]
+        .into_iter()
+        .filter(|arg| !arg.contains("${"))
+        {
+            assert!(good.parse::<KernelArg>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "a b",
+            "a\nb",
+            "a\tb",
+            "x=${net0/mac}",
+            "\"a",
+            "a\\",
+            "||",
+            ";",
+            "#x",
+            "ä",
+            "root=/dev/sda",
+            "rw",
+            "initrd=x",
+            "netroot=iscsi:x",
+            "rd.iscsi.initiator=iqn.x",
+            "rd.iscsi.target.name=x",
+            "iscsi_initiator=x",
+        ] {
+            assert!(bad.parse::<KernelArg>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_hostile_text_harmlessly() {
+        let error = "\u{1b}[2J".parse::<ImageName>().unwrap_err().to_string();
+        assert!(!error.contains('\u{1b}'), "{error}");
+    }
+}

@@ -1,0 +1,232 @@
+//! Clones: the disks of clients, made from versions without copying them.
+//!
+//! On a file system with reflinks a clone shares the version's blocks until they are written; on any
+//! other it is an overlay: a sparse file and a bitmap of the blocks that it holds. Never a silent
+//! full copy.
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::draft::remove_tree;
+use super::{DISK, Places, random_name};
+use crate::block::OverlayDisk;
+use crate::library::document;
+use crate::library::error::{Doing, Result};
+use crate::library::images::Version;
+use crate::library::mac::MacAddr;
+use crate::library::names::VersionId;
+
+/// The bitmap of an overlay.
+pub(super) const BITMAP: &str = "disk.bitmap";
+/// Where predecessors are kept, below a clone's directory.
+const DISCARDED: &str = "discarded";
+/// Begins the name of a clone that is made and not yet in its place.
+const NEW: &str = ".new-";
+
+/// How a clone leaves unsaid what it shares with its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CloneKind {
+    /// Its file shares the version's blocks.
+    Reflink,
+    /// A sparse file and a bitmap; everything else is read from the version.
+    Overlay,
+}
+
+impl fmt::Display for CloneKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CloneKind::Reflink => "reflink",
+            CloneKind::Overlay => "overlay",
+        })
+    }
+}
+
+/// What a client's document tells of its clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneInfo {
+    /// Tells one clone of a client from the next.
+    pub id: String,
+    /// The version that it was made from, whose kernel it boots.
+    pub from: VersionId,
+    /// How it shares.
+    pub kind: CloneKind,
+    /// When it was made.
+    pub made: Timestamp,
+}
+
+/// A move of clones that is to be done: which goes out of its place and which comes in.
+///
+/// It is written down before it is done and can be done again from any point where it was cut off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Swap {
+    pub(crate) out: Option<CloneInfo>,
+    pub(crate) into: Option<CloneInfo>,
+}
+
+/// Whether this error of a reflink means that the file system cannot, rather than that it failed.
+pub(crate) fn cannot_share(error: &io::Error) -> bool {
+    // ioctl_ficlone(2): EOPNOTSUPP and EINVAL for file systems and files without reflinks, EXDEV
+    // between file systems; ENOTTY from those that do not know the call at all.
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::EXDEV | libc::ENOTTY | libc::ENOSYS)
+    )
+}
+
+/// Makes a clone of `version` for a client, beside its place.
+pub(crate) fn make(places: &Places, mac: &MacAddr, version: &Version) -> Result<CloneInfo> {
+    let home = places.clone(mac);
+    let id = random_name().doing("drawing a name in", &home)?;
+    let dir = home.join(format!("{NEW}{id}"));
+    fs::create_dir_all(&dir).doing("creating", &dir)?;
+    let made = fill(&dir, version);
+    match made {
+        Ok(kind) => Ok(CloneInfo {
+            id,
+            from: version.id().clone(),
+            kind,
+            made: Timestamp::now(),
+        }),
+        Err(error) => {
+            // The first error is the one to tell; the next command sweeps what is left.
+            let _ = remove_tree(&dir);
+            Err(error)
+        }
+    }
+}
+
+fn fill(dir: &Path, version: &Version) -> Result<CloneKind> {
+    let path = dir.join(DISK);
+    let kind = match reflink_copy::reflink(version.disk_path(), &path) {
+        Ok(()) => CloneKind::Reflink,
+        Err(error) if cannot_share(&error) => {
+            let bitmap = dir.join(BITMAP);
+            let size = version.manifest().disk.size;
+            OverlayDisk::create(&path, &bitmap, size).doing("creating", &path)?;
+            CloneKind::Overlay
+        }
+        Err(error) => return Err(error).doing("cloning to", &path),
+    };
+    for name in files(kind) {
+        let path = dir.join(name);
+        let file = File::open(&path).doing("opening", &path)?;
+        // A reflink has its version's permissions, and a client's disk is nobody else's business.
+        file.set_permissions(Permissions::from_mode(0o600))
+            .and_then(|()| file.sync_all())
+            .doing("syncing", &path)?;
+    }
+    document::sync_dir(dir)?;
+    Ok(kind)
+}
+
+/// Takes back a clone that was made and is not wanted after all.
+pub(crate) fn unmake(places: &Places, mac: &MacAddr, clone: &CloneInfo) {
+    // What cannot be removed now is swept with the client's next change.
+    let _ = remove_tree(&places.clone(mac).join(format!("{NEW}{}", clone.id)));
+    let _ = fs::remove_dir(places.clone(mac));
+}
+
+/// Does a move, from wherever an earlier attempt was cut off.
+pub(crate) fn swap(places: &Places, mac: &MacAddr, swap: &Swap) -> Result<()> {
+    let home = places.clone(mac);
+    if let Some(out) = &swap.out {
+        let to = home.join(DISCARDED).join(&out.id);
+        fs::create_dir_all(&to).doing("creating", &to)?;
+        for name in files(out.kind) {
+            // Already there: this file was moved before, and what is in its place is the new one's.
+            if !to.join(name).exists() {
+                move_file(&home.join(name), &to.join(name))?;
+            }
+        }
+        document::sync_dir(&to)?;
+    }
+    if let Some(into) = &swap.into {
+        let fresh = home.join(format!("{NEW}{}", into.id));
+        let kept = home.join(DISCARDED).join(&into.id);
+        let from = if fresh.exists() { fresh } else { kept };
+        for name in files(into.kind) {
+            move_file(&from.join(name), &home.join(name))?;
+        }
+    }
+    if home.exists() {
+        document::sync_dir(&home)?;
+    }
+    Ok(())
+}
+
+/// Removes what no document names any more: clones that were not finished, predecessors that expired.
+pub(crate) fn prune(places: &Places, mac: &MacAddr, kept: &[&CloneInfo]) -> Result<()> {
+    let home = places.clone(mac);
+    for name in document::entries(&home)? {
+        if name.starts_with(NEW) || name.starts_with(super::REMOVED) {
+            remove_tree(&home.join(name))?;
+        }
+    }
+    let discarded = home.join(DISCARDED);
+    for name in document::entries(&discarded)? {
+        if !kept.iter().any(|clone| clone.id == name) {
+            remove_tree(&discarded.join(name))?;
+        }
+    }
+    // Both go when they are empty, and stay when they are not.
+    let _ = fs::remove_dir(&discarded);
+    let _ = fs::remove_dir(&home);
+    Ok(())
+}
+
+/// Where a client's disk is, and its bitmap if it is an overlay.
+pub(crate) fn paths(places: &Places, mac: &MacAddr) -> (PathBuf, PathBuf) {
+    let home = places.clone(mac);
+    (home.join(DISK), home.join(BITMAP))
+}
+
+/// Bytes that a client's clone takes by itself, as the file system counts them. A reflink's count
+/// includes what it shares.
+pub(crate) fn allocated(places: &Places, mac: &MacAddr) -> u64 {
+    let (disk, bitmap) = paths(places, mac);
+    [disk, bitmap]
+        .iter()
+        .filter_map(|path| fs::metadata(path).ok())
+        .map(|metadata| metadata.blocks() * 512)
+        .sum()
+}
+
+fn files(kind: CloneKind) -> &'static [&'static str] {
+    match kind {
+        CloneKind::Reflink => &[DISK],
+        CloneKind::Overlay => &[DISK, BITMAP],
+    }
+}
+
+fn move_file(from: &Path, to: &Path) -> Result<()> {
+    match fs::rename(from, to) {
+        Ok(()) => Ok(()),
+        // Moved before the last attempt was cut off.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => Ok(()),
+        Err(error) => Err(error).doing("moving a clone to", to),
+    }
+}
+
+/// Removes a client's whole directory of clones, which was renamed out of its place before.
+pub(crate) fn remove_all(dir: &Path) -> Result<()> {
+    let discarded = dir.join(DISCARDED);
+    for below in [discarded.as_path(), dir] {
+        for name in document::entries(below)? {
+            let path = below.join(name);
+            if path.is_dir() && path != discarded {
+                remove_tree(&path)?;
+            }
+        }
+    }
+    if discarded.exists() {
+        remove_tree(&discarded)?;
+    }
+    remove_tree(dir)
+}

@@ -1,0 +1,339 @@
+//! Drafts: versions that are being made, in a hidden directory beside their place.
+//!
+//! A draft is held by a lock on a file in it, so that the next command recognises what a killed
+//! builder left. Dropping a draft removes it; sealing it makes it a version.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::flags::{self, Writing};
+use super::hash::{Stopped, hash_path, hash_reader};
+use super::{BLOCK_SIZE, DISK, DRAFT, INITRAMFS, KERNEL, MANIFEST, random_name};
+use crate::library::error::{Doing, Error, Result};
+use crate::library::images::Version;
+use crate::library::manifest::{DiskFacts, FileFacts, Manifest, VersionFacts};
+use crate::library::names::{ImageName, VersionId};
+use crate::library::progress::Progress;
+use crate::library::{Library, document, lock};
+
+/// The file whose lock says that a draft's maker is alive.
+const HELD: &str = "held";
+
+/// How a disk was copied into a draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyKind {
+    /// Blocks are shared with the version until they are written.
+    Reflink,
+    /// Data was copied, holes were not.
+    Sparse,
+}
+
+/// A version that is being made. Removed on drop, unless it was sealed.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    library: &'a Library,
+    image: ImageName,
+    dir: PathBuf,
+    kernel: Option<FileFacts>,
+    initramfs: Option<FileFacts>,
+    _held: File,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn begin(library: &'a Library, image: &ImageName) -> Result<Self> {
+        let home = library.places().image(image);
+        // Under the write lock, because a sweep beside us removes empty directories of images and
+        // drafts that nobody holds.
+        let _lock = library.write_lock()?;
+        fs::create_dir_all(&home).doing("creating", &home)?;
+        let name = random_name().doing("drawing a name in", &home)?;
+        let dir = home.join(format!("{DRAFT}{name}"));
+        fs::create_dir(&dir).doing("creating", &dir)?;
+        let path = dir.join(HELD);
+        let held = File::create_new(&path).doing("creating", &path)?;
+        lock::try_whole(&held).doing("locking", &path)?;
+        Ok(Draft {
+            library,
+            image: image.clone(),
+            dir,
+            kernel: None,
+            initramfs: None,
+            _held: held,
+        })
+    }
+
+    /// The image that it will be a version of.
+    pub fn image(&self) -> &ImageName {
+        &self.image
+    }
+
+    /// Where its disk is, or will be.
+    pub fn disk_path(&self) -> PathBuf {
+        self.dir.join(DISK)
+    }
+
+    /// Makes an empty disk of `size` bytes that takes no room yet.
+    pub fn create_sparse(&self, size: u64) -> Result<()> {
+        let path = self.disk_path();
+        new_file(&path)
+            .and_then(|file| file.set_len(size))
+            .doing("creating", &path)
+    }
+
+    /// Makes the disk a copy of a version's: sharing its blocks where the file system can, else by
+    /// copying what is not a hole.
+    pub fn copy_from(&self, version: &Version, progress: &dyn Progress) -> Result<CopyKind> {
+        let (from, to) = (version.disk_path(), self.disk_path());
+        let source = File::open(&from).doing("opening", &from)?;
+        let target = new_file(&to).doing("creating", &to)?;
+        let size = source.metadata().doing("reading", &from)?.len();
+        match reflink_copy::reflink_file(&source, &target) {
+            Ok(()) => Ok(CopyKind::Reflink),
+            Err(error) if super::clone::cannot_share(&error) => {
+                progress.step(&format!("copying {}", version.id()), Some(size));
+                copy_sparse(&source, &target, size, progress)
+                    .map_err(|stopped| stopped.at("copying", &from))?;
+                Ok(CopyKind::Sparse)
+            }
+            Err(error) => Err(error).doing("copying", &from),
+        }
+    }
+
+    /// Keeps the kernel of release `version` beside the disk.
+    pub fn add_kernel(&mut self, reader: &mut dyn Read) -> Result<FileFacts> {
+        let facts = self.add(KERNEL, reader)?;
+        self.kernel = Some(facts.clone());
+        Ok(facts)
+    }
+
+    /// Keeps the initramfs beside the disk.
+    pub fn add_initramfs(&mut self, reader: &mut dyn Read) -> Result<FileFacts> {
+        let facts = self.add(INITRAMFS, reader)?;
+        self.initramfs = Some(facts.clone());
+        Ok(facts)
+    }
+
+    /// Where the kernel is, once it was added.
+    pub fn kernel_path(&self) -> PathBuf {
+        self.dir.join(KERNEL)
+    }
+
+    /// Where the initramfs is, once it was added.
+    pub fn initramfs_path(&self) -> PathBuf {
+        self.dir.join(INITRAMFS)
+    }
+
+    /// Makes it the image's next version, which clients get from now on.
+    ///
+    /// The disk must be clean and unmounted (rule 6). Everything is synced and hashed before the
+    /// rename that publishes it. Returns how long the hashing took with the version.
+    pub fn seal(self, facts: VersionFacts, progress: &dyn Progress) -> Result<Version> {
+        let kernel = self
+            .kernel
+            .clone()
+            .ok_or_else(|| self.incomplete("kernel"))?;
+        let initramfs = self
+            .initramfs
+            .clone()
+            .ok_or_else(|| self.incomplete("initramfs"))?;
+        self.sync()?;
+        let disk = self.hash(progress)?;
+        let library = self.library;
+        let lock = library.write_lock()?;
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let version = library.next_version(&self.image)?;
+        let manifest = Manifest {
+            format: 1,
+            version: version.clone(),
+            sealed: Timestamp::now(),
+            netroot: env!("CARGO_PKG_VERSION").to_owned(),
+            disk,
+            kernel,
+            initramfs,
+            facts,
+        };
+        self.close(&manifest)?;
+        self.publish(&version)?;
+        library.make_current(&lock, &version)?;
+        drop(lock);
+        library.version(&version)
+    }
+
+    fn add(&self, name: &str, reader: &mut dyn Read) -> Result<FileFacts> {
+        let path = self.dir.join(name);
+        let mut file = new_file(&path).doing("creating", &path)?;
+        io::copy(reader, &mut file).doing("writing", &path)?;
+        let mut again = File::open(&path).doing("opening", &path)?;
+        hash_reader(&mut again).doing("hashing", &path)
+    }
+
+    fn incomplete(&self, what: &str) -> Error {
+        Error::refused(
+            format!("sealing {}", self.image),
+            format!("the draft has no {what}"),
+            "add one first",
+        )
+    }
+
+    fn sync(&self) -> Result<()> {
+        for name in [DISK, KERNEL, INITRAMFS] {
+            let path = self.dir.join(name);
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .doing("syncing", &path)?;
+        }
+        Ok(())
+    }
+
+    fn hash(&self, progress: &dyn Progress) -> Result<DiskFacts> {
+        hash_path(&self.disk_path(), BLOCK_SIZE, progress)
+    }
+
+    /// Writes the manifest and takes the right to write away from everybody.
+    fn close(&self, manifest: &Manifest) -> Result<()> {
+        let path = self.dir.join(MANIFEST);
+        let mut text = serde_json::to_vec_pretty(manifest).map_err(|source| Error::Document {
+            path: path.clone(),
+            source,
+        })?;
+        text.push(b'\n');
+        document::replace(&path, &text, 0o644)?;
+        for name in [DISK, KERNEL, INITRAMFS, MANIFEST] {
+            let path = self.dir.join(name);
+            let file = File::open(&path).doing("opening", &path)?;
+            file.set_permissions(Permissions::from_mode(0o444))
+                .doing("making read-only", &path)?;
+            file.sync_all().doing("syncing", &path)?;
+            if self.library.config().images.immutable {
+                // Needs a file system that knows the flag, and a privilege. Where either is missing
+                // the permissions have to do.
+                let _ = flags::set(&file, Writing::Immutable);
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, version: &VersionId) -> Result<()> {
+        let place = self.library.places().version(version);
+        let held = self.dir.join(HELD);
+        fs::remove_file(&held).doing("removing", &held)?;
+        document::sync_dir(&self.dir)?;
+        fs::rename(&self.dir, &place).doing("publishing", &place)?;
+        document::sync_dir(&self.library.places().image(&version.image))
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.dir.exists() {
+            return; // sealed
+        }
+        // What cannot be removed now is removed by the next command's sweep, which says so. The lock
+        // keeps the image's directory for a draft that begins in this moment.
+        let _lock = self.library.write_lock();
+        let _ = remove_tree(&self.dir);
+        if let Some(home) = self.dir.parent() {
+            let _ = fs::remove_dir(home);
+        }
+    }
+}
+
+/// Whether a directory is a draft whose maker is gone.
+pub(super) fn is_dead(dir: &Path) -> Result<bool> {
+    let path = dir.join(HELD);
+    match OpenOptions::new().read(true).write(true).open(&path) {
+        Ok(file) => lock::try_whole(&file).doing("locking", &path),
+        // The maker was killed before it made the file, or after it removed it to publish.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error).doing("opening", &path),
+    }
+}
+
+/// Removes a directory of plain files, immutable ones too. It does not go into directories: what a
+/// mount might hide is never deleted through it.
+pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).doing("listing", dir)? {
+        let entry = entry.doing("listing", dir)?;
+        let path = entry.path();
+        if entry.file_type().doing("reading", &path)?.is_dir() {
+            fs::remove_dir(&path).doing("removing", &path)?;
+            continue;
+        }
+        if fs::remove_file(&path).is_err() {
+            let file = File::open(&path).doing("opening", &path)?;
+            flags::set(&file, Writing::Ordinary).doing("making removable", &path)?;
+            fs::remove_file(&path).doing("removing", &path)?;
+        }
+    }
+    fs::remove_dir(dir).doing("removing", dir)
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Copies what is not a hole.
+fn copy_sparse(
+    source: &File,
+    target: &File,
+    size: u64,
+    progress: &dyn Progress,
+) -> std::result::Result<(), Stopped> {
+    use nix::errno::Errno;
+    use nix::unistd::{Whence, lseek64};
+    target.set_len(size)?;
+    let end = i64::try_from(size).map_err(io::Error::other)?;
+    let mut at = 0;
+    while at < end {
+        let data = match lseek64(source, at, Whence::SeekData) {
+            Ok(data) => data,
+            Err(Errno::ENXIO) => break,
+            Err(error) => return Err(io::Error::from(error).into()),
+        };
+        let hole = lseek64(source, data, Whence::SeekHole).map_err(io::Error::from)?;
+        progress.advance(u64::try_from(data - at).unwrap_or(0));
+        copy_range(source, target, data, hole, progress)?;
+        at = hole;
+    }
+    progress.advance(u64::try_from(end - at).unwrap_or(0));
+    Ok(())
+}
+
+fn copy_range(
+    source: &File,
+    target: &File,
+    from: i64,
+    to: i64,
+    progress: &dyn Progress,
+) -> std::result::Result<(), Stopped> {
+    /// Often enough to notice Ctrl-C at once.
+    const STEP: i64 = 16 << 20;
+    let (mut read, mut write) = (from, from);
+    while read < to {
+        if progress.cancelled() {
+            return Err(Stopped::Cancelled);
+        }
+        let len = usize::try_from(STEP.min(to - read)).map_err(io::Error::other)?;
+        let done =
+            nix::fcntl::copy_file_range(source, Some(&mut read), target, Some(&mut write), len)
+                .map_err(io::Error::from)?;
+        if done == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        progress.advance(done as u64);
+    }
+    Ok(())
+}

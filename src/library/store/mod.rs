@@ -1,0 +1,118 @@
+//! Where disks are: the one place that makes their paths, and makes, clones, seals and discards them.
+//!
+//! Another kind of storage (Ceph RBD) will stand behind the same few calls.
+
+pub(crate) mod clone;
+mod draft;
+mod flags;
+mod hash;
+mod open;
+mod sweep;
+
+use std::path::{Path, PathBuf};
+
+pub use clone::CloneKind;
+pub use draft::{CopyKind, Draft};
+pub use sweep::Swept;
+
+pub(crate) use hash::{CHUNK, hash_path, hash_reader};
+
+use super::mac::MacAddr;
+use super::names::{ImageName, VersionId};
+
+/// Bytes of a logical block of every disk of the library.
+pub const BLOCK_SIZE: u32 = 512;
+
+/// Begins the names of drafts. A name that begins with a dot is never listed as a version.
+const DRAFT: &str = ".draft-";
+/// Begins the names of what is being removed.
+pub(crate) const REMOVED: &str = ".removed-";
+
+/// The places of everything in a library.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    root: PathBuf,
+}
+
+impl Places {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Places { root }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root.join("netroot.toml")
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    pub(crate) fn image(&self, image: &ImageName) -> PathBuf {
+        self.images().join(image.as_str())
+    }
+
+    pub(crate) fn current(&self, image: &ImageName) -> PathBuf {
+        self.image(image).join("current")
+    }
+
+    pub(crate) fn version(&self, version: &VersionId) -> PathBuf {
+        self.image(&version.image).join(version.number.to_string())
+    }
+
+    pub(crate) fn clients(&self) -> PathBuf {
+        self.root.join("clients")
+    }
+
+    pub(crate) fn client(&self, mac: &MacAddr) -> PathBuf {
+        self.clients().join(format!("{}.json", mac.bare()))
+    }
+
+    pub(crate) fn pending_all(&self) -> PathBuf {
+        self.root.join("pending")
+    }
+
+    pub(crate) fn pending(&self, mac: &MacAddr) -> PathBuf {
+        self.pending_all().join(format!("{}.json", mac.bare()))
+    }
+
+    pub(crate) fn clones(&self) -> PathBuf {
+        self.root.join("clones")
+    }
+
+    pub(crate) fn clone(&self, mac: &MacAddr) -> PathBuf {
+        self.clones().join(mac.bare())
+    }
+
+    pub(crate) fn bindings(&self) -> PathBuf {
+        self.root.join("bindings")
+    }
+
+    pub(crate) fn events(&self) -> PathBuf {
+        self.root.join("events")
+    }
+
+    pub(crate) fn secrets(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+}
+
+/// Names of the files of a version, and of the disk of a clone.
+pub(crate) const DISK: &str = "disk.img";
+pub(crate) const KERNEL: &str = "vmlinuz";
+pub(crate) const INITRAMFS: &str = "initramfs.img";
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// Letters for names that nobody else draws.
+pub(crate) fn random_name() -> std::io::Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(bytes.map(|byte| format!("{byte:02x}")).concat())
+}

@@ -1,0 +1,122 @@
+//! What killed commands left is cleaned up by the next one, which says so (rule 7).
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::draft::{is_dead, remove_tree};
+use super::{DRAFT, REMOVED};
+use crate::library::document;
+use crate::library::error::Result;
+use crate::library::names::{ImageName, VersionId};
+use crate::library::{Library, MacAddr};
+
+/// Something that was found half-done, and what was done about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Swept {
+    /// A draft whose maker is gone was removed.
+    Draft {
+        /// The image that it was for.
+        image: ImageName,
+    },
+    /// The removal of a version was completed.
+    Removal {
+        /// Its image.
+        image: ImageName,
+    },
+    /// A version that was published and not yet made current was made current.
+    Current {
+        /// The version.
+        version: VersionId,
+    },
+    /// A client's interrupted change was completed.
+    Client {
+        /// The client.
+        mac: MacAddr,
+    },
+    /// A temporary file was removed.
+    Temporary {
+        /// Where it was.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for Swept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Swept::Draft { image } => write!(f, "removed an unfinished draft of {image}"),
+            Swept::Removal { image } => write!(f, "completed the removal of a version of {image}"),
+            Swept::Current { version } => write!(
+                f,
+                "made {version} current, as its interrupted build meant to"
+            ),
+            Swept::Client { mac } => write!(f, "completed an interrupted change of client {mac}"),
+            Swept::Temporary { path } => write!(f, "removed {}", path.display()),
+        }
+    }
+}
+
+impl Library {
+    /// Cleans up after killed commands. Every command calls it first and shows what it returns.
+    pub fn sweep(&self) -> Result<Vec<Swept>> {
+        let mut swept = Vec::new();
+        let lock = self.write_lock()?;
+        for name in document::entries(&self.places().images())? {
+            if let Ok(image) = name.parse::<ImageName>() {
+                self.sweep_image(&lock, &image, &mut swept)?;
+            }
+        }
+        for name in document::names(&self.places().pending_all())? {
+            if let Ok(mac) = name.parse::<MacAddr>()
+                && self.finish_pending(&lock, &mac)?
+            {
+                swept.push(Swept::Client { mac });
+            }
+        }
+        let places = self.places();
+        for dir in [places.clients(), places.pending_all(), places.bindings()] {
+            let files = document::sweep(&lock, &dir)?;
+            swept.extend(files.into_iter().map(|path| Swept::Temporary { path }));
+        }
+        for name in document::entries(&places.clones())? {
+            if name.starts_with(REMOVED) {
+                super::clone::remove_all(&places.clones().join(name))?;
+            }
+        }
+        Ok(swept)
+    }
+
+    fn sweep_image(
+        &self,
+        lock: &crate::library::lock::WriteLock,
+        image: &ImageName,
+        swept: &mut Vec<Swept>,
+    ) -> Result<()> {
+        let home = self.places().image(image);
+        for name in document::entries(&home)? {
+            let dir = home.join(&name);
+            if name.starts_with(DRAFT) && is_dead(&dir)? {
+                remove_tree(&dir)?;
+                swept.push(Swept::Draft {
+                    image: image.clone(),
+                });
+            } else if name.starts_with(REMOVED) {
+                remove_tree(&dir)?;
+                swept.push(Swept::Removal {
+                    image: image.clone(),
+                });
+            }
+        }
+        let files = document::sweep(lock, &home)?;
+        swept.extend(files.into_iter().map(|path| Swept::Temporary { path }));
+        if let Some(version) = self.finish_publishing(lock, image)? {
+            swept.push(Swept::Current { version });
+        }
+        // Goes when it was made for a draft that came to nothing.
+        let _ = fs::remove_dir(&home);
+        Ok(())
+    }
+}
