@@ -122,6 +122,18 @@ impl Error {
     }
 }
 
+/// An error with what caused it, in one line, for a log or an event.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// Says what was being done when the operating system refused.
 pub(crate) trait Doing<T> {
     /// `what` is a gerund ("creating"), `path` what it is done to.

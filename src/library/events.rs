@@ -1,15 +1,18 @@
 //! Who did what, and what each client did: one file a server and day, append only.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Library;
-use super::error::{Doing, Error, Result};
+use super::error::{Doing, Error, Result, chain};
 use super::names::VersionId;
 
 /// Who did something.
@@ -105,7 +108,39 @@ impl Event {
     }
 }
 
+/// Keeps what happens again and again from filling the disk: once a minute is enough.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle(Mutex<HashMap<String, Instant>>);
+
+impl Throttle {
+    const PAUSE: Duration = Duration::from_secs(60);
+    /// Names are free; more of them than this are forgotten.
+    const MOST: usize = 1024;
+
+    /// Whether this has not happened for a while.
+    pub(crate) fn is_news(&self, what: &str) -> bool {
+        // A panic elsewhere leaves the map whole.
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if last.get(what).is_some_and(|then| now - *then < Self::PAUSE) {
+            return false;
+        }
+        if last.len() >= Self::MOST {
+            last.clear();
+        }
+        last.insert(what.to_owned(), now);
+        true
+    }
+}
+
 impl Library {
+    /// Records what was done. It stays done if that cannot be written down; the log says so.
+    pub(crate) fn note(&self, event: &Event) {
+        if let Err(error) = self.record(event) {
+            tracing::warn!("{}; the event `{}` is lost", chain(&error), event.what);
+        }
+    }
+
     /// Appends to this server's file of today. One write a line, so that lines of several processes
     /// do not mix.
     pub fn record(&self, event: &Event) -> Result<()> {
@@ -123,5 +158,22 @@ impl Library {
             .open(&path)
             .and_then(|mut file| file.write_all(&line))
             .doing("appending to", &path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_again_at_once_is_no_news() {
+        let throttle = Throttle::default();
+        assert!(throttle.is_news("a"));
+        assert!(!throttle.is_news("a"));
+        assert!(throttle.is_news("b"));
+        for n in 0..3 * Throttle::MOST {
+            throttle.is_news(&n.to_string());
+        }
+        assert!(throttle.0.lock().unwrap().len() <= Throttle::MOST);
     }
 }

@@ -197,7 +197,8 @@ impl Library {
         self.version(version)?;
         self.make_current(&lock, version)?;
         drop(lock);
-        self.record(&Event::new(actor, "image-current").of_version(version))
+        self.note(&Event::new(actor, "image-current").of_version(version));
+        Ok(())
     }
 
     /// Reads a version again and compares it with its manifest.
@@ -270,12 +271,52 @@ impl Library {
         self.take_out(&lock, version)?;
         drop(lock);
         self.sweep()?;
-        self.record(&Event::new(actor, "image-remove").of_version(version))
+        self.note(&Event::new(actor, "image-remove").of_version(version));
+        Ok(())
     }
 
     /// Removes an image with all its versions, for ever. Refused as for a version.
     pub fn remove_image(&self, image: &ImageName, live: &dyn Live, actor: &Actor) -> Result<()> {
         let lock = self.write_lock()?;
+        let ids = self.check_image_removal(image, live)?;
+        document::remove(&lock, &self.places().current(image))?;
+        for id in &ids {
+            self.take_out(&lock, id)?;
+        }
+        drop(lock);
+        self.sweep()?;
+        self.note(&Event::new(actor, "image-remove").of(image));
+        Ok(())
+    }
+
+    /// Removes a version, or an image with all its versions where `spec` names none. Returns what
+    /// was removed.
+    pub fn remove(
+        &self,
+        spec: &VersionSpec,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Vec<VersionId>> {
+        let removed = self.plan_removal(spec, live)?;
+        match removed.as_slice() {
+            [id] if spec.number.is_some() => self.remove_version(id, live, actor)?,
+            _ => self.remove_image(&spec.image, live, actor)?,
+        }
+        Ok(removed)
+    }
+
+    /// What `remove` would remove, or why it would be refused.
+    pub fn plan_removal(&self, spec: &VersionSpec, live: &dyn Live) -> Result<Vec<VersionId>> {
+        if spec.number.is_none() {
+            return self.check_image_removal(&spec.image, live);
+        }
+        let version = self.resolve(spec)?.id().clone();
+        self.check_removal(&version, live)?;
+        Ok(vec![version])
+    }
+
+    /// The versions that go with an image, or who needs one of them.
+    fn check_image_removal(&self, image: &ImageName, live: &dyn Live) -> Result<Vec<VersionId>> {
         let found = self.image(image)?;
         let ids = found.versions.iter().map(|&number| VersionId {
             image: image.clone(),
@@ -289,19 +330,9 @@ impl Library {
             .clients()?
             .into_iter()
             .filter(|client| client.image.image == *image);
-        refuse_used(
-            image,
-            assigned
-                .map(|client| format!("client {} is assigned to it", client.name))
-                .collect(),
-        )?;
-        document::remove(&lock, &self.places().current(image))?;
-        for id in &ids {
-            self.take_out(&lock, id)?;
-        }
-        drop(lock);
-        self.sweep()?;
-        self.record(&Event::new(actor, "image-remove").of(image))
+        let users = assigned.map(|client| format!("client {} is assigned to it", client.name));
+        refuse_used(image, users.collect())?;
+        Ok(ids)
     }
 
     /// What `remove_version` would refuse, without doing it.

@@ -27,7 +27,10 @@ pub struct LiveSession {
     pub since: Timestamp,
 }
 
-/// Who has sessions now, and a way to end them. Implemented by the server; all calls may block.
+/// Who has sessions now, and a way to end them. Implemented by the server.
+///
+/// `sessions` is asked while the library's lock is held, so it calls nothing of the library and
+/// waits for nobody who might. `fence` may take its time.
 pub trait Live: Send + Sync {
     /// All sessions that are not over yet, those included whose commands have still to settle.
     fn sessions(&self) -> Vec<LiveSession>;

@@ -62,6 +62,7 @@ pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, Swept};
 pub use wire::{Published, PublishedKind, Target};
 
 use error::Doing;
+use events::Throttle;
 use images::Manifests;
 use lock::WriteLock;
 use store::Places;
@@ -85,16 +86,19 @@ pub struct Library {
     /// Authenticates boot ids. Read when it is needed: not everybody who lists images may.
     boot_key: OnceLock<Vec<u8>>,
     manifests: Manifests,
+    /// Refused logins that were recorded a short while ago.
+    refusals: Throttle,
 }
 
 /// Directories of a library, and who may look into them.
 const DIRECTORIES: &[(&str, u32)] = &[
     ("images", 0o755),
-    ("clients", 0o755),
-    ("pending", 0o755),
+    // A boot id lets its holder in as that boot, and these tell them.
+    ("clients", 0o750),
+    ("pending", 0o750),
     ("clones", 0o700),
-    ("bindings", 0o755),
-    ("events", 0o755),
+    ("bindings", 0o750),
+    ("events", 0o750),
     ("secrets", 0o700),
 ];
 
@@ -183,6 +187,7 @@ impl Library {
             config,
             boot_key: OnceLock::new(),
             manifests: Manifests::default(),
+            refusals: Throttle::default(),
         })
     }
 
@@ -234,10 +239,7 @@ impl Library {
 
     /// The name of this server in the names of its files of events.
     fn server_name(&self) -> String {
-        nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .and_then(|name| name.parse::<HostName>().ok())
+        HostName::here()
             .unwrap_or_else(|| self.config.host.clone())
             .to_string()
     }

@@ -157,14 +157,19 @@ impl Library {
             }
             When::Now => self.act_now(&plan.mac, act, when, live)?,
         };
-        let event = Event::new(actor, &format!("client-{}", act.word()))
+        let armed = if when == When::AtNextBoot {
+            "-armed"
+        } else {
+            ""
+        };
+        let event = Event::new(actor, &format!("{}{armed}", act.event()))
             .of(&plan.mac)
             .with("what", plan.what.clone())
             .with(
                 "steps",
                 plan.steps.iter().map(Step::to_string).collect::<Vec<_>>(),
             );
-        self.record(&event)?;
+        self.note(&event);
         Ok(Done {
             client: Some(self.view(client, live)?),
             plan,
@@ -178,7 +183,7 @@ impl Library {
         client.armed = None;
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
         drop(lock);
-        self.record(&Event::new(actor, "client-disarm").of(&client.mac))?;
+        self.note(&Event::new(actor, "client-disarm").of(&client.mac));
         Ok(client)
     }
 
@@ -330,12 +335,14 @@ impl Library {
 }
 
 impl Act {
-    fn word(&self) -> &'static str {
-        match self {
+    /// What the event is called that records it.
+    pub(crate) fn event(&self) -> String {
+        let word = match self {
             Act::Reset => "reset",
             Act::Undo => "undo",
             Act::Assign(_) => "assign",
-        }
+        };
+        format!("client-{word}")
     }
 }
 

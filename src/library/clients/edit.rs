@@ -90,13 +90,13 @@ impl Library {
         };
         let client = self.become_ready(&lock, &client, &ready, Some(&version), |_| ())?;
         drop(lock);
-        self.record(
+        self.note(
             &Event::new(actor, "client-add")
                 .of(&client.mac)
                 .with("name", client.name.to_string())
                 .with("image", client.image.to_string())
                 .with("mode", client.mode.to_string()),
-        )?;
+        );
         Ok(Done {
             plan,
             client: Some(self.view(client, live)?),
@@ -142,11 +142,11 @@ impl Library {
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
         drop(lock);
         let steps: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
-        self.record(
+        self.note(
             &Event::new(actor, "client-set")
                 .of(&client.mac)
                 .with("steps", steps),
-        )?;
+        );
         Ok(Done {
             plan,
             client: Some(self.view(client, live)?),
@@ -211,7 +211,7 @@ impl Library {
         drop(lock);
         live.fence(&client.mac, None);
         self.sweep()?;
-        self.record(&Event::new(actor, "client-remove").of(&client.mac))?;
+        self.note(&Event::new(actor, "client-remove").of(&client.mac));
         Ok(Done { plan, client: None })
     }
 

@@ -1,14 +1,18 @@
 //! `netroot.toml`: written by people, read strictly. A mistake is told with its line and key.
 
-use std::fmt;
+mod values;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::names::{KernelArg, NameError, serde_as_text};
+pub use values::{Announce, DiskLun, HostName, IqnPrefix};
+
+use values::Format;
+
+use super::names::KernelArg;
 
 /// The configuration of a library, as one server sees it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -225,190 +229,6 @@ fn key_at(text: &str, line: usize) -> Option<String> {
     }
 }
 
-/// `format = 1`; a newer one is refused, because what it means is not known here.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "i64")]
-struct Format;
-
-impl TryFrom<i64> for Format {
-    type Error = String;
-
-    fn try_from(number: i64) -> Result<Self, String> {
-        match number {
-            1 => Ok(Format),
-            newer if newer > 1 => Err(format!(
-                "this library has format {newer}, made by a newer netroot; this one knows format 1"
-            )),
-            wrong => Err(format!("there is no format {wrong}; it is 1")),
-        }
-    }
-}
-
-/// Where the disk of an image or a clone stands. LUN 0 is the storage array controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "i64")]
-pub struct DiskLun(u16);
-
-impl DiskLun {
-    /// The number.
-    pub fn number(self) -> u16 {
-        self.0
-    }
-}
-
-impl TryFrom<i64> for DiskLun {
-    type Error = String;
-
-    fn try_from(number: i64) -> Result<Self, String> {
-        // Peripheral device addressing (SAM-5 4.7.3) reaches 255, and is what firmware sends.
-        match u16::try_from(number) {
-            Ok(lun @ 1..=255) => Ok(DiskLun(lun)),
-            _ => Err(format!(
-                "{number} is not a LUN from 1 to 255 (LUN 0 is the storage array controller)"
-            )),
-        }
-    }
-}
-
-/// An address that is announced to clients, with or without a port: `192.0.2.1`, `[2001:db8::1]:3261`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Announce(SocketAddr);
-
-serde_as_text!(Announce);
-
-impl Announce {
-    /// Address and port.
-    pub fn address(&self) -> SocketAddr {
-        self.0
-    }
-}
-
-impl FromStr for Announce {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(text);
-        let address = text
-            .parse::<SocketAddr>()
-            .or_else(|_| {
-                bare.parse()
-                    .map(|ip: IpAddr| SocketAddr::new(ip, ISCSI_PORT))
-            })
-            .map_err(|_| {
-                NameError::new(
-                    text,
-                    "an address with or without a port, such as 192.0.2.1 or [2001:db8::1]:3260",
-                )
-            })?;
-        if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
-            return Err(NameError::new(
-                text,
-                "an address that a client can connect to",
-            ));
-        }
-        Ok(Announce(address))
-    }
-}
-
-impl fmt::Display for Announce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The name of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostName(String);
-
-serde_as_text!(HostName);
-
-impl HostName {
-    /// The name as text, in lower case.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl FromStr for HostName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let label = |label: &str| {
-            !label.is_empty()
-                && label.len() <= 63
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        };
-        // Leaves room in a name of 223 bytes (RFC 7143 §4.2.7.1) for client and boot id.
-        if text.len() > 120 || !text.split('.').all(label) {
-            return Err(NameError::new(
-                text,
-                "the name of a host, such as server-01.example.edu",
-            ));
-        }
-        Ok(HostName(text.to_ascii_lowercase()))
-    }
-}
-
-/// What the names of all targets begin with: `iqn.2026-01.edu.example.server-01`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IqnPrefix(String);
-
-serde_as_text!(IqnPrefix);
-
-impl IqnPrefix {
-    /// Made from a host's name and the month in which the library is made.
-    pub fn of(host: &HostName, year: i16, month: i8) -> Self {
-        let reversed: Vec<&str> = host.as_str().rsplit('.').collect();
-        IqnPrefix(format!("iqn.{year:04}-{month:02}.{}", reversed.join(".")))
-    }
-
-    /// The prefix as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for IqnPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl FromStr for IqnPrefix {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        // RFC 7143 §4.2.7.2; names without a date, as the described system has them, are accepted.
-        let rest = text.strip_prefix("iqn.").unwrap_or_default();
-        let fits = text.len() <= 140
-            && !rest.is_empty()
-            && !rest.ends_with(['.', '-'])
-            && rest
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'));
-        if !fits {
-            return Err(NameError::new(
-                text,
-                "the beginning of an iSCSI name: `iqn.`, then a to z, 0 to 9, `.` and `-`, such as iqn.2026-01.edu.example.server-01",
-            ));
-        }
-        Ok(IqnPrefix(text.to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -506,30 +326,5 @@ mod tests {
         assert_eq!(announced, ["192.0.2.1:3260", "[2001:db8::1]:3261"]);
         let error = config.override_from(own, "[iscsi]\nlun = 2\n").unwrap_err();
         assert_eq!((error.line, error.key.as_deref()), (2, Some("iscsi.lun")));
-    }
-
-    #[test]
-    fn names_of_hosts() {
-        assert_eq!(
-            "Server-01.Example.EDU"
-                .parse::<HostName>()
-                .unwrap()
-                .as_str(),
-            "server-01.example.edu"
-        );
-        for bad in ["", "a..b", "-a", "a_b", "a b", "a@b"] {
-            assert!(bad.parse::<HostName>().is_err(), "{bad}");
-        }
-        assert!("iqn.edu.example.server-01".parse::<IqnPrefix>().is_ok());
-        for bad in [
-            "",
-            "iqn.",
-            "eui.02004567A425678D",
-            "iqn.a:b",
-            "iqn.A",
-            "iqn.a@b",
-        ] {
-            assert!(bad.parse::<IqnPrefix>().is_err(), "{bad}");
-        }
     }
 }

@@ -4,17 +4,16 @@
 //! reset comes between the two. While an older boot is fenced no lock is held; the document says
 //! *entering* meanwhile, and everything is looked at again afterwards.
 
-use std::net::{IpAddr, SocketAddr};
+mod boot;
 
-use jiff::Timestamp;
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
-use super::boots::{Boot, BootId, BootState, Verdict, disk_target};
-use super::clients::{Client, DiskChange, Ready};
-use super::error::{Error, Result};
+use super::boots::{BootId, BootState};
+use super::error::{Error, Result, chain};
 use super::events::{Actor, Event};
 use super::live::Live;
-use super::lock::WriteLock;
 use super::names::VersionId;
 use super::wire::Who;
 use super::{Library, MacAddr, Target, document};
@@ -122,7 +121,7 @@ impl Library {
     }
 
     /// Lets a session in, or says why not. `enter` is called while no reset can come between: it
-    /// makes the session known to `live`.
+    /// makes the session known to `live`, and calls nothing of the library.
     pub fn login(
         &self,
         caller: Caller<'_>,
@@ -146,7 +145,8 @@ impl Library {
     }
 
     /// To be told when a session is over, its commands have settled, and `live` does not know it any
-    /// more.
+    /// more. Not for sessions that a server ends because it stops: their clients run on, and have
+    /// to find their boot *up* when the server is back.
     pub fn left(&self, grant: &Grant, live: &dyn Live) -> Result<()> {
         let (Some(mac), Some(id)) = (&grant.client, &grant.boot) else {
             return self.binding_left(grant);
@@ -172,200 +172,9 @@ impl Library {
         document::write(&lock, &self.places().client(mac), &mut client)?;
         drop(lock);
         let actor = caller_of(grant).actor();
-        self.record(
-            &Event::new(&actor, "boot-gone")
-                .of(mac)
-                .with("boot", id.to_string()),
-        )
-    }
-
-    fn login_boot(
-        &self,
-        caller: Caller<'_>,
-        (mac, id): (MacAddr, BootId),
-        target: &Target,
-        live: &dyn Live,
-        enter: impl FnOnce(&Grant),
-    ) -> Login {
-        let lock = self.write_lock()?;
-        let client = self.client_or_forbidden(&lock, &mac)?;
-        let own = self
-            .target_of(&client, &id)?
-            .map_err(LoginError::Forbidden)?;
-        if own != *target {
-            return Err(LoginError::Forbidden(format!(
-                "the disk of this boot is {}",
-                self.target_name(&own)
-            )));
-        }
-        if self.judge(&client, &id)? == Verdict::Reconnect {
-            return self.reconnect(&lock, client, caller, enter);
-        }
-        self.note_entering(&lock, client, &id, caller.peer.ip())?;
-        drop(lock);
-        live.fence(&mac, Some(&id));
-        let lock = self.write_lock()?;
-        let client = self.client_or_forbidden(&lock, &mac)?;
-        // Another session of this boot may have gone through meanwhile, or a newer boot begun.
-        match self.judge(&client, &id)? {
-            Verdict::Reconnect => self.reconnect(&lock, client, caller, enter),
-            Verdict::Begin => self.begin(&lock, client, &id, caller, enter),
-            Verdict::Refused(why) => Err(LoginError::Forbidden(why)),
-        }
-    }
-
-    /// The target that a boot may open, or why it may open none.
-    fn target_of(
-        &self,
-        client: &Client,
-        id: &BootId,
-    ) -> Result<std::result::Result<Target, String>> {
-        let (version, mode) = match self.judge(client, id)? {
-            Verdict::Refused(why) => return Ok(Err(why)),
-            Verdict::Reconnect | Verdict::Begin => match client.boot.as_ref() {
-                Some(boot) if boot.id == *id => (boot.version.clone(), boot.mode),
-                _ => {
-                    let next = client.next_boot()?;
-                    (id.version_of(&next.assignment), next.assignment.mode)
-                }
-            },
-        };
-        Ok(Ok(disk_target(client, &version, mode)))
-    }
-
-    fn client_or_forbidden(
-        &self,
-        lock: &WriteLock,
-        mac: &MacAddr,
-    ) -> std::result::Result<Client, LoginError> {
-        self.client_to_change(lock, mac)
-            .map_err(|error| match error {
-                Error::Unknown { .. } => LoginError::Forbidden(format!("there is no client {mac}")),
-                other => LoginError::Failed(other),
-            })
-    }
-
-    /// From now on every older boot is refused.
-    fn note_entering(
-        &self,
-        lock: &WriteLock,
-        mut client: Client,
-        id: &BootId,
-        peer: IpAddr,
-    ) -> Result<()> {
-        if client.boot.as_ref().is_some_and(|boot| boot.id == *id) {
-            return Ok(());
-        }
-        let next = client.next_boot()?;
-        let version = id.version_of(&next.assignment);
-        // Refused before anybody is fenced for it.
-        self.version(&version)?;
-        client.boot = Some(Boot {
-            id: *id,
-            version,
-            mode: next.assignment.mode,
-            state: BootState::Entering,
-            since: Timestamp::now(),
-            peer,
-        });
-        document::write(lock, &self.places().client(&client.mac), &mut client)
-    }
-
-    /// The first login of a boot: what waited for it is done, an ephemeral disk made pristine.
-    fn begin(
-        &self,
-        lock: &WriteLock,
-        mut client: Client,
-        id: &BootId,
-        caller: Caller<'_>,
-        enter: impl FnOnce(&Grant),
-    ) -> Login {
-        // What was armed while this boot was entering may not fit its script: then it goes on
-        // waiting for the next one.
-        let (ready, waiting) = match self.fitting(&client, id)? {
-            Some(ready) => (ready, None),
-            None => {
-                let waiting = client.armed.take();
-                let ready = self.fitting(&client, id)?.ok_or_else(|| {
-                    LoginError::Forbidden(
-                        "the client was assigned to something else meanwhile; boot it again".into(),
-                    )
-                })?;
-                (ready, waiting)
-            }
-        };
-        let version = id.version_of(&ready.assignment);
-        let fresh = matches!(ready.disk, DiskChange::Fresh(_)).then_some(&version);
-        let client = self.become_ready(lock, &client, &ready, fresh, |after| {
-            after.armed = waiting;
-            if let Some(boot) = &mut after.boot {
-                boot.version = version.clone();
-                boot.mode = ready.assignment.mode;
-                boot.state = BootState::Up;
-                boot.peer = caller.peer.ip();
-            }
-        })?;
-        self.grant(&client, caller, Entry::NewBoot, enter)
-    }
-
-    /// What the next boot gets, if that is what this boot's script was made for.
-    fn fitting(&self, client: &Client, id: &BootId) -> Result<Option<Ready>> {
-        let ready = client.next_boot()?;
-        let fits = self.is_ours(client, id, &ready.assignment)?
-            && ready
-                .fixed
-                .as_ref()
-                .is_none_or(|version| version.number == id.version);
-        Ok(fits.then_some(ready))
-    }
-
-    /// A session of the boot that runs: nothing changes, whatever happened in between.
-    fn reconnect(
-        &self,
-        lock: &WriteLock,
-        mut client: Client,
-        caller: Caller<'_>,
-        enter: impl FnOnce(&Grant),
-    ) -> Login {
-        if let Some(boot) = &mut client.boot
-            && (boot.state != BootState::Up || boot.peer != caller.peer.ip())
-        {
-            boot.state = BootState::Up;
-            boot.peer = caller.peer.ip();
-            document::write(lock, &self.places().client(&client.mac), &mut client)?;
-        }
-        self.grant(&client, caller, Entry::Reconnect, enter)
-    }
-
-    fn grant(
-        &self,
-        client: &Client,
-        caller: Caller<'_>,
-        entry: Entry,
-        enter: impl FnOnce(&Grant),
-    ) -> Login {
-        let boot = client
-            .boot
-            .as_ref()
-            .ok_or_else(|| Error::unknown("boot", client.mac))?;
-        let disk = match (&client.clone, boot.mode.has_clone()) {
-            (Some(clone), true) => GrantedDisk::Clone(client.mac, clone.id.clone()),
-            (None, true) => return Err(Error::unknown("clone", client.mac).into()),
-            (_, false) => GrantedDisk::Version(boot.version.clone()),
-        };
-        let target = disk_target(client, &boot.version, boot.mode);
-        let grant = Grant {
-            disk,
-            version: boot.version.clone(),
-            client: Some(client.mac),
-            boot: Some(boot.id),
-            entry,
-            identity: self.target_name(&target),
-            initiator: caller.initiator.to_owned(),
-            peer: caller.peer,
-        };
-        enter(&grant);
-        Ok(grant)
+        let event = Event::new(&actor, "boot-gone").of(mac);
+        self.note(&event.with("boot", id.to_string()));
+        Ok(())
     }
 
     /// Anybody may read a version; a clone is its client's alone (rule 3).
@@ -420,13 +229,13 @@ impl Library {
                     None => event,
                 }
             }
+            // A fenced initiator tries again every few seconds, for ever.
+            Err(_) if !self.refusals.is_news(caller.initiator) => return,
             Err(error) => Event::new(&caller.actor(), "login-refused")
                 .of(&target)
-                .with("why", error.to_string()),
+                .with("why", chain(error)),
         };
-        if let Err(error) = self.record(&event) {
-            tracing::warn!("{error}: the event is lost");
-        }
+        self.note(&event);
     }
 }
 

@@ -1,0 +1,211 @@
+//! The logins of a client's boots (rule 2): a reconnect changes nothing, a new boot fences the older
+//! one and gets its disk ready.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::{Caller, Entry, Grant, GrantedDisk, Login, LoginError};
+use crate::library::boots::{Boot, BootId, BootState, Verdict, disk_target};
+use crate::library::clients::{Client, DiskChange, Ready};
+use crate::library::error::{Error, Result};
+use crate::library::events::Event;
+use crate::library::live::Live;
+use crate::library::lock::WriteLock;
+use crate::library::{Library, MacAddr, Target, document};
+
+impl Library {
+    pub(super) fn login_boot(
+        &self,
+        caller: Caller<'_>,
+        (mac, id): (MacAddr, BootId),
+        target: &Target,
+        live: &dyn Live,
+        enter: impl FnOnce(&Grant),
+    ) -> Login {
+        let lock = self.write_lock()?;
+        let client = self.client_or_forbidden(&lock, &mac)?;
+        let own = self
+            .target_of(&client, &id)?
+            .map_err(LoginError::Forbidden)?;
+        if own != *target {
+            return Err(LoginError::Forbidden(format!(
+                "the disk of this boot is {}",
+                self.target_name(&own)
+            )));
+        }
+        if self.judge(&client, &id)? == Verdict::Reconnect {
+            return self.reconnect(&lock, client, caller, enter);
+        }
+        self.note_entering(&lock, client, &id, caller.peer.ip())?;
+        drop(lock);
+        live.fence(&mac, Some(&id));
+        let lock = self.write_lock()?;
+        let client = self.client_or_forbidden(&lock, &mac)?;
+        // Another session of this boot may have gone through meanwhile, or a newer boot begun.
+        match self.judge(&client, &id)? {
+            Verdict::Reconnect => self.reconnect(&lock, client, caller, enter),
+            Verdict::Begin => self.begin(&lock, client, &id, caller, enter),
+            Verdict::Refused(why) => Err(LoginError::Forbidden(why)),
+        }
+    }
+
+    /// The target that a boot may open, or why it may open none.
+    pub(super) fn target_of(
+        &self,
+        client: &Client,
+        id: &BootId,
+    ) -> Result<std::result::Result<Target, String>> {
+        let (version, mode) = match self.judge(client, id)? {
+            Verdict::Refused(why) => return Ok(Err(why)),
+            Verdict::Reconnect | Verdict::Begin => match client.boot.as_ref() {
+                Some(boot) if boot.id == *id => (boot.version.clone(), boot.mode),
+                _ => {
+                    let next = client.next_boot()?;
+                    (id.version_of(&next.assignment), next.assignment.mode)
+                }
+            },
+        };
+        Ok(Ok(disk_target(client, &version, mode)))
+    }
+
+    fn client_or_forbidden(
+        &self,
+        lock: &WriteLock,
+        mac: &MacAddr,
+    ) -> std::result::Result<Client, LoginError> {
+        self.client_to_change(lock, mac)
+            .map_err(|error| match error {
+                Error::Unknown { .. } => LoginError::Forbidden(format!("there is no client {mac}")),
+                other => LoginError::Failed(other),
+            })
+    }
+
+    /// From now on every older boot is refused.
+    fn note_entering(
+        &self,
+        lock: &WriteLock,
+        mut client: Client,
+        id: &BootId,
+        peer: IpAddr,
+    ) -> Result<()> {
+        if client.boot.as_ref().is_some_and(|boot| boot.id == *id) {
+            return Ok(());
+        }
+        let next = client.next_boot()?;
+        let version = id.version_of(&next.assignment);
+        // Refused before anybody is fenced for it.
+        self.version(&version)?;
+        client.boot = Some(Boot {
+            id: *id,
+            version,
+            mode: next.assignment.mode,
+            state: BootState::Entering,
+            since: Timestamp::now(),
+            peer,
+        });
+        document::write(lock, &self.places().client(&client.mac), &mut client)
+    }
+
+    /// The first login of a boot: what waited for it is done, an ephemeral disk made pristine.
+    fn begin(
+        &self,
+        lock: &WriteLock,
+        mut client: Client,
+        id: &BootId,
+        caller: Caller<'_>,
+        enter: impl FnOnce(&Grant),
+    ) -> Login {
+        // What was armed while this boot was entering may not fit its script: then it goes on
+        // waiting for the next one.
+        let (ready, waiting) = match self.fitting(&client, id)? {
+            Some(ready) => (ready, None),
+            None => {
+                let waiting = client.armed.take();
+                let ready = self.fitting(&client, id)?.ok_or_else(|| {
+                    LoginError::Forbidden(
+                        "the client was assigned to something else meanwhile; boot it again".into(),
+                    )
+                })?;
+                (ready, waiting)
+            }
+        };
+        let version = id.version_of(&ready.assignment);
+        let fresh = matches!(ready.disk, DiskChange::Fresh(_)).then_some(&version);
+        let due = client.armed.clone();
+        let client = self.become_ready(lock, &client, &ready, fresh, |after| {
+            after.armed = waiting;
+            if let Some(boot) = &mut after.boot {
+                boot.version = version.clone();
+                boot.mode = ready.assignment.mode;
+                boot.state = BootState::Up;
+                boot.peer = caller.peer.ip();
+            }
+        })?;
+        if let Some(armed) = due {
+            let event = Event::new(&caller.actor(), &armed.act.event()).of(&client.mac);
+            self.note(&event.with("armed", armed.since.to_string()));
+        }
+        self.grant(&client, caller, Entry::NewBoot, enter)
+    }
+
+    /// What the next boot gets, if that is what this boot's script was made for.
+    fn fitting(&self, client: &Client, id: &BootId) -> Result<Option<Ready>> {
+        let ready = client.next_boot()?;
+        let fits = self.is_ours(client, id, &ready.assignment)?
+            && ready
+                .fixed
+                .as_ref()
+                .is_none_or(|version| version.number == id.version);
+        Ok(fits.then_some(ready))
+    }
+
+    /// A session of the boot that runs: nothing changes, whatever happened in between.
+    fn reconnect(
+        &self,
+        lock: &WriteLock,
+        mut client: Client,
+        caller: Caller<'_>,
+        enter: impl FnOnce(&Grant),
+    ) -> Login {
+        if let Some(boot) = &mut client.boot
+            && (boot.state != BootState::Up || boot.peer != caller.peer.ip())
+        {
+            boot.state = BootState::Up;
+            boot.peer = caller.peer.ip();
+            document::write(lock, &self.places().client(&client.mac), &mut client)?;
+        }
+        self.grant(&client, caller, Entry::Reconnect, enter)
+    }
+
+    fn grant(
+        &self,
+        client: &Client,
+        caller: Caller<'_>,
+        entry: Entry,
+        enter: impl FnOnce(&Grant),
+    ) -> Login {
+        let boot = client
+            .boot
+            .as_ref()
+            .ok_or_else(|| Error::unknown("boot", client.mac))?;
+        let disk = match (&client.clone, boot.mode.has_clone()) {
+            (Some(clone), true) => GrantedDisk::Clone(client.mac, clone.id.clone()),
+            (None, true) => return Err(Error::unknown("clone", client.mac).into()),
+            (_, false) => GrantedDisk::Version(boot.version.clone()),
+        };
+        let target = disk_target(client, &boot.version, boot.mode);
+        let grant = Grant {
+            disk,
+            version: boot.version.clone(),
+            client: Some(client.mac),
+            boot: Some(boot.id),
+            entry,
+            identity: self.target_name(&target),
+            initiator: caller.initiator.to_owned(),
+            peer: caller.peer,
+        };
+        enter(&grant);
+        Ok(grant)
+    }
+}

@@ -1,0 +1,194 @@
+//! Whatever happens in whatever order, a running client keeps its disk.
+
+use std::collections::HashMap;
+
+use netroot::library::*;
+use proptest::prelude::*;
+
+use crate::lab::{Lab, assign};
+
+/// What can happen to one client. Scripts are numbered in the order in which they were fetched.
+#[derive(Debug, Clone)]
+enum Happening {
+    Script,
+    Login(usize),
+    Leave,
+    ServerKilled,
+    Seal,
+    Act(Act, When),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let mode = prop_oneof![
+        Just(Mode::Shared),
+        Just(Mode::Persistent),
+        Just(Mode::Ephemeral)
+    ];
+    let act = prop_oneof![
+        3 => Just(Act::Reset),
+        2 => Just(Act::Undo),
+        1 => mode.prop_map(|mode| assign(None, Some(mode))),
+        1 => prop_oneof![Just("fc28"), Just("fc29"), Just("fc28@1")]
+            .prop_map(|image| assign(Some(image), None)),
+    ];
+    let when = prop_oneof![
+        2 => Just(When::Now),
+        1 => Just(When::AtNextBoot),
+        1 => Just(When::Force)
+    ];
+    prop_oneof![
+        3 => Just(Happening::Script),
+        6 => (0_usize..8).prop_map(Happening::Login),
+        2 => Just(Happening::Leave),
+        1 => Just(Happening::ServerKilled),
+        1 => Just(Happening::Seal),
+        4 => (act, when).prop_map(|(act, when)| Happening::Act(act, when)),
+    ]
+}
+
+/// One client, and what its boots believe.
+struct World {
+    lab: Lab,
+    mac: MacAddr,
+    scripts: Vec<BootTicket>,
+    live: Vec<Grant>,
+    /// What each boot wrote last.
+    wrote: HashMap<BootId, String>,
+    writes: usize,
+}
+
+impl World {
+    fn new() -> World {
+        let lab = Lab::new();
+        lab.seal("fc28", "pristine");
+        lab.seal("fc29", "pristine");
+        let mac = lab.add("52:54:00:12:34:56", "fc28", Mode::Persistent);
+        World {
+            lab,
+            mac,
+            scripts: Vec::new(),
+            live: Vec::new(),
+            wrote: HashMap::new(),
+            writes: 0,
+        }
+    }
+
+    fn happen(&mut self, what: &Happening) {
+        match what {
+            Happening::Script => self.scripts.push(self.lab.script(&self.mac)),
+            // Counted from the latest, which is what clients mostly use.
+            Happening::Login(back) => {
+                if let Some(at) = self.scripts.len().checked_sub(1 + back) {
+                    self.login(at);
+                }
+            }
+            Happening::Leave => {
+                if let Some(grant) = self.live.pop() {
+                    self.lab.leave(&grant);
+                }
+            }
+            Happening::ServerKilled => {
+                self.live.clear();
+                self.lab.room.forget();
+                self.lab.reopen();
+            }
+            Happening::Seal => {
+                self.lab.seal("fc28", "pristine");
+            }
+            Happening::Act(act, when) => {
+                let before = self.lab.client(&self.mac);
+                let running = !self.live.is_empty();
+                let done = self.lab.act(&self.mac, act.clone(), *when);
+                let after = self.lab.client(&self.mac);
+                if done.is_err() {
+                    assert_eq!(after, before, "a refused act changes nothing");
+                }
+                if running && *when == When::Now && before.boot.unwrap().mode.has_clone() {
+                    assert_eq!(after.clone, before.clone, "rule 1");
+                }
+            }
+        }
+        let sessions = self.lab.room.sessions();
+        self.live
+            .retain(|grant| sessions.iter().any(|session| session.peer == grant.peer));
+        self.check();
+    }
+
+    fn login(&mut self, at: usize) {
+        let ticket = self.scripts[at].clone();
+        let known = self.lab.client(&self.mac).boot;
+        let Ok(grant) = self.lab.enter(&ticket) else {
+            return;
+        };
+        let is_known =
+            known.is_some_and(|boot| boot.id == ticket.id && boot.state != BootState::Entering);
+        assert_eq!(grant.entry == Entry::Reconnect, is_known);
+        assert_eq!(
+            grant.version, ticket.version,
+            "the kernel is that version's"
+        );
+        self.live.push(grant.clone());
+        if !ticket.mode.has_clone() {
+            return;
+        }
+        let found = self.lab.read(&self.mac);
+        match grant.entry {
+            Entry::Reconnect => assert_eq!(found, self.wrote[&ticket.id], "rule 2"),
+            _ if ticket.mode == Mode::Ephemeral => assert_eq!(found, "pristine"),
+            _ => {}
+        }
+        self.writes += 1;
+        let text = format!("write {}", self.writes);
+        self.lab.write(&self.mac, &text);
+        self.wrote.insert(ticket.id, text);
+    }
+
+    /// What holds at any moment.
+    fn check(&self) {
+        let client = self.lab.client(&self.mac);
+        for grant in &self.live {
+            let boot = client.boot.as_ref().unwrap();
+            assert_eq!(grant.boot, Some(boot.id), "rule 3: one boot at a time");
+            assert_eq!(boot.state, BootState::Up);
+            if boot.mode.has_clone() {
+                assert_eq!(self.lab.read(&self.mac), self.wrote[&boot.id], "rule 1");
+            }
+        }
+        assert_eq!(client.mode.has_clone(), client.clone.is_some());
+        let places = self.lab.home().join("clones").join(self.mac.bare());
+        let mut there: Vec<String> = std::fs::read_dir(places.join("discarded"))
+            .map(|dir| {
+                dir.map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect()
+            })
+            .unwrap_or_default();
+        let mut kept: Vec<String> = client
+            .discarded
+            .iter()
+            .map(|old| old.clone.id.clone())
+            .collect();
+        there.sort();
+        kept.sort();
+        assert_eq!(
+            there, kept,
+            "what is kept for undo is there, and nothing else"
+        );
+        assert_eq!(places.join("disk.img").exists(), client.clone.is_some());
+        assert!(
+            self.lab.lib.sweep().unwrap().is_empty(),
+            "nothing was left half-done"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_running_client_keeps_its_disk(happenings in prop::collection::vec(happening(), 1..40)) {
+        let mut world = World::new();
+        for what in &happenings {
+            world.happen(what);
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! Rules 1 and 5: a disk never changes under a running client, and what is lost can be brought back.
+
+use netroot::library::*;
+
+use crate::lab::{Lab, MIB, assign, everywhere, on_xfs, refused};
+
+const MAC: &str = "52:54:00:12:34:56";
+
+#[test]
+fn a_clone_begins_as_its_version_and_keeps_what_is_written() {
+    everywhere(|lab| {
+        lab.seal("fc28", "pristine");
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        assert_eq!(lab.read(&mac), "pristine");
+        let grant = lab.boot(&mac);
+        lab.write(&mac, "mine");
+        lab.leave(&grant);
+        lab.boot(&mac);
+        assert_eq!(lab.read(&mac), "mine");
+        let version = lab.lib.open_version(&"fc28@1".parse().unwrap()).unwrap();
+        assert_eq!(lab.text_of(version.as_ref()), "pristine");
+        lab.lib.verify(&"fc28@1".parse().unwrap(), &Quiet).unwrap();
+    });
+}
+
+#[test]
+fn a_clone_is_a_reflink_where_the_file_system_can() {
+    on_xfs(|lab| {
+        lab.seal("fc28", "pristine");
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        assert_eq!(lab.client(&mac).clone.unwrap().kind, CloneKind::Reflink);
+    });
+}
+
+#[test]
+fn reset_is_pristine_and_undo_brings_back() {
+    everywhere(|lab| {
+        lab.seal("fc28", "pristine");
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        lab.write(&mac, "mine");
+        lab.act(&mac, Act::Reset, When::Now).unwrap();
+        assert_eq!(lab.read(&mac), "pristine");
+        lab.write(&mac, "after the reset");
+        lab.act(&mac, Act::Undo, When::Now).unwrap();
+        assert_eq!(lab.read(&mac), "mine");
+        // An undo can be undone: nothing was thrown away by it either.
+        lab.act(&mac, Act::Undo, When::Now).unwrap();
+        assert_eq!(lab.read(&mac), "after the reset");
+    });
+}
+
+#[test]
+fn undo_without_anything_to_undo_is_refused() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    refused(lab.act(&mac, Act::Undo, When::Now));
+}
+
+#[test]
+fn a_running_client_is_not_reset() {
+    everywhere(|lab| {
+        lab.seal("fc28", "pristine");
+        lab.seal("fc29", "other");
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        let _grant = lab.boot(&mac);
+        lab.write(&mac, "mine");
+        let before = lab.snapshot();
+        for act in [
+            Act::Reset,
+            assign(Some("fc29"), None),
+            assign(None, Some(Mode::Shared)),
+        ] {
+            let why = refused(lab.act(&mac, act, When::Now));
+            assert!(
+                why.contains("--at-next-boot") && why.contains("192.0.2.7"),
+                "{why}"
+            );
+        }
+        refused(
+            lab.lib
+                .remove_client(&mac, When::Now, &lab.room, &Actor::command()),
+        );
+        assert_eq!(lab.snapshot(), before);
+    });
+}
+
+#[test]
+fn a_client_that_nobody_saw_leave_is_not_reset_even_without_a_server() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.boot(&mac);
+    lab.write(&mac, "mine");
+    lab.room.forget(); // the server is killed
+    let nobody = NoServer::new(lab.lib.live_lock().unwrap());
+    let why = refused(
+        lab.lib
+            .perform(&mac, &Act::Reset, When::Now, &nobody, &Actor::command()),
+    );
+    assert!(why.contains("may still be running"), "{why}");
+    lab.lib
+        .perform(&mac, &Act::Reset, When::Force, &nobody, &Actor::command())
+        .unwrap();
+    assert_eq!(lab.read(&mac), "pristine");
+}
+
+#[test]
+fn at_next_boot_waits_for_a_new_boot_and_not_for_a_reconnect() {
+    everywhere(|lab| {
+        lab.seal("fc28", "pristine");
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        let ticket = lab.script(&mac);
+        let grant = lab.enter(&ticket).unwrap();
+        lab.write(&mac, "mine");
+        lab.act(&mac, Act::Reset, When::AtNextBoot).unwrap();
+        lab.leave(&grant);
+        let again = lab.enter(&ticket).unwrap();
+        assert_eq!(again.entry, Entry::Reconnect);
+        assert_eq!(lab.read(&mac), "mine");
+        lab.leave(&again);
+        assert_eq!(lab.boot(&mac).entry, Entry::NewBoot);
+        assert_eq!(lab.read(&mac), "pristine");
+        assert_eq!(lab.client(&mac).armed, None);
+        // It was a reset like any other: it can be undone, and happens once.
+        assert_eq!(lab.client(&mac).discarded.len(), 1);
+    });
+}
+
+#[test]
+fn what_waits_can_be_called_off() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.write(&mac, "mine");
+    lab.act(&mac, Act::Reset, When::AtNextBoot).unwrap();
+    lab.lib.disarm(&mac, &Actor::command()).unwrap();
+    lab.boot(&mac);
+    assert_eq!(lab.read(&mac), "mine");
+}
+
+#[test]
+fn an_assignment_at_the_next_boot_is_what_the_script_says() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    lab.seal("fc29", "newer");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    let running = lab.boot(&mac);
+    lab.act(&mac, assign(Some("fc29"), None), When::AtNextBoot)
+        .unwrap();
+    assert_eq!(lab.client(&mac).image.to_string(), "fc28");
+    lab.leave(&running);
+    let ticket = lab.script(&mac);
+    assert_eq!(ticket.version.to_string(), "fc29@1");
+    lab.enter(&ticket).unwrap();
+    assert_eq!(lab.read(&mac), "newer");
+    assert_eq!(lab.client(&mac).image.to_string(), "fc29");
+}
+
+#[test]
+fn force_cuts_the_running_boot_off_and_lets_a_new_one_in() {
+    everywhere(|lab| {
+        lab.seal("fc28", "pristine");
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        let ticket = lab.script(&mac);
+        lab.enter(&ticket).unwrap();
+        lab.write(&mac, "mine");
+        lab.act(&mac, Act::Reset, When::Force).unwrap();
+        assert_eq!(*lab.room.fenced.lock().unwrap(), [mac]);
+        assert_eq!(lab.read(&mac), "pristine");
+        let why = crate::lab::forbidden(lab.enter(&ticket));
+        assert!(why.contains("fenced"), "{why}");
+        assert_eq!(lab.visible(&ticket.initiator), [""; 0]);
+        assert_eq!(lab.boot(&mac).entry, Entry::NewBoot);
+    });
+}
+
+#[test]
+fn assigning_over_a_clone_keeps_it_and_undo_brings_back_both() {
+    everywhere(|lab| {
+        lab.seal("fc28", "pristine");
+        lab.seal("fc29", "newer");
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        lab.write(&mac, "mine");
+        let act = assign(Some("fc29"), None);
+        let plan = lab.lib.plan(&mac, &act, When::Now, &lab.room).unwrap();
+        assert!(plan.loses.is_some(), "it has to be asked about");
+        lab.act(&mac, act, When::Now).unwrap();
+        assert_eq!(lab.read(&mac), "newer");
+        lab.act(&mac, Act::Undo, When::Now).unwrap();
+        assert_eq!(lab.read(&mac), "mine");
+        assert_eq!(lab.client(&mac).image.to_string(), "fc28");
+        // To `shared` and back: the disk goes and comes again with the mode.
+        lab.act(&mac, assign(None, Some(Mode::Shared)), When::Now)
+            .unwrap();
+        assert_eq!(lab.client(&mac).clone, None);
+        lab.act(&mac, Act::Undo, When::Now).unwrap();
+        assert_eq!(
+            (lab.client(&mac).mode, lab.read(&mac)),
+            (Mode::Persistent, "mine".into())
+        );
+    });
+}
+
+#[test]
+fn a_moved_current_leaves_clones_alone_and_shows() {
+    let lab = Lab::new();
+    lab.seal("fc28", "first");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.write(&mac, "mine");
+    lab.seal("fc28", "second");
+    let view = lab.lib.view(lab.client(&mac), &lab.room).unwrap();
+    assert_eq!(view.boots.unwrap().to_string(), "fc28@1");
+    assert_eq!(view.drift.unwrap().to_string(), "fc28@2");
+    assert_eq!(lab.script(&mac).version.to_string(), "fc28@1");
+    lab.boot(&mac);
+    assert_eq!(lab.read(&mac), "mine");
+    // Naming the version that it is made from anyway changes nothing on disk.
+    lab.room.forget();
+    lab.act(&mac, assign(Some("fc28@1"), None), When::Now)
+        .unwrap();
+    assert_eq!(lab.read(&mac), "mine");
+}
+
+#[test]
+fn a_reset_takes_the_version_that_the_assignment_means_now() {
+    let lab = Lab::new();
+    lab.seal("fc28", "first");
+    let follows = lab.add(MAC, "fc28", Mode::Persistent);
+    let pinned = lab.add("52:54:00:12:34:57", "fc28@1", Mode::Persistent);
+    lab.seal("fc28", "second");
+    lab.act(&follows, Act::Reset, When::Now).unwrap();
+    lab.act(&pinned, Act::Reset, When::Now).unwrap();
+    assert_eq!(lab.read(&follows), "second");
+    assert_eq!(lab.read(&pinned), "first");
+}
+
+#[test]
+fn the_last_three_discarded_clones_are_kept() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    for n in 0..5 {
+        lab.write(&mac, &format!("number {n}"));
+        lab.act(&mac, Act::Reset, When::Now).unwrap();
+    }
+    let client = lab.client(&mac);
+    let kept: Vec<String> = client
+        .discarded
+        .iter()
+        .map(|old| old.clone.id.clone())
+        .collect();
+    assert_eq!(kept.len(), 3);
+    let mut there: Vec<String> =
+        std::fs::read_dir(lab.home().join("clones").join(mac.bare()).join("discarded"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+    let mut kept_sorted = kept.clone();
+    kept_sorted.sort();
+    there.sort();
+    assert_eq!(there, kept_sorted);
+    lab.act(&mac, Act::Undo, When::Now).unwrap();
+    assert_eq!(lab.read(&mac), "number 4");
+}
+
+#[test]
+fn what_cannot_be_added_changes_nothing() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    lab.add(MAC, "fc28", Mode::Persistent);
+    let before = lab.snapshot();
+    assert!(matches!(
+        lab.try_add("52:54:00:00:00:01", "fc99", Mode::Persistent),
+        Err(Error::Unknown { kind: "image", .. })
+    ));
+    assert!(matches!(
+        lab.try_add("52:54:00:00:00:01", "fc28@7", Mode::Shared),
+        Err(Error::Unknown { .. })
+    ));
+    assert!(matches!(
+        lab.try_add("52:54:00", "fc28", Mode::Shared),
+        Err(Error::Name(_))
+    ));
+    assert!(matches!(
+        lab.try_add("52-54-00-12-34-56", "fc28", Mode::Shared),
+        Err(Error::Exists { kind: "client", .. })
+    ));
+    let same_name = NewClient {
+        mac: "52:54:00:00:00:02".parse().unwrap(),
+        name: Some("client-525400123456".parse().unwrap()),
+        image: "fc28".parse().unwrap(),
+        mode: Mode::Persistent,
+        args: Vec::new(),
+        groups: Default::default(),
+    };
+    let added = lab.lib.add_client(&same_name, &lab.room, &Actor::command());
+    assert!(matches!(added, Err(Error::Exists { kind: "client", .. })));
+    assert_eq!(lab.snapshot(), before);
+}
+
+#[test]
+fn plans_touch_nothing_and_say_what_would_be_done() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    lab.seal("fc29", "newer");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    let _grant = lab.boot(&mac);
+    let before = lab.snapshot();
+    let plan = lab
+        .lib
+        .plan(&mac, &assign(Some("fc29"), None), When::Force, &lab.room)
+        .unwrap();
+    let steps: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "shut the running boot out and end its 1 session(s); unsaved work on the client is lost",
+            "assign fc29 in mode persistent instead of fc28 in mode persistent",
+            "take the clone of fc28@1 away and keep it for undo",
+            "make a copy-on-write clone of fc29@1",
+        ]
+    );
+    lab.lib.plan_remove(&mac, When::Force, &lab.room).unwrap();
+    assert_eq!(lab.snapshot(), before);
+}
+
+#[test]
+fn a_client_is_described_anew_while_it_runs() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.add("52:54:00:00:00:02", "fc28", Mode::Shared);
+    let ticket = lab.script(&mac);
+    lab.enter(&ticket).unwrap();
+    let edit = Edit {
+        name: Some("desk-1".parse().unwrap()),
+        args: Some(vec!["quiet".parse().unwrap()]),
+        groups: Some(["lab".parse().unwrap()].into()),
+        more_macs: Some(["52:54:00:12:34:99".parse().unwrap()].into()),
+    };
+    lab.lib
+        .edit_client(&mac, &edit, &lab.room, &Actor::command())
+        .unwrap();
+    for selector in ["desk-1", "@lab", "52:54:00:12:34:99"] {
+        let found = lab.lib.select(&selector.parse().unwrap()).unwrap();
+        assert_eq!(found.len(), 1, "{selector}");
+        assert_eq!(found[0].mac, mac);
+    }
+    assert_eq!(lab.script(&mac).args[0].as_str(), "quiet");
+    assert_eq!(lab.enter(&ticket).unwrap().entry, Entry::Reconnect);
+    let taken = Edit {
+        more_macs: Some(["52:54:00:00:00:02".parse().unwrap()].into()),
+        ..Edit::default()
+    };
+    let edited = lab
+        .lib
+        .edit_client(&mac, &taken, &lab.room, &Actor::command());
+    assert!(matches!(edited, Err(Error::Exists { .. })));
+}
+
+#[test]
+fn a_removed_client_is_gone_with_its_disks() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.act(&mac, Act::Reset, When::Now).unwrap();
+    let ticket = lab.script(&mac);
+    lab.enter(&ticket).unwrap();
+    lab.lib
+        .remove_client(&mac, When::Force, &lab.room, &Actor::command())
+        .unwrap();
+    assert!(lab.room.sessions().is_empty());
+    assert!(lab.lib.clients().unwrap().is_empty());
+    assert_eq!(
+        std::fs::read_dir(lab.home().join("clones"))
+            .unwrap()
+            .count(),
+        0
+    );
+    crate::lab::forbidden(lab.enter(&ticket));
+}
+
+#[test]
+fn every_act_is_recorded() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.boot(&mac);
+    lab.act(&mac, Act::Reset, When::Force).unwrap();
+    lab.act(&mac, Act::Undo, When::AtNextBoot).unwrap();
+    lab.boot(&mac);
+    let mut text = String::new();
+    for entry in std::fs::read_dir(lab.home().join("events")).unwrap() {
+        text += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    }
+    let events: Vec<Event> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let what: Vec<&str> = events.iter().map(|event| event.what.as_str()).collect();
+    assert_eq!(
+        what,
+        [
+            "client-add",
+            "boot",
+            "client-reset",
+            "client-undo-armed",
+            "client-undo",
+            "boot"
+        ]
+    );
+    assert!(events.iter().all(|event| event.to.as_deref() == Some(MAC)));
+}
+
+#[test]
+fn a_large_sparse_image_is_cloned_and_reset_at_once() {
+    on_xfs(|lab| {
+        lab.seal_sized("big", "pristine", 100 * 1024 * MIB);
+        let clock = std::time::Instant::now();
+        let mac = lab.add(MAC, "big", Mode::Persistent);
+        let add = clock.elapsed();
+        lab.write(&mac, "mine");
+        let clock = std::time::Instant::now();
+        lab.act(&mac, Act::Reset, When::Now).unwrap();
+        let reset = clock.elapsed();
+        assert_eq!(lab.read(&mac), "pristine");
+        println!("100 GiB, sparse, on XFS: client add {add:.1?}, reset {reset:.1?}");
+    });
+}

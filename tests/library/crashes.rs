@@ -1,0 +1,214 @@
+//! What is killed is cleaned up by the next command, which says so (rule 7).
+
+use std::fs;
+use std::path::Path;
+
+use netroot::library::*;
+
+use crate::lab::{Lab, everywhere};
+
+const MAC: &str = "52:54:00:12:34:56";
+
+#[test]
+fn a_killed_builders_draft_is_removed() {
+    let lab = Lab::new();
+    let before = lab.snapshot();
+    // What is left of a draft when its maker, and with it the lock, is gone.
+    let dir = lab.home().join("images/fc28/.draft-0123456789abcdef");
+    fs::create_dir_all(&dir).unwrap();
+    for name in ["held", "disk.img", "vmlinuz"] {
+        fs::write(dir.join(name), "half").unwrap();
+    }
+    let swept = lab.lib.sweep().unwrap();
+    assert_eq!(
+        swept,
+        [Swept::Draft {
+            image: "fc28".parse().unwrap()
+        }]
+    );
+    assert_eq!(swept[0].to_string(), "removed an unfinished draft of fc28");
+    assert_eq!(lab.snapshot(), before);
+    assert!(lab.lib.sweep().unwrap().is_empty());
+}
+
+#[test]
+fn a_builder_killed_after_the_rename_has_published() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    let current = fs::read(lab.home().join("images/fc28/current")).unwrap();
+    lab.seal("fc28", "two");
+    // As it was between the rename and the note of what is current.
+    fs::write(lab.home().join("images/fc28/current"), current).unwrap();
+    let swept = lab.lib.sweep().unwrap();
+    assert_eq!(
+        swept,
+        [Swept::Current {
+            version: "fc28@2".parse().unwrap()
+        }]
+    );
+    assert_eq!(
+        lab.lib
+            .resolve(&"fc28".parse().unwrap())
+            .unwrap()
+            .id()
+            .number,
+        2
+    );
+}
+
+#[test]
+fn a_killed_removal_is_completed() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    lab.seal("fc28", "two");
+    let home = lab.home().join("images/fc28");
+    fs::rename(home.join("1"), home.join(".removed-0123456789abcdef")).unwrap();
+    assert_eq!(
+        lab.lib.sweep().unwrap(),
+        [Swept::Removal {
+            image: "fc28".parse().unwrap()
+        }]
+    );
+    assert_eq!(
+        lab.lib.image(&"fc28".parse().unwrap()).unwrap().versions,
+        [2]
+    );
+    assert!(!home.join(".removed-0123456789abcdef").exists());
+}
+
+/// Brings the files of a client to what they were after `moved` of the moves of a reset, with the
+/// note of what is to be done written and the document not yet.
+fn cut_off(lab: &Lab, mac: &MacAddr, before: &Before, moved: usize) {
+    let home = lab.home().join("clones").join(mac.bare());
+    let after = lab.client(mac);
+    let (out, into) = (
+        before.client.clone.clone().unwrap(),
+        after.clone.clone().unwrap(),
+    );
+    let mut pending = after;
+    pending.revision = before.client.revision;
+    let note = serde_json::json!({ "client": pending, "swap": { "out": out, "into": into } });
+    let path = lab.home().join(format!("pending/{}.json", mac.bare()));
+    fs::write(path, note.to_string()).unwrap();
+    fs::write(
+        lab.home().join(format!("clients/{}.json", mac.bare())),
+        &before.document,
+    )
+    .unwrap();
+    // Undo the moves from the end.
+    let old = home.join("discarded").join(&out.id);
+    let new = home.join(format!(".new-{}", into.id));
+    let names: &[&str] = match out.kind {
+        CloneKind::Reflink => &["disk.img"],
+        CloneKind::Overlay => &["disk.img", "disk.bitmap"],
+    };
+    let moves: Vec<_> = names
+        .iter()
+        .map(|name| (home.join(name), old.join(name)))
+        .chain(names.iter().map(|name| (new.join(name), home.join(name))))
+        .collect();
+    fs::create_dir_all(&new).unwrap();
+    for (from, to) in moves.iter().skip(moved).rev() {
+        fs::rename(to, from).unwrap();
+    }
+}
+
+struct Before {
+    client: Client,
+    document: Vec<u8>,
+}
+
+#[test]
+fn a_killed_reset_is_completed_from_wherever_it_was() {
+    everywhere(|lab| {
+        lab.seal("fc28", "pristine");
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        let moves = match lab.client(&mac).clone.unwrap().kind {
+            CloneKind::Reflink => 2,
+            CloneKind::Overlay => 4,
+        };
+        for moved in 0..=moves {
+            lab.write(&mac, &format!("mine {moved}"));
+            let before = Before {
+                client: lab.client(&mac),
+                document: fs::read(lab.home().join(format!("clients/{}.json", mac.bare())))
+                    .unwrap(),
+            };
+            lab.act(&mac, Act::Reset, When::Now).unwrap();
+            cut_off(&lab, &mac, &before, moved);
+            assert_eq!(
+                lab.lib.sweep().unwrap(),
+                [Swept::Client { mac }],
+                "after {moved} moves"
+            );
+            assert_eq!(lab.read(&mac), "pristine");
+            lab.act(&mac, Act::Undo, When::Now).unwrap();
+            assert_eq!(lab.read(&mac), format!("mine {moved}"));
+            assert!(no_leftovers(&lab.home().join("clones").join(mac.bare())));
+        }
+    });
+}
+
+#[test]
+fn a_reset_killed_after_its_document_is_only_crossed_out() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    let before = lab.client(&mac);
+    lab.act(&mac, Act::Reset, When::Now).unwrap();
+    lab.write(&mac, "after");
+    let mut pending = lab.client(&mac);
+    let (out, into) = (before.clone.clone(), pending.clone.clone());
+    pending.revision = before.revision;
+    let note = serde_json::json!({ "client": pending, "swap": { "out": out, "into": into } });
+    fs::write(
+        lab.home().join(format!("pending/{}.json", mac.bare())),
+        note.to_string(),
+    )
+    .unwrap();
+    lab.lib.sweep().unwrap();
+    assert_eq!(lab.read(&mac), "after");
+    assert!(lab.lib.sweep().unwrap().is_empty());
+}
+
+#[test]
+fn a_boot_that_was_cut_off_while_it_entered_begins_again() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Ephemeral);
+    lab.boot(&mac);
+    lab.write(&mac, "the boot before");
+    let ticket = lab.script(&mac);
+    // The server is killed while it fences the older boot.
+    struct Killed<'a>(&'a Lab);
+    impl Live for Killed<'_> {
+        fn sessions(&self) -> Vec<LiveSession> {
+            self.0.room.sessions()
+        }
+        fn fence(&self, _: &MacAddr, _: Option<&BootId>) {
+            panic!("killed");
+        }
+    }
+    let caller = Caller {
+        initiator: &ticket.initiator,
+        peer: "192.0.2.7:1".parse().unwrap(),
+    };
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        lab.lib.login(caller, &ticket.target, &Killed(&lab), |_| ())
+    }));
+    assert!(killed.is_err());
+    lab.room.forget();
+    assert_eq!(lab.read(&mac), "the boot before");
+    assert_eq!(lab.enter(&ticket).unwrap().entry, Entry::NewBoot);
+    assert_eq!(lab.read(&mac), "pristine");
+}
+
+fn no_leftovers(clone: &Path) -> bool {
+    fs::read_dir(clone).unwrap().all(|entry| {
+        !entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with('.')
+    })
+}
