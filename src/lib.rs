@@ -36,7 +36,12 @@
 //! is told), [`daemon`] (all of it at once), [`cli`] and [`web`] (the ways in).
 
 pub mod block;
+pub mod boot;
+pub mod build;
+pub mod cli;
+pub mod daemon;
 pub mod exec;
 pub mod iscsi;
 pub mod library;
 pub mod scsi;
+pub mod web;

@@ -107,8 +107,8 @@ pub(crate) fn write_zeros(file: &impl Backing, offset: u64, len: u64) -> io::Res
     Ok(())
 }
 
-/// `len` zero bytes, `len` at most [`ZEROS`] long or else allocated.
-pub(crate) fn zeros(len: usize) -> Bytes {
+/// `len` zero bytes, without an allocation where there are few.
+pub fn zeros(len: usize) -> Bytes {
     static PAGE: [u8; ZEROS] = [0; ZEROS];
     match PAGE.get(..len) {
         Some(zeros) => Bytes::from_static(zeros),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::backing::zeros;
 pub use self::file::FileDisk;
 pub use self::memory::MemoryDisk;
 pub use self::overlay::OverlayDisk;

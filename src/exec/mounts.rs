@@ -1,12 +1,15 @@
 //! Mounts that nobody else sees, and that are gone when the process is.
 
 use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::marker::PhantomData;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
@@ -14,6 +17,9 @@ use super::{Cancel, Error, Program, Result};
 
 /// What nothing that holds a stranger's files needs.
 const HARMLESS: &str = "nosuid,nodev,noexec";
+
+/// A directory that every Linux has and that nothing needs for the moment of making a view.
+const VIEWPOINT: &str = "/proc";
 
 /// How often an unmount is tried while something (a virus scanner, udev) holds the file system.
 const UNMOUNT_TRIES: u32 = 20;
@@ -90,12 +96,15 @@ impl PrivateMounts {
         self.attach(image, kind, &with("nodev", options), target, cancel)
     }
 
-    /// A read-only view of the directory `source` on `target`: only what lies on its own file
-    /// system, with the empty directories that other mounts (`/proc`) cover.
+    /// The directory `source`, open for reading, as a read-only file system of its own: only what
+    /// lies on its own mount is seen, with the empty directories that other mounts (`/proc`) cover.
     ///
     /// # Errors
-    /// When the kernel refuses.
-    pub fn view(&self, source: &Path, target: &Path) -> Result<Mount> {
+    /// When there is no such directory or the kernel refuses.
+    pub fn view(&self, source: &Path) -> Result<File> {
+        // Mounted for a moment where only this thread sees it; the descriptor keeps it. It cannot
+        // be mounted on `source` itself, since no path leads to what covers `/`.
+        let target = Path::new(VIEWPOINT);
         let mounted = self.bind(source, target)?;
         let flags = MsFlags::MS_BIND
             | MsFlags::MS_REMOUNT
@@ -105,7 +114,18 @@ impl PrivateMounts {
             | MsFlags::MS_NOEXEC;
         mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
             .map_err(failed("make read-only", target))?;
-        Ok(mounted)
+        let view = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_DIRECTORY.bits())
+            .open(target)
+            .map_err(|source| Error::Mount {
+                doing: "open the view mounted on",
+                on: target.to_owned(),
+                source,
+            })?;
+        umount2(target, MntFlags::MNT_DETACH).map_err(failed("detach", target))?;
+        mounted.forget();
+        Ok(view)
     }
 
     /// The file or directory `source`, without what is mounted below it, on `target` as well.
@@ -177,6 +197,11 @@ impl Mount {
         self.release()
     }
 
+    /// Leaves it to somebody else.
+    fn forget(mut self) {
+        self.live = false;
+    }
+
     fn release(&mut self) -> Result<()> {
         self.live = false;
         for attempt in 1.. {
@@ -229,6 +254,8 @@ fn with(always: &str, options: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     fn mounts() -> String {
@@ -257,19 +284,29 @@ mod tests {
     #[test]
     fn a_view_shows_what_a_mount_covers_and_takes_no_writes() {
         let dir = tempfile::tempdir().unwrap();
-        let (tree, seen) = (dir.path().join("tree"), dir.path().join("seen"));
-        std::fs::create_dir_all(tree.join("proc")).unwrap();
-        std::fs::create_dir(&seen).unwrap();
+        let tree = dir.path();
+        std::fs::create_dir(tree.join("proc")).unwrap();
         in_private_mounts(|mounts| {
             let covered = tree.join("proc");
             let flags = MsFlags::empty();
             let cover = mounts.kernel_fs("tmpfs", &covered, flags, "").unwrap();
             std::fs::write(cover.path().join("version"), "x").unwrap();
-            let view = mounts.view(&tree, &seen).unwrap();
+            let view = mounts.view(tree).unwrap();
+            let seen = PathBuf::from(format!("/proc/self/fd/{}", view.as_raw_fd()));
             assert_eq!(std::fs::read_dir(seen.join("proc")).unwrap().count(), 0);
             let error = std::fs::write(seen.join("new"), "x").unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
-            view.unmount().unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn the_hosts_own_root_can_be_viewed() {
+        in_private_mounts(|mounts| {
+            let view = mounts.view(Path::new("/")).unwrap();
+            let seen = PathBuf::from(format!("/proc/self/fd/{}", view.as_raw_fd()));
+            assert_eq!(std::fs::read_dir(seen.join("proc")).unwrap().count(), 0);
+            assert!(Program::new("true").run().is_ok());
         })
         .unwrap();
     }

@@ -9,7 +9,17 @@ pub use self::names::{InvalidName, IscsiName, Isid};
 pub use self::server::{Limits, ServerConfig, serve};
 pub use self::sessions::{Counters, Parameters, SessionControl, SessionInfo, Sessions};
 
+mod connection;
 mod directory;
+mod frame;
+mod keys;
+mod link;
+mod login;
 mod names;
+mod output;
+mod pdu;
+mod runner;
 mod server;
+mod session;
 mod sessions;
+pub mod wire;

@@ -1,13 +1,21 @@
 //! Listeners: accepting connections, within limits, until told to stop.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
+use super::connection::{self, Shared};
 use super::directory::Directory;
 use super::sessions::Sessions;
+
+/// Pause after a connection could not be accepted.
+const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// How a server presents itself, and what it bears.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +59,80 @@ pub async fn serve(
     config: ServerConfig,
     shutdown: impl Future<Output = ()>,
 ) {
-    let _ = (listeners, directory, sessions, config);
+    let room = Arc::new(Semaphore::new(config.limits.connections));
+    let shared = Arc::new(Shared {
+        directory,
+        sessions,
+        config,
+    });
+    // A watch channel, because every connection must see the end, also one that looks late.
+    let stop = watch::Sender::new(false);
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        let (shared, room, stop) = (shared.clone(), room.clone(), stop.subscribe());
+        tasks.spawn(listen(listener, shared, room, stop));
+    }
     shutdown.await;
+    stop.send_replace(true);
+    // Each listener returns when its connections have.
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Accepts connections and owns their tasks.
+async fn listen(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    room: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection's task failed");
+                }
+                continue;
+            }
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Ok(permit) = room.clone().try_acquire_owned() else {
+                    tracing::warn!(%peer, "too many connections, closing this one");
+                    continue;
+                };
+                if let Err(error) = prepare(&stream) {
+                    tracing::warn!(%peer, %error, "setting the options of a connection");
+                    continue;
+                }
+                let (shared, stop) = (shared.clone(), stop.clone());
+                connections.spawn(async move {
+                    connection::run(stream, shared, stop).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: there will be some when connections end.
+                tracing::warn!(%error, "accepting a connection");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Options of a connection: no waiting for more to send, and a peer that has vanished is noticed
+/// within about twenty seconds. Pings would do the same, but iPXE and OVMF answer none.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(5))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(20)))
 }

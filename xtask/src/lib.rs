@@ -1,1 +1,37 @@
 //! The project's own tools as a library, so that tests use the same laboratory as the demonstration.
+//!
+//! The laboratory is a whole small site on one machine: a network of its own ([`netns`]), a real
+//! distribution to make an image of ([`debian`]), the server under test ([`server`]) and machines that
+//! boot from it ([`qemu`]). [`packages`] brings what the host lacks. Everything that is started is
+//! owned by a value that ends it when dropped.
+//!
+//! [`check`], [`demo`] and [`suite`] are what `cargo xtask` does with it.
+
+pub mod check;
+pub mod debian;
+pub mod demo;
+pub mod netns;
+pub mod packages;
+pub mod program;
+pub mod qemu;
+pub mod serial;
+pub mod server;
+pub mod suite;
+
+use std::path::PathBuf;
+
+/// The directory of the workspace.
+pub fn workspace() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}
+
+/// Where the laboratory keeps what is slow to make (`target/lab`).
+pub fn lab_dir() -> PathBuf {
+    target_dir().join("lab")
+}
+
+/// Cargo's target directory.
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}

@@ -1,2 +1,85 @@
-//! `cargo xtask`: check, test, bench, demo, dist.
-fn main() {}
+//! `cargo xtask`: the project's own tools.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::packages::Consent;
+use xtask::suite::{Boots, Length, Options};
+use xtask::{check, debian, demo, suite};
+
+/// The project's own tools.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build a Debian image, serve it, boot a client from it in QEMU, and show each stage
+    Demo {
+        /// Install what is missing without asking
+        #[arg(long)]
+        yes: bool,
+        /// Leave the library, the server and the client running until Enter is pressed
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Install what the tests need and run all of them, as CI does
+    Test {
+        /// Install what is missing without asking
+        #[arg(long)]
+        yes: bool,
+        /// Also the tests that take many minutes
+        #[arg(long)]
+        long: bool,
+        /// Leave out the tests that boot machines
+        #[arg(long)]
+        no_boot: bool,
+    },
+    /// Make the Debian tree that the laboratory's images are built from, or find it, and print its path
+    Tree,
+    /// Formatting, lints, documentation, floors, licences and advisories; lists every failure
+    Check,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Demo { yes, keep } => demo::run(consent(yes), ending(keep)),
+        Command::Test { yes, long, no_boot } => suite::run(Options {
+            consent: consent(yes),
+            long: if long { Length::Long } else { Length::Usual },
+            boots: if no_boot {
+                Boots::LeftOut
+            } else {
+                Boots::Included
+            },
+        }),
+        Command::Tree => debian::tree().map(|tree| println!("{}", tree.display())),
+        Command::Check => check::run_all(),
+    }
+}
+
+fn consent(yes: bool) -> Consent {
+    if yes { Consent::Given } else { Consent::Ask }
+}
+
+fn ending(keep: bool) -> demo::Ending {
+    if keep {
+        demo::Ending::Keep
+    } else {
+        demo::Ending::PowerOff
+    }
+}

@@ -43,6 +43,14 @@ pub enum ClientState {
 }
 
 impl Library {
+    /// What a person is shown of all clients, by address.
+    pub fn views(&self, live: &dyn Live) -> Result<Vec<ClientView>> {
+        self.clients()?
+            .into_iter()
+            .map(|client| self.view(client, live))
+            .collect()
+    }
+
     /// What a person is shown of a client.
     pub fn view(&self, client: Client, live: &dyn Live) -> Result<ClientView> {
         let sessions = live.sessions_of(&client.mac);

@@ -4,6 +4,7 @@
 //! other it is an overlay: a sparse file and a bitmap of the blocks that it holds. Never a silent
 //! full copy.
 
+use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -36,6 +37,15 @@ pub enum CloneKind {
     Reflink,
     /// A sparse file and a bitmap; everything else is read from the version.
     Overlay,
+}
+
+impl fmt::Display for CloneKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CloneKind::Reflink => "reflink",
+            CloneKind::Overlay => "overlay",
+        })
+    }
 }
 
 /// What a client's document tells of its clone.

@@ -1,0 +1,11 @@
+//! What a client is told from power-on to its root disk: text, and nothing but text.
+//!
+//! This floor opens no socket and decides nothing about clients; it turns facts (which target, which
+//! kernel, whose initramfs) into what iPXE, dracut and initramfs-tools read. The texts around those
+//! facts stand in `esp/`.
+
+mod cfg;
+mod esp;
+
+pub use cfg::{BootCfg, Portal, Root, Writes, boot_ipxe};
+pub use esp::{Esp, EspFile, find_loader};

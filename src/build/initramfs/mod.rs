@@ -1,0 +1,369 @@
+//! Whether an initramfs can find its root over iSCSI, and if not, what to do.
+//!
+//! The traps that it knows were each met on a real system: the initramfs is written without a word
+//! and the client hangs at its boot.
+
+pub(crate) mod cpio;
+
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+
+use self::cpio::Contents;
+use super::version::KernelRelease;
+use crate::library::manifest::{InitramfsFacts, InitramfsKind};
+
+/// What an initramfs is, and what is doubtful about it.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) facts: InitramfsFacts,
+    /// What may hinder a client, for people.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What stops a client for sure, or may.
+#[derive(Debug, Default)]
+struct Findings {
+    fatal: Vec<String>,
+    doubtful: Vec<String>,
+}
+
+/// dracut's list of what it put in.
+const DRACUT_MODULES: &str = "usr/lib/dracut/modules.txt";
+
+/// The unit of Debian's package open-iscsi, and the script that it runs.
+const ISCSID_UNITS: &[&str] = &[
+    "usr/lib/systemd/system/iscsid.service",
+    "etc/systemd/system/iscsid.service",
+];
+const STARTUP_CHECKS: &str = "usr/lib/open-iscsi/startup-checks.sh";
+
+/// Any of these brings the network up in dracut.
+const DRACUT_NETWORK: &[&str] = &[
+    "network-legacy",
+    "network-manager",
+    "systemd-networkd",
+    "network-wicked",
+    "connman",
+];
+
+/// An image whose contents are hidden in another file system.
+const SQUASHED: &[&str] = &[
+    "squashfs-root.img",
+    "squash-root.img",
+    "squash/root.img",
+    "erofs-root.img",
+];
+
+/// Reads an initramfs and tells what it is.
+///
+/// # Errors
+/// When it cannot be read, or lacks what a client needs; then with everything that it lacks.
+pub(crate) fn check(stream: impl Read, kernel: &KernelRelease) -> Result<Checked> {
+    let contents = Contents::read(stream, &is_read)?;
+    let facts = facts(&contents);
+    let mut findings = Findings::default();
+    match facts.kind {
+        InitramfsKind::Dracut => dracut(&contents, kernel, &mut findings),
+        InitramfsKind::InitramfsTools => initramfs_tools(&contents, kernel, &mut findings),
+        InitramfsKind::Unknown => findings.fatal.push(String::from(
+            "it was made neither by dracut nor by initramfs-tools, so nothing is known about its \
+             iSCSI support",
+        )),
+    }
+    drivers(&contents, kernel, &mut findings);
+    if findings.fatal.is_empty() {
+        return Ok(Checked {
+            facts,
+            warnings: findings.doubtful,
+        });
+    }
+    bail!(
+        "a client could not boot from it:\n- {}\n(--no-initramfs-check takes it as it is)",
+        findings.fatal.join("\n- ")
+    )
+}
+
+/// Reads an initramfs that a person said is good, for what it is; nothing is refused.
+pub(crate) fn look(stream: impl Read) -> Result<InitramfsFacts> {
+    let contents = Contents::read(stream, &is_read).context("looking into it")?;
+    Ok(facts(&contents))
+}
+
+/// What is told of one that cannot even be read.
+pub(crate) fn unknown() -> InitramfsFacts {
+    InitramfsFacts {
+        kind: InitramfsKind::Unknown,
+        ..InitramfsFacts::default()
+    }
+}
+
+fn is_read(path: &str) -> bool {
+    path == DRACUT_MODULES
+        || ISCSID_UNITS.contains(&path)
+        || path.ends_with("/modules.builtin")
+        || path.ends_with("etc/initrd-release")
+        || path == "usr/lib/initrd-release"
+}
+
+fn facts(contents: &Contents) -> InitramfsFacts {
+    let dracut = contents.has(DRACUT_MODULES) || contents.has("usr/lib/dracut-lib.sh");
+    let kind = if dracut {
+        InitramfsKind::Dracut
+    } else if contents.has("scripts/functions") {
+        InitramfsKind::InitramfsTools
+    } else {
+        InitramfsKind::Unknown
+    };
+    InitramfsFacts {
+        kind,
+        version: dracut.then(|| dracut_version(contents)).flatten(),
+        systemd: contents.has("usr/lib/systemd/systemd"),
+        compression: contents.compression().name().map(str::to_owned),
+    }
+}
+
+/// dracut leaves a file named after its version.
+fn dracut_version(contents: &Contents) -> Option<String> {
+    contents.paths().find_map(|path| {
+        let version = path.strip_prefix("usr/lib/dracut/dracut-")?;
+        let is_version = version.starts_with(|c: char| c.is_ascii_digit());
+        is_version.then(|| version.to_owned())
+    })
+}
+
+fn dracut(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings) {
+    if SQUASHED.iter().any(|path| contents.has(path)) {
+        findings.fatal.push(String::from(
+            "its contents are squashed (dracut's module squash), so they cannot be checked: leave \
+             that module out",
+        ));
+        return;
+    }
+    let modules: Vec<&str> = contents
+        .text(DRACUT_MODULES)
+        .unwrap_or("")
+        .lines()
+        .collect();
+    let has_module = |name: &str| modules.iter().any(|module| module.trim() == name);
+    let programs = contents.has("usr/sbin/iscsiroot")
+        && [
+            "usr/sbin/iscsid",
+            "usr/sbin/iscsistart",
+            "usr/bin/iscsid",
+            "usr/bin/iscsistart",
+        ]
+        .iter()
+        .any(|path| contents.has(path));
+    if !has_module("iscsi") && !programs {
+        findings.fatal.push(format!(
+            "it has no iSCSI support (dracut's module iscsi). In the chroot, install open-iscsi \
+             (Debian) or iscsi-initiator-utils (Fedora) and the network part of dracut \
+             (dracut-network), write `hostonly=no` and `add_dracutmodules+=\" network iscsi \"` \
+             to /etc/dracut.conf.d/netroot.conf, and run `dracut --force --kver {kernel}`"
+        ));
+    }
+    if !modules.is_empty() && !DRACUT_NETWORK.iter().any(|name| has_module(name)) {
+        findings.fatal.push(format!(
+            "nothing in it brings the network up: dracut drops its module network-legacy without \
+             a clear error unless ip, dhclient, arping, awk, grep and pgrep are there. In the \
+             chroot, install iproute2, isc-dhcp-client, iputils-arping, gawk, grep and procps \
+             (Debian) or NetworkManager (Fedora), and run `dracut --force --kver {kernel}`"
+        ));
+    }
+    let unit = ISCSID_UNITS.iter().find_map(|path| contents.text(path));
+    let runs_checks = unit.is_some_and(|unit| unit.contains("startup-checks.sh"));
+    if runs_checks && !contents.has(STARTUP_CHECKS) {
+        findings.fatal.push(format!(
+            "its iscsid.service runs /lib/open-iscsi/startup-checks.sh, which is not in it. In \
+             the chroot, write `install_items+=\" /lib/open-iscsi/startup-checks.sh \"` to \
+             /etc/dracut.conf.d/netroot.conf and run `dracut --force --kver {kernel}`"
+        ));
+    }
+    if !contents.has("etc/iscsi/initiatorname.iscsi") {
+        findings.doubtful.push(String::from(
+            "the initramfs has no /etc/iscsi/initiatorname.iscsi, without which some versions of \
+             iscsid do not start; write one in the chroot and make the initramfs again",
+        ));
+    }
+}
+
+fn initramfs_tools(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings) {
+    let programs = ["usr/sbin/iscsistart", "usr/bin/iscsistart"];
+    let has_program = programs.iter().any(|path| contents.has(path));
+    if !contents.has("scripts/local-top/iscsi") || !has_program {
+        findings.fatal.push(format!(
+            "it has no iSCSI support. In the chroot, install open-iscsi, run `touch \
+             /etc/iscsi/iscsi.initramfs` (without that file its hook adds nothing), and run \
+             `update-initramfs -u -k {kernel}`"
+        ));
+    }
+}
+
+/// The kernel's own part: iSCSI over TCP, and network cards.
+fn drivers(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings) {
+    let dir = format!("usr/lib/modules/{kernel}/");
+    let built_in = contents
+        .text(&format!("{dir}modules.builtin"))
+        .unwrap_or("");
+    let is_there = |name: &str| {
+        let file = format!("/{name}.ko");
+        built_in.contains(&file) || contents.paths().any(|path| path.contains(&file))
+    };
+    let other = contents
+        .paths()
+        .find_map(|path| path.strip_prefix("usr/lib/modules/")?.split('/').next())
+        .filter(|&release| release != kernel.as_str() && !release.is_empty());
+    let has_own = contents.paths().any(|path| path.starts_with(&dir));
+    if let (false, Some(other)) = (has_own, other) {
+        findings.fatal.push(format!(
+            "it has modules of {other}, but none of its kernel {kernel}. In the chroot, run \
+             `dracut --force --kver {kernel}` or `update-initramfs -u -k {kernel}`"
+        ));
+        return;
+    }
+    if !is_there("iscsi_tcp") {
+        findings.fatal.push(format!(
+            "the kernel's module iscsi_tcp is not in it. In the chroot, check that \
+             /lib/modules/{kernel} has it (on Debian the cloud kernels do not; install \
+             linux-image-amd64), and make the initramfs again"
+        ));
+    }
+    let is_card = |path: &&str| path.contains("/drivers/net/") && path.contains(".ko");
+    let cards = contents.paths().filter(is_card).count();
+    if cards == 0 && !built_in.contains("/drivers/net/ethernet/") {
+        findings.fatal.push(format!(
+            "there is no driver of a network card in it. In the chroot, write `hostonly=no` to \
+             /etc/dracut.conf.d/netroot.conf and run `dracut --force --kver {kernel}`, or set \
+             MODULES=most in /etc/initramfs-tools/initramfs.conf and run `update-initramfs -u -k \
+             {kernel}`"
+        ));
+    } else if cards < 5 {
+        findings.doubtful.push(format!(
+            "the initramfs has drivers of only {cards} network cards: it may have been made for \
+             one host only (`hostonly=no` makes it fit all)"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KERNEL: &str = "6.1.0-21-amd64";
+
+    fn read(files: &[(&str, &str)]) -> Result<Checked> {
+        let image = cpio::archive_of(files);
+        let image = zstd::encode_all(&image[..], 1).unwrap();
+        check(&image[..], &KernelRelease::parse(KERNEL).unwrap())
+    }
+
+    const CARDS: &[(&str, &str)] = &[
+        (
+            "usr/lib/modules/6.1.0-21-amd64/kernel/drivers/scsi/iscsi_tcp.ko",
+            "",
+        ),
+        (
+            "usr/lib/modules/6.1.0-21-amd64/kernel/drivers/net/virtio_net.ko.xz",
+            "",
+        ),
+        (
+            "usr/lib/modules/6.1.0-21-amd64/kernel/drivers/net/ethernet/r8169.ko",
+            "",
+        ),
+        (
+            "usr/lib/modules/6.1.0-21-amd64/kernel/drivers/net/ethernet/igb.ko",
+            "",
+        ),
+        (
+            "usr/lib/modules/6.1.0-21-amd64/kernel/drivers/net/ethernet/e1000e.ko",
+            "",
+        ),
+        (
+            "usr/lib/modules/6.1.0-21-amd64/kernel/drivers/net/ethernet/tg3.ko",
+            "",
+        ),
+    ];
+
+    const DRACUT: &[(&str, &str)] = &[
+        ("lib/dracut/dracut-059-4", ""),
+        (
+            "lib/dracut/modules.txt",
+            "bash\nsystemd\nnetwork-legacy\nnetwork\niscsi\nbase\n",
+        ),
+        ("lib/systemd/systemd", ""),
+        ("etc/iscsi/initiatorname.iscsi", ""),
+    ];
+
+    const TOOLS: &[(&str, &str)] = &[
+        ("scripts/functions", ""),
+        ("scripts/local-top/iscsi", ""),
+        ("sbin/iscsistart", ""),
+    ];
+
+    fn refused(files: &[&[(&str, &str)]], why: &str) {
+        let error = read(&files.concat()).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+
+    #[test]
+    fn a_good_one_of_each_kind_is_taken() {
+        let checked = read(&[DRACUT, CARDS].concat()).unwrap();
+        assert_eq!(checked.facts.kind, InitramfsKind::Dracut);
+        assert_eq!(checked.facts.version.as_deref(), Some("059-4"));
+        assert_eq!(checked.facts.compression.as_deref(), Some("zstd"));
+        assert!(checked.facts.systemd);
+        assert_eq!(checked.warnings, Vec::<String>::new());
+        let checked = read(&[TOOLS, CARDS].concat()).unwrap();
+        assert_eq!(checked.facts.kind, InitramfsKind::InitramfsTools);
+        assert!(!checked.facts.systemd);
+    }
+
+    #[test]
+    fn one_without_iscsi_is_refused_with_what_to_do() {
+        let dracut = ("usr/lib/dracut/modules.txt", "bash\nnetwork-legacy\n");
+        refused(
+            &[&[dracut], CARDS],
+            "add_dracutmodules+=\" network iscsi \"",
+        );
+        refused(&[&TOOLS[..1], CARDS], "touch /etc/iscsi/iscsi.initramfs");
+    }
+
+    #[test]
+    fn silent_traps_are_found() {
+        let no_network = ("usr/lib/dracut/modules.txt", "iscsi\nnetwork\n");
+        refused(&[&[no_network], CARDS], "isc-dhcp-client");
+        let unit = (
+            "usr/lib/systemd/system/iscsid.service",
+            "ExecStartPre=/lib/open-iscsi/startup-checks.sh\n",
+        );
+        refused(&[DRACUT, CARDS, &[unit]], "install_items+=");
+        let script = ("lib/open-iscsi/startup-checks.sh", "");
+        assert!(read(&[DRACUT, CARDS, &[unit, script]].concat()).is_ok());
+        let checked = read(&[&DRACUT[..3], CARDS].concat()).unwrap();
+        assert!(checked.warnings[0].contains("initiatorname.iscsi"));
+    }
+
+    #[test]
+    fn drivers_are_needed_as_modules_or_built_in() {
+        refused(&[DRACUT, &CARDS[1..]], "iscsi_tcp is not in it");
+        refused(&[DRACUT, &CARDS[..1]], "no driver of a network card");
+        let built_in = (
+            "lib/modules/6.1.0-21-amd64/modules.builtin",
+            "kernel/drivers/scsi/iscsi_tcp.ko\n",
+        );
+        assert!(read(&[DRACUT, &CARDS[1..], &[built_in]].concat()).is_ok());
+        let checked = read(&[DRACUT, &CARDS[..2]].concat()).unwrap();
+        assert!(checked.warnings[0].contains("only 1 network cards"));
+        let other = ("lib/modules/5.10.0/kernel/drivers/scsi/iscsi_tcp.ko", "");
+        refused(
+            &[DRACUT, &[other]],
+            "modules of 5.10.0, but none of its kernel",
+        );
+    }
+
+    #[test]
+    fn a_squashed_one_cannot_be_checked() {
+        refused(&[DRACUT, &[("squashfs-root.img", "")]], "squashed");
+    }
+}

@@ -1,0 +1,120 @@
+//! Plans are values: what would be done, to be shown or to be done.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::size::human;
+
+/// What makes a version, step by step. Showing it touches nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// What comes out of it: the image that gets a new version.
+    pub image: String,
+    /// In order; each needs the ones before it.
+    pub steps: Vec<Step>,
+    /// What a person should know before.
+    pub warnings: Vec<String>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Make an empty disk that takes no room yet.
+    CreateDisk {
+        /// Bytes.
+        size: u64,
+    },
+    /// Make the disk a copy of a version's, sharing its blocks where the file system can.
+    CopyVersion {
+        /// The version, such as `fc28@3`.
+        version: String,
+    },
+    /// Give the disk more bytes at its end.
+    Enlarge {
+        /// Bytes.
+        size: u64,
+    },
+    /// Make the file system on the disk.
+    MakeFileSystem {
+        /// `xfs` or `ext4`.
+        filesystem: &'static str,
+        /// The kernel that it is made for.
+        kernel: String,
+    },
+    /// Mount the disk where nobody else sees it.
+    Mount,
+    /// Let the file system fill the enlarged disk.
+    Grow,
+    /// Copy a directory into it.
+    CopyTree {
+        /// The directory.
+        source: String,
+        /// Files, directories and everything else in it.
+        entries: u64,
+        /// Bytes to be copied.
+        bytes: u64,
+    },
+    /// Unpack an archive into it.
+    Unpack {
+        /// The archive; `-` is the standard input.
+        source: String,
+    },
+    /// Run a command in it.
+    Run {
+        /// The command.
+        command: String,
+    },
+    /// Take kernel and initramfs out, and write down what is in the tree.
+    TakeBootFiles,
+    /// Unmount the disk.
+    Unmount,
+    /// Check the file system.
+    Check,
+    /// Hash and sync everything, and publish it.
+    Seal,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "A new version of {} would be made:", self.image)?;
+        for (at, step) in self.steps.iter().enumerate() {
+            writeln!(f, "{:3}. {step}", at + 1)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "Warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateDisk { size } => write!(f, "create a sparse disk of {}", human(*size)),
+            Self::CopyVersion { version } => write!(f, "copy the disk of {version}"),
+            Self::Enlarge { size } => write!(f, "enlarge it to {}", human(*size)),
+            Self::MakeFileSystem { filesystem, kernel } => {
+                write!(f, "make {filesystem} for kernel {kernel} on it")
+            }
+            Self::Mount => f.write_str("mount it privately"),
+            Self::Grow => f.write_str("grow the file system"),
+            Self::CopyTree {
+                source,
+                entries,
+                bytes,
+            } => write!(
+                f,
+                "copy {source} into it: {entries} entries, {}",
+                human(*bytes)
+            ),
+            Self::Unpack { source } => write!(f, "unpack {source} into it"),
+            Self::Run { command } => write!(f, "run `{command}` in it"),
+            Self::TakeBootFiles => f.write_str("take out kernel and initramfs, and check them"),
+            Self::Unmount => f.write_str("unmount it"),
+            Self::Check => f.write_str("check the file system"),
+            Self::Seal => f.write_str("hash, sync and publish it"),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `image upgrade`: a version from another one, by a script that is run inside of it.
+
+use anyhow::{Context, Result, ensure};
+
+use super::plan::{Plan, Step};
+use super::script::Script;
+use super::tree::Measure;
+use super::watch::{Timed, Watch};
+use super::work::{Built, Work};
+use super::{Excludes, FileSystem, InitramfsCheck, SizeSpec};
+use crate::exec::{Cancel, in_private_mounts};
+use crate::library::{ImageName, Library, Version, VersionFacts, VersionSpec};
+
+/// What is to be upgraded.
+#[derive(Debug, Clone)]
+pub struct UpgradeRequest {
+    /// The version that is copied; the current one if it names an image only.
+    pub from: VersionSpec,
+    /// The image that gets the new version: the same one, or another.
+    pub to: ImageName,
+    /// What is run inside of the copy.
+    pub script: Script,
+    /// The size of its disk, at least that of the version; a multiple is one of the version's.
+    pub size: Option<SizeSpec>,
+    /// The release of its kernel; the newest in the tree if not given.
+    pub kernel: Option<String>,
+    /// What to do about an initramfs that cannot boot over iSCSI.
+    pub check: InitramfsCheck,
+}
+
+/// What [`upgrade`] would do. Nothing is touched.
+///
+/// # Errors
+/// When there is no such version, or its disk cannot get that size.
+pub fn plan_upgrade(library: &Library, request: &UpgradeRequest) -> Result<Plan> {
+    let parent = library.resolve(&request.from)?;
+    plan(request, &parent)
+}
+
+/// Copies a version, runs a script in the copy, and seals it as a new version.
+///
+/// # Errors
+/// When the script fails, the result cannot boot, somebody asks to stop: then there is no new
+/// version, and nothing is left of it.
+pub fn upgrade(
+    library: &Library,
+    request: &UpgradeRequest,
+    cancel: &Cancel,
+    watch: &dyn Watch,
+) -> Result<Built> {
+    let parent = library.resolve(&request.from)?;
+    let plan = plan(request, &parent)?;
+    let told = &parent.manifest().facts;
+    let filesystem: FileSystem = told.filesystem.kind.parse()?;
+    let facts = VersionFacts {
+        parent: Some(parent.id().clone()),
+        source: request.script.to_string(),
+        // The identifier stays: an image may mount its root by it, and changing it on XFS takes a
+        // feature of its own. The server mounts copies with nouuid; clients find disks by path.
+        filesystem: told.filesystem.clone(),
+        ..VersionFacts::default()
+    };
+    let wanted = request.kernel.as_deref().map(|text| {
+        super::version::KernelRelease::parse(text)
+            .with_context(|| format!("`{text}` is not the release of a kernel"))
+    });
+    let kernel = wanted.transpose()?;
+    let timed = Timed::new(watch, cancel);
+    in_private_mounts(|mounts| {
+        let work = Work {
+            mounts,
+            mounted: None,
+            draft: None,
+            filesystem,
+            kernel,
+            input: None,
+            excludes: Excludes::default(),
+            tree: Measure::default(),
+            parent: Some(parent),
+            script: Some(request.script.clone()),
+            check: request.check,
+            checked: None,
+            facts,
+            warnings: Vec::new(),
+            sealed: None,
+            cancel,
+            watch: &timed,
+        };
+        work.perform(&plan, library)
+    })?
+}
+
+fn plan(request: &UpgradeRequest, parent: &Version) -> Result<Plan> {
+    let mut steps = vec![Step::CopyVersion {
+        version: parent.id().to_string(),
+    }];
+    let had = parent.manifest().disk.size;
+    let size = request.size.map(|wanted| wanted.of(had));
+    if let Some(size) = size {
+        ensure!(
+            size >= had,
+            "the disk of {} has {}, and file systems cannot shrink: give a larger --size",
+            parent.id(),
+            super::size::human(had)
+        );
+    }
+    let grown = size.filter(|&size| size > had);
+    steps.extend(grown.map(|size| Step::Enlarge { size }));
+    steps.push(Step::Mount);
+    steps.extend(grown.map(|_| Step::Grow));
+    steps.push(Step::Run {
+        command: request.script.to_string(),
+    });
+    steps.extend([Step::TakeBootFiles, Step::Unmount, Step::Check, Step::Seal]);
+    Ok(Plan {
+        image: request.to.to_string(),
+        steps,
+        warnings: Vec::new(),
+    })
+}

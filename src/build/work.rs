@@ -1,0 +1,301 @@
+//! Doing what a plan says.
+//!
+//! Whatever is made on the way is held by a guard here: a step that fails, a request to stop and a
+//! panic all leave nothing. What a killed process leaves (a draft that nobody holds) is removed by
+//! the next command; mounts and loop devices are gone with its namespace.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::filesystem::{FileSystem, LABEL};
+use super::initramfs::{self, Checked};
+use super::plan::{Plan, Step};
+use super::script::Script;
+use super::source::Input;
+use super::tree::{Measure, Root, copy, measure};
+use super::version::KernelRelease;
+use super::watch::{Phase, Timed};
+use super::{Excludes, InitramfsCheck, facts, kernel};
+use crate::exec::{Cancel, Mount, PrivateMounts};
+use crate::library::manifest::{FileSystemFacts, TreeFacts};
+use crate::library::{Draft, Library, Progress, Version, VersionFacts, VersionId};
+
+/// What came out of a build.
+#[derive(Debug, Clone, Serialize)]
+pub struct Built {
+    /// The new version, such as `fc28@1`.
+    pub version: VersionId,
+    /// What may hinder a client.
+    pub warnings: Vec<String>,
+    /// How long each part took.
+    pub phases: Vec<Phase>,
+}
+
+/// Where the mount point of a draft is, beside its disk.
+const MOUNT_POINT: &str = "root";
+
+/// A version on its way. The order of the fields is the order in which they are given up.
+pub(super) struct Work<'a> {
+    pub(super) mounts: &'a PrivateMounts,
+    pub(super) mounted: Option<Mount>,
+    pub(super) draft: Option<Draft<'a>>,
+    pub(super) filesystem: FileSystem,
+    pub(super) kernel: Option<KernelRelease>,
+    /// What is copied or unpacked.
+    pub(super) input: Option<Input>,
+    pub(super) excludes: Excludes,
+    pub(super) tree: Measure,
+    /// The version that is copied.
+    pub(super) parent: Option<Version>,
+    pub(super) script: Option<Script>,
+    pub(super) check: InitramfsCheck,
+    /// The verdict on the initramfs, where it was read before anything was written.
+    pub(super) checked: Option<Checked>,
+    pub(super) facts: VersionFacts,
+    pub(super) warnings: Vec<String>,
+    pub(super) sealed: Option<Version>,
+    pub(super) cancel: &'a Cancel,
+    pub(super) watch: &'a Timed<'a>,
+}
+
+impl<'a> Work<'a> {
+    /// Does all steps of `plan` for `library`.
+    pub(super) fn perform(mut self, plan: &Plan, library: &'a Library) -> Result<Built> {
+        let image = plan.image.parse()?;
+        self.warnings.extend(plan.warnings.iter().cloned());
+        self.draft = Some(library.draft(&image)?);
+        for (at, step) in plan.steps.iter().enumerate() {
+            self.cancel.check()?;
+            stop_here(at);
+            self.step(step)?;
+        }
+        stop_here(plan.steps.len());
+        let version = self.sealed.context("the plan does not seal anything")?;
+        Ok(Built {
+            version: version.id().clone(),
+            warnings: self.warnings,
+            phases: self.watch.phases(),
+        })
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::CreateDisk { size } => {
+                self.watch.step("creating the disk", None);
+                Ok(self.draft()?.create_sparse(*size)?)
+            }
+            Step::CopyVersion { .. } => self.copy_version(),
+            Step::Enlarge { size } => self.enlarge(*size),
+            Step::MakeFileSystem { .. } => self.make_file_system(),
+            Step::Mount => self.mount(),
+            Step::Grow => self.filesystem.grow(self.mount_point()?, self.cancel),
+            Step::CopyTree { source, bytes, .. } => self.copy_tree(source, *bytes),
+            Step::Unpack { source } => self.unpack(source),
+            Step::Run { command } => self.run(command),
+            Step::TakeBootFiles => self.take_boot_files(),
+            Step::Unmount => self.unmount(),
+            Step::Check => {
+                self.watch.step("checking the file system", None);
+                let disk = self.draft()?.disk_path();
+                self.filesystem.check(&disk, self.cancel)
+            }
+            Step::Seal => self.seal(),
+        }
+    }
+
+    fn draft(&self) -> Result<&Draft<'a>> {
+        self.draft.as_ref().context("the version is sealed already")
+    }
+
+    fn mount_point(&self) -> Result<&std::path::Path> {
+        let mounted = self.mounted.as_ref().context("the disk is not mounted")?;
+        Ok(mounted.path())
+    }
+
+    fn copy_version(&mut self) -> Result<()> {
+        let parent = self
+            .parent
+            .as_ref()
+            .context("there is no version to copy")?;
+        self.watch.step(&format!("copying {}", parent.id()), None);
+        let kind = self.draft()?.copy_from(parent, self.watch)?;
+        if kind == crate::library::CopyKind::Sparse {
+            let text = "the library's file system cannot share blocks: the version was copied";
+            self.warnings.push(text.to_owned());
+        }
+        Ok(())
+    }
+
+    fn enlarge(&mut self, size: u64) -> Result<()> {
+        let disk = self.draft()?.disk_path();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&disk)
+            .and_then(|file| file.set_len(size))
+            .with_context(|| format!("enlarging {}", disk.display()))
+    }
+
+    fn make_file_system(&mut self) -> Result<()> {
+        self.watch.step("making the file system", None);
+        let kernel = self.kernel.as_ref().context("the kernel is not known")?;
+        let disk = self.draft()?.disk_path();
+        let made = self
+            .filesystem
+            .make(&disk, kernel, &self.tree, self.cancel)?;
+        self.facts.filesystem = FileSystemFacts {
+            kind: self.filesystem.name().to_owned(),
+            label: LABEL.to_owned(),
+            uuid: Some(made.uuid),
+            features: made.features,
+        };
+        Ok(())
+    }
+
+    fn mount(&mut self) -> Result<()> {
+        self.watch.step("mounting", None);
+        let disk = self.draft()?.disk_path();
+        let point = beside(&disk);
+        if !point.exists() {
+            fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
+        }
+        let (name, options) = (self.filesystem.name(), self.filesystem.draft_options());
+        let mounted = if self.script.is_some() {
+            self.mounts
+                .executable_image(&disk, name, options, &point, self.cancel)
+        } else {
+            self.mounts.image(&disk, name, options, &point, self.cancel)
+        };
+        self.mounted = Some(mounted.context("mounting the draft")?);
+        Ok(())
+    }
+
+    fn copy_tree(&mut self, source: &str, bytes: u64) -> Result<()> {
+        self.watch.step(&format!("copying {source}"), Some(bytes));
+        let Some(Input::Tree(from)) = &self.input else {
+            bail!("there is no tree to copy");
+        };
+        let target = Root::open(self.mount_point()?)?;
+        let done = |bytes| self.watch.advance(bytes);
+        copy(from, &target, &self.excludes, self.cancel, &done)
+            .with_context(|| format!("copying the tree {source}"))
+    }
+
+    fn unpack(&mut self, source: &str) -> Result<()> {
+        let Some(Input::Archive(archive)) = self.input.take() else {
+            bail!("there is no archive to unpack");
+        };
+        let total = archive.packed_size();
+        self.watch.step(&format!("unpacking {source}"), total);
+        let target = Root::open(self.mount_point()?)?;
+        let done = |bytes| self.watch.advance(bytes);
+        archive
+            .unpack(&target, &self.excludes, self.cancel, &done)
+            .with_context(|| format!("unpacking {source}"))
+    }
+
+    fn run(&mut self, command: &str) -> Result<()> {
+        self.watch.step(&format!("running {command}"), None);
+        let root = self.mount_point()?;
+        let script = self.script.as_ref().context("there is nothing to run")?;
+        script
+            .run(self.mounts, root, self.cancel, self.watch)
+            .with_context(|| format!("running {command} in the image"))?;
+        if script.forget_history(root)? {
+            self.facts
+                .scrubbed
+                .push(String::from("/root/.bash_history"));
+        }
+        Ok(())
+    }
+
+    /// Kernel and initramfs go beside the disk; the rest of what the manifest tells is written down.
+    fn take_boot_files(&mut self) -> Result<()> {
+        self.watch.step("taking out kernel and initramfs", None);
+        let path = self.mount_point()?.to_owned();
+        let root = Root::open(&path)?;
+        let release = match &self.kernel {
+            Some(release) if self.script.is_none() => release.clone(),
+            wanted => kernel::release(&root, wanted.as_ref().map(KernelRelease::as_str))?,
+        };
+        let mut files = kernel::boot_files(&root, release)?;
+        let checked = match self.checked.take() {
+            Some(checked) => checked,
+            None => judge(self.check, &root, &files)?,
+        };
+        self.facts.kernel_version = files.release.to_string();
+        self.facts.early = checked.facts;
+        self.warnings.extend(checked.warnings);
+        let draft = self.draft.as_mut().context("the version is sealed")?;
+        draft.add_kernel(&mut files.kernel.file)?;
+        draft.add_initramfs(&mut files.initramfs.file)?;
+        self.facts.distribution = facts::distribution(&root)?;
+        self.facts.packages = facts::packages(&root, &path, self.cancel)?;
+        if self.tree == Measure::default() {
+            self.tree = measure(&root, &Excludes::default(), self.cancel)?;
+        }
+        self.facts.tree = TreeFacts {
+            bytes: self.tree.allocated,
+            entries: self.tree.entries,
+        };
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Result<()> {
+        self.watch.step("unmounting", None);
+        let mounted = self.mounted.take().context("the disk is not mounted")?;
+        let point = mounted.path().to_owned();
+        mounted.unmount()?;
+        fs::remove_dir(&point).with_context(|| format!("removing {}", point.display()))
+    }
+
+    fn seal(&mut self) -> Result<()> {
+        self.watch.step("syncing", None);
+        let draft = self.draft.take().context("the version is sealed already")?;
+        let facts = std::mem::take(&mut self.facts);
+        self.sealed = Some(draft.seal(facts, self.watch)?);
+        Ok(())
+    }
+}
+
+/// Reads the initramfs in `files` and decides about it.
+pub(super) fn judge(
+    check: InitramfsCheck,
+    root: &Root,
+    files: &kernel::BootFiles,
+) -> Result<Checked> {
+    let path = &files.initramfs.path;
+    let stream = root
+        .file(path)?
+        .with_context(|| format!("{path} is gone"))?;
+    match check {
+        InitramfsCheck::Refuse => initramfs::check(stream, &files.release).with_context(|| {
+            format!(
+                "the initramfs {path} of {} is refused",
+                root.path().display()
+            )
+        }),
+        InitramfsCheck::Skip => Ok(Checked {
+            // An initramfs that cannot even be read is of unknown kind, which is all that is told.
+            facts: initramfs::look(stream).unwrap_or_else(|_| initramfs::unknown()),
+            warnings: vec![String::from("the initramfs was not checked, as asked")],
+        }),
+    }
+}
+
+fn beside(disk: &std::path::Path) -> PathBuf {
+    disk.with_file_name(MOUNT_POINT)
+}
+
+/// Lets a test kill this process before a step, in builds for tests only.
+fn stop_here(step: usize) {
+    if cfg!(debug_assertions)
+        && let Ok(wanted) = std::env::var("NETROOT_TEST_KILL_BEFORE_STEP")
+        && wanted == step.to_string()
+    {
+        // There is nothing to do about a signal that cannot be sent to oneself.
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+    }
+}

@@ -1,0 +1,337 @@
+//! `netroot client …`
+
+use anyhow::Result;
+
+use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, Running};
+use super::reach::Reach;
+use super::{ask, print};
+use crate::library::{
+    Act, AssignTo, ClientSelector, ClientState, ClientView, Done, Edit, NewClient, Plan, When,
+};
+use crate::library::{GroupName, MacAddr};
+
+pub(super) fn add(cli: &Cli, args: &ClientAdd) -> Result<()> {
+    let reach = Reach::new(cli)?;
+    let new = NewClient {
+        mac: args.mac,
+        name: args.name.clone(),
+        image: args.image.clone(),
+        mode: args.mode,
+        args: args.args.clone(),
+        groups: args.groups.iter().cloned().collect(),
+    };
+    if args.run.dry_run {
+        return show_plans(cli, &[reach.plan_add(&new)?]);
+    }
+    show_done(cli, &[reach.add(&new)?])
+}
+
+pub(super) fn set(cli: &Cli, args: &ClientSet) -> Result<()> {
+    let edit = Edit {
+        name: args.name.clone(),
+        args: args.args.as_deref().map(OrNone::list),
+        groups: args.groups.as_deref().map(OrNone::list),
+        more_macs: args.macs.as_deref().map(OrNone::list),
+    };
+    let reach = Reach::new(cli)?;
+    let what = |mac: &MacAddr| reach.plan_edit(mac, &edit);
+    let Some(mode) = args.mode else {
+        return on_each(cli, &reach, &args.client, args.consent, &what, &|mac| {
+            reach.edit(mac, &edit)
+        });
+    };
+    let act = Act::Assign(AssignTo {
+        image: None,
+        mode: Some(mode),
+    });
+    let when = when(args.running);
+    let both = |mac: &MacAddr| {
+        let mut plan = reach.plan(mac, &act, when)?;
+        plan.steps.extend(what(mac)?.steps);
+        Ok(plan)
+    };
+    on_each(cli, &reach, &args.client, args.consent, &both, &|mac| {
+        // The act first: it is the one that may be refused.
+        let mut done = reach.perform(mac, &act, when)?;
+        if edit != Edit::default() {
+            let edited = reach.edit(mac, &edit)?;
+            done.plan.steps.extend(edited.plan.steps);
+            done.client = edited.client;
+        }
+        Ok(done)
+    })
+}
+
+pub(super) fn assign(cli: &Cli, args: &ClientAssign) -> Result<()> {
+    let act = Act::Assign(AssignTo {
+        image: Some(args.image.clone()),
+        mode: None,
+    });
+    perform(cli, &args.client, &act, args.running, args.consent)
+}
+
+pub(super) fn reset(
+    cli: &Cli,
+    client: &ClientSelector,
+    running: Running,
+    consent: Consent,
+) -> Result<()> {
+    perform(cli, client, &Act::Reset, running, consent)
+}
+
+pub(super) fn undo(
+    cli: &Cli,
+    client: &ClientSelector,
+    running: Running,
+    consent: Consent,
+) -> Result<()> {
+    perform(cli, client, &Act::Undo, running, consent)
+}
+
+pub(super) fn remove(
+    cli: &Cli,
+    client: &ClientSelector,
+    force: bool,
+    consent: Consent,
+) -> Result<()> {
+    let reach = Reach::new(cli)?;
+    let when = if force { When::Force } else { When::Now };
+    let plan = |mac: &MacAddr| reach.plan_remove(mac, when);
+    on_each(cli, &reach, client, consent, &plan, &|mac| {
+        reach.remove(mac, when)
+    })
+}
+
+pub(super) fn list(cli: &Cli, group: Option<&GroupName>) -> Result<()> {
+    let reach = Reach::new(cli)?;
+    let clients = match group {
+        Some(group) => reach.select(&ClientSelector::Group(group.clone()))?,
+        None => reach.clients()?,
+    };
+    if cli.json {
+        return print::json(&clients);
+    }
+    let headings = [
+        "NAME", "MAC", "IMAGE", "MODE", "STATE", "BOOTS", "ADDRESS", "GROUPS",
+    ];
+    let mut table = print::Table::new(&headings);
+    for view in &clients {
+        let client = &view.client;
+        let groups: Vec<&str> = client.groups.iter().map(GroupName::as_str).collect();
+        let address = view
+            .sessions
+            .first()
+            .map(|session| session.peer.ip().to_string());
+        table.row([
+            client.name.to_string(),
+            client.mac.to_string(),
+            client.image.to_string(),
+            client.mode.to_string(),
+            state(view).to_owned(),
+            boots(view),
+            address.unwrap_or_default(),
+            groups.join(","),
+        ]);
+    }
+    table.print("no clients; add one with: netroot client add MAC --image IMAGE")
+}
+
+pub(super) fn show(cli: &Cli, client: &ClientSelector) -> Result<()> {
+    let views = Reach::new(cli)?.select(client)?;
+    match (cli.json, views.as_slice()) {
+        // One client is asked for by its name or address, and then it is one that is printed.
+        (true, [view]) if !matches!(client, ClientSelector::Group(_)) => print::json(view),
+        (true, views) => print::json(&views),
+        (false, views) => print::lines(views.iter().flat_map(description)),
+    }
+}
+
+fn perform(
+    cli: &Cli,
+    client: &ClientSelector,
+    act: &Act,
+    running: Running,
+    consent: Consent,
+) -> Result<()> {
+    let reach = Reach::new(cli)?;
+    let when = when(running);
+    let plan = |mac: &MacAddr| reach.plan(mac, act, when);
+    on_each(cli, &reach, client, consent, &plan, &|mac| {
+        reach.perform(mac, act, when)
+    })
+}
+
+/// Plans for every client that is meant, asks once about what they lose, then does them all. Nothing
+/// is done where one of the plans is refused.
+fn on_each(
+    cli: &Cli,
+    reach: &Reach,
+    selector: &ClientSelector,
+    consent: Consent,
+    plan: &dyn Fn(&MacAddr) -> Result<Plan>,
+    act: &dyn Fn(&MacAddr) -> Result<Done>,
+) -> Result<()> {
+    let macs: Vec<MacAddr> = match selector {
+        ClientSelector::Mac(mac) => vec![*mac],
+        selector => reach
+            .select(selector)?
+            .iter()
+            .map(|view| view.client.mac)
+            .collect(),
+    };
+    let plans: Vec<Plan> = macs.iter().map(plan).collect::<Result<_>>()?;
+    if consent.dry_run {
+        return show_plans(cli, &plans);
+    }
+    let losses: Vec<String> = plans
+        .iter()
+        .filter_map(|plan| {
+            Some(format!(
+                "{} {}: {}",
+                plan.what,
+                plan.client,
+                plan.loses.as_ref()?
+            ))
+        })
+        .collect();
+    if !losses.is_empty() {
+        ask::consent(consent, &losses.join("\n"))?;
+    }
+    let done: Vec<Done> = macs.iter().map(act).collect::<Result<_>>()?;
+    show_done(cli, &done)
+}
+
+fn when(running: Running) -> When {
+    match running {
+        Running {
+            at_next_boot: true, ..
+        } => When::AtNextBoot,
+        Running { force: true, .. } => When::Force,
+        _ => When::Now,
+    }
+}
+
+fn show_plans(cli: &Cli, plans: &[Plan]) -> Result<()> {
+    match cli.json {
+        true => print::json(&plans),
+        false => print::lines(plans.iter().flat_map(|plan| told("would", plan))),
+    }
+}
+
+fn show_done(cli: &Cli, done: &[Done]) -> Result<()> {
+    match cli.json {
+        true => print::json(&done),
+        false => print::lines(done.iter().flat_map(|done| told("did", &done.plan))),
+    }
+}
+
+/// `lab-07: did reset`, then a line for each step.
+fn told(verb: &str, plan: &Plan) -> Vec<String> {
+    if plan.steps.is_empty() {
+        return vec![format!("{}: nothing to change", plan.client)];
+    }
+    let head = format!("{}: {verb} {}", plan.client, plan.what);
+    std::iter::once(head)
+        .chain(plan.steps.iter().map(|step| format!("  {step}")))
+        .collect()
+}
+
+fn state(view: &ClientView) -> &'static str {
+    match view.state {
+        ClientState::Off => "off",
+        ClientState::Booting => "booting",
+        ClientState::Up => "up",
+        ClientState::Lost => "lost",
+    }
+}
+
+fn boots(view: &ClientView) -> String {
+    match (&view.boots, &view.drift) {
+        (Some(boots), Some(current)) => format!("{boots} (current is @{})", current.number),
+        (Some(boots), None) => boots.to_string(),
+        (None, _) => "nothing: its image has no such version".to_owned(),
+    }
+}
+
+fn description(view: &ClientView) -> Vec<String> {
+    let client = &view.client;
+    let joined = |words: Vec<String>| words.join(" ");
+    let mut lines = vec![
+        format!("{}  {}", client.name, client.mac),
+        format!("  state     {}", state(view)),
+        format!("  image     {} in mode {}", client.image, client.mode),
+        format!("  boots     {}", boots(view)),
+    ];
+    let mut more = |name: &str, text: String| {
+        if !text.is_empty() {
+            lines.push(format!("  {name:<9} {text}"));
+        }
+    };
+    more(
+        "macs",
+        joined(client.more_macs.iter().map(|mac| mac.to_string()).collect()),
+    );
+    more(
+        "groups",
+        joined(
+            client
+                .groups
+                .iter()
+                .map(|group| group.to_string())
+                .collect(),
+        ),
+    );
+    more(
+        "args",
+        joined(client.args.iter().map(|arg| arg.to_string()).collect()),
+    );
+    if let Some(clone) = &client.clone {
+        more(
+            "disk",
+            format!(
+                "{} of {}, {}",
+                clone.kind,
+                clone.from,
+                print::bytes(view.clone_bytes)
+            ),
+        );
+    }
+    for old in &client.discarded {
+        let (from, at) = (&old.clone.from, print::moment(old.at));
+        more(
+            "kept",
+            format!("a disk of {from}, set aside {at}: undo brings it back"),
+        );
+    }
+    if let Some(armed) = &client.armed {
+        more(
+            "armed",
+            format!(
+                "{} at its next boot, since {}",
+                armed.act,
+                print::moment(armed.since)
+            ),
+        );
+    }
+    if let Some(boot) = &client.boot {
+        let since = print::moment(boot.since);
+        more(
+            "boot",
+            format!(
+                "{} of {} from {}, since {since}",
+                boot.id, boot.version, boot.peer
+            ),
+        );
+    }
+    for session in &view.sessions {
+        more(
+            "session",
+            format!(
+                "from {} since {}",
+                session.peer,
+                print::moment(session.since)
+            ),
+        );
+    }
+    lines
+}

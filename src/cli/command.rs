@@ -1,0 +1,399 @@
+//! The command line, as one definition: help, completions and man pages all come from it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+use crate::build::{FileSystem, SizeSpec, Source};
+use crate::library::ClientSelector;
+use crate::library::{ClientName, GroupName, ImageName, KernelArg, MacAddr, Mode, VersionSpec};
+
+/// Boot a room of diskless machines from versioned images, each with its own copy-on-write disk.
+#[derive(Debug, Parser)]
+#[command(
+    name = "netroot",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = "A first machine, from a chroot to a login:\n  \
+    netroot init\n  \
+    netroot image build fc28 --from /fc28\n  \
+    netroot client add 52:54:00:12:34:56 --image fc28\n  \
+    netroot serve")]
+pub(super) struct Cli {
+    /// The library: the directory that holds images, clones and clients
+    #[arg(long, global = true, value_name = "DIR", env = "NETROOT_LIBRARY")]
+    #[arg(default_value = "/var/lib/netroot", value_hint = ValueHint::DirPath, display_order = 100)]
+    pub library: PathBuf,
+    /// Settings of this server that override the library's netroot.toml
+    #[arg(long, global = true, value_name = "FILE", env = "NETROOT_CONFIG")]
+    #[arg(value_hint = ValueHint::FilePath, display_order = 101)]
+    pub config: Option<PathBuf>,
+    /// Print results as JSON
+    #[arg(long, global = true, display_order = 102)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command; `cli::run` maps each to the function of the same name.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a library
+    Init(Init),
+    /// Make, look at and remove root images
+    #[command(subcommand)]
+    Image(Image),
+    /// Assign images to machines, and put machines back to them
+    #[command(subcommand)]
+    Client(Client),
+    /// What a client is told when it boots
+    #[command(subcommand)]
+    Boot(Boot),
+    /// Boot files for a client's own EFI system partition
+    #[command(subcommand)]
+    Esp(Esp),
+    /// Serve iSCSI target, boot service and API until SIGTERM
+    Serve(Serve),
+    /// What is published
+    #[command(subcommand)]
+    Target(Target),
+    /// Who is connected
+    #[command(subcommand)]
+    Session(Session),
+    /// Print shell completions
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    Man {
+        /// Where the pages go; made if it is not there
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+}
+
+/// For commands that change something.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct DryRun {
+    /// Print what would be done, and touch nothing
+    #[arg(long, display_order = 90)]
+    pub dry_run: bool,
+}
+
+/// For commands that destroy something.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Consent {
+    /// Do not ask; needed where there is no terminal
+    #[arg(long, short, display_order = 91)]
+    pub yes: bool,
+    /// Print what would be done, and touch nothing
+    #[arg(long, display_order = 90)]
+    pub dry_run: bool,
+}
+
+/// `netroot init`
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// This host's full name, as clients and admins know it [default: of the system]
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Accepted, so that scripts can say it everywhere: init never overwrites anything
+    #[arg(long, short)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub run: DryRun,
+}
+
+/// `netroot image …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Image {
+    /// Build a version of an image from a directory or a tar archive
+    Build(ImageBuild),
+    /// Make a new image from the current version of another, changed by a script run inside it
+    Upgrade(ImageUpgrade),
+    /// List images and their versions
+    List,
+    /// Show an image or one version of it
+    Show {
+        /// fc28, or fc28@3 for one version
+        image: VersionSpec,
+    },
+    /// Recompute the hashes of a version and compare them with its manifest
+    Verify {
+        /// fc28 (its current version), or fc28@3
+        image: VersionSpec,
+    },
+    /// Remove an image with all its versions, or one version
+    Remove {
+        /// fc28 (all of it), or fc28@3
+        image: VersionSpec,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// `netroot image build`
+#[derive(Debug, Args)]
+pub(super) struct ImageBuild {
+    /// The image; made if it is new, else it gets its next version
+    pub name: ImageName,
+    /// A chroot directory, a tar archive (plain, gz, xz, zst), or - for a tar archive on standard input
+    #[arg(long, value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
+    pub from: Source,
+    /// The file system of the root disk
+    #[arg(long, value_name = "xfs|ext4", default_value = "xfs")]
+    pub fs: FileSystem,
+    /// Size of the disk: a multiple of the tree's (1.5x) or absolute (20G) [default: 2x]
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<SizeSpec>,
+    /// Boot this kernel, instead of the newest under /lib/modules
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
+    /// Leave out what matches this path of the tree (leading slash) or name; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Accept an initramfs that does not look able to mount an iSCSI root
+    #[arg(long)]
+    pub no_initramfs_check: bool,
+    #[command(flatten)]
+    pub run: DryRun,
+}
+
+/// `netroot image upgrade`
+#[derive(Debug, Args)]
+pub(super) struct ImageUpgrade {
+    /// The image to start from; its current version stays as it is
+    pub from: VersionSpec,
+    /// The image to make
+    pub to: ImageName,
+    /// Grow the disk: a multiple of its size (1.5x) or absolute (20G)
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<SizeSpec>,
+    /// Boot this kernel, instead of the newest under /lib/modules
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
+    /// Accept an initramfs that does not look able to mount an iSCSI root
+    #[arg(long)]
+    pub no_initramfs_check: bool,
+    /// The script that runs in the chroot, with its arguments
+    #[arg(last = true, required = true, num_args = 1.., value_name = "SCRIPT")]
+    pub script: Vec<OsString>,
+    #[command(flatten)]
+    pub run: DryRun,
+}
+
+/// `netroot client …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Client {
+    /// Make a machine known, and give it an image
+    Add(ClientAdd),
+    /// Change a client's settings
+    Set(ClientSet),
+    /// Give a client another image
+    Assign(ClientAssign),
+    /// List clients
+    List {
+        /// Only clients of this group
+        #[arg(long, short, value_name = "GROUP")]
+        group: Option<GroupName>,
+    },
+    /// Show one client
+    Show {
+        /// MAC, name, or @group
+        client: ClientSelector,
+    },
+    /// Put a client's disk back to its pristine version
+    Reset {
+        /// MAC, name, or @group
+        client: ClientSelector,
+        #[command(flatten)]
+        running: Running,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Take the last reset or assignment of a client back
+    Undo {
+        /// MAC, name, or @group
+        client: ClientSelector,
+        #[command(flatten)]
+        running: Running,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Forget a client and remove its disk
+    Remove {
+        /// MAC, name, or @group
+        client: ClientSelector,
+        /// Also when it is running: its boot is cut off first
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// What to do about a client that is running: without either, the act is refused.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Running {
+    /// Do it at the client's next boot
+    #[arg(long, conflicts_with = "force")]
+    pub at_next_boot: bool,
+    /// Do it now: the running boot is cut off its disk first
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `netroot client add`
+#[derive(Debug, Args)]
+pub(super) struct ClientAdd {
+    /// The machine's MAC; `client set` gives it further ones
+    pub mac: MacAddr,
+    /// A name to call it by [default: made from the MAC]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<ClientName>,
+    /// What it boots: fc28 (always the current version), or fc28@3
+    #[arg(long, short, value_name = "IMAGE")]
+    pub image: VersionSpec,
+    /// Where its writes go: RAM (shared), its own disk (persistent), its own disk made new at every boot (ephemeral)
+    #[arg(long, short, value_name = "MODE", default_value_t = Mode::Shared)]
+    pub mode: Mode,
+    /// A kernel argument; repeatable
+    #[arg(long = "arg", value_name = "K[=V]")]
+    pub args: Vec<KernelArg>,
+    /// A group that it belongs to; repeatable
+    #[arg(long = "group", short, value_name = "GROUP")]
+    pub groups: Vec<GroupName>,
+    #[command(flatten)]
+    pub run: DryRun,
+}
+
+/// `netroot client set`
+#[derive(Debug, Args)]
+pub(super) struct ClientSet {
+    /// MAC, name, or @group
+    pub client: ClientSelector,
+    /// A name to call it by
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<ClientName>,
+    /// Where its writes go: shared, persistent or ephemeral
+    #[arg(long, short, value_name = "MODE")]
+    pub mode: Option<Mode>,
+    /// The machine's further MACs, in place of those it has; repeatable, --mac= for none
+    #[arg(long = "mac", value_name = "MAC", value_parser = or_none::<MacAddr>)]
+    pub macs: Option<Vec<OrNone<MacAddr>>>,
+    /// Kernel arguments, in place of those it has; repeatable, --arg= for none
+    #[arg(long = "arg", value_name = "K[=V]", value_parser = or_none::<KernelArg>)]
+    pub args: Option<Vec<OrNone<KernelArg>>>,
+    /// Groups, in place of those it has; repeatable, --group= for none
+    #[arg(long = "group", short, value_name = "GROUP", value_parser = or_none::<GroupName>)]
+    pub groups: Option<Vec<OrNone<GroupName>>>,
+    #[command(flatten)]
+    pub running: Running,
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// `netroot client assign`
+#[derive(Debug, Args)]
+pub(super) struct ClientAssign {
+    /// MAC, name, or @group
+    pub client: ClientSelector,
+    /// fc28 (always the current version), or fc28@3
+    pub image: VersionSpec,
+    #[command(flatten)]
+    pub running: Running,
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// `netroot boot …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Boot {
+    /// Print the boot.cfg that a client would get
+    Show {
+        /// MAC, name, or @group
+        client: ClientSelector,
+        /// The server's address as the client sees it [default: as announced]
+        #[arg(long, value_name = "ADDRESS")]
+        server: Option<std::net::IpAddr>,
+    },
+}
+
+/// `netroot esp …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Esp {
+    /// Write loader, kernel, initramfs and boot.cfg for an EFI system partition
+    Export(EspExport),
+}
+
+/// `netroot esp export`
+#[derive(Debug, Args)]
+pub(super) struct EspExport {
+    /// The directory to write: the mounted partition, or one to copy from
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
+    /// For any machine: boots this image's current version, read-only
+    #[arg(long, short, value_name = "IMAGE", required_unless_present = "client")]
+    pub image: Option<VersionSpec>,
+    /// For one client, with its kernel arguments
+    #[arg(long, value_name = "CLIENT", conflicts_with = "image")]
+    pub client: Option<ClientSelector>,
+    /// The server's address as clients see it [default: as announced]
+    #[arg(long, value_name = "ADDRESS")]
+    pub server: Option<std::net::IpAddr>,
+    /// The iPXE loader to install as efi/boot/bootx64.efi [default: of the distribution's package]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ipxe: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: DryRun,
+}
+
+/// `netroot serve`
+#[derive(Debug, Args)]
+pub(super) struct Serve {}
+
+/// `netroot target …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Target {
+    /// List targets with their disks and sessions
+    List,
+}
+
+/// `netroot session …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Session {
+    /// List live iSCSI sessions
+    List,
+    /// End a session; its initiator may log in again
+    Kick {
+        /// The number that `session list` shows
+        id: u64,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// One of a list that replaces another, or the word that the list is to be empty.
+#[derive(Debug, Clone)]
+pub(super) struct OrNone<T>(Option<T>);
+
+impl<T: Clone> OrNone<T> {
+    /// The whole list that was given.
+    pub(super) fn list<L: FromIterator<T>>(given: &[Self]) -> L {
+        given.iter().filter_map(|one| one.0.clone()).collect()
+    }
+}
+
+fn or_none<T: FromStr>(text: &str) -> Result<OrNone<T>, T::Err> {
+    if text.is_empty() {
+        Ok(OrNone(None))
+    } else {
+        text.parse().map(|one| OrNone(Some(one)))
+    }
+}

@@ -1,0 +1,124 @@
+//! The command line: parses, calls one function, prints what it returned.
+//!
+//! [`run`] maps each command to the function of the same name. Nothing here decides anything about
+//! images or clients.
+
+mod ask;
+mod boot;
+mod client;
+mod command;
+mod control;
+mod image;
+mod init;
+mod make;
+mod print;
+mod progress;
+mod reach;
+mod serve;
+mod target;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser};
+
+use command::{Boot, Cli, Client, Command, Esp, Image, Session, Target};
+
+use crate::library::Library;
+
+/// Parses the command line, runs it, prints what failed. Exit codes: 0 done, 1 refused or failed,
+/// 2 wrong usage (by clap).
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if closed_early(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("netroot: {}", print::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        Command::Init(args) => init::init(cli, args),
+        Command::Image(Image::Build(args)) => make::build(cli, args),
+        Command::Image(Image::Upgrade(args)) => make::upgrade(cli, args),
+        Command::Image(Image::List) => image::list(cli),
+        Command::Image(Image::Show { image }) => image::show(cli, image),
+        Command::Image(Image::Verify { image }) => image::verify(cli, image),
+        Command::Image(Image::Remove { image, consent }) => image::remove(cli, image, *consent),
+        Command::Client(Client::Add(args)) => client::add(cli, args),
+        Command::Client(Client::Set(args)) => client::set(cli, args),
+        Command::Client(Client::Assign(args)) => client::assign(cli, args),
+        Command::Client(Client::List { group }) => client::list(cli, group.as_ref()),
+        Command::Client(Client::Show { client }) => client::show(cli, client),
+        Command::Client(Client::Reset {
+            client,
+            running,
+            consent,
+        }) => client::reset(cli, client, *running, *consent),
+        Command::Client(Client::Undo {
+            client,
+            running,
+            consent,
+        }) => client::undo(cli, client, *running, *consent),
+        Command::Client(Client::Remove {
+            client,
+            force,
+            consent,
+        }) => client::remove(cli, client, *force, *consent),
+        Command::Boot(Boot::Show { client, server }) => boot::show(cli, client, *server),
+        Command::Esp(Esp::Export(args)) => boot::export(cli, args),
+        Command::Serve(args) => serve::serve(cli, args),
+        Command::Target(Target::List) => target::list(cli),
+        Command::Session(Session::List) => target::sessions(cli),
+        Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                *shell,
+                &mut Cli::command(),
+                "netroot",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+        Command::Man { dir } => man(dir),
+    }
+}
+
+/// Opens the library that the command line names, and cleans up what a killed command left there.
+fn open(cli: &Cli) -> Result<Library> {
+    let library = Library::open(&cli.library, cli.config.as_deref())?;
+    for swept in library.sweep()? {
+        eprintln!("netroot: an earlier command was interrupted: {swept}");
+    }
+    Ok(library)
+}
+
+fn man(dir: &std::path::Path) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    clap_mangen::generate_to(Cli::command(), dir)
+        .with_context(|| format!("writing man pages into {}", dir.display()))
+}
+
+/// Whether who read our output had enough of it, as `head` does: that is no failure.
+fn closed_early(error: &anyhow::Error) -> bool {
+    let kinds = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    kinds
+        .into_iter()
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,160 @@
+//! How results look: aligned tables for people, JSON for programs.
+
+use std::io::{IsTerminal, Write, stdout};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// Prints `value` as JSON.
+pub(super) fn json(value: &impl Serialize) -> Result<()> {
+    let mut out = stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value).context("printing")?;
+    writeln!(out).context("printing")
+}
+
+/// Prints lines as they are.
+pub(super) fn lines<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> Result<()> {
+    let mut out = stdout().lock();
+    for line in lines {
+        writeln!(out, "{}", line.as_ref()).context("printing")?;
+    }
+    Ok(())
+}
+
+/// A table with a heading line. Columns are as wide as their widest cell.
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// An empty table with these headings.
+    pub(super) fn new(headings: &[&str]) -> Self {
+        Self {
+            rows: vec![headings.iter().map(|text| (*text).to_owned()).collect()],
+        }
+    }
+
+    /// Adds a row; an empty cell shows as `-`.
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cell = |text: String| {
+            if text.is_empty() {
+                "-".to_owned()
+            } else {
+                printable(&text)
+            }
+        };
+        self.rows.push(cells.into_iter().map(cell).collect());
+    }
+
+    /// The table's text.
+    pub(super) fn text(&self, bold: bool) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for (number, row) in self.rows.iter().enumerate() {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
+            let line = cells.join("  ");
+            let line = line.trim_end();
+            match number == 0 && bold {
+                true => text.push_str(&format!("\x1b[1m{line}\x1b[0m\n")),
+                false => text.push_str(&format!("{line}\n")),
+            }
+        }
+        text
+    }
+
+    /// Prints it, or `nothing` where it has no rows.
+    pub(super) fn print(&self, nothing: &str) -> Result<()> {
+        let mut out = stdout().lock();
+        if self.rows.len() < 2 {
+            return writeln!(out, "{nothing}").context("printing");
+        }
+        let bold = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        write!(out, "{}", self.text(bold)).context("printing")
+    }
+}
+
+/// A number of bytes as people read it: `1.4 GiB`.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut size = count as f64;
+    let mut units = UNITS.iter();
+    let mut unit = units.next().unwrap_or(&"B");
+    while size >= 1024.0 {
+        let Some(next) = units.next() else { break };
+        size /= 1024.0;
+        unit = next;
+    }
+    match *unit {
+        "B" => format!("{count} B"),
+        unit if size < 10.0 => format!("{size:.1} {unit}"),
+        unit => format!("{size:.0} {unit}"),
+    }
+}
+
+/// A moment, to the minute, in this host's time zone.
+pub(super) fn moment(at: jiff::Timestamp) -> String {
+    at.to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M")
+        .to_string()
+}
+
+/// An error with its causes, each told once.
+pub(super) fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.ends_with(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+/// Text from clients and strangers, without what a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
+    let safe = |c: char| {
+        !c.is_control()
+            && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    text.chars()
+        .map(|c| if safe(c) { c } else { '\u{fffd}' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&["NAME", "SIZE"]);
+        table.row(["a-long-name".to_owned(), String::new()]);
+        assert_eq!(table.text(false), "NAME         SIZE\na-long-name  -\n");
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(100 << 30), "100 GiB");
+        assert_eq!(bytes(u64::MAX), "16384 PiB");
+    }
+
+    #[test]
+    fn a_client_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\x1b[31m\u{202e}b"), "a\u{fffd}[31m\u{fffd}b");
+    }
+}

@@ -1,0 +1,220 @@
+//! Whoever acts on live state: the running server, or this command itself while there is none.
+//!
+//! Both sides of each `match` call the same function of the library; one of them over the control
+//! socket.
+
+use anyhow::{Result, bail};
+
+use super::command::Cli;
+use super::control::Control;
+use crate::daemon::SessionRow;
+use crate::library::Actor;
+use crate::library::{Act, ClientSelector, ClientView, Done, Edit, NewClient, Plan, When};
+use crate::library::{Library, MacAddr, NoServer, Published, VersionId, VersionSpec};
+use crate::web::calls::{ActCall, AddCall, EditCall, RemoveCall};
+
+/// See the module.
+pub(super) enum Reach {
+    /// A server runs, and holds the library.
+    Server(Control),
+    /// No server runs, and none can start while this lives.
+    Alone(Box<Library>, NoServer),
+}
+
+impl Reach {
+    /// Asks the control socket first: its users need no right to read the library.
+    pub(super) fn new(cli: &Cli) -> Result<Self> {
+        let socket = cli.library.join("control.sock");
+        match std::os::unix::net::UnixStream::connect(&socket) {
+            Ok(_) => return Ok(Reach::Server(Control::new(&socket)?)),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => bail!(
+                "you may not talk to the running server ({}): be root, or a member of group netroot",
+                socket.display()
+            ),
+            // No socket, or one that a killed server left.
+            Err(_) => {}
+        }
+        let library = super::open(cli)?;
+        let lock = library.live_lock()?;
+        Ok(Reach::Alone(Box::new(library), NoServer::new(lock)))
+    }
+
+    pub(super) fn clients(&self) -> Result<Vec<ClientView>> {
+        match self {
+            Reach::Server(control) => control.get("/api/v1/clients"),
+            Reach::Alone(library, live) => Ok(library.views(live)?),
+        }
+    }
+
+    pub(super) fn select(&self, selector: &ClientSelector) -> Result<Vec<ClientView>> {
+        match self {
+            Reach::Server(control) => control.get(&format!("/api/v1/clients/{selector}")),
+            Reach::Alone(library, live) => {
+                let clients = library.select(selector)?.into_iter();
+                Ok(clients
+                    .map(|client| library.view(client, live))
+                    .collect::<Result<_, _>>()?)
+            }
+        }
+    }
+
+    pub(super) fn plan_add(&self, new: &NewClient) -> Result<Plan> {
+        match self {
+            Reach::Server(control) => control.post(
+                "/api/v1/clients",
+                &AddCall {
+                    client: new.clone(),
+                    dry_run: true,
+                },
+            ),
+            Reach::Alone(library, _) => Ok(library.plan_add(new)?),
+        }
+    }
+
+    pub(super) fn add(&self, new: &NewClient) -> Result<Done> {
+        match self {
+            Reach::Server(control) => control.post(
+                "/api/v1/clients",
+                &AddCall {
+                    client: new.clone(),
+                    dry_run: false,
+                },
+            ),
+            Reach::Alone(library, live) => Ok(library.add_client(new, live, &Actor::command())?),
+        }
+    }
+
+    pub(super) fn plan(&self, mac: &MacAddr, act: &Act, when: When) -> Result<Plan> {
+        match self {
+            Reach::Server(control) => {
+                let call = ActCall {
+                    act: act.clone(),
+                    when,
+                    dry_run: true,
+                };
+                control.post(&format!("/api/v1/clients/{mac}/acts"), &call)
+            }
+            Reach::Alone(library, live) => Ok(library.plan(mac, act, when, live)?),
+        }
+    }
+
+    pub(super) fn perform(&self, mac: &MacAddr, act: &Act, when: When) -> Result<Done> {
+        match self {
+            Reach::Server(control) => {
+                let call = ActCall {
+                    act: act.clone(),
+                    when,
+                    dry_run: false,
+                };
+                control.post(&format!("/api/v1/clients/{mac}/acts"), &call)
+            }
+            Reach::Alone(library, live) => {
+                Ok(library.perform(mac, act, when, live, &Actor::command())?)
+            }
+        }
+    }
+
+    pub(super) fn plan_edit(&self, mac: &MacAddr, edit: &Edit) -> Result<Plan> {
+        match self {
+            Reach::Server(control) => {
+                let call = EditCall {
+                    edit: edit.clone(),
+                    dry_run: true,
+                };
+                control.patch(&format!("/api/v1/clients/{mac}"), &call)
+            }
+            Reach::Alone(library, _) => Ok(library.plan_edit(mac, edit)?),
+        }
+    }
+
+    pub(super) fn edit(&self, mac: &MacAddr, edit: &Edit) -> Result<Done> {
+        match self {
+            Reach::Server(control) => {
+                let call = EditCall {
+                    edit: edit.clone(),
+                    dry_run: false,
+                };
+                control.patch(&format!("/api/v1/clients/{mac}"), &call)
+            }
+            Reach::Alone(library, live) => {
+                Ok(library.edit_client(mac, edit, live, &Actor::command())?)
+            }
+        }
+    }
+
+    pub(super) fn plan_remove(&self, mac: &MacAddr, when: When) -> Result<Plan> {
+        match self {
+            Reach::Server(control) => control.delete(
+                &format!("/api/v1/clients/{mac}"),
+                &RemoveCall {
+                    when,
+                    dry_run: true,
+                },
+            ),
+            Reach::Alone(library, live) => Ok(library.plan_remove(mac, when, live)?),
+        }
+    }
+
+    pub(super) fn remove(&self, mac: &MacAddr, when: When) -> Result<Done> {
+        match self {
+            Reach::Server(control) => control.delete(
+                &format!("/api/v1/clients/{mac}"),
+                &RemoveCall {
+                    when,
+                    dry_run: false,
+                },
+            ),
+            Reach::Alone(library, live) => {
+                Ok(library.remove_client(mac, when, live, &Actor::command())?)
+            }
+        }
+    }
+
+    pub(super) fn plan_image_removal(&self, spec: &VersionSpec) -> Result<Vec<VersionId>> {
+        match self {
+            Reach::Server(control) => {
+                let call = RemoveCall {
+                    when: When::Now,
+                    dry_run: true,
+                };
+                control.delete(&format!("/api/v1/images/{spec}"), &call)
+            }
+            Reach::Alone(library, live) => Ok(library.plan_removal(spec, live)?),
+        }
+    }
+
+    pub(super) fn remove_image(&self, spec: &VersionSpec) -> Result<Vec<VersionId>> {
+        match self {
+            Reach::Server(control) => {
+                let call = RemoveCall {
+                    when: When::Now,
+                    dry_run: false,
+                };
+                control.delete(&format!("/api/v1/images/{spec}"), &call)
+            }
+            Reach::Alone(library, live) => Ok(library.remove(spec, live, &Actor::command())?),
+        }
+    }
+
+    pub(super) fn published(&self) -> Result<Vec<Published>> {
+        match self {
+            Reach::Server(control) => control.get("/api/v1/targets"),
+            Reach::Alone(library, _) => Ok(library.published()?),
+        }
+    }
+
+    /// Nobody is connected where no server runs.
+    pub(super) fn sessions(&self) -> Result<Vec<SessionRow>> {
+        match self {
+            Reach::Server(control) => control.get("/api/v1/sessions"),
+            Reach::Alone(..) => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn kick(&self, id: u64) -> Result<SessionRow> {
+        match self {
+            Reach::Server(control) => control.delete(&format!("/api/v1/sessions/{id}"), &()),
+            Reach::Alone(..) => bail!("there is no session {id}: no server runs on this library"),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `netroot serve`
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::command::{Cli, Serve};
+use super::open;
+use crate::daemon::{Listeners, Routers, Server, run};
+use crate::web;
+
+pub(super) fn serve(cli: &Cli, _: &Serve) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .with_env_var("NETROOT_LOG")
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the server's threads")?;
+    runtime.block_on(until_signal(cli))
+}
+
+async fn until_signal(cli: &Cli) -> Result<()> {
+    let library = open(cli)?;
+    // Held until the end of this function: nobody else acts on live state meanwhile.
+    let _live = library.live_lock()?;
+    let listeners = Listeners::open(library.config(), &library.control_socket())?;
+    let (iscsi, boot) = (listeners.iscsi()?, listeners.boot()?);
+    for warning in listeners.warnings(library.config())? {
+        tracing::warn!("{warning}");
+    }
+    for address in &iscsi {
+        tracing::info!("the iSCSI target listens on {address}");
+    }
+    for address in &boot {
+        tracing::info!(
+            "the boot service listens on {address}: clients chain to http://…/boot.ipxe"
+        );
+    }
+    let port = iscsi
+        .first()
+        .map_or(crate::library::config::ISCSI_PORT, |address| address.port());
+    let server = Server::new(library, tokio::runtime::Handle::current(), port);
+    let routers = Routers {
+        boot: web::boot(server.clone()),
+        control: web::api(server.clone()),
+    };
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending: clients are logged out, and come back to the next server");
+    };
+    if cli.json {
+        super::print::json(&serde_json::json!({ "iscsi": iscsi, "boot": boot }))?;
+    }
+    run(server, listeners, routers, shutdown).await;
+    Ok(())
+}

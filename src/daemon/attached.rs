@@ -1,0 +1,84 @@
+//! Which sessions hold which disks of the library: the server's answer to [`Live`].
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle;
+
+use crate::iscsi::{End, SessionControl};
+use crate::library::BootId;
+use crate::library::{Live, LiveSession, MacAddr};
+
+/// The sessions that hold a disk, from before their login is answered until their last command has
+/// settled.
+pub(super) struct Attached {
+    runtime: Handle,
+    // Held for a look or a change of the map, never across a wait.
+    table: Mutex<HashMap<u64, Entry>>,
+}
+
+struct Entry {
+    session: LiveSession,
+    control: SessionControl,
+}
+
+impl Attached {
+    /// Nobody yet. `runtime` is what sessions run on: whoever waits for their end waits there.
+    pub(super) fn new(runtime: Handle) -> Self {
+        Self {
+            runtime,
+            table: Mutex::default(),
+        }
+    }
+
+    /// What sessions run on.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Takes a session in.
+    pub(super) fn enter(&self, session: LiveSession, control: SessionControl) {
+        self.table()
+            .insert(control.id(), Entry { session, control });
+    }
+
+    /// A session has settled.
+    pub(super) fn leave(&self, id: u64) {
+        self.table().remove(&id);
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        // Each change is one call of the map, so a panic elsewhere cannot leave it half-changed.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live for Attached {
+    fn sessions(&self) -> Vec<LiveSession> {
+        self.table()
+            .values()
+            .map(|entry| entry.session.clone())
+            .collect()
+    }
+
+    fn fence(&self, client: &MacAddr, but: Option<&BootId>) {
+        let fenced = |entry: &&Entry| {
+            entry.session.client.as_ref() == Some(client)
+                && (but.is_none() || entry.session.boot.as_ref() != but)
+        };
+        let controls: Vec<SessionControl> = self
+            .table()
+            .values()
+            .filter(fenced)
+            .map(|entry| entry.control.clone())
+            .collect();
+        for control in &controls {
+            control.end(End::Kicked);
+        }
+        self.runtime.block_on(async {
+            for control in &controls {
+                control.ended().await;
+            }
+        });
+    }
+}

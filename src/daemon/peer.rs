@@ -1,0 +1,49 @@
+//! Who is at the other end of an HTTP connection.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::library::Actor;
+
+/// Who is at the other end of an HTTP connection; an extension of each request.
+#[derive(Debug, Clone)]
+pub enum Peer {
+    /// Somebody on the network.
+    Network {
+        /// Where the connection comes from.
+        from: SocketAddr,
+        /// The address of ours that it came to.
+        local: SocketAddr,
+    },
+    /// A user of this host, through the control socket.
+    Local {
+        /// Who runs the process.
+        uid: u32,
+        /// The process.
+        pid: i32,
+    },
+}
+
+impl Peer {
+    /// Who it is in an event.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Peer::Local { uid, pid } => Actor::Socket {
+                uid: *uid,
+                pid: *pid,
+            },
+            Peer::Network { from, .. } => {
+                let peer = unmapped(*from).to_string();
+                Actor::Client {
+                    initiator: String::new(),
+                    peer,
+                }
+            }
+        }
+    }
+}
+
+/// The address with IPv4 as IPv4, also where an IPv6 socket took it in.
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = address.ip().to_canonical();
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,134 @@
+//! The server from its first socket to its last session.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::listen::{self, ControlSocket};
+use super::reach::{self, Door};
+use super::{Server, Targets, http};
+use crate::iscsi::{self, ServerConfig};
+use crate::library::Config;
+
+/// Open sockets, before anything is answered on them.
+pub struct Listeners {
+    iscsi: Vec<TcpListener>,
+    boot: Vec<TcpListener>,
+    control: ControlSocket,
+}
+
+/// What is answered over HTTP.
+pub struct Routers {
+    /// To clients, without login: scripts, kernels, initramfs.
+    pub boot: Router,
+    /// To this host's admins, over the control socket.
+    pub control: Router,
+}
+
+impl Listeners {
+    /// Opens the sockets that the configuration names. The caller holds the live lock.
+    pub fn open(config: &Config, control: &Path) -> Result<Self> {
+        Ok(Self {
+            iscsi: listen::tcp("iSCSI target", &config.iscsi.listen)?,
+            boot: listen::tcp("boot service", &config.boot.listen)?,
+            control: ControlSocket::new(control)?,
+        })
+    }
+
+    /// Where the target listens.
+    pub fn iscsi(&self) -> Result<Vec<SocketAddr>> {
+        addresses(&self.iscsi)
+    }
+
+    /// Where the boot service listens.
+    pub fn boot(&self) -> Result<Vec<SocketAddr>> {
+        addresses(&self.boot)
+    }
+
+    /// What would keep clients out.
+    pub fn warnings(&self, config: &Config) -> Result<Vec<String>> {
+        let door = |what| move |address| Door { what, address };
+        let mut doors: Vec<Door> = self.iscsi()?.into_iter().map(door("iSCSI")).collect();
+        doors.extend(self.boot()?.into_iter().map(door("boot service")));
+        let announced: Vec<SocketAddr> = config
+            .iscsi
+            .announce
+            .iter()
+            .map(|one| one.address())
+            .collect();
+        Ok(reach::warnings(&doors, &announced))
+    }
+}
+
+/// Serves until `shutdown` resolves, then logs clients out and returns within seconds.
+pub async fn run(
+    server: Arc<Server>,
+    listeners: Listeners,
+    routers: Routers,
+    shutdown: impl Future<Output = ()>,
+) {
+    // Every part hears the same end, and each has its own way to come to it.
+    let (end, ending) = watch::channel(false);
+    let over = |mut ending: watch::Receiver<bool>| async move {
+        // The sender is dropped at the end of this function, which is an end as well.
+        let _ = ending.wait_for(|over| *over).await;
+    };
+    let mut parts = JoinSet::new();
+    let config = ServerConfig {
+        announce: server
+            .library
+            .config()
+            .iscsi
+            .announce
+            .iter()
+            .map(|one| one.address())
+            .collect(),
+        ..ServerConfig::default()
+    };
+    let targets = Arc::new(Targets::new(server.clone()));
+    let sessions = server.sessions.clone();
+    parts.spawn(iscsi::serve(
+        listeners.iscsi,
+        targets,
+        sessions,
+        config,
+        over(ending.clone()),
+    ));
+    for listener in listeners.boot {
+        parts.spawn(http::serve(
+            listener,
+            routers.boot.clone(),
+            over(ending.clone()),
+        ));
+    }
+    let control = listeners.control;
+    let router = routers.control;
+    let heard = over(ending.clone());
+    parts.spawn(async move {
+        http::serve(&control.listener, router, heard).await;
+        drop(control);
+    });
+    shutdown.await;
+    end.send_replace(true);
+    while let Some(part) = parts.join_next().await {
+        if let Err(error) = part {
+            tracing::error!(%error, "a part of the server ended badly");
+        }
+    }
+}
+
+fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>> {
+    let address = |listener: &TcpListener| {
+        listener
+            .local_addr()
+            .context("asking for a listener's address")
+    };
+    listeners.iter().map(address).collect()
+}

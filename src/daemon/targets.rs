@@ -1,0 +1,175 @@
+//! What the target asks, answered from the library.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Server;
+use crate::iscsi::{
+    BoxFuture, Directory, End, Guard, Initiator, IscsiName, Opened, Refusal, SessionControl,
+};
+use crate::library::{Caller, Grant, GrantedDisk, LoginError};
+use crate::library::{Error, LiveSession};
+use crate::scsi::{Device, Lun};
+
+/// The library's disks as targets.
+pub struct Targets {
+    server: Arc<Server>,
+}
+
+impl Targets {
+    /// Those of a server's library.
+    pub fn new(server: Arc<Server>) -> Self {
+        Self { server }
+    }
+
+    /// Runs work of the library, which may block, on a thread of its own.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Server>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let server = self.server.clone();
+        match tokio::task::spawn_blocking(move || work(&server)).await {
+            Ok(done) => Some(done),
+            Err(error) => {
+                tracing::error!(%error, "a call of the library ended badly");
+                None
+            }
+        }
+    }
+}
+
+impl Directory for Targets {
+    fn targets<'a>(&'a self, who: &'a Initiator) -> BoxFuture<'a, Vec<IscsiName>> {
+        let who = who.clone();
+        Box::pin(async move {
+            let visible = self.blocking(move |server| {
+                let caller = Caller {
+                    initiator: who.name.as_str(),
+                    peer: who.peer,
+                };
+                server.library.visible(caller, &server.attached)
+            });
+            match visible.await {
+                Some(Ok(names)) => names.iter().filter_map(|name| name.parse().ok()).collect(),
+                Some(Err(error)) => {
+                    tracing::error!(error = told(&error), "cannot list targets");
+                    Vec::new()
+                }
+                None => Vec::new(),
+            }
+        })
+    }
+
+    fn open<'a>(
+        &'a self,
+        who: &'a Initiator,
+        target: &'a IscsiName,
+        control: SessionControl,
+    ) -> BoxFuture<'a, Result<Opened, Refusal>> {
+        let (who, target) = (who.clone(), target.to_string());
+        Box::pin(async move {
+            let opened = self.blocking(move |server| open(server, &who, &target, control));
+            opened.await.unwrap_or(Err(Refusal::TargetError))
+        })
+    }
+}
+
+/// Lets a session in and opens its disk. Blocks.
+fn open(
+    server: &Arc<Server>,
+    who: &Initiator,
+    target: &str,
+    control: SessionControl,
+) -> Result<Opened, Refusal> {
+    let caller = Caller {
+        initiator: who.name.as_str(),
+        peer: who.peer,
+    };
+    let id = control.id();
+    let login = server
+        .library
+        .login(caller, target, &server.attached, |grant| {
+            let session = LiveSession {
+                initiator: grant.initiator.clone(),
+                peer: grant.peer,
+                client: grant.client,
+                boot: grant.boot,
+                version: grant.version.clone(),
+                since: Timestamp::now(),
+            };
+            server.attached.enter(session, control);
+        });
+    let grant = login.map_err(|error| refusal(&error, who, target))?;
+    // From here on somebody has to tell the library that the session is over, whatever happens.
+    let guard = Box::new(Held {
+        server: server.clone(),
+        grant,
+        id,
+    });
+    match device(server, &guard.grant) {
+        Ok(device) => Ok(Opened { device, guard }),
+        Err(error) => {
+            tracing::error!(target, error = told(&error), "cannot open a disk");
+            guard.ended(End::Kicked);
+            Err(Refusal::TargetError)
+        }
+    }
+}
+
+fn device(server: &Server, grant: &Grant) -> crate::library::Result<Arc<Device>> {
+    let library = &server.library;
+    server.devices.get(&grant.identity, || {
+        let disk = match &grant.disk {
+            GrantedDisk::Version(version) => library.open_version(version)?,
+            GrantedDisk::Clone(mac, _) => library.open_clone(mac)?,
+        };
+        // The configuration knows no LUN that does not exist.
+        let lun = Lun::new(library.config().iscsi.lun.number()).unwrap_or(Lun::ZERO);
+        Ok(Device::new(&grant.identity).with_disk(lun, &grant.identity, disk))
+    })
+}
+
+fn refusal(error: &LoginError, who: &Initiator, target: &str) -> Refusal {
+    let refusal = match error {
+        LoginError::NotFound(_) => Refusal::NotFound,
+        LoginError::Forbidden(_) => Refusal::Forbidden,
+        LoginError::Failed(_) => Refusal::TargetError,
+    };
+    let why = told(error);
+    tracing::warn!(initiator = %who.name, peer = %who.peer, target, why, "a login was refused");
+    refusal
+}
+
+/// An error with its causes, in one line of the log.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// A session that was let in.
+struct Held {
+    server: Arc<Server>,
+    grant: Grant,
+    id: u64,
+}
+
+impl Guard for Held {
+    fn ended(self: Box<Self>, end: End) {
+        let Held { server, grant, id } = *self;
+        // At once, so that whoever waits for the end finds it gone; the document may follow.
+        server.attached.leave(id);
+        tracing::info!(initiator = grant.initiator, peer = %grant.peer, ?end, "a session is over");
+        // At shutdown the client goes on with the next server: its boot is as it was.
+        if end == End::ShutDown {
+            return;
+        }
+        let runtime = server.attached.runtime().clone();
+        runtime.spawn_blocking(move || {
+            if let Err(error) = server.library.left(&grant, &server.attached) {
+                let error: Error = error;
+                tracing::error!(error = told(&error), "cannot note the end of a session");
+            }
+        });
+    }
+}

@@ -1,0 +1,241 @@
+//! One connection, from its login to the end of its session. One task owns all of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::directory::{Directory, End, Guard, Initiator, Opened};
+use super::link::{Link, canonical};
+use super::login::{Agreed, Login, Step, Wish, status};
+use super::runner::Runner;
+use super::server::ServerConfig;
+use super::session::Session;
+use super::sessions::{Counters, Place, SessionInfo, Sessions};
+use crate::scsi::Nexus;
+
+/// Time for the last PDU to reach the peer.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+/// What all connections of a server share.
+pub(super) struct Shared {
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) sessions: Sessions,
+    pub(super) config: ServerConfig,
+}
+
+/// A login that has succeeded.
+struct Admitted {
+    agreed: Agreed,
+    initiator: Initiator,
+    portals: Vec<SocketAddr>,
+    /// Nothing in a discovery session.
+    inside: Option<Inside>,
+}
+
+/// The target of a session.
+struct Inside {
+    nexus: Nexus,
+    info: SessionInfo,
+    farewell: Farewell,
+    place: Place,
+}
+
+/// Tells the directory that a session is over, however it comes to its end.
+pub(super) struct Farewell {
+    guard: Option<Box<dyn Guard>>,
+    pub(super) end: End,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.ended(self.end);
+        }
+    }
+}
+
+/// Serves a connection until it ends. `stop` turns true when the server goes down.
+pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let addresses = stream
+        .peer_addr()
+        .and_then(|p| Ok((p, stream.local_addr()?)));
+    let Ok((peer, local)) = addresses else {
+        return;
+    };
+    let (peer, local) = (canonical(peer), canonical(local));
+    let mut link = Link::new(stream);
+    let greeting = tokio::time::timeout(shared.config.limits.login, greet(&mut link, &shared));
+    let greeted = tokio::select! {
+        greeted = greeting => greeted.ok().flatten(),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    let Some((login, wish)) = greeted else {
+        link.close(GRACE).await;
+        return;
+    };
+    // Not within the time limit: once the directory has begun to open a target, it must not be
+    // interrupted half-way.
+    match admit(login, wish, peer, local, &shared, &mut link).await {
+        Some(admitted) => full_feature(link, admitted, &shared, stop).await,
+        None => link.close(GRACE).await,
+    }
+}
+
+/// The login up to the point where the session is to be opened.
+async fn greet(link: &mut Link, shared: &Shared) -> Option<(Login, Wish)> {
+    let mut login = Login::new(shared.config.limits.commands);
+    loop {
+        let pdu = link.receive().await.ok()?;
+        match login.receive(&pdu) {
+            Step::Reply(response) => link.send(response).await.ok()?,
+            Step::Open(wish) => return Some((login, wish)),
+            Step::Refuse(response) => {
+                link.push(response);
+                return None;
+            }
+            Step::Close => return None,
+        }
+    }
+}
+
+/// Opens the session that a login asks for and queues its last response.
+async fn admit(
+    mut login: Login,
+    wish: Wish,
+    peer: SocketAddr,
+    local: SocketAddr,
+    shared: &Shared,
+    link: &mut Link,
+) -> Option<Admitted> {
+    let initiator = Initiator {
+        name: wish.initiator.clone(),
+        isid: wish.isid,
+        peer,
+        local,
+    };
+    let opened = if wish.tsih == 0 {
+        open(&wish, &initiator, shared).await
+    } else if shared.sessions.knows(wish.tsih) {
+        // Sessions have one connection here.
+        Err(status::TOO_MANY_CONNECTIONS)
+    } else {
+        Err(status::NO_SESSION)
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(status) => {
+            tracing::info!(initiator = %wish.initiator, %peer, status = format!("{status:#06x}"), "login refused");
+            if let Step::Refuse(response) = login.refuse(status) {
+                link.push(response);
+            }
+            return None;
+        }
+    };
+    let tsih = shared.sessions.new_tsih();
+    let (response, agreed) = login.accept(tsih);
+    link.push(response);
+    let inside = opened.map(|(target, place, opened)| {
+        let info = SessionInfo {
+            id: place.control().id(),
+            initiator: initiator.name.clone(),
+            isid: initiator.isid,
+            tsih,
+            target,
+            peer,
+            since: SystemTime::now(),
+            parameters: agreed.parameters,
+            counters: Arc::new(Counters::default()),
+        };
+        place.logged_in(info.clone());
+        Inside {
+            nexus: opened.device.connect(),
+            info,
+            farewell: Farewell {
+                guard: Some(opened.guard),
+                end: End::ConnectionLost,
+            },
+            place,
+        }
+    });
+    Some(Admitted {
+        agreed,
+        portals: portals(&shared.config, local),
+        initiator,
+        inside,
+    })
+}
+
+/// Asks the directory for a session's target. Discovery sessions have none.
+async fn open(
+    wish: &Wish,
+    initiator: &Initiator,
+    shared: &Shared,
+) -> Result<Option<(super::IscsiName, Place, Opened)>, u16> {
+    let Some(target) = &wish.target else {
+        return Ok(None);
+    };
+    let place = shared.sessions.enter(initiator, target).await;
+    let control = place.control().clone();
+    match shared.directory.open(initiator, target, control).await {
+        Ok(opened) => Ok(Some((target.clone(), place, opened))),
+        Err(refusal) => Err(refusal.status()),
+    }
+}
+
+/// Addresses for SendTargets: an initiator can reach the one that it has reached.
+fn portals(config: &ServerConfig, local: SocketAddr) -> Vec<SocketAddr> {
+    if config.announce.is_empty() {
+        vec![local]
+    } else {
+        config.announce.clone()
+    }
+}
+
+async fn full_feature(
+    mut link: Link,
+    admitted: Admitted,
+    shared: &Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) {
+    link.agree(&admitted.agreed.parameters);
+    let counters = match &admitted.inside {
+        Some(inside) => inside.info.counters.clone(),
+        None => Arc::default(),
+    };
+    let session = Session::new(
+        admitted.agreed,
+        admitted.inside.as_ref().map(|i| i.info.target.clone()),
+        admitted.portals,
+        shared.config.limits.commands,
+        counters,
+    );
+    let Some(inside) = admitted.inside else {
+        let runner = Runner::new(link, session, None, admitted.initiator, shared.clone());
+        runner.run(None, stop).await;
+        return;
+    };
+    let Inside {
+        nexus,
+        info,
+        mut farewell,
+        place,
+    } = inside;
+    tracing::info!(session = info.id, initiator = %info.initiator, target = %info.target, peer = %info.peer, "logged in");
+    let control = place.control().clone();
+    let runner = Runner::new(
+        link,
+        session,
+        Some(nexus),
+        admitted.initiator,
+        shared.clone(),
+    );
+    farewell.end = runner.run(Some(control), stop).await;
+    tracing::info!(session = info.id, end = ?farewell.end, "session ended");
+    // First the directory, then whoever waits for the end: a session that takes this one's place finds
+    // everything as it should be.
+    drop(farewell);
+    drop(place);
+}

@@ -1,0 +1,155 @@
+//! One TCP connection: PDUs in, PDUs out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+
+use super::frame::{Decoder, Fault};
+use super::output::Output;
+use super::pdu::{Incoming, Outgoing};
+use super::sessions::Parameters;
+
+/// Most bytes received before something else gets its turn.
+const BUDGET: usize = 1024 * 1024;
+/// Most bytes that are read away while a connection closes.
+const DRAIN: usize = 16 * 1024 * 1024;
+
+/// A connection.
+pub(super) struct Link {
+    stream: TcpStream,
+    decoder: Decoder,
+    output: Output,
+    /// The peer has closed its side.
+    closed: bool,
+}
+
+/// Why nothing more comes from the peer.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// The connection is gone.
+    Connection,
+    /// What comes cannot be understood.
+    Fault(Fault),
+}
+
+impl From<io::Error> for Lost {
+    fn from(_: io::Error) -> Self {
+        Lost::Connection
+    }
+}
+
+impl Link {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Link {
+            stream,
+            decoder: Decoder::new(),
+            output: Output::default(),
+            closed: false,
+        }
+    }
+
+    /// From the next PDU on, what was negotiated holds.
+    pub(super) fn agree(&mut self, parameters: &Parameters) {
+        let (header, data) = (parameters.header_digest, parameters.data_digest);
+        self.decoder
+            .agree(parameters.target_max_recv as usize, header, data);
+        self.output.agree(header, data);
+    }
+
+    /// Waits for the next PDU of a login.
+    pub(super) async fn receive(&mut self) -> Result<Incoming, Lost> {
+        loop {
+            if let Some(pdu) = self.next()? {
+                return Ok(pdu);
+            }
+            self.stream.readable().await?;
+            self.fill()?;
+        }
+    }
+
+    /// Sends a PDU and waits until all is gone.
+    pub(super) async fn send(&mut self, pdu: Outgoing) -> io::Result<()> {
+        self.push(pdu);
+        self.flush().await
+    }
+
+    /// Waits until all is gone.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        while self.send_some()? < u64::MAX && !self.output.is_empty() {
+            self.stream.writable().await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a PDU at the end of what is to be sent.
+    pub(super) fn push(&mut self, pdu: Outgoing) {
+        self.output.push(pdu);
+    }
+
+    /// Sends what the socket takes now, and tells how much that was.
+    pub(super) fn send_some(&mut self) -> io::Result<u64> {
+        self.output.send(&self.stream)
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn waiting(&self) -> u64 {
+        self.output.len()
+    }
+
+    /// Waits until the socket can do what is wanted.
+    pub(super) async fn ready(&self, interest: Interest) -> io::Result<tokio::io::Ready> {
+        self.stream.ready(interest).await
+    }
+
+    /// Receives what is there.
+    pub(super) fn fill(&mut self) -> Result<(), Lost> {
+        let mut received = 0;
+        while received < BUDGET {
+            match self.stream.try_read_buf(self.decoder.buffer()) {
+                Ok(0) => {
+                    self.closed = true;
+                    return Err(Lost::Connection);
+                }
+                Ok(n) => received += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next PDU that has been received.
+    pub(super) fn next(&mut self) -> Result<Option<Incoming>, Lost> {
+        self.decoder.next().map_err(Lost::Fault)
+    }
+
+    /// Sends what waits and closes, so that the peer gets to see the last PDU: a socket that is closed
+    /// with unread bytes resets the connection, and what was sent before is lost with it.
+    pub(super) async fn close(mut self, grace: Duration) {
+        let _ = tokio::time::timeout(grace, async {
+            self.flush().await?;
+            self.stream.shutdown().await?;
+            let mut drained = 0;
+            let mut scrap = vec![0; 16 * 1024];
+            while !self.closed && drained < DRAIN {
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut scrap) {
+                    Ok(0) => break,
+                    Ok(n) => drained += n,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            io::Result::Ok(())
+        })
+        .await;
+    }
+}
+
+/// The same address, as IPv4 if that is what it is behind an IPv6 socket.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,208 @@
+//! What is to be sent: headers and small data gathered, files sent without being touched.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::pdu::Outgoing;
+use super::wire::{self, DIGEST_LEN};
+use crate::block::{self, Segment};
+
+/// Ranges of files below this size are copied: a call of its own costs more.
+pub(super) const SENDFILE_MIN: u64 = 16 * 1024;
+/// Pieces given to one call.
+const MAX_SLICES: usize = 256;
+/// Small pieces are put together up to this size.
+const GATHER: usize = 4096;
+
+/// PDUs on their way to a socket.
+#[derive(Default)]
+pub(super) struct Output {
+    chunks: VecDeque<Chunk>,
+    len: u64,
+    header_digest: bool,
+    data_digest: bool,
+}
+
+enum Chunk {
+    /// Headers and small data, still growing.
+    Small(BytesMut),
+    Bytes(Bytes),
+    File {
+        file: Arc<File>,
+        offset: u64,
+        len: u64,
+    },
+}
+
+impl Output {
+    /// From the next PDU on, with these digests.
+    pub(super) fn agree(&mut self, header_digest: bool, data_digest: bool) {
+        self.header_digest = header_digest;
+        self.data_digest = data_digest;
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Puts a PDU at the end. With a data digest its data must be in memory.
+    pub(super) fn push(&mut self, mut pdu: Outgoing) {
+        let len = pdu.data_len() as usize;
+        wire::set_lengths(&mut pdu.bhs, len);
+        self.small(&pdu.bhs);
+        if self.header_digest {
+            self.small(&crc32c::crc32c(&pdu.bhs).to_le_bytes());
+        }
+        let padding = wire::padding(len);
+        let pad = &[0; 4][..padding];
+        if len == 0 {
+            return;
+        }
+        let digest = self.data_digest.then(|| digest(&pdu.data, pad));
+        for segment in pdu.data {
+            self.segment(segment);
+        }
+        self.small(pad);
+        if let Some(digest) = digest {
+            self.small(&digest);
+        }
+    }
+
+    /// Sends as much as the socket takes. Tells how much that was.
+    pub(super) fn send(&mut self, stream: &TcpStream) -> io::Result<u64> {
+        let before = self.len;
+        while !self.chunks.is_empty() {
+            let sent = stream.try_io(Interest::WRITABLE, || self.send_some(stream));
+            match sent {
+                Ok(n) => self.sent(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(before - self.len)
+    }
+
+    fn segment(&mut self, segment: Segment) {
+        match segment {
+            Segment::Bytes(bytes) if bytes.len() <= GATHER / 2 => self.small(&bytes),
+            Segment::Bytes(bytes) => self.chunk(Chunk::Bytes(bytes)),
+            Segment::Zeros(n) => self.chunk(Chunk::Bytes(block::zeros(n as usize))),
+            Segment::File { file, offset, len } => self.chunk(Chunk::File { file, offset, len }),
+        }
+    }
+
+    fn small(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        match self.chunks.back_mut() {
+            Some(Chunk::Small(last)) if last.len() + bytes.len() <= GATHER => {
+                last.extend_from_slice(bytes);
+                self.len += bytes.len() as u64;
+            }
+            _ => {
+                let mut chunk = BytesMut::with_capacity(GATHER.min(bytes.len() * 4));
+                chunk.extend_from_slice(bytes);
+                self.chunk(Chunk::Small(chunk));
+            }
+        }
+    }
+
+    fn chunk(&mut self, chunk: Chunk) {
+        self.len += chunk.len();
+        self.chunks.push_back(chunk);
+    }
+
+    /// One call: a range of a file, or as many pieces of memory as come before the next file.
+    fn send_some(&self, stream: &TcpStream) -> io::Result<u64> {
+        if let Some(Chunk::File { file, offset, len }) = self.chunks.front() {
+            let mut at = *offset;
+            let n = rustix::fs::sendfile(stream, file.as_ref(), Some(&mut at), *len as usize)?;
+            // The file has become shorter under us: the promised bytes do not exist.
+            return match n {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                n => Ok(n as u64),
+            };
+        }
+        let slices: Vec<IoSlice<'_>> = self
+            .chunks
+            .iter()
+            .map_while(Chunk::bytes)
+            .take(MAX_SLICES)
+            .map(IoSlice::new)
+            .collect();
+        // What comes before a file goes into the same packets as the file.
+        let more = slices.len() < self.chunks.len();
+        let flags = if more { libc::MSG_MORE } else { 0 } | libc::MSG_NOSIGNAL;
+        let n = SockRef::from(stream).send_vectored_with_flags(&slices, flags)?;
+        Ok(n as u64)
+    }
+
+    fn sent(&mut self, n: u64) {
+        self.len -= n;
+        let mut left = n;
+        while left > 0 {
+            let Some(chunk) = self.chunks.front_mut() else {
+                break;
+            };
+            let part = left.min(chunk.len());
+            chunk.advance(part);
+            left -= part;
+            if chunk.len() == 0 {
+                self.chunks.pop_front();
+            }
+        }
+    }
+}
+
+impl Chunk {
+    fn len(&self) -> u64 {
+        match self {
+            Chunk::Small(bytes) => bytes.len() as u64,
+            Chunk::Bytes(bytes) => bytes.len() as u64,
+            Chunk::File { len, .. } => *len,
+        }
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Chunk::Small(bytes) => Some(bytes),
+            Chunk::Bytes(bytes) => Some(bytes),
+            Chunk::File { .. } => None,
+        }
+    }
+
+    fn advance(&mut self, n: u64) {
+        match self {
+            Chunk::Small(bytes) => bytes.advance(n as usize),
+            Chunk::Bytes(bytes) => bytes.advance(n as usize),
+            Chunk::File { offset, len, .. } => {
+                *offset += n;
+                *len -= n;
+            }
+        }
+    }
+}
+
+/// The digest of data and padding. Files are never here: see [`Output::push`].
+fn digest(data: &[Segment], padding: &[u8]) -> [u8; DIGEST_LEN] {
+    let crc = data.iter().fold(0, |crc, segment| match segment {
+        Segment::Bytes(bytes) => crc32c::crc32c_append(crc, bytes),
+        Segment::Zeros(n) => crc32c::crc32c_append(crc, &block::zeros(*n as usize)),
+        Segment::File { .. } => crc,
+    });
+    crc32c::crc32c_append(crc, padding).to_le_bytes()
+}

@@ -1,0 +1,157 @@
+//! Task management (RFC 7143 §11.5, §11.6): an answer goes out when nothing that was aborted works any
+//! more, so that what the initiator sends next cannot be overtaken.
+
+use super::task::TaskId;
+use super::{Action, Scope, Session};
+use crate::iscsi::pdu::Outgoing;
+use crate::iscsi::wire::{Tag, TaskRequest, TaskResponse};
+use crate::scsi::Lun;
+
+/// A task management function that waits for commands to settle.
+pub(super) struct Pending {
+    itt: Tag,
+    tasks: Vec<TaskId>,
+    /// The device has not settled yet.
+    device: bool,
+}
+
+impl Session {
+    /// Does what a task management request asks for.
+    pub(super) fn manage(&mut self, request: TaskRequest) {
+        let lun = request.lun;
+        let on_unit =
+            |of: &[u8; 8]| Lun::parse(*of).is_some() && Lun::parse(*of) == Lun::parse(lun);
+        match request.function {
+            1 => self.abort_task(&request),
+            2 => self.abort(&request, on_unit, None),
+            4 => self.abort(&request, on_unit, Some(Scope::Commands(lun))),
+            5 => self.abort(&request, on_unit, Some(Scope::Unit(lun))),
+            // Warm and cold: a cold reset closes connections as well (§11.5.1), and initiators that
+            // wait for the answer of theirs get it.
+            6 | 7 => self.abort(&request, |_| true, Some(Scope::Device)),
+            // TASK REASSIGN needs error recovery level 2.
+            8 => self.managed(request.itt, 4),
+            _ => self.managed(request.itt, TaskResponse::NOT_SUPPORTED),
+        }
+    }
+
+    /// The device has settled after a reset, or there was no such unit.
+    pub(in crate::iscsi) fn reset_done(&mut self, tmf: Tag, found: bool) {
+        if !found {
+            self.aborts.retain(|pending| pending.itt != tmf);
+            self.managed(tmf, TaskResponse::NO_LUN);
+        } else if let Some(pending) = self.aborts.iter_mut().find(|p| p.itt == tmf) {
+            pending.device = false;
+            self.answer_settled();
+        }
+        self.leave_when_idle();
+    }
+
+    /// A command does not work on the device any more.
+    pub(super) fn settled(&mut self, id: TaskId) {
+        if self.aborts.is_empty() {
+            return;
+        }
+        for pending in &mut self.aborts {
+            pending.tasks.retain(|task| *task != id);
+        }
+        self.answer_settled();
+    }
+
+    fn abort_task(&mut self, request: &TaskRequest) {
+        let itt = request.referenced_itt;
+        if self.tasks.contains_key(&itt) {
+            self.abort_tasks(request.itt, |task| *task == itt, None);
+            return;
+        }
+        // §11.6.1: a command that is still to come counts as received, and as aborted. One that has
+        // just ended is aborted as well as it can be: VMware resets the target on any other answer.
+        let ahead = self.exp_cmd_sn.distance_to(request.ref_cmd_sn);
+        let to_come = ahead >= 0
+            && request.ref_cmd_sn.distance_to(self.max_cmd_sn) >= 0
+            && request.ref_cmd_sn != request.cmd_sn;
+        let response = if self.recent.contains(&itt) {
+            TaskResponse::COMPLETE
+        } else if to_come {
+            self.held.insert(request.ref_cmd_sn.0, None);
+            TaskResponse::COMPLETE
+        } else {
+            TaskResponse::NO_TASK
+        };
+        self.managed(request.itt, response);
+        self.skip_aborted();
+    }
+
+    /// Passes over commands that were aborted before they came.
+    fn skip_aborted(&mut self) {
+        while let Some(None) = self.held.get(&self.exp_cmd_sn.0) {
+            self.held.remove(&self.exp_cmd_sn.0);
+            self.advance();
+        }
+    }
+
+    fn abort(
+        &mut self,
+        request: &TaskRequest,
+        on_unit: impl Fn(&[u8; 8]) -> bool,
+        scope: Option<Scope>,
+    ) {
+        let tags: Vec<Tag> = self
+            .tasks
+            .values()
+            .filter(|task| on_unit(&task.command.lun))
+            .map(|task| task.id.itt)
+            .collect();
+        self.abort_tasks(request.itt, |itt| tags.contains(itt), scope);
+    }
+
+    /// Aborts commands: they get no answer (their aborts do).
+    fn abort_tasks(&mut self, tmf: Tag, which: impl Fn(&Tag) -> bool, scope: Option<Scope>) {
+        let tasks: Vec<TaskId> = self
+            .tasks
+            .iter()
+            .filter(|(itt, _)| which(itt))
+            .map(|(_, task)| task.id)
+            .collect();
+        let mut pending = Pending {
+            itt: tmf,
+            tasks: Vec::new(),
+            device: scope.is_some(),
+        };
+        for id in tasks {
+            if let Some(task) = self.drop_task(id)
+                && task.early.is_none()
+            {
+                pending.tasks.push(id);
+                self.actions.push(Action::Forget { id });
+            }
+        }
+        self.aborts.push(pending);
+        if let Some(scope) = scope {
+            self.actions.push(Action::Reset { tmf, scope });
+        }
+        self.answer_settled();
+    }
+
+    fn answer_settled(&mut self) {
+        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.aborts)
+            .into_iter()
+            .partition(|pending| pending.tasks.is_empty() && !pending.device);
+        self.aborts = waiting;
+        for pending in done {
+            self.managed(pending.itt, TaskResponse::COMPLETE);
+        }
+    }
+
+    fn managed(&mut self, itt: Tag, response: u8) {
+        if self.over {
+            return;
+        }
+        let response = TaskResponse {
+            response,
+            itt,
+            numbers: self.status_numbers(),
+        };
+        self.send(Outgoing::bare(response.emit()));
+    }
+}

@@ -1,0 +1,204 @@
+//! What clients ask while they boot: scripts, kernel, initramfs. No login, no listings.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use serde::Deserialize;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
+
+use super::{Problem, blocking};
+use crate::boot::{BootCfg, Portal, Root, Writes, boot_ipxe};
+use crate::daemon::{Peer, Server};
+use crate::library::BootTicket;
+use crate::library::Event;
+use crate::library::{Error, Library, MacAddr, Mode, VersionId};
+
+/// `/boot.ipxe`, `/boot.cfg` and the files that they name.
+pub fn boot(server: Arc<Server>) -> Router {
+    Router::new()
+        .route("/boot.ipxe", get(script))
+        .route("/boot.cfg", get(cfg))
+        .route("/images/{image}/{number}/{file}", get(file))
+        .fallback(nowhere)
+        .with_state(server)
+}
+
+/// Who asks for a boot.cfg.
+#[derive(Deserialize)]
+struct Who {
+    mac: MacAddr,
+}
+
+/// The boot.cfg of a ticket, for a client that reaches the boot service at `base` and the target at
+/// `portal`.
+pub fn client_cfg(
+    library: &Library,
+    ticket: &BootTicket,
+    mac: MacAddr,
+    base: &str,
+    portal: SocketAddr,
+) -> Result<String, Error> {
+    let version = library.version(&ticket.version)?;
+    let facts = &version.manifest().facts;
+    let VersionId { image, number } = &ticket.version;
+    let cfg = BootCfg {
+        prefix: Some(format!("{base}/images/{image}/{number}")),
+        kernel: &facts.kernel_version,
+        initramfs: &facts.early,
+        root: Root {
+            portal: Portal {
+                ip: portal.ip(),
+                port: portal.port(),
+            },
+            target: ticket.target.clone(),
+            lun: ticket.lun,
+            initiator: Some(ticket.initiator.clone()),
+        },
+        writes: match ticket.mode {
+            Mode::Shared => Writes::Ram,
+            Mode::Persistent | Mode::Ephemeral => Writes::Disk,
+        },
+        mac: Some(mac),
+        nameservers: &library.config().boot.nameservers,
+        args: &ticket.args,
+    };
+    Ok(cfg.to_string())
+}
+
+async fn script(Extension(peer): Extension<Peer>, headers: HeaderMap) -> Result<Response, Problem> {
+    Ok(text(boot_ipxe(&base(&peer, &headers)?)))
+}
+
+async fn cfg(
+    State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    who: Result<Query<Who>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(Who { mac }) = who.map_err(|wrong| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("whose boot.cfg? {}", wrong.body_text()),
+        )
+    })?;
+    let base = base(&peer, &headers)?;
+    let local = local(&peer)?;
+    blocking(&server, move |server| {
+        let library = server.library();
+        let ticket = library.issue_boot(&library.client(&mac)?)?;
+        let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local))?;
+        let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);
+        library.record(
+            &event
+                .with("boot", ticket.id.to_string())
+                .with("version", ticket.version.to_string()),
+        )?;
+        Ok(text(cfg))
+    })
+    .await
+}
+
+async fn file(
+    State(server): State<Arc<Server>>,
+    Path((image, number, file)): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let found = blocking(&server, move |server| {
+        let version: VersionId = format!("{image}@{number}").parse()?;
+        let version = server.library().version(&version)?;
+        version.boot_file(&file).ok_or_else(|| Error::Unknown {
+            kind: "boot file",
+            name: file,
+        })
+    })
+    .await?;
+    match ServeFile::new(found).oneshot(request).await {
+        Ok(response) => Ok(response.into_response()),
+        Err(never) => match never {},
+    }
+}
+
+async fn nowhere() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "there is nothing here; clients begin with /boot.ipxe",
+    )
+}
+
+fn text(text: String) -> Response {
+    (
+        [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            (header::CACHE_CONTROL, "no-store"),
+        ],
+        text,
+    )
+        .into_response()
+}
+
+fn local(peer: &Peer) -> Result<IpAddr, Problem> {
+    match peer {
+        Peer::Network { local, .. } => Ok(local.ip().to_canonical()),
+        Peer::Local { .. } => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "boot scripts are for clients on the network",
+        )),
+    }
+}
+
+/// The URL that the client reached us by: what it asked for, as it goes through name, port
+/// forwarding and proxies that it knows and we do not; else our own address.
+fn base(peer: &Peer, headers: &HeaderMap) -> Result<String, Problem> {
+    let asked = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    // It goes into a script, so nothing else than the authority of a URL gets in.
+    let plain = |host: &&str| {
+        !host.is_empty()
+            && host.len() <= 255
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
+    };
+    if let Some(host) = asked.filter(plain) {
+        return Ok(format!("http://{host}"));
+    }
+    match peer {
+        Peer::Network { local, .. } => Ok(format!("http://{}", crate::daemon::unmapped(*local))),
+        Peer::Local { .. } => local(peer).map(|_| String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(host: &str) -> String {
+        let peer = Peer::Network {
+            from: "[::ffff:192.0.2.7]:4000".parse().unwrap(),
+            local: "[::ffff:192.0.2.1]:8080".parse().unwrap(),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        base(&peer, &headers).unwrap()
+    }
+
+    #[test]
+    fn scripts_name_the_server_as_the_client_knows_it() {
+        assert_eq!(asked("boot.example.edu:80"), "http://boot.example.edu:80");
+        assert_eq!(asked("[2001:db8::1]:8080"), "http://[2001:db8::1]:8080");
+    }
+
+    #[test]
+    fn a_host_header_cannot_write_script() {
+        for hostile in ["a b", "x/../y", "${uuid}", "x#", ""] {
+            assert_eq!(asked(hostile), "http://192.0.2.1:8080", "{hostile}");
+        }
+    }
+}

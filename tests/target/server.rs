@@ -1,0 +1,158 @@
+//! A server with a few targets, on ports that the system gives.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use netroot::block::{Disk, FileDisk, MemoryDisk, OverlayDisk};
+use netroot::iscsi::{
+    BoxFuture, Directory, End, Guard, Initiator, IscsiName, Limits, Opened, Refusal, ServerConfig,
+    SessionControl, Sessions, serve,
+};
+use netroot::scsi::{Device, Lun};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// Everybody may see and open every target, but the private one.
+pub(crate) const READ_ONLY: &str = "iqn.2026-01.test:sealed";
+pub(crate) const WRITABLE: &str = "iqn.2026-01.test:writable";
+pub(crate) const OVERLAY: &str = "iqn.2026-01.test:overlay";
+pub(crate) const MEMORY: &str = "iqn.2026-01.test:memory";
+pub(crate) const PRIVATE: &str = "iqn.2026-01.test:private";
+
+/// Size of all disks, in bytes.
+pub(crate) const SIZE: u64 = 24 * 1024 * 1024;
+
+pub(crate) struct Server {
+    pub(crate) v4: SocketAddr,
+    /// The same server, on a socket for IPv6 and IPv4.
+    pub(crate) dual: SocketAddr,
+    pub(crate) sessions: Sessions,
+    pub(crate) ends: Arc<Mutex<Vec<End>>>,
+    /// Contents of the read-only and of the overlay's base disk.
+    pub(crate) contents: Vec<u8>,
+    pub(crate) dir: tempfile::TempDir,
+    shutdown: Option<oneshot::Sender<()>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct Targets {
+    devices: HashMap<IscsiName, Arc<Device>>,
+    ends: Arc<Mutex<Vec<End>>>,
+}
+
+struct Log(Arc<Mutex<Vec<End>>>);
+
+impl Guard for Log {
+    fn ended(self: Box<Self>, end: End) {
+        self.0.lock().unwrap().push(end);
+    }
+}
+
+impl Directory for Targets {
+    fn targets<'a>(&'a self, _: &'a Initiator) -> BoxFuture<'a, Vec<IscsiName>> {
+        let mut names: Vec<_> = self.devices.keys().cloned().collect();
+        names.retain(|name| name.as_str() != PRIVATE);
+        names.sort();
+        Box::pin(async move { names })
+    }
+
+    fn open<'a>(
+        &'a self,
+        _: &'a Initiator,
+        target: &'a IscsiName,
+        _: SessionControl,
+    ) -> BoxFuture<'a, Result<Opened, Refusal>> {
+        Box::pin(async move {
+            if target.as_str() == PRIVATE {
+                return Err(Refusal::Forbidden);
+            }
+            let device = self.devices.get(target).ok_or(Refusal::NotFound)?;
+            Ok(Opened {
+                device: device.clone(),
+                guard: Box::new(Log(self.ends.clone())),
+            })
+        })
+    }
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let contents = contents();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("sealed"), &contents).unwrap();
+        std::fs::File::create(path("writable"))
+            .unwrap()
+            .set_len(SIZE)
+            .unwrap();
+        OverlayDisk::create(&path("data"), &path("bitmap"), SIZE).unwrap();
+        let sealed: Arc<dyn Disk> = Arc::new(FileDisk::open_sealed(&path("sealed"), 512).unwrap());
+        let overlay = OverlayDisk::open(&path("data"), &path("bitmap"), sealed.clone()).unwrap();
+        let writable = FileDisk::open_writable(&path("writable"), 512).unwrap();
+        let disks: [(&str, Arc<dyn Disk>); 5] = [
+            (READ_ONLY, sealed.clone()),
+            (WRITABLE, Arc::new(writable)),
+            (OVERLAY, Arc::new(overlay)),
+            (MEMORY, Arc::new(MemoryDisk::new(512, SIZE / 512))),
+            (PRIVATE, sealed),
+        ];
+        let devices = disks.map(|(name, disk)| {
+            let device = Device::new(name).with_disk(Lun::new(1).unwrap(), name, disk);
+            (name.parse().unwrap(), Arc::new(device))
+        });
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        let directory = Arc::new(Targets {
+            devices: devices.into(),
+            ends: ends.clone(),
+        });
+        let v4 = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dual = TcpListener::bind("[::]:0").await.unwrap();
+        let sessions = Sessions::new();
+        let (shutdown, stopped) = oneshot::channel::<()>();
+        let config = ServerConfig {
+            announce: Vec::new(),
+            limits,
+        };
+        Server {
+            v4: v4.local_addr().unwrap(),
+            dual: dual.local_addr().unwrap(),
+            sessions: sessions.clone(),
+            ends,
+            contents,
+            dir,
+            shutdown: Some(shutdown),
+            task: tokio::spawn(serve(vec![v4, dual], directory, sessions, config, async {
+                let _ = stopped.await;
+            })),
+        }
+    }
+
+    /// Shuts down and waits for the end.
+    pub(crate) async fn stop(mut self) {
+        let _ = self.shutdown.take().unwrap().send(());
+        (&mut self.task).await.unwrap();
+    }
+
+    pub(crate) fn url(&self, target: &str) -> String {
+        format!("iscsi://{}/{target}/1", self.v4)
+    }
+}
+
+/// Bytes without a pattern, but always the same, with a hole.
+fn contents() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(SIZE as usize);
+    while (bytes.len() as u64) < SIZE {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes[1 << 20..2 << 20].fill(0);
+    bytes
+}

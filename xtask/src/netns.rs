@@ -1,0 +1,194 @@
+//! A network of the laboratory's own: a namespace with a bridge, a tap device for each client, and
+//! dnsmasq, which gives addresses and names the boot script, nothing else.
+//!
+//! The namespace's name holds the process that made it, so that a run that was killed is recognised and
+//! swept by the next one.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::program::{Background, command, run};
+
+/// The server's address in the laboratory's network, one that is reserved for documentation.
+pub const SERVER: &str = "192.0.2.1";
+/// Where the boot service listens.
+pub const BOOT_PORT: u16 = 8080;
+
+const PREFIX: &str = "netroot-lab-";
+const BRIDGE: &str = "br0";
+
+/// One network; it ends, with all that runs in it, when this value does.
+#[derive(Debug)]
+pub struct Network {
+    name: String,
+    taps: AtomicU32,
+    // Both are only held: they end before the namespace does.
+    dnsmasq: Option<Background>,
+    leases: tempfile::TempDir,
+}
+
+impl Network {
+    /// Makes a network, after sweeping what killed runs have left.
+    ///
+    /// # Errors
+    /// When this is not root, or a program of the host fails.
+    pub fn create() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        sweep()?;
+        let name = format!(
+            "{PREFIX}{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        run(&mut command("ip", ["netns", "add", &name]))
+            .context("making a network namespace (this needs root)")?;
+        let mut network = Self {
+            name,
+            taps: AtomicU32::new(0),
+            dnsmasq: None,
+            leases: tempfile::tempdir()?,
+        };
+        let address = format!("{SERVER}/24");
+        network.ip(&["link", "set", "lo", "up"])?;
+        // Without forward delay: a client's first DHCP request would fall into it.
+        network.ip(&[
+            "link",
+            "add",
+            BRIDGE,
+            "type",
+            "bridge",
+            "forward_delay",
+            "0",
+        ])?;
+        network.ip(&["addr", "add", &address, "dev", BRIDGE])?;
+        network.ip(&["link", "set", BRIDGE, "up"])?;
+        network.dnsmasq = Some(network.start_dnsmasq()?);
+        Ok(network)
+    }
+
+    /// The namespace's name, as `ip netns` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A program that will run in this network.
+    pub fn command(&self, program: &str) -> Command {
+        command(
+            "nsenter",
+            [
+                format!("--net=/run/netns/{}", self.name),
+                "--".to_owned(),
+                program.to_owned(),
+            ],
+        )
+    }
+
+    /// A further tap device on the bridge; its name.
+    ///
+    /// # Errors
+    /// When the host has no `/dev/net/tun`.
+    pub fn tap(&self) -> Result<String> {
+        let tap = format!("tap{}", self.taps.fetch_add(1, Ordering::Relaxed));
+        self.ip(&["tuntap", "add", &tap, "mode", "tap"])?;
+        self.ip(&["link", "set", &tap, "master", BRIDGE, "up"])?;
+        Ok(tap)
+    }
+
+    fn ip(&self, arguments: &[&str]) -> Result<String> {
+        run(command("ip", ["-n", &self.name]).args(arguments))
+    }
+
+    fn start_dnsmasq(&self) -> Result<Background> {
+        let log = fs::File::create(self.leases.path().join("log"))?;
+        let mut dnsmasq = self.command("dnsmasq");
+        dnsmasq
+            .args([
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--user=root",
+            ])
+            // No DNS: nothing here has a name.
+            .args(["--port=0", "--no-resolv", "--no-hosts", "--no-ping"])
+            .args(["--dhcp-authoritative", "--bind-interfaces"])
+            .arg(format!("--interface={BRIDGE}"))
+            // The real root has no DHCP client, so that nobody renews a lease: it must not end.
+            .arg("--dhcp-range=192.0.2.100,192.0.2.200,infinite")
+            .arg("--dhcp-match=set:ipxe,175")
+            .arg(format!(
+                "--dhcp-boot=tag:ipxe,http://{SERVER}:{BOOT_PORT}/boot.ipxe"
+            ))
+            .arg(format!(
+                "--dhcp-leasefile={}",
+                self.leases.path().join("leases").display()
+            ))
+            .arg(format!(
+                "--pid-file={}",
+                self.leases.path().join("pid").display()
+            ))
+            .stdout(Stdio::null())
+            .stderr(log);
+        Background::start(&mut dnsmasq)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        drop(self.dnsmasq.take());
+        if let Err(error) = remove(&self.name) {
+            eprintln!("the network {} is left behind: {error:#}", self.name);
+        }
+    }
+}
+
+/// Removes the networks of runs that are dead, and ends what still runs in them.
+///
+/// # Errors
+/// When a dead run's network cannot be removed.
+pub fn sweep() -> Result<()> {
+    let Ok(entries) = fs::read_dir("/run/netns") else {
+        return Ok(()); // no namespace has ever been made
+    };
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let Some(owner) = owner(&name) else { continue };
+        if !PathBuf::from(format!("/proc/{owner}")).exists() {
+            remove(&name)?;
+        }
+    }
+    Ok(())
+}
+
+/// The process that made the namespace of this name.
+fn owner(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+}
+
+/// Ends what runs in the namespace, and removes it. Only namespaces of the laboratory come here, so
+/// whatever runs there was started by it.
+fn remove(name: &str) -> Result<()> {
+    for pid in run(&mut command("ip", ["netns", "pids", name]))?.lines() {
+        if let Ok(pid) = pid.trim().parse() {
+            // It may have ended in between.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    run(&mut command("ip", ["netns", "del", name])).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_their_owner() {
+        assert_eq!(owner("netroot-lab-4711-0"), Some(4711));
+        assert_eq!(owner("netroot-lab-"), None);
+        assert_eq!(owner("somebody-elses"), None);
+    }
+}
