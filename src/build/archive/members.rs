@@ -317,7 +317,10 @@ fn kind(header: &Header, extensions: &Extensions) -> Result<Kind> {
         EntryType::Link => Ok(Kind::HardLink(link()?)),
         EntryType::Char => node(SFlag::S_IFCHR),
         EntryType::Block => node(SFlag::S_IFBLK),
-        EntryType::Fifo => node(SFlag::S_IFIFO),
+        EntryType::Fifo => Ok(Kind::Node {
+            kind: SFlag::S_IFIFO,
+            device: 0,
+        }),
         other => bail!(
             "it is of type {:?}, which is not understood",
             other.as_byte() as char
@@ -344,7 +347,8 @@ fn attributes(header: &Header, records: &Records) -> Result<Attributes> {
     };
     let modified = match pax::time(records, "mtime")? {
         Some(time) => time,
-        None => TimeSpec::new(i64::try_from(header.mtime()?)?, 0),
+        // GNU tar writes times before 1970 as negative numbers of 64 bits.
+        None => TimeSpec::new(header.mtime()?.cast_signed(), 0),
     };
     let mut xattrs = Vec::new();
     for (key, value) in records {
