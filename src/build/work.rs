@@ -15,7 +15,7 @@ use super::initramfs::{self, Checked};
 use super::plan::{Plan, Step};
 use super::script::Script;
 use super::source::Input;
-use super::tree::{Measure, Root, copy, measure};
+use super::tree::{Measure, Root, copy, measure, written_back};
 use super::version::KernelRelease;
 use super::watch::{Phase, Timed};
 use super::{Excludes, InitramfsCheck, facts, kernel};
@@ -178,9 +178,14 @@ impl<'a> Work<'a> {
             bail!("there is no tree to copy");
         };
         let target = Root::open(self.mount_point()?)?;
-        let done = |bytes| self.watch.advance(bytes);
-        copy(from, &target, &self.excludes, self.cancel, &done)
-            .with_context(|| format!("copying the tree {source}"))
+        let copied = written_back(target.dir(), |written| {
+            let done = |bytes| {
+                written(bytes);
+                self.watch.advance(bytes);
+            };
+            copy(from, &target, &self.excludes, self.cancel, &done)
+        });
+        copied.with_context(|| format!("copying the tree {source}"))
     }
 
     fn unpack(&mut self, source: &str) -> Result<()> {
@@ -190,10 +195,14 @@ impl<'a> Work<'a> {
         let total = archive.packed_size();
         self.watch.step(&format!("unpacking {source}"), total);
         let target = Root::open(self.mount_point()?)?;
-        let done = |bytes| self.watch.advance(bytes);
-        archive
-            .unpack(&target, &self.excludes, self.cancel, &done)
-            .with_context(|| format!("unpacking {source}"))
+        let unpacked = written_back(target.dir(), |written| {
+            let done = |bytes| {
+                written(bytes);
+                self.watch.advance(bytes);
+            };
+            archive.unpack(&target, &self.excludes, self.cancel, &done)
+        });
+        unpacked.with_context(|| format!("unpacking {source}"))
     }
 
     fn run(&mut self, command: &str) -> Result<()> {
