@@ -275,14 +275,20 @@ impl Library {
         Ok(())
     }
 
-    /// Removes an image with all its versions, for ever. Refused as for a version.
+    /// Removes an image with all its versions, for ever. Refused as for a version, and while a build
+    /// of it runs.
     pub fn remove_image(&self, image: &ImageName, live: &dyn Live, actor: &Actor) -> Result<()> {
         let lock = self.write_lock()?;
-        let ids = self.check_image_removal(image, live)?;
-        document::remove(&lock, &self.places().current(image))?;
-        for id in &ids {
-            self.take_out(&lock, id)?;
-        }
+        self.check_image_removal(image, live)?;
+        let place = self.places().image(image);
+        let name = store::random_name().doing("drawing a name for", &place)?;
+        // All of it or nothing: the sweep removes what it finds there, version by version.
+        let away = self
+            .places()
+            .images()
+            .join(format!("{}{name}", store::REMOVED));
+        fs::rename(&place, away).doing("removing", &place)?;
+        document::sync_dir(&self.places().images())?;
         drop(lock);
         self.sweep()?;
         self.note(&Event::new(actor, "image-remove").of(image));
@@ -308,31 +314,44 @@ impl Library {
     /// What `remove` would remove, or why it would be refused.
     pub fn plan_removal(&self, spec: &VersionSpec, live: &dyn Live) -> Result<Vec<VersionId>> {
         if spec.number.is_none() {
-            return self.check_image_removal(&spec.image, live);
+            self.check_image_removal(&spec.image, live)?;
+            let id = |number| VersionId {
+                image: spec.image.clone(),
+                number,
+            };
+            return Ok(self.image(&spec.image)?.versions.into_iter().map(id).collect());
         }
         let version = self.resolve(spec)?.id().clone();
         self.check_removal(&version, live)?;
         Ok(vec![version])
     }
 
-    /// The versions that go with an image, or who needs one of them.
-    fn check_image_removal(&self, image: &ImageName, live: &dyn Live) -> Result<Vec<VersionId>> {
-        let found = self.image(image)?;
-        let ids = found.versions.iter().map(|&number| VersionId {
-            image: image.clone(),
-            number,
-        });
-        let ids: Vec<VersionId> = ids.collect();
-        for id in &ids {
-            refuse_used(id, self.users_of(id, live)?)?;
+    /// What `remove_image` would refuse, without doing it.
+    pub fn check_image_removal(&self, image: &ImageName, live: &dyn Live) -> Result<()> {
+        let mut users = Vec::new();
+        for number in self.image(image)?.versions {
+            let id = VersionId {
+                image: image.clone(),
+                number,
+            };
+            users.extend(self.users_of(&id, live)?);
         }
-        let assigned = self
-            .clients()?
-            .into_iter()
-            .filter(|client| client.image.image == *image);
-        let users = assigned.map(|client| format!("client {} is assigned to it", client.name));
-        refuse_used(image, users.collect())?;
-        Ok(ids)
+        for client in self.clients()? {
+            if client.image.image == *image {
+                users.push(format!("client {} is assigned to it", client.name));
+            }
+        }
+        users.sort();
+        users.dedup();
+        refuse_used(image, users)?;
+        if store::has_live_draft(&self.places().image(image))? {
+            return Err(Error::refused(
+                format!("removing {image}"),
+                "a build of it is running",
+                "wait for it, or end it first",
+            ));
+        }
+        Ok(())
     }
 
     /// What `remove_version` would refuse, without doing it.

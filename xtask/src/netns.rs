@@ -185,6 +185,52 @@ fn remove(name: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    /// Namespaces that exist, of this owner.
+    fn of_owner(owner_wanted: u32) -> usize {
+        let entries = fs::read_dir("/run/netns").into_iter().flatten();
+        entries
+            .filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                owner(&name.to_string_lossy()) == Some(owner_wanted)
+            })
+            .count()
+    }
+
+    #[test]
+    fn a_network_ends_with_its_value_and_a_dead_runs_is_swept() {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "making network namespaces needs root"
+        );
+        let network = Network::create().unwrap();
+        assert_eq!(of_owner(std::process::id()), 1);
+        let tap = network.tap().unwrap();
+        assert!(
+            network
+                .ip(&["link", "show", &tap])
+                .unwrap()
+                .contains(BRIDGE)
+        );
+        let address = run(network.command("ip").args(["addr", "show", BRIDGE])).unwrap();
+        assert!(address.contains("192.0.2.1/24"), "{address}");
+        drop(network);
+        assert_eq!(of_owner(std::process::id()), 0);
+
+        // No process has such a number: it is beyond the kernel's largest.
+        let dead = u32::MAX;
+        let name = format!("{PREFIX}{dead}-0");
+        run(&mut command("ip", ["netns", "add", &name])).unwrap();
+        let mut left =
+            Background::start(&mut command("ip", ["netns", "exec", &name, "sleep", "60"])).unwrap();
+        let pids = || run(&mut command("ip", ["netns", "pids", &name])).unwrap();
+        while pids().is_empty() {
+            std::thread::yield_now();
+        }
+        sweep().unwrap();
+        assert_eq!(of_owner(dead), 0);
+        left.wait(std::time::Duration::from_secs(5)).unwrap();
+    }
+
     #[test]
     fn names_tell_their_owner() {
         assert_eq!(owner("netroot-lab-4711-0"), Some(4711));

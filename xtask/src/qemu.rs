@@ -18,7 +18,7 @@ pub const STAGES: &[(&str, &str)] = &[
     ("boot script fetched over HTTP", "/boot.cfg"),
     ("kernel", "Linux version"),
     ("iSCSI login, the disk is there", "Attached SCSI disk"),
-    ("root file system mounted", "): Ending "),
+    ("root file system mounted", "XFS ("),
     ("multi-user", UP),
 ];
 
@@ -82,15 +82,19 @@ impl Machine {
             .stderr(complaints);
         let switched_on = Instant::now();
         let mut qemu = Background::start(&mut qemu)?;
-        while !socket.exists() {
+        let serial = loop {
+            // The socket is there a moment before QEMU listens on it.
+            if let Ok(serial) = Serial::listen(&socket, log, switched_on) {
+                break serial;
+            }
             if !qemu.is_running() || switched_on.elapsed() > ANSWER_LIMIT {
                 let why = std::fs::read_to_string(log.with_extension("qemu")).unwrap_or_default();
                 bail!("QEMU has not started: {}", why.trim());
             }
             std::thread::sleep(Duration::from_millis(20));
-        }
+        };
         Ok(Self {
-            serial: Serial::listen(&socket, log, switched_on)?,
+            serial,
             qemu,
             switched_on,
             _dir: dir,
