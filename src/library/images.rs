@@ -319,7 +319,12 @@ impl Library {
                 image: spec.image.clone(),
                 number,
             };
-            return Ok(self.image(&spec.image)?.versions.into_iter().map(id).collect());
+            return Ok(self
+                .image(&spec.image)?
+                .versions
+                .into_iter()
+                .map(id)
+                .collect());
         }
         let version = self.resolve(spec)?.id().clone();
         self.check_removal(&version, live)?;
