@@ -35,7 +35,7 @@ fn check(options: &[&str], name: &str, times: Times) {
         &[&["-c", "--numeric-owner"], options, &paths, &["."]].concat(),
     );
     let built = site.build(&site.request(&archive)).unwrap();
-    assert_eq!(built.version, "fc28@1");
+    assert_eq!(built.version.to_string(), "fc28@1");
     let version = site.version("fc28");
     assert_eq!(version.manifest().facts.kernel_version, KERNEL);
     if times == Times::Seconds {

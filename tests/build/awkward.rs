@@ -28,7 +28,7 @@ const CAPABILITY: &[u8] = &[
 ];
 
 /// Fills `tree` with awkward things.
-pub fn fill(tree: &Path) {
+pub(crate) fn fill(tree: &Path) {
     files(&tree.join("files"));
     names(&tree.join("names"));
     links(&tree.join("links"));

@@ -37,7 +37,7 @@ enum Contents {
 
 /// How strictly trees are compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Times {
+pub(crate) enum Times {
     /// Modified and accessed.
     All,
     /// Modified only.
@@ -51,7 +51,7 @@ struct Tree {
 }
 
 /// Panics with every difference between the trees, other than of `left_out` names at the top.
-pub fn assert_same(one: &Path, two: &Path, left_out: &[&str], times: Times) {
+pub(crate) fn assert_same(one: &Path, two: &Path, left_out: &[&str], times: Times) {
     let read = |root: &Path| {
         let mut tree = Tree {
             entries: BTreeMap::new(),

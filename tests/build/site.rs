@@ -10,15 +10,15 @@ use netroot::exec::{Cancel, Program, in_private_mounts};
 use netroot::library::{InitOptions, Library, Progress, Quiet, Version, VersionSpec};
 
 /// A temporary directory with a library in it.
-pub struct Site {
-    pub dir: tempfile::TempDir,
-    pub library: Library,
+pub(crate) struct Site {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) library: Library,
 }
 
-pub const KERNEL: &str = "6.1.0-21-amd64";
+pub(crate) const KERNEL: &str = "6.1.0-21-amd64";
 
 impl Site {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests mount file systems: run them as root"
@@ -33,12 +33,12 @@ impl Site {
         Self { dir, library }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A directory that has what an image must have: a kernel and an initramfs that passes.
-    pub fn tree(&self, kernel: &str) -> PathBuf {
+    pub(crate) fn tree(&self, kernel: &str) -> PathBuf {
         let tree = self.path("tree");
         write(
             &tree.join(format!("lib/modules/{kernel}/vmlinuz")),
@@ -57,7 +57,7 @@ impl Site {
         tree
     }
 
-    pub fn request(&self, source: &Path) -> BuildRequest {
+    pub(crate) fn request(&self, source: &Path) -> BuildRequest {
         BuildRequest {
             image: "fc28".parse().unwrap(),
             source: source.to_str().unwrap().parse().unwrap(),
@@ -69,17 +69,21 @@ impl Site {
         }
     }
 
-    pub fn build(&self, request: &BuildRequest) -> anyhow::Result<Built> {
+    pub(crate) fn build(&self, request: &BuildRequest) -> anyhow::Result<Built> {
         build::image(&self.library, request, &Cancel::new(), &Quiet)
     }
 
-    pub fn version(&self, spec: &str) -> Version {
+    pub(crate) fn version(&self, spec: &str) -> Version {
         let spec: VersionSpec = spec.parse().unwrap();
         self.library.resolve(&spec).unwrap()
     }
 
     /// Mounts a sealed version as a client does, and looks into it.
-    pub fn look_into<T: Send>(&self, version: &Version, look: impl FnOnce(&Path) -> T + Send) -> T {
+    pub(crate) fn look_into<T: Send>(
+        &self,
+        version: &Version,
+        look: impl FnOnce(&Path) -> T + Send,
+    ) -> T {
         let point = self.path("mounted");
         fs::create_dir_all(&point).unwrap();
         let kind = version.manifest().facts.filesystem.kind.clone();
@@ -102,7 +106,7 @@ impl Site {
     }
 
     /// Nothing but whole versions is there, and nothing of it is mounted or attached.
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         let images = self.path("library/images");
         for image in entries(&images) {
             for name in entries(&image) {
@@ -131,25 +135,25 @@ impl Site {
     }
 }
 
-pub fn entries(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn entries(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect()
 }
 
-pub fn write(path: &Path, bytes: &[u8]) {
+pub(crate) fn write(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
 }
 
-pub fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let args = args.iter().map(OsString::from);
     Program::new(program).args(args).run().unwrap().text()
 }
 
 /// What dracut would have made for `kernel`, as far as the check looks.
-pub fn initramfs(kernel: &str) -> Vec<u8> {
+pub(crate) fn initramfs(kernel: &str) -> Vec<u8> {
     let module = |path: &str| {
         (
             format!("usr/lib/modules/{kernel}/kernel/drivers/{path}"),
@@ -189,9 +193,9 @@ pub fn initramfs(kernel: &str) -> Vec<u8> {
 }
 
 /// Asks to stop as soon as a step begins whose name begins so.
-pub struct StopAt<'a> {
-    pub step: &'a str,
-    pub cancel: Cancel,
+pub(crate) struct StopAt<'a> {
+    pub(crate) step: &'a str,
+    pub(crate) cancel: Cancel,
 }
 
 impl Progress for StopAt<'_> {

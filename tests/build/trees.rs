@@ -4,7 +4,7 @@ use std::fs;
 
 use netroot::build::{self, Excludes, FileSystem, InitramfsCheck, Source};
 use netroot::exec::{Cancel, in_private_mounts};
-use netroot::library::events::Actor;
+use netroot::library::Actor;
 use netroot::library::{NoServer, Quiet};
 
 use crate::awkward;
@@ -18,7 +18,7 @@ fn awkward_tree_comes_out_the_same(filesystem: FileSystem) {
     let mut request = site.request(&tree);
     request.filesystem = filesystem;
     let built = site.build(&request).unwrap();
-    assert_eq!(built.version, "fc28@1");
+    assert_eq!(built.version.to_string(), "fc28@1");
     assert_eq!(built.warnings, Vec::<String>::new());
     let version = site.version("fc28");
     site.look_into(&version, |mounted| {

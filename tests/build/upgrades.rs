@@ -73,7 +73,7 @@ fn a_script_changes_a_copy_and_seals_it() {
     request.check = InitramfsCheck::Skip;
     request.size = Some("2x".parse().unwrap());
     let built = upgrade(&site, &request).unwrap();
-    assert_eq!(built.version, "fc29@1");
+    assert_eq!(built.version.to_string(), "fc29@1");
     let (old, new) = (site.version("fc28"), site.version("fc29"));
     let facts = &new.manifest().facts;
     assert_eq!(facts.parent.as_ref().unwrap().to_string(), "fc28@1");
@@ -112,7 +112,10 @@ fn a_script_of_the_host_is_run_inside() {
     write(&script, b"#!/bin/sh\nls / > /root/seen\nexit 0\n");
     let mut request = request("fc28", "");
     request.script = Script::from_words(&[OsString::from(&script)]);
-    assert_eq!(upgrade(&site, &request).unwrap().version, "fc28@2");
+    assert_eq!(
+        upgrade(&site, &request).unwrap().version.to_string(),
+        "fc28@2"
+    );
     site.look_into(&site.version("fc28@2"), |root| {
         let seen = fs::read_to_string(root.join("root/seen")).unwrap();
         assert!(

@@ -5,8 +5,9 @@
 //! boot from it ([`qemu`]). [`packages`] brings what the host lacks. Everything that is started is
 //! owned by a value that ends it when dropped.
 //!
-//! [`check`], [`demo`] and [`suite`] are what `cargo xtask` does with it.
+//! [`bench_build`], [`check`], [`demo`] and [`suite`] are what `cargo xtask` does with it.
 
+pub mod bench_build;
 pub mod check;
 pub mod debian;
 pub mod demo;
