@@ -5,7 +5,9 @@ use anyhow::Result;
 use super::command::{Cli, ImageBuild, ImageUpgrade};
 use super::progress::Shown;
 use super::{image, open, print};
-use crate::build::{self, BuildRequest, Built, Excludes, InitramfsCheck, Plan, Script, UpgradeRequest};
+use crate::build::{
+    self, BuildRequest, Built, Excludes, InitramfsCheck, Plan, Script, UpgradeRequest,
+};
 use crate::exec::Cancel;
 use crate::library::Library;
 
@@ -51,7 +53,11 @@ pub(super) fn upgrade(cli: &Cli, args: &ImageUpgrade) -> Result<()> {
 }
 
 fn check(skip: bool) -> InitramfsCheck {
-    if skip { InitramfsCheck::Skip } else { InitramfsCheck::Refuse }
+    if skip {
+        InitramfsCheck::Skip
+    } else {
+        InitramfsCheck::Refuse
+    }
 }
 
 fn show_plan(cli: &Cli, plan: &Plan) -> Result<()> {
@@ -68,6 +74,9 @@ fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<()> {
     let version = library.version(&built.version)?;
     let mut lines = vec![format!("sealed {}", version.id())];
     lines.extend(image::description(&version).into_iter().skip(1));
-    lines.push(format!("next: netroot client add MAC --image {}", version.id().image));
+    lines.push(format!(
+        "next: netroot client add MAC --image {}",
+        version.id().image
+    ));
     print::lines(lines)
 }

@@ -30,7 +30,10 @@ impl Shown {
 
     /// A line of its own, above the bar if there is one.
     fn aside(&self, text: &str) {
-        let slot = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let slot = self
+            .bar
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         match slot.as_ref() {
             Some(bar) => bar.println(text),
             None => eprintln!("{text}"),

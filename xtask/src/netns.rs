@@ -155,10 +155,15 @@ pub fn sweep() -> Result<()> {
         return Ok(()); // no namespace has ever been made
     };
     for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
         let Some(owner) = owner(&name) else { continue };
         if !PathBuf::from(format!("/proc/{owner}")).exists() {
-            remove(&name)?;
+            match remove(&name) {
+                Err(error) if entry.path().exists() => return Err(error),
+                // Another run has been quicker.
+                Err(_) | Ok(()) => {}
+            }
         }
     }
     Ok(())
