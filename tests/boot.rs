@@ -146,6 +146,8 @@ fn clients_outlive_a_killed_server_and_leave_the_version_as_it_is() {
 struct Lab {
     name: &'static str,
     dir: PathBuf,
+    /// The file that the library's own file system is in, if it has one.
+    xfs: PathBuf,
     site: Site,
     network: Network,
     accelerator: Accelerator,
@@ -174,14 +176,15 @@ impl Lab {
         fs::create_dir_all(&dir).unwrap();
         // Before the mount: `ip netns` makes mounts that everybody should see.
         let network = Network::create().unwrap();
+        let (library, xfs) = (dir.join("library"), dir.join("xfs.img"));
         if matches!(storage, Storage::Reflink) {
-            mount_xfs(&dir);
+            mount_xfs(&xfs, &library);
         }
-        let library = dir.join("library");
         let site = Site::new(Path::new(env!("CARGO_BIN_EXE_netroot")), &library);
         let lab = Self {
             name,
             dir,
+            xfs,
             site,
             network,
             accelerator,
@@ -320,24 +323,26 @@ impl Lab {
         );
     }
 
-    /// Only after success: what failed is looked at.
+    /// Only after success: what failed is looked at. The consoles stay in any case.
     fn clean_up(self) {
         self.tell("done");
+        if self.xfs.exists() {
+            run(&mut command("umount", [self.site.library()])).unwrap();
+            fs::remove_file(&self.xfs).unwrap();
+        }
         remove_library(self.site.library()).unwrap();
     }
 }
 
-/// Mounts a new XFS on `dir`, for this thread and what it starts: the mount and its loop device end with
-/// the thread, even if it is killed.
-fn mount_xfs(dir: &Path) {
-    let image = dir.join("xfs.img");
-    File::create(&image).unwrap().set_len(20 << 30).unwrap();
-    run(command("mkfs.xfs", ["-q", "-m", "reflink=1"]).arg(&image)).unwrap();
+/// Makes an XFS in the file `image` and mounts it for this thread and what it starts: the mount and its
+/// loop device end with the thread, even if it is killed.
+fn mount_xfs(image: &Path, mount_point: &Path) {
+    File::create(image).unwrap().set_len(20 << 30).unwrap();
+    run(command("mkfs.xfs", ["-q", "-m", "reflink=1"]).arg(image)).unwrap();
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
     run(&mut command("mount", ["--make-rprivate", "/"])).unwrap();
-    let mount_point = dir.join("library");
-    fs::create_dir(&mount_point).unwrap();
-    run(command("mount", ["-o", "loop"]).args([&image, &mount_point])).unwrap();
+    fs::create_dir(mount_point).unwrap();
+    run(command("mount", ["-o", "loop"]).args([image, mount_point])).unwrap();
 }
 
 /// Copies a disk into a sparse file.

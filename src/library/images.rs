@@ -314,32 +314,25 @@ impl Library {
     /// What `remove` would remove, or why it would be refused.
     pub fn plan_removal(&self, spec: &VersionSpec, live: &dyn Live) -> Result<Vec<VersionId>> {
         if spec.number.is_none() {
-            self.check_image_removal(&spec.image, live)?;
-            let id = |number| VersionId {
-                image: spec.image.clone(),
-                number,
-            };
-            return Ok(self
-                .image(&spec.image)?
-                .versions
-                .into_iter()
-                .map(id)
-                .collect());
+            return self.check_image_removal(&spec.image, live);
         }
         let version = self.resolve(spec)?.id().clone();
         self.check_removal(&version, live)?;
         Ok(vec![version])
     }
 
-    /// What `remove_image` would refuse, without doing it.
-    pub fn check_image_removal(&self, image: &ImageName, live: &dyn Live) -> Result<()> {
-        let mut users = Vec::new();
-        for number in self.image(image)?.versions {
-            let id = VersionId {
+    /// The versions that go with an image, or why it stays.
+    fn check_image_removal(&self, image: &ImageName, live: &dyn Live) -> Result<Vec<VersionId>> {
+        let numbers = self.image(image)?.versions.into_iter();
+        let ids: Vec<VersionId> = numbers
+            .map(|number| VersionId {
                 image: image.clone(),
                 number,
-            };
-            users.extend(self.users_of(&id, live)?);
+            })
+            .collect();
+        let mut users = Vec::new();
+        for id in &ids {
+            users.extend(self.users_of(id, live)?);
         }
         for client in self.clients()? {
             if client.image.image == *image {
@@ -356,7 +349,7 @@ impl Library {
                 "wait for it, or end it first",
             ));
         }
-        Ok(())
+        Ok(ids)
     }
 
     /// What `remove_version` would refuse, without doing it.

@@ -15,7 +15,7 @@
 //!   the boot, because `/etc/iscsi/initiatorname.iscsi` points to `/run/initiatorname.iscsi`, which
 //!   dracut wrote and which survives the switch. When it starts it logs in anew once, in the place of
 //!   the session that it finds (same ISID): every boot is also a session reinstatement.
-//! - **Time**: of 110 s under software emulation, 10 s were the kernel's random pool (the machine now
+//! - **Time**: of 110 s under software emulation, 15 s were iPXE's waiting for an IPv6 router, 10 s were the kernel's random pool (the machine now
 //!   has rdrand), 15 s at power-off `dracut-shutdown.service`, which unpacks the initramfs again, and
 //!   10 s systemd's status lines on a serial console.
 

@@ -2,7 +2,7 @@
 //! its time.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -41,12 +41,22 @@ pub fn run(consent: Consent, ending: Ending) -> Result<()> {
 
     let dir = fresh_directory()?;
     let site = Site::new(&target_dir().join("debug/netroot"), &dir.join("library"));
-    make_library(&site, &tree, &mut clock)?;
+    show(&site, &dir, &tree, ending, &mut clock)
+        .with_context(|| format!("what server and client said is in {}", dir.display()))?;
+    if ending == Ending::PowerOff {
+        remove_directory(&dir)?;
+    }
+    what_next(&site, ending);
+    Ok(())
+}
 
+/// From the library to the client's last word.
+fn show(site: &Site, dir: &Path, tree: &Path, ending: Ending, clock: &mut Clock) -> Result<()> {
+    make_library(site, tree, clock)?;
     let network = Network::create()?;
     let server = site.serve(&network, &dir.join("serve.log"))?;
     clock.stage("netroot serves");
-    let accelerator = Accelerator::find(&debian::kernel(&tree)?);
+    let accelerator = Accelerator::find(&debian::kernel(tree)?);
     match accelerator {
         Accelerator::Kvm => clock.stage("KVM works here"),
         Accelerator::Tcg => clock.stage("no KVM here: the client boots in software, slowly"),
@@ -61,7 +71,7 @@ pub fn run(consent: Consent, ending: Ending) -> Result<()> {
     site.netroot_visibly(&["target", "list"])?;
 
     if ending == Ending::Keep {
-        look_around(&site, &network)?;
+        look_around(site, &network)?;
     }
     let took = machine.power_off()?;
     clock.stage(&format!(
@@ -70,15 +80,10 @@ pub fn run(consent: Consent, ending: Ending) -> Result<()> {
     ));
     server.stop()?;
     clock.stage("the server has ended");
-    drop(network);
-    if ending == Ending::PowerOff {
-        remove_directory(&dir)?;
-    }
-    what_next(&site, ending);
     Ok(())
 }
 
-fn make_library(site: &Site, tree: &std::path::Path, clock: &mut Clock) -> Result<()> {
+fn make_library(site: &Site, tree: &Path, clock: &mut Clock) -> Result<()> {
     site.netroot(&["init", "--host", "server-01.example.edu", "--yes"])?;
     clock.stage("a library is made");
     let tree = tree.to_string_lossy();
@@ -114,7 +119,7 @@ fn fresh_directory() -> Result<PathBuf> {
     Ok(dir)
 }
 
-fn remove_directory(dir: &std::path::Path) -> Result<()> {
+fn remove_directory(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }

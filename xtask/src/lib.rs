@@ -6,6 +6,11 @@
 //! owned by a value that ends it when dropped.
 //!
 //! [`bench_build`], [`check`], [`demo`] and [`suite`] are what `cargo xtask` does with it.
+//!
+//! By hand, as root: `cargo test --test boot -- --nocapture [NAME]` boots the clients of one test; what
+//! they and the servers said is kept in `target/lab/boot-NAME`, with times. A run that is killed leaves
+//! a network namespace and what runs in it; the next run sweeps both. Mounts and loop devices end with
+//! the process that made them.
 
 pub mod bench_build;
 pub mod check;

@@ -22,6 +22,7 @@ pub const BOOT_PORT: u16 = 8080;
 
 const PREFIX: &str = "netroot-lab-";
 const BRIDGE: &str = "br0";
+const SERVER_V6: &str = "2001:db8::1/64";
 
 /// One network; it ends, with all that runs in it, when this value does.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ impl Network {
             "0",
         ])?;
         network.ip(&["addr", "add", &address, "dev", BRIDGE])?;
+        // Without duplicate address detection: dnsmasq would start before the address may be used.
+        network.ip(&["addr", "add", SERVER_V6, "dev", BRIDGE, "nodad"])?;
         network.ip(&["link", "set", BRIDGE, "up"])?;
         network.dnsmasq = Some(network.start_dnsmasq()?);
         Ok(network)
@@ -119,6 +122,10 @@ impl Network {
             .arg(format!("--interface={BRIDGE}"))
             // The real root has no DHCP client, so that nobody renews a lease: it must not end.
             .arg("--dhcp-range=192.0.2.100,192.0.2.200,infinite")
+            // Where no router answers, iPXE waits 15 s for one before it goes on with IPv4. This one is
+            // nobody's default route.
+            .args(["--enable-ra", "--dhcp-range=2001:db8::,ra-only,64"])
+            .arg(format!("--ra-param={BRIDGE},0,0"))
             .arg("--dhcp-match=set:ipxe,175")
             .arg(format!(
                 "--dhcp-boot=tag:ipxe,http://{SERVER}:{BOOT_PORT}/boot.ipxe"
@@ -155,10 +162,15 @@ pub fn sweep() -> Result<()> {
         return Ok(()); // no namespace has ever been made
     };
     for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
         let Some(owner) = owner(&name) else { continue };
         if !PathBuf::from(format!("/proc/{owner}")).exists() {
-            remove(&name)?;
+            match remove(&name) {
+                Err(error) if entry.path().exists() => return Err(error),
+                // Another run has been quicker.
+                Err(_) | Ok(()) => {}
+            }
         }
     }
     Ok(())

@@ -25,7 +25,6 @@ const fn need(proof: &'static str, package: &'static str, why: &'static str) -> 
 const NEEDS: &[Need] = &[
     need("cc", "gcc", "links the Rust code"),
     need("/usr/include/stdio.h", "libc6-dev", "the same"),
-    need("make", "make", "C code of compression crates"),
     need("ip", "iproute2", "the laboratory's network"),
     need(
         "nft",
@@ -46,18 +45,13 @@ const NEEDS: &[Need] = &[
     need("mkfs.xfs", "xfsprogs", "file systems of images"),
     need("mkfs.ext4", "e2fsprogs", "file systems of images"),
     need(
-        "mkfs.btrfs",
-        "btrfs-progs",
-        "a library that clones by reflink",
+        "ldd",
+        "libc-bin",
+        "a chroot of a few programs, for upgrades",
     ),
-    need("setfacl", "acl", "trees with ACLs"),
-    need("setfattr", "attr", "trees with extended attributes"),
-    need("setcap", "libcap2-bin", "trees with file capabilities"),
-    need("zstd", "zstd", "archives"),
-    need("xz", "xz-utils", "archives"),
     need("unshare", "util-linux", "namespaces"),
     need("mount", "mount", "images are filled while mounted"),
-    need("ps", "procps", "tests look for what is left behind"),
+    need("pgrep", "procps", "tests look for what is left behind"),
     need("qemu-system-x86_64", "qemu-system-x86", "the clients"),
     need(
         "/usr/lib/ipxe/qemu/pxe-virtio.rom",

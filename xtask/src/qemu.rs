@@ -28,7 +28,7 @@ pub const UP: &str = "NETROOT-LAB up";
 const ANSWER: &str = "NETROOT-LAB ";
 
 /// How long a boot may take: under software emulation, with two of them on two slow cores.
-pub const BOOT_LIMIT: Duration = Duration::from_secs(400);
+pub const BOOT_LIMIT: Duration = Duration::from_secs(900);
 /// How long a client that is up may take for an answer.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
