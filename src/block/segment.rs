@@ -59,17 +59,8 @@ pub fn total(segments: &[Segment]) -> u64 {
 
 /// The bytes of `segments`, read into memory: at once where they are there or cached.
 pub fn load(segments: Vec<Segment>) -> Answer<Result<Bytes>> {
-    if segments.len() == 1
-        && let Some(Segment::Bytes(bytes)) = segments.first()
-    {
-        return Answer::Now(Ok(bytes.clone()));
-    }
-    let cached = |segment: &Segment| match segment {
-        Segment::File { file, offset, len } => is_cached(file, *offset, *len),
-        Segment::Bytes(_) | Segment::Zeros(_) => true,
-    };
-    if segments.iter().all(cached) {
-        return Answer::Now(load_blocking(&segments).map_err(backing::outcome));
+    if let Some(bytes) = load_cached(&segments) {
+        return Answer::Now(Ok(bytes));
     }
     Answer::Later(Box::pin(backing::blocking(move || {
         load_blocking(&segments)
@@ -86,6 +77,23 @@ pub fn is_cached(file: &Arc<File>, offset: u64, len: u64) -> bool {
         .map(|i| i * PROBE)
         .chain([last])
         .all(|at| file.read_cached(offset + at, 1).is_some())
+}
+
+/// The bytes, if they can be had without waiting for the storage.
+fn load_cached(segments: &[Segment]) -> Option<Bytes> {
+    let one = |segment: &Segment| match segment {
+        Segment::Bytes(bytes) => Some(bytes.clone()),
+        Segment::Zeros(n) => Some(backing::zeros(*n as usize)),
+        Segment::File { file, offset, len } => file.read_cached(*offset, *len as usize),
+    };
+    if let [segment] = segments {
+        return one(segment);
+    }
+    let mut all = BytesMut::with_capacity(total(segments) as usize);
+    for segment in segments {
+        all.extend_from_slice(&one(segment)?);
+    }
+    Some(all.freeze())
 }
 
 fn load_blocking(segments: &[Segment]) -> std::io::Result<Bytes> {

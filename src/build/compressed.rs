@@ -17,6 +17,9 @@ pub(crate) enum Compression {
     Unsupported(&'static str),
 }
 
+/// A stream whose first bytes were read already, and are read again.
+pub(crate) type Sniffed<R> = Chain<Cursor<Vec<u8>>, R>;
+
 /// First bytes of each format.
 const MAGICS: &[(&[u8], Compression)] = &[
     (b"\x1f\x8b", Compression::Gzip),
@@ -58,7 +61,7 @@ impl Compression {
 }
 
 /// Reads the first bytes of `stream`, and gives how it is compressed with the whole stream.
-pub(crate) fn sniff<R: Read>(mut stream: R) -> Result<(Compression, Chain<Cursor<Vec<u8>>, R>)> {
+pub(crate) fn sniff<R: Read>(mut stream: R) -> Result<(Compression, Sniffed<R>)> {
     let mut first = Vec::new();
     let limit = LONGEST_MAGIC as u64;
     (&mut stream).take(limit).read_to_end(&mut first)?;

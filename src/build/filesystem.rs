@@ -240,7 +240,7 @@ fn ext4_tools(cancel: &Cancel) -> Result<Since> {
 /// Arguments of mkfs.xfs, and the features as they were decided.
 fn xfs_options(kernel: &KernelRelease, tools: Since, uuid: &str) -> (Vec<OsString>, Vec<String>) {
     let mut decided = Vec::new();
-    let mut groups = vec![
+    let mut groups = [
         ("-m", vec![format!("uuid={uuid}")]),
         ("-i", vec![]),
         ("-n", vec![]),

@@ -73,9 +73,6 @@ pub fn image(
     in_private_mounts(|mounts| {
         timed.step(&format!("reading {}", request.source), None);
         let prepared = prepare(mounts, library, request, cancel)?;
-        for warning in &prepared.plan.warnings {
-            watch.warn(warning);
-        }
         let plan = prepared.plan;
         let work = Work {
             mounts,

@@ -133,8 +133,8 @@ struct Provided(Vec<StandIn>);
 struct StandIn {
     dir: File,
     name: OsString,
-    /// The file that we made.
-    inode: u64,
+    /// The file that we made, held open so that its inode's number cannot come to mean another.
+    made: File,
     /// Whether the image had something there.
     saved: bool,
 }
@@ -171,11 +171,11 @@ impl Provided {
             Err(Errno::ENOENT) => false,
             Err(e) => return Err(e).with_context(|| format!("saving {}", name.display())),
         };
-        let inode = create(&dir, &name, text, mode)?;
+        let made = create(&dir, &name, text, mode)?;
         self.0.push(StandIn {
             dir,
             name,
-            inode,
+            made,
             saved,
         });
         Ok(())
@@ -188,7 +188,8 @@ impl Provided {
             let name = file.name.as_os_str();
             let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
             let found = nix::sys::stat::fstatat(&file.dir, name, flags).ok();
-            let is_ours = found.is_some_and(|stat| stat.st_ino == file.inode);
+            let inode = file.made.metadata().context("looking at a stand-in")?.ino();
+            let is_ours = found.is_some_and(|stat| stat.st_ino == inode);
             let saved = saved_name(name);
             let done = match (is_ours, file.saved) {
                 (true, true) => renameat(&file.dir, saved.as_os_str(), &file.dir, name),
@@ -208,8 +209,8 @@ fn saved_name(name: &OsStr) -> OsString {
     saved
 }
 
-/// Makes a new file in `dir` and gives its inode.
-fn create(dir: &File, name: &OsStr, text: &[u8], mode: u32) -> Result<u64> {
+/// Makes a new file in `dir`.
+fn create(dir: &File, name: &OsStr, text: &[u8], mode: u32) -> Result<File> {
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let about = || format!("creating {} in the image", name.display());
@@ -217,7 +218,7 @@ fn create(dir: &File, name: &OsStr, text: &[u8], mode: u32) -> Result<u64> {
     let mut file = File::from(openat(dir, name, flags, mode).with_context(about)?);
     nix::sys::stat::fchmod(&file, mode).with_context(about)?;
     file.write_all(text).with_context(about)?;
-    Ok(file.metadata().with_context(about)?.ino())
+    Ok(file)
 }
 
 fn starts_as_script(path: &Path) -> bool {

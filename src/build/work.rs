@@ -15,9 +15,9 @@ use super::initramfs::{self, Checked};
 use super::plan::{Plan, Step};
 use super::script::Script;
 use super::source::Input;
-use super::tree::{Measure, Root, copy, measure};
+use super::tree::{Measure, Root, copy, measure, written_back};
 use super::version::KernelRelease;
-use super::watch::{Phase, Timed};
+use super::watch::{Phase, Timed, Watch};
 use super::{Excludes, InitramfsCheck, facts, kernel};
 use crate::exec::{Cancel, Mount, PrivateMounts};
 use crate::library::manifest::{FileSystemFacts, TreeFacts};
@@ -65,7 +65,7 @@ impl<'a> Work<'a> {
     /// Does all steps of `plan` for `library`.
     pub(super) fn perform(mut self, plan: &Plan, library: &'a Library) -> Result<Built> {
         let image = plan.image.parse()?;
-        self.warnings.extend(plan.warnings.iter().cloned());
+        self.warn(plan.warnings.iter().cloned());
         self.draft = Some(library.draft(&image)?);
         for (at, step) in plan.steps.iter().enumerate() {
             self.cancel.check()?;
@@ -91,7 +91,10 @@ impl<'a> Work<'a> {
             Step::Enlarge { size } => self.enlarge(*size),
             Step::MakeFileSystem { .. } => self.make_file_system(),
             Step::Mount => self.mount(),
-            Step::Grow => self.filesystem.grow(self.mount_point()?, self.cancel),
+            Step::Grow => {
+                self.watch.step("growing the file system", None);
+                self.filesystem.grow(self.mount_point()?, self.cancel)
+            }
             Step::CopyTree { source, bytes, .. } => self.copy_tree(source, *bytes),
             Step::Unpack { source } => self.unpack(source),
             Step::Run { command } => self.run(command),
@@ -103,6 +106,14 @@ impl<'a> Work<'a> {
                 self.filesystem.check(&disk, self.cancel)
             }
             Step::Seal => self.seal(),
+        }
+    }
+
+    /// Tells a person now, and the caller at the end.
+    fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            self.watch.warn(&warning);
+            self.warnings.push(warning);
         }
     }
 
@@ -124,7 +135,7 @@ impl<'a> Work<'a> {
         let kind = self.draft()?.copy_from(parent, self.watch)?;
         if kind == crate::library::CopyKind::Sparse {
             let text = "the library's file system cannot share blocks: the version was copied";
-            self.warnings.push(text.to_owned());
+            self.warn([text.to_owned()]);
         }
         Ok(())
     }
@@ -178,9 +189,14 @@ impl<'a> Work<'a> {
             bail!("there is no tree to copy");
         };
         let target = Root::open(self.mount_point()?)?;
-        let done = |bytes| self.watch.advance(bytes);
-        copy(from, &target, &self.excludes, self.cancel, &done)
-            .with_context(|| format!("copying the tree {source}"))
+        let copied = written_back(target.dir(), |written| {
+            let done = |bytes| {
+                written(bytes);
+                self.watch.advance(bytes);
+            };
+            copy(from, &target, &self.excludes, self.cancel, &done)
+        });
+        copied.with_context(|| format!("copying the tree {source}"))
     }
 
     fn unpack(&mut self, source: &str) -> Result<()> {
@@ -190,10 +206,14 @@ impl<'a> Work<'a> {
         let total = archive.packed_size();
         self.watch.step(&format!("unpacking {source}"), total);
         let target = Root::open(self.mount_point()?)?;
-        let done = |bytes| self.watch.advance(bytes);
-        archive
-            .unpack(&target, &self.excludes, self.cancel, &done)
-            .with_context(|| format!("unpacking {source}"))
+        let unpacked = written_back(target.dir(), |written| {
+            let done = |bytes| {
+                written(bytes);
+                self.watch.advance(bytes);
+            };
+            archive.unpack(&target, &self.excludes, self.cancel, &done)
+        });
+        unpacked.with_context(|| format!("unpacking {source}"))
     }
 
     fn run(&mut self, command: &str) -> Result<()> {
@@ -227,7 +247,7 @@ impl<'a> Work<'a> {
         };
         self.facts.kernel_version = files.release.to_string();
         self.facts.early = checked.facts;
-        self.warnings.extend(checked.warnings);
+        self.warn(checked.warnings);
         let draft = self.draft.as_mut().context("the version is sealed")?;
         draft.add_kernel(&mut files.kernel.file)?;
         draft.add_initramfs(&mut files.initramfs.file)?;

@@ -155,8 +155,8 @@ pub(super) struct ImageBuild {
     /// Boot this kernel, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
-    /// Leave out what matches this path of the tree (leading slash) or name; repeatable
-    #[arg(long, value_name = "PATTERN")]
+    /// Leave out this path of the tree, such as /var/cache/dnf; * and ? match within a name; repeatable
+    #[arg(long, value_name = "PATH")]
     pub exclude: Vec<String>,
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]

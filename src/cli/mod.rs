@@ -17,6 +17,7 @@ mod reach;
 mod serve;
 mod target;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -24,7 +25,7 @@ use clap::{CommandFactory, Parser};
 
 use command::{Boot, Cli, Client, Command, Esp, Image, Session, Target};
 
-use crate::library::Library;
+use crate::library::{Error, Library};
 
 /// Parses the command line, runs it, prints what failed. Exit codes: 0 done, 1 refused or failed,
 /// 2 wrong usage (by clap).
@@ -91,8 +92,15 @@ fn run(cli: &Cli) -> Result<()> {
 /// Opens the library that the command line names, and cleans up what a killed command left there.
 fn open(cli: &Cli) -> Result<Library> {
     let library = Library::open(&cli.library, cli.config.as_deref())?;
-    for swept in library.sweep()? {
-        eprintln!("netroot: an earlier command was interrupted: {swept}");
+    match library.sweep() {
+        Ok(swept) => {
+            for swept in swept {
+                eprintln!("netroot: an earlier command was interrupted: {swept}");
+            }
+        }
+        // Who may only look is shown what there is; cleaning up is for those who may write.
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
+        Err(error) => return Err(error.into()),
     }
     Ok(library)
 }

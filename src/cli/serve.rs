@@ -1,5 +1,7 @@
 //! `netroot serve`
 
+use std::io::IsTerminal;
+
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,6 +17,7 @@ pub(super) fn serve(cli: &Cli, _: &Serve) -> Result<()> {
         .from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,7 +62,8 @@ async fn until_signal(cli: &Cli) -> Result<()> {
         tracing::info!("ending: clients are logged out, and come back to the next server");
     };
     if cli.json {
-        super::print::json(&serde_json::json!({ "iscsi": iscsi, "boot": boot }))?;
+        // One line, so that whoever started the server can wait for it and look away.
+        super::print::lines([serde_json::json!({ "iscsi": iscsi, "boot": boot }).to_string()])?;
     }
     run(server, listeners, routers, shutdown).await;
     Ok(())

@@ -87,8 +87,8 @@ fn blocks(ruleset: &str, port: u16) -> bool {
         };
         let ends_refusing = rules
             .iter()
-            .filter(own)
-            .last()
+            .rev()
+            .find(own)
             .is_some_and(|rule| refuses_all(rule));
         text(chain, "policy") == "drop" || ends_refusing
     });

@@ -8,8 +8,8 @@ use super::Server;
 use crate::iscsi::{
     BoxFuture, Directory, End, Guard, Initiator, IscsiName, Opened, Refusal, SessionControl,
 };
-use crate::library::{Caller, Grant, GrantedDisk, LoginError};
-use crate::library::{Error, LiveSession};
+use crate::library::LiveSession;
+use crate::library::{Caller, Grant, LoginError};
 use crate::scsi::{Device, Lun};
 
 /// The library's disks as targets.
@@ -119,11 +119,8 @@ fn open(
 
 fn device(server: &Server, grant: &Grant) -> crate::library::Result<Arc<Device>> {
     let library = &server.library;
-    server.devices.get(&grant.identity, || {
-        let disk = match &grant.disk {
-            GrantedDisk::Version(version) => library.open_version(version)?,
-            GrantedDisk::Clone(mac, _) => library.open_clone(mac)?,
-        };
+    server.devices.get(&grant.disk, || {
+        let disk = library.open_granted(grant)?;
         // The configuration knows no LUN that does not exist.
         let lun = Lun::new(library.config().iscsi.lun.number()).unwrap_or(Lun::ZERO);
         Ok(Device::new(&grant.identity).with_disk(lun, &grant.identity, disk))
@@ -159,7 +156,6 @@ impl Guard for Held {
         let Held { server, grant, id } = *self;
         // At once, so that whoever waits for the end finds it gone; the document may follow.
         server.attached.leave(id);
-        tracing::info!(initiator = grant.initiator, peer = %grant.peer, ?end, "a session is over");
         // At shutdown the client goes on with the next server: its boot is as it was.
         if end == End::ShutDown {
             return;
@@ -167,7 +163,6 @@ impl Guard for Held {
         let runtime = server.attached.runtime().clone();
         runtime.spawn_blocking(move || {
             if let Err(error) = server.library.left(&grant, &server.attached) {
-                let error: Error = error;
                 tracing::error!(error = told(&error), "cannot note the end of a session");
             }
         });

@@ -31,13 +31,18 @@ pub(super) struct Link {
 pub(super) enum Lost {
     /// The connection is gone.
     Connection,
+    /// The peer has stopped answering, as TCP found.
+    TimedOut,
     /// What comes cannot be understood.
     Fault(Fault),
 }
 
 impl From<io::Error> for Lost {
-    fn from(_: io::Error) -> Self {
-        Lost::Connection
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Lost::TimedOut,
+            _ => Lost::Connection,
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The iSCSI target: PDUs in, PDUs out, between a socket and a [`scsi::Device`](crate::scsi::Device).
 //!
-//! [`wire`] is bytes: it does no I/O and keeps no state. [`login`] and [`session`] are state
-//! machines: a PDU in, actions out. Only [`connection`] and [`server`] know sockets and time. What a
-//! target is, and who may see it, is asked of a [`Directory`]. The standard is RFC 7143.
+//! [`wire`] is bytes: it does no I/O and keeps no state. `keys` is the table of what is negotiated;
+//! `login` and `session` are state machines: a PDU in, actions out. Sockets and time are for `server`
+//! (accepts), `connection` (one connection's life), `runner` (carries out a session's actions), `link`,
+//! `frame` and `output` (bytes to PDUs and back). What a target is, and who may see it, is asked of a
+//! [`Directory`]. The standard is RFC 7143.
 
 pub use self::directory::{BoxFuture, Directory, End, Guard, Initiator, Opened, Refusal};
 pub use self::names::{InvalidName, IscsiName, Isid};

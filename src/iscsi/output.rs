@@ -66,7 +66,8 @@ impl Output {
             self.small(&crc32c::crc32c(&pdu.bhs).to_le_bytes());
         }
         let padding = wire::padding(len);
-        let pad = &[0; 4][..padding];
+        let pad = [0; 4];
+        let (pad, _) = pad.split_at(padding);
         if len == 0 {
             return;
         }

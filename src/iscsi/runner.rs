@@ -179,7 +179,7 @@ impl Runner {
                         return self.lost(lost);
                     }
                 }
-                Wake::Socket(Err(_)) => return End::ConnectionLost,
+                Wake::Socket(Err(error)) => return self.lost(error.into()),
                 Wake::Asked(end) => return self.dismissed(end),
                 Wake::Stop if discovery => return End::ShutDown,
                 Wake::Stop => {
@@ -211,7 +211,7 @@ impl Runner {
         match self.link.send_some() {
             Ok(0) if self.link.waiting() > 0 => {}
             Ok(_) => self.progress = Instant::now(),
-            Err(_) => return Err(End::ConnectionLost),
+            Err(error) => return Err(self.lost(error.into())),
         }
         match self.over {
             Some(end) => Err(end),
@@ -245,6 +245,7 @@ impl Runner {
     fn lost(&mut self, lost: Lost) -> End {
         match lost {
             Lost::Connection => End::ConnectionLost,
+            Lost::TimedOut => End::TimedOut,
             Lost::Fault(fault) => {
                 tracing::debug!(?fault, peer = %self.initiator.peer, "the stream cannot be followed");
                 if let Fault::DataDigest(bhs) = fault {

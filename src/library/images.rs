@@ -275,14 +275,20 @@ impl Library {
         Ok(())
     }
 
-    /// Removes an image with all its versions, for ever. Refused as for a version.
+    /// Removes an image with all its versions, for ever. Refused as for a version, and while a build
+    /// of it runs.
     pub fn remove_image(&self, image: &ImageName, live: &dyn Live, actor: &Actor) -> Result<()> {
         let lock = self.write_lock()?;
-        let ids = self.check_image_removal(image, live)?;
-        document::remove(&lock, &self.places().current(image))?;
-        for id in &ids {
-            self.take_out(&lock, id)?;
-        }
+        self.check_image_removal(image, live)?;
+        let place = self.places().image(image);
+        let name = store::random_name().doing("drawing a name for", &place)?;
+        // All of it or nothing: the sweep removes what it finds there, version by version.
+        let away = self
+            .places()
+            .images()
+            .join(format!("{}{name}", store::REMOVED));
+        fs::rename(&place, away).doing("removing", &place)?;
+        document::sync_dir(&self.places().images())?;
         drop(lock);
         self.sweep()?;
         self.note(&Event::new(actor, "image-remove").of(image));
@@ -315,23 +321,34 @@ impl Library {
         Ok(vec![version])
     }
 
-    /// The versions that go with an image, or who needs one of them.
+    /// The versions that go with an image, or why it stays.
     fn check_image_removal(&self, image: &ImageName, live: &dyn Live) -> Result<Vec<VersionId>> {
-        let found = self.image(image)?;
-        let ids = found.versions.iter().map(|&number| VersionId {
-            image: image.clone(),
-            number,
-        });
-        let ids: Vec<VersionId> = ids.collect();
+        let numbers = self.image(image)?.versions.into_iter();
+        let ids: Vec<VersionId> = numbers
+            .map(|number| VersionId {
+                image: image.clone(),
+                number,
+            })
+            .collect();
+        let mut users = Vec::new();
         for id in &ids {
-            refuse_used(id, self.users_of(id, live)?)?;
+            users.extend(self.users_of(id, live)?);
         }
-        let assigned = self
-            .clients()?
-            .into_iter()
-            .filter(|client| client.image.image == *image);
-        let users = assigned.map(|client| format!("client {} is assigned to it", client.name));
-        refuse_used(image, users.collect())?;
+        for client in self.clients()? {
+            if client.image.image == *image {
+                users.push(format!("client {} is assigned to it", client.name));
+            }
+        }
+        users.sort();
+        users.dedup();
+        refuse_used(image, users)?;
+        if store::has_live_draft(&self.places().image(image))? {
+            return Err(Error::refused(
+                format!("removing {image}"),
+                "a build of it is running",
+                "wait for it, or end it first",
+            ));
+        }
         Ok(ids)
     }
 

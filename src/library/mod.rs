@@ -42,8 +42,8 @@ use jiff::{Timestamp, Zoned};
 
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
-    Act, AssignTo, Assignment, Client, ClientSelector, ClientState, ClientView, Done, Edit,
-    NewClient, Plan, Step, When,
+    Act, Armed, AssignTo, Assignment, Client, ClientSelector, ClientState, ClientView, Discarded,
+    Done, Edit, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
@@ -58,6 +58,7 @@ pub use names::{
     ClientName, GroupName, ImageName, KernelArg, Mode, NameError, VersionId, VersionSpec,
 };
 pub use progress::{Progress, Quiet};
+pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, Swept};
 pub use wire::{Published, PublishedKind, Target};
 

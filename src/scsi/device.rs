@@ -108,7 +108,8 @@ impl Nexus {
         }
     }
 
-    /// Aborts the commands of every initiator on the units that `reset` names, and tells the others.
+    /// Aborts the commands of every initiator on the units that `reset` names, and tells them: of a
+    /// reset every one (SAM-5 §6.3.3), of cleared commands the others (SAM-5 §7.4).
     /// Resolves when none of those commands works on the units any more. The initiator that asked
     /// drops the answers of its own commands itself.
     pub fn reset(&self, reset: Reset) -> impl Future<Output = ()> + Send + 'static {
@@ -121,7 +122,7 @@ impl Nexus {
         for (lun, unit) in &self.device.units {
             if only.is_none_or(|only| only == *lun) {
                 settling.push(unit.reset());
-                self.tell_others(*lun, sense);
+                self.tell(*lun, sense);
             }
         }
         async move {
@@ -136,15 +137,16 @@ impl Nexus {
         lun.is_some_and(|lun| self.device.units.contains_key(&lun))
     }
 
-    fn tell_others(&self, lun: Lun, sense: Sense) {
+    fn tell(&self, lun: Lun, sense: Sense) {
         let nexuses = self
             .device
             .nexuses
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for other in nexuses.iter().filter_map(Weak::upgrade) {
-            if !Arc::ptr_eq(&other, &self.attentions) {
-                other.raise(lun, sense);
+        for nexus in nexuses.iter().filter_map(Weak::upgrade) {
+            let own = Arc::ptr_eq(&nexus, &self.attentions);
+            if !own || sense == Sense::RESET {
+                nexus.raise(lun, sense);
             }
         }
     }

@@ -11,7 +11,7 @@ use super::sense::Sense;
 use crate::block::{self, Answer, Disk, Extent, Geometry};
 
 /// Most blocks of one UNMAP.
-pub(super) const MAX_UNMAP_BLOCKS: u32 = 0x0040_0000;
+pub(super) const MAX_UNMAP_BLOCKS: u32 = 0x0010_0000;
 /// Most descriptors of one UNMAP.
 pub(super) const MAX_UNMAP_DESCRIPTORS: u32 = 256;
 /// Most blocks of one WRITE SAME.

@@ -299,16 +299,25 @@ fn a_new_nexus_is_told_of_the_power_on_once() {
 }
 
 #[test]
-fn a_reset_tells_the_others() {
-    let device = device(MemoryDisk::new(512, BLOCKS));
-    let (one, two) = (ready(&device), ready(&device));
+fn a_reset_is_told_to_everybody_and_cleared_commands_to_the_others() {
+    let lun = Lun::new(DISK).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    runtime.block_on(one.reset(Reset::Unit(Lun::new(DISK).unwrap())));
+    for reset in [Reset::Unit(lun), Reset::Device] {
+        let device = device(MemoryDisk::new(512, BLOCKS));
+        let (one, two) = (ready(&device), ready(&device));
+        runtime.block_on(one.reset(reset));
+        for nexus in [&one, &two] {
+            assert_eq!(refused(nexus, &[0], b""), (6, 0x2903));
+            good(nexus, &[0], b"");
+        }
+    }
+    let device = device(MemoryDisk::new(512, BLOCKS));
+    let (one, two) = (ready(&device), ready(&device));
+    runtime.block_on(one.reset(Reset::Commands(lun)));
     good(&one, &[0], b"");
-    assert_eq!(refused(&two, &[0], b""), (6, 0x2903));
-    good(&two, &[0], b"");
+    assert_eq!(refused(&two, &[0], b""), (6, 0x2f00));
 }
 
 #[test]
@@ -323,6 +332,7 @@ fn a_reset_silences_what_waits_for_data() {
         .build()
         .unwrap();
     runtime.block_on(two.reset(Reset::Device));
+    assert_eq!(refused(&two, &[0], b""), (6, 0x2903));
     let block::Answer::Now(response) = pending.finish(vec![Bytes::from(vec![1; 512])]) else {
         panic!("memory answers at once");
     };

@@ -112,7 +112,7 @@ async fn file(
     let found = blocking(&server, move |server| {
         let version: VersionId = format!("{image}@{number}").parse()?;
         let version = server.library().version(&version)?;
-        version.boot_file(&file).ok_or_else(|| Error::Unknown {
+        version.boot_file(&file).ok_or(Error::Unknown {
             kind: "boot file",
             name: file,
         })

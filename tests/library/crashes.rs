@@ -76,6 +76,21 @@ fn a_killed_removal_is_completed() {
     assert!(!home.join(".removed-0123456789abcdef").exists());
 }
 
+#[test]
+fn a_killed_removal_of_an_image_is_completed() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    lab.seal("fc28", "two");
+    let images = lab.home().join("images");
+    fs::rename(
+        images.join("fc28"),
+        images.join(".removed-0123456789abcdef"),
+    )
+    .unwrap();
+    assert_eq!(lab.lib.sweep().unwrap(), [Swept::Image]);
+    assert_eq!(fs::read_dir(images).unwrap().count(), 0);
+}
+
 /// Brings the files of a client to what they were after `moved` of the moves of a reset, with the
 /// note of what is to be done written and the document not yet.
 fn cut_off(lab: &Lab, mac: &MacAddr, before: &Before, moved: usize) {
@@ -150,6 +165,49 @@ fn a_killed_reset_is_completed_from_wherever_it_was() {
 }
 
 #[test]
+fn a_killed_removal_of_a_client_is_completed() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let before = lab.snapshot();
+    for moved in [false, true] {
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        let note = serde_json::json!({ "client": lab.client(&mac), "swap": {}, "removed": true });
+        let path = lab.home().join(format!("pending/{}.json", mac.bare()));
+        fs::write(path, note.to_string()).unwrap();
+        let clones = lab.home().join("clones");
+        if moved {
+            fs::rename(
+                clones.join(mac.bare()),
+                clones.join(".removed-0123456789abcdef"),
+            )
+            .unwrap();
+        }
+        assert_eq!(lab.lib.sweep().unwrap(), [Swept::Client { mac }]);
+        assert_eq!(lab.snapshot(), before);
+    }
+}
+
+#[test]
+fn a_clone_that_was_made_and_never_used_is_removed() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    let before = lab.snapshot();
+    let never: MacAddr = "52:54:00:00:00:09".parse().unwrap();
+    for mac in [mac, never] {
+        let dir = lab
+            .home()
+            .join("clones")
+            .join(mac.bare())
+            .join(".new-0123456789abcdef");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("disk.img"), "half").unwrap();
+    }
+    assert_eq!(lab.lib.sweep().unwrap().len(), 2);
+    assert_eq!(lab.snapshot(), before);
+}
+
+#[test]
 fn a_reset_killed_after_its_document_is_only_crossed_out() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");
@@ -201,6 +259,82 @@ fn a_boot_that_was_cut_off_while_it_entered_begins_again() {
     assert_eq!(lab.read(&mac), "the boot before");
     assert_eq!(lab.enter(&ticket).unwrap().entry, Entry::NewBoot);
     assert_eq!(lab.read(&mac), "pristine");
+}
+
+/// Names the library that [`acts_until_killed`] is to act on; without it that test has nothing to do.
+const VICTIM: &str = "NETROOT_TEST_VICTIM";
+
+/// Not a test of its own: the process that [`kill_at_any_moment`] kills.
+#[test]
+fn acts_until_killed() {
+    let Some(home) = std::env::var_os(VICTIM) else {
+        return;
+    };
+    let lab = Lab::of(Path::new(&home));
+    let mac: MacAddr = MAC.parse().unwrap();
+    for n in 0.. {
+        lab.write(&mac, &format!("write {n}"));
+        lab.act(&mac, Act::Reset, When::Now).unwrap();
+        lab.act(&mac, Act::Undo, When::Now).unwrap();
+        lab.seal("other", "pristine");
+        fs::write(Path::new(&home).join("../going"), "").unwrap();
+    }
+}
+
+#[test]
+fn kill_at_any_moment() {
+    everywhere(|lab| {
+        lab.seal("fc28", "pristine");
+        lab.seal("other", "pristine");
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        let going = lab.home().join("../going");
+        for round in 0..12 {
+            let _ = fs::remove_file(&going);
+            let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "crashes::acts_until_killed"])
+                .env(VICTIM, lab.home())
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            while !going.exists() {
+                assert_eq!(
+                    victim.try_wait().unwrap(),
+                    None,
+                    "it ends when it is killed"
+                );
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            std::thread::sleep(std::time::Duration::from_micros(1700 * round));
+            victim.kill().unwrap();
+            victim.wait().unwrap();
+            lab.lib.sweep().unwrap();
+            whole(&lab, &mac);
+        }
+    });
+}
+
+/// The library is one that could have come about without any kill.
+fn whole(lab: &Lab, mac: &MacAddr) {
+    assert!(lab.lib.sweep().unwrap().is_empty(), "one sweep is enough");
+    let clone = lab.home().join("clones").join(mac.bare());
+    assert!(no_leftovers(&clone));
+    for _ in 0..4 {
+        let text = lab.read(mac);
+        assert!(text == "pristine" || text.starts_with("write "), "{text:?}");
+        if !lab.client(mac).discarded.is_empty() {
+            lab.act(mac, Act::Undo, When::Now).unwrap();
+        }
+    }
+    for image in lab.lib.images().unwrap() {
+        assert!(no_leftovers(
+            &lab.home().join("images").join(image.name.as_str())
+        ));
+        assert_eq!(image.current.as_ref(), image.versions.last());
+        for number in image.versions {
+            let version = format!("{}@{number}", image.name);
+            lab.lib.verify(&version.parse().unwrap(), &Quiet).unwrap();
+        }
+    }
 }
 
 fn no_leftovers(clone: &Path) -> bool {

@@ -223,6 +223,21 @@ fn the_number_of_a_removed_version_never_means_another_one() {
 }
 
 #[test]
+fn an_image_is_not_removed_under_a_build() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    let image = "fc28".parse().unwrap();
+    let draft = lab.lib.draft(&image).unwrap();
+    draft.create_sparse(MIB).unwrap();
+    let why = refused(lab.lib.remove_image(&image, &lab.room, &Actor::command()));
+    assert!(why.contains("build"), "{why}");
+    drop(draft);
+    lab.lib
+        .remove_image(&image, &lab.room, &Actor::command())
+        .unwrap();
+}
+
+#[test]
 fn immutable_files_resist_root_and_can_be_removed_by_the_library() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("library");

@@ -120,12 +120,21 @@ impl Lab {
             // A temporary directory could not be removed; a mount goes as a whole.
             immutable: dir.is_none(),
         };
+        Library::init(home, &options).unwrap();
         Lab {
-            lib: Library::init(home, &options).unwrap(),
+            _dir: dir,
+            ..Lab::of(home)
+        }
+    }
+
+    /// Of a library that is there already.
+    pub(crate) fn of(home: &Path) -> Lab {
+        Lab {
+            lib: Library::open(home, None).unwrap(),
             room: Room::default(),
             runtime: tokio::runtime::Runtime::new().unwrap(),
             home: home.to_owned(),
-            _dir: dir,
+            _dir: None,
         }
     }
 

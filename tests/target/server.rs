@@ -21,7 +21,7 @@ pub(crate) const MEMORY: &str = "iqn.2026-01.test:memory";
 pub(crate) const PRIVATE: &str = "iqn.2026-01.test:private";
 
 /// Size of all disks, in bytes.
-pub(crate) const SIZE: u64 = 24 * 1024 * 1024;
+pub(crate) const SIZE: u64 = 8 * 1024 * 1024;
 
 pub(crate) struct Server {
     pub(crate) v4: SocketAddr,

@@ -1,12 +1,13 @@
 //! `cargo xtask`: the project's own tools.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::packages::Consent;
 use xtask::suite::{Boots, Length, Options};
-use xtask::{check, debian, demo, suite};
+use xtask::{bench_build, check, debian, demo, suite};
 
 /// The project's own tools.
 #[derive(Parser)]
@@ -41,8 +42,30 @@ enum Command {
     },
     /// Make the Debian tree that the laboratory's images are built from, or find it, and print its path
     Tree,
+    /// Measure netroot beside what it replaces
+    #[command(subcommand)]
+    Bench(Bench),
     /// Formatting, lints, documentation, floors, licences and advisories; lists every failure
     Check,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Builds of one tree, in turn with mkfs.xfs, mount, cp -a, unmount and sync
+    Build {
+        /// The tree [default: one of 30,000 files, made for this]
+        #[arg(long, value_name = "DIR")]
+        tree: Option<PathBuf>,
+        /// How often each way is taken
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Measure this program [default: a release build of this source]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -68,6 +91,17 @@ fn run(command: Command) -> Result<()> {
             },
         }),
         Command::Tree => debian::tree().map(|tree| println!("{}", tree.display())),
+        Command::Bench(Bench::Build {
+            tree,
+            rounds,
+            binary,
+            json,
+        }) => bench_build::run_bench(&bench_build::Options {
+            tree,
+            rounds,
+            binary,
+            json,
+        }),
         Command::Check => check::run_all(),
     }
 }

@@ -47,8 +47,8 @@ fn parse_entry(entry: &str) -> Result<(u16, u16, u32)> {
     let id = || match number.parse() {
         Ok(id) => Ok(id),
         Err(_) => bail!(
-            "an ACL names `{name}`, whose number is not known here: make the archive with `tar \
-             --numeric-owner`, or with `--xattrs --xattrs-include='*'` in the place of `--acls`"
+            "an ACL names `{name}`, whose number is not known here: make the archive with \
+             `--xattrs --xattrs-include='*'` in the place of `--acls`"
         ),
     };
     let (tag, id) = match (kind, name) {
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn names_and_nonsense_are_refused() {
         let refused = |text: &str| parse(text.as_bytes()).unwrap_err().to_string();
-        assert!(refused("user:daemon:rwx").contains("--numeric-owner"));
+        assert!(refused("user:daemon:rwx").contains("--xattrs-include='*'"));
         assert!(refused("rwx").contains("not an entry"));
         assert!(refused("user::rwz").contains("not an entry"));
     }

@@ -156,11 +156,12 @@ impl Unpacker<'_> {
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = member.attributes.creation_mode();
         let file = File::from(openat(at.dir, at.name, flags, mode).context("making the file")?);
+        if member.size > member.data_size() {
+            // Before the data: XFS gives a file that grows more blocks than it asked for.
+            file.set_len(member.size).context("setting its size")?;
+        }
         for &(offset, length) in &member.pieces {
             self.piece(&file, offset, length, data, cancel)?;
-        }
-        if member.size > member.data_size() {
-            file.set_len(member.size).context("setting its size")?;
         }
         member.attributes.set_on_file(&file)
     }

@@ -22,6 +22,9 @@ const BLOCK: usize = 512;
 /// Longest name or set of pax records; nobody needs more, and it is kept in memory.
 const LONGEST_EXTENSION: u64 = 16 << 20;
 
+/// A piece of a sparse file: offset and length.
+type Piece = (u64, u64);
+
 /// A member, without its data.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -30,7 +33,7 @@ pub(super) struct Member {
     pub(super) kind: Kind,
     pub(super) attributes: Attributes,
     /// Where the pieces of a sparse file belong: offset and length. A whole file is one piece.
-    pub(super) pieces: Vec<(u64, u64)>,
+    pub(super) pieces: Vec<Piece>,
     /// Its length when unpacked.
     pub(super) size: u64,
 }
@@ -134,7 +137,7 @@ impl<R: Read> Members<R> {
     }
 
     /// The map of GNU's own format, in the header and in blocks behind it.
-    fn gnu_sparse(&mut self, header: &Header) -> Result<(Vec<(u64, u64)>, u64)> {
+    fn gnu_sparse(&mut self, header: &Header) -> Result<(Vec<Piece>, u64)> {
         let gnu = header
             .as_gnu()
             .context("a sparse member in another format")?;
@@ -154,7 +157,7 @@ impl<R: Read> Members<R> {
     }
 
     /// The maps of pax: 0.0 and 0.1 in the records, 1.0 at the beginning of the data.
-    fn pax_sparse(&mut self, records: &Records) -> Result<Option<(Vec<(u64, u64)>, u64)>> {
+    fn pax_sparse(&mut self, records: &Records) -> Result<Option<(Vec<Piece>, u64)>> {
         if let Some(size) = pax::number(records, "GNU.sparse.realsize")? {
             let wanted = (Some(1), Some(0));
             let found = (
@@ -183,7 +186,7 @@ impl<R: Read> Members<R> {
 
     /// Lines of decimal numbers: how many pieces, then offset and length of each; filled up to a
     /// whole block.
-    fn map_in_data(&mut self) -> Result<Vec<(u64, u64)>> {
+    fn map_in_data(&mut self) -> Result<Vec<Piece>> {
         let mut read = 0;
         let mut line = || -> Result<u64> {
             let mut digits = Vec::new();
@@ -317,7 +320,10 @@ fn kind(header: &Header, extensions: &Extensions) -> Result<Kind> {
         EntryType::Link => Ok(Kind::HardLink(link()?)),
         EntryType::Char => node(SFlag::S_IFCHR),
         EntryType::Block => node(SFlag::S_IFBLK),
-        EntryType::Fifo => node(SFlag::S_IFIFO),
+        EntryType::Fifo => Ok(Kind::Node {
+            kind: SFlag::S_IFIFO,
+            device: 0,
+        }),
         other => bail!(
             "it is of type {:?}, which is not understood",
             other.as_byte() as char
@@ -344,7 +350,8 @@ fn attributes(header: &Header, records: &Records) -> Result<Attributes> {
     };
     let modified = match pax::time(records, "mtime")? {
         Some(time) => time,
-        None => TimeSpec::new(i64::try_from(header.mtime()?)?, 0),
+        // GNU tar writes times before 1970 as negative numbers of 64 bits.
+        None => TimeSpec::new(header.mtime()?.cast_signed(), 0),
     };
     let mut xattrs = Vec::new();
     for (key, value) in records {
@@ -371,14 +378,14 @@ fn attributes(header: &Header, records: &Records) -> Result<Attributes> {
     })
 }
 
-fn add_pieces(headers: &[GnuSparseHeader], pieces: &mut Vec<(u64, u64)>) -> Result<()> {
+fn add_pieces(headers: &[GnuSparseHeader], pieces: &mut Vec<Piece>) -> Result<()> {
     for header in headers.iter().filter(|header| !header.is_empty()) {
         pieces.push((header.offset()?, header.length()?));
     }
     Ok(())
 }
 
-fn pairs(numbers: &[u64]) -> Vec<(u64, u64)> {
+fn pairs(numbers: &[u64]) -> Vec<Piece> {
     numbers
         .chunks_exact(2)
         .filter_map(|pair| Some((*pair.first()?, *pair.last()?)))
@@ -386,7 +393,7 @@ fn pairs(numbers: &[u64]) -> Vec<(u64, u64)> {
 }
 
 /// Pieces must follow each other within the file and take up all data.
-fn check_pieces(pieces: &[(u64, u64)], size: u64, data: u64) -> Result<()> {
+fn check_pieces(pieces: &[Piece], size: u64, data: u64) -> Result<()> {
     let mut end = 0;
     let mut sum = 0u64;
     for &(offset, length) in pieces {

@@ -20,6 +20,8 @@ const SPECIAL_BITS: u32 = 0o7000;
 
 /// Attributes that belong to what a file is, not to the file system that it lies on: those of
 /// others (`btrfs.compression`, `system.nfs4_acl`) mean nothing elsewhere and cannot be set.
+///
+/// XFS shows ACLs to root a second time, as `trusted.SGI_ACL_FILE` and `..._DEFAULT`.
 const KEPT: &[&[u8]] = &[b"user.", b"trusted.", b"security.", b"system.posix_acl_"];
 
 /// An extended attribute: name and value. ACLs and file capabilities are some, too.
@@ -154,8 +156,8 @@ pub(crate) fn xattrs_of(file: &File) -> Result<Vec<Xattr>> {
 
 /// Whether an attribute of this name is copied at all.
 pub(crate) fn is_kept(name: &OsStr) -> bool {
-    KEPT.iter()
-        .any(|prefix| name.as_bytes().starts_with(prefix))
+    let begins = |prefix: &&[u8]| name.as_bytes().starts_with(prefix);
+    KEPT.iter().any(begins) && !begins(&&b"trusted.SGI_ACL_"[..])
 }
 
 fn collect(

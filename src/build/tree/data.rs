@@ -32,14 +32,13 @@ pub(super) fn copy(
         return piece(0, size);
     }
     // Fewer blocks than bytes: a sparse file, or one that the file system compresses or keeps in
-    // its inode; the last two look like one piece of data here.
+    // its inode; the last two look like one piece of data here. The size comes first: XFS gives a
+    // file that grows more blocks than it asked for.
+    target.set_len(size).context("setting its size")?;
     let mut at = 0;
     while let Some((from, to)) = next_data(source, at, size)? {
         piece(from, to)?;
         at = to;
-    }
-    if at < size {
-        target.set_len(size).context("setting its size")?;
     }
     Ok(())
 }

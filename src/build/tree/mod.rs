@@ -13,11 +13,13 @@ mod links;
 mod measure;
 mod pool;
 pub(crate) mod root;
+mod writeback;
 
 pub(crate) use copy::copy;
 pub use exclude::Excludes;
 pub(crate) use measure::{Measure, measure};
 pub(crate) use root::Root;
+pub(crate) use writeback::written_back;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -69,7 +69,7 @@ impl Session {
         let ahead = self.exp_cmd_sn.distance_to(request.ref_cmd_sn);
         let to_come = ahead >= 0
             && request.ref_cmd_sn.distance_to(self.max_cmd_sn) >= 0
-            && request.ref_cmd_sn != request.cmd_sn;
+            && request.ref_cmd_sn.distance_to(request.cmd_sn) > 0;
         let response = if self.recent.contains(&itt) {
             TaskResponse::COMPLETE
         } else if to_come {

@@ -103,7 +103,7 @@ impl Session {
             if end > task.offered() || end > first_burst {
                 return Err(Violation("more unsolicited data than agreed on"));
             }
-            task.next_unsolicited += 1;
+            task.next_unsolicited = task.next_unsolicited.wrapping_add(1);
             task.unsolicited = !header.last;
             task.asked_to = end;
         } else {
@@ -258,7 +258,7 @@ fn solicited(task: &mut Task, header: &DataOut, end: u64) -> Result<(), Violatio
     if header.data_sn != open.next_data_sn {
         return Err(Violation("a gap in the numbers of data"));
     }
-    open.next_data_sn += 1;
+    open.next_data_sn = open.next_data_sn.wrapping_add(1);
     if end > open.end {
         return Err(Violation("more data than were asked for"));
     }

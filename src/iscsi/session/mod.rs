@@ -28,6 +28,8 @@ mod abort;
 mod answer;
 mod data;
 pub(super) mod task;
+#[cfg(test)]
+mod tests;
 mod text;
 
 /// Immediate commands that may be open beyond the window.

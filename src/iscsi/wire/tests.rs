@@ -1,7 +1,7 @@
 //! Each format from one golden array: taken apart, put together, and refused when cut short.
 //!
-//! The arrays of requests are what Debian's libiscsi 1.19 sends; those of responses are put together
-//! by hand from the figures of RFC 7143, named beside each.
+//! Arrays of requests said to be libiscsi's are what Debian's libiscsi 1.19 sends; the others are put
+//! together by hand from the figures of RFC 7143, named beside each.
 
 use super::*;
 
@@ -52,16 +52,16 @@ fn numbers() -> Numbers {
 #[test]
 fn scsi_command() {
     check(
-        // INQUIRY of 64 bytes.
+        // libiscsi: INQUIRY of 64 bytes.
         header([
             0x01c1_0000,
             0,
             0x0001_0000,
             0,
-            2,
-            64,
-            1,
-            2,
+            0x418b_cb9f,
+            0x40,
+            0x4884_09bb,
+            4,
             0x1200_0000,
             0x4000_0000,
             0,
@@ -74,10 +74,10 @@ fn scsi_command() {
             write: false,
             attribute: 1,
             lun: LUN_1,
-            itt: Tag(2),
+            itt: Tag(0x418b_cb9f),
             expected_len: 64,
-            cmd_sn: Serial(1),
-            exp_stat_sn: Serial(2),
+            cmd_sn: Serial(0x4884_09bb),
+            exp_stat_sn: Serial(4),
             cdb: [0x12, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         },
         ScsiCommand::parse,
@@ -230,15 +230,16 @@ fn r2t() {
 
 #[test]
 fn login_request() {
+    // libiscsi: straight to the full feature phase.
     let golden = header([
         0x4387_0000,
-        0x85,
-        0x8000_d1ce,
-        0xd001_0000,
-        1,
+        0x1ae,
+        0x80d0_6b0d,
         0,
-        2,
-        3,
+        0x418b_cb9c,
+        0,
+        0x4884_09b9,
+        1,
         0,
         0,
         0,
@@ -251,12 +252,12 @@ fn login_request() {
             more: false,
             stage: Stage::Operational,
             version_min: 0,
-            isid: [0x80, 0, 0xd1, 0xce, 0xd0, 1],
+            isid: [0x80, 0xd0, 0x6b, 0x0d, 0, 0],
             tsih: 0,
-            itt: Tag(1),
+            itt: Tag(0x418b_cb9c),
             cid: 0,
-            cmd_sn: Serial(2),
-            exp_stat_sn: Serial(3),
+            cmd_sn: Serial(0x4884_09b9),
+            exp_stat_sn: Serial(1),
         },
         LoginRequest::parse,
         LoginRequest::emit,
@@ -308,15 +309,29 @@ fn login_response() {
 #[test]
 fn text_request_and_response() {
     check(
-        header([0x0480_0000, 0x10, 0, 0, 2, 0xffff_ffff, 3, 4, 0, 0, 0, 0]),
+        // libiscsi: SendTargets=All.
+        header([
+            0x4480_0000,
+            0x10,
+            0,
+            0,
+            0x3af8_20b5,
+            0xffff_ffff,
+            0x2e28_f1c0,
+            2,
+            0,
+            0,
+            0,
+            0,
+        ]),
         TextRequest {
-            immediate: false,
+            immediate: true,
             last: true,
             more: false,
-            itt: Tag(2),
+            itt: Tag(0x3af8_20b5),
             ttt: Tag::NONE,
-            cmd_sn: Serial(3),
-            exp_stat_sn: Serial(4),
+            cmd_sn: Serial(0x2e28_f1c0),
+            exp_stat_sn: Serial(2),
         },
         TextRequest::parse,
         TextRequest::emit,
@@ -352,16 +367,30 @@ fn text_request_and_response() {
 #[test]
 fn task_request_and_response() {
     check(
-        header([0x4281_0000, 0, 0x0001_0000, 0, 9, 8, 7, 6, 5, 0, 0, 0]),
+        // libiscsi: ABORT TASK.
+        header([
+            0x4281_0000,
+            0,
+            0x0001_0000,
+            0,
+            0x00fd_08ca,
+            0x00fd_08c9,
+            0x54a7_fde4,
+            4,
+            0x54a7_fde3,
+            0,
+            0,
+            0,
+        ]),
         TaskRequest {
             immediate: true,
             function: 1,
             lun: LUN_1,
-            itt: Tag(9),
-            referenced_itt: Tag(8),
-            cmd_sn: Serial(7),
-            exp_stat_sn: Serial(6),
-            ref_cmd_sn: Serial(5),
+            itt: Tag(0x00fd_08ca),
+            referenced_itt: Tag(0x00fd_08c9),
+            cmd_sn: Serial(0x54a7_fde4),
+            exp_stat_sn: Serial(4),
+            ref_cmd_sn: Serial(0x54a7_fde3),
         },
         TaskRequest::parse,
         TaskRequest::emit,
@@ -395,6 +424,7 @@ fn task_request_and_response() {
 #[test]
 fn nop_out_and_in() {
     check(
+        // §11.18.
         header([0x4080_0000, 4, 0, 0, 0x0a, 0xffff_ffff, 3, 4, 0, 0, 0, 0]),
         NopOut {
             immediate: true,
@@ -436,14 +466,28 @@ fn nop_out_and_in() {
 #[test]
 fn logout_request_and_response() {
     check(
-        header([0x4680_0000, 0, 0, 0, 6, 0, 7, 8, 0, 0, 0, 0]),
+        // libiscsi.
+        header([
+            0x4680_0000,
+            0,
+            0,
+            0,
+            0x418b_cba1,
+            0,
+            0x4884_09bd,
+            6,
+            0,
+            0,
+            0,
+            0,
+        ]),
         LogoutRequest {
             immediate: true,
             reason: 0,
-            itt: Tag(6),
+            itt: Tag(0x418b_cba1),
             cid: 0,
-            cmd_sn: Serial(7),
-            exp_stat_sn: Serial(8),
+            cmd_sn: Serial(0x4884_09bd),
+            exp_stat_sn: Serial(6),
         },
         LogoutRequest::parse,
         LogoutRequest::emit,

@@ -1,8 +1,6 @@
 //! Acts on a client's disk: planned, refused or done (rule 1).
 //!
-//! An act that moves disks is written down in `pending/` before anything moves, and can be done
-//! again from wherever it was cut off: a killed command leaves a client as it was, or as it was to
-//! be. While a boot is fenced no lock is held, so that its sessions can end.
+//! While a boot is fenced no lock is held, so that its sessions can end.
 
 use std::fmt;
 
@@ -10,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::DiskChange;
-use super::{Armed, Change, Client, ClientView, Ready, Step};
+use super::{Armed, Client, ClientView, Ready, Step};
 use crate::library::boots::BootState;
 use crate::library::document;
 use crate::library::error::{Error, Result};
@@ -18,7 +16,7 @@ use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::lock::WriteLock;
 use crate::library::names::{ClientName, Mode, VersionId, VersionSpec};
-use crate::library::store::clone::{self, CloneInfo, Swap};
+use crate::library::store::clone::{self, CloneInfo};
 use crate::library::{Library, MacAddr, now_millis};
 
 /// What can be done to a client's disk.
@@ -77,15 +75,6 @@ pub struct Done {
     pub plan: Plan,
     /// The client afterwards; nothing if it was removed.
     pub client: Option<ClientView>,
-}
-
-/// A change that has begun: written before anything moves, removed when all is done.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Pending {
-    /// The document as it will be; its revision is the one that it replaces.
-    client: Client,
-    /// Which disks move.
-    swap: Swap,
 }
 
 impl fmt::Display for Act {
@@ -272,48 +261,6 @@ impl Library {
 
     fn make_clone(&self, mac: &MacAddr, version: &VersionId) -> Result<CloneInfo> {
         clone::make(self.places(), mac, &self.version(version)?)
-    }
-
-    /// Writes a change down, does it, and crosses it out.
-    pub(crate) fn commit(&self, lock: &WriteLock, change: Change) -> Result<Client> {
-        let mac = change.client.mac;
-        let place = self.places().client(&mac);
-        let Change { mut client, swap } = change;
-        if swap == Swap::default() {
-            document::write(lock, &place, &mut client)?;
-            return Ok(client);
-        }
-        let pending = Pending { client, swap };
-        document::put(lock, &self.places().pending(&mac), &pending)?;
-        self.finish(lock, pending)
-    }
-
-    fn finish(&self, lock: &WriteLock, pending: Pending) -> Result<Client> {
-        let Pending { mut client, swap } = pending;
-        clone::swap(self.places(), &client.mac, &swap)?;
-        document::write(lock, &self.places().client(&client.mac), &mut client)?;
-        document::remove(lock, &self.places().pending(&client.mac))?;
-        let kept: Vec<&CloneInfo> = client.discarded.iter().map(|old| &old.clone).collect();
-        clone::prune(self.places(), &client.mac, &kept)?;
-        Ok(client)
-    }
-
-    /// Completes a change that a killed command had written down. Tells whether there was one.
-    pub(crate) fn finish_pending(&self, lock: &WriteLock, mac: &MacAddr) -> Result<bool> {
-        let path = self.places().pending(mac);
-        let Some(mut pending) = document::read::<Pending>(&path)? else {
-            return Ok(false);
-        };
-        let there: Option<Client> = document::read(&self.places().client(mac))?;
-        let revision = there.map_or(0, |client| client.revision);
-        if revision == pending.client.revision {
-            self.finish(lock, pending)?;
-        } else {
-            // The document was written, so everything was done but this.
-            pending.client.revision = revision;
-            document::remove(lock, &path)?;
-        }
-        Ok(true)
     }
 
     /// A client, to be changed under the lock, after whatever was left half-done was completed.

@@ -1,7 +1,6 @@
 //! Adding, describing and removing clients.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,11 +9,10 @@ use super::acts::is_running;
 use super::change::{DiskChange, Old};
 use super::{Assignment, Client, Done, Plan, Ready, Step, When};
 use crate::library::document;
-use crate::library::error::{Doing, Error, Result};
+use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
-use crate::library::store;
 use crate::library::{Library, MacAddr};
 
 /// A client that is to be added.
@@ -194,24 +192,12 @@ impl Library {
         if when != When::Force {
             self.plan_remove(mac, when, live)?;
         }
-        // Without a document no login of it succeeds, so the sessions can be ended afterwards. The
-        // disks are moved away first: a client without a disk can be removed again, a disk without
-        // a client would never be looked for.
-        let home = self.places().clone(&client.mac);
-        if home.exists() {
-            let name = store::random_name().doing("drawing a name for", &home)?;
-            let away = self
-                .places()
-                .clones()
-                .join(format!("{}{name}", store::REMOVED));
-            fs::rename(&home, &away).doing("removing", &home)?;
-            document::sync_dir(&self.places().clones())?;
-        }
-        document::remove(&lock, &self.places().client(&client.mac))?;
+        // Without a document no login of it succeeds, so the sessions can be ended afterwards.
+        self.commit_removal(&lock, client)?;
         drop(lock);
-        live.fence(&client.mac, None);
+        live.fence(&plan.mac, None);
         self.sweep()?;
-        self.note(&Event::new(actor, "client-remove").of(&client.mac));
+        self.note(&Event::new(actor, "client-remove").of(&plan.mac));
         Ok(Done { plan, client: None })
     }
 

@@ -1,13 +1,14 @@
 //! Clients: who boots what, and the rules about changing it (rules 1 and 5 of the design).
 //!
 //! - `change`: what an act does to a client's document and disks, as a value
-//! - `acts`: plan it, refuse it, do it; finish what a killed command began
+//! - `acts`: plan it, refuse it, do it; `pending`: complete what a killed command began
 //! - `edit`: adding, describing and removing clients, where no disk is at stake
 //! - `view`: what a person is shown
 
 mod acts;
 mod change;
 mod edit;
+mod pending;
 mod view;
 
 use std::collections::BTreeSet;
@@ -154,6 +155,17 @@ impl Client {
     /// Whether an address is one of this machine's.
     pub fn has_mac(&self, mac: &MacAddr) -> bool {
         self.mac == *mac || self.more_macs.contains(mac)
+    }
+
+    /// Its disk, where it has one.
+    pub(crate) fn own_disk(&self) -> Result<&CloneInfo> {
+        self.clone.as_ref().ok_or_else(|| {
+            Error::refused(
+                format!("opening the disk of client {}", self.name),
+                format!("it has none in mode {}", self.mode),
+                "assign it another mode, or boot it again",
+            )
+        })
     }
 
     /// Why `version` must not go away: `is_it` tells whether an assignment means it now.

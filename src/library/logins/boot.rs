@@ -185,14 +185,13 @@ impl Library {
         entry: Entry,
         enter: impl FnOnce(&Grant),
     ) -> Login {
-        let boot = client
-            .boot
-            .as_ref()
-            .ok_or_else(|| Error::unknown("boot", client.mac))?;
-        let disk = match (&client.clone, boot.mode.has_clone()) {
-            (Some(clone), true) => GrantedDisk::Clone(client.mac, clone.id.clone()),
-            (None, true) => return Err(Error::unknown("clone", client.mac).into()),
-            (_, false) => GrantedDisk::Version(boot.version.clone()),
+        let Some(boot) = &client.boot else {
+            return Err(LoginError::Forbidden("the client has no boot".into()));
+        };
+        let disk = if boot.mode.has_clone() {
+            GrantedDisk::Clone(client.mac, client.own_disk()?.id.clone())
+        } else {
+            GrantedDisk::Version(boot.version.clone())
         };
         let target = disk_target(client, &boot.version, boot.mode);
         let grant = Grant {

@@ -164,11 +164,7 @@ pub(crate) fn swap(places: &Places, mac: &MacAddr, swap: &Swap) -> Result<()> {
 /// Removes what no document names any more: clones that were not finished, predecessors that expired.
 pub(crate) fn prune(places: &Places, mac: &MacAddr, kept: &[&CloneInfo]) -> Result<()> {
     let home = places.clone(mac);
-    for name in document::entries(&home)? {
-        if name.starts_with(NEW) || name.starts_with(super::REMOVED) {
-            remove_tree(&home.join(name))?;
-        }
-    }
+    sweep_new(&home)?;
     let discarded = home.join(DISCARDED);
     for name in document::entries(&discarded)? {
         if !kept.iter().any(|clone| clone.id == name) {
@@ -179,6 +175,21 @@ pub(crate) fn prune(places: &Places, mac: &MacAddr, kept: &[&CloneInfo]) -> Resu
     let _ = fs::remove_dir(&discarded);
     let _ = fs::remove_dir(&home);
     Ok(())
+}
+
+/// Removes clones that a killed command made and never wrote down. Tells whether there was one.
+pub(crate) fn sweep_new(home: &Path) -> Result<bool> {
+    let mut any = false;
+    for name in document::entries(home)? {
+        if name.starts_with(NEW) {
+            remove_tree(&home.join(name))?;
+            any = true;
+        }
+    }
+    if any {
+        let _ = fs::remove_dir(home); // goes where it was made for a client that was never added
+    }
+    Ok(any)
 }
 
 /// Where a client's disk is, and its bitmap if it is an overlay.
@@ -212,6 +223,18 @@ fn move_file(from: &Path, to: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => Ok(()),
         Err(error) => Err(error).doing("moving a clone to", to),
     }
+}
+
+/// Takes a client's whole directory of clones to where the sweep removes it. It may be gone already.
+pub(crate) fn take_out(places: &Places, mac: &MacAddr) -> Result<()> {
+    let home = places.clone(mac);
+    if home.exists() {
+        let name = random_name().doing("drawing a name for", &home)?;
+        let away = places.clones().join(format!("{}{name}", super::REMOVED));
+        fs::rename(&home, &away).doing("removing", &home)?;
+        document::sync_dir(&places.clones())?;
+    }
+    Ok(())
 }
 
 /// Removes a client's whole directory of clones, which was renamed out of its place before.

@@ -105,7 +105,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Keeps the kernel of release `version` beside the disk.
+    /// Keeps the kernel beside the disk.
     pub fn add_kernel(&mut self, reader: &mut dyn Read) -> Result<FileFacts> {
         let facts = self.add(KERNEL, reader)?;
         self.kernel = Some(facts.clone());
@@ -132,7 +132,7 @@ impl<'a> Draft<'a> {
     /// Makes it the image's next version, which clients get from now on.
     ///
     /// The disk must be clean and unmounted (rule 6). Everything is synced and hashed before the
-    /// rename that publishes it. Returns how long the hashing took with the version.
+    /// rename that publishes it.
     pub fn seal(self, facts: VersionFacts, progress: &dyn Progress) -> Result<Version> {
         let kernel = self
             .kernel
@@ -255,6 +255,16 @@ pub(super) fn is_dead(dir: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error).doing("opening", &path),
     }
+}
+
+/// Whether somebody is making a version of the image in `home`.
+pub(crate) fn has_live_draft(home: &Path) -> Result<bool> {
+    for name in document::entries(home)? {
+        if name.starts_with(DRAFT) && !is_dead(&home.join(name))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes a directory of plain files, immutable ones too. It does not go into directories: what a

@@ -15,6 +15,7 @@ pub use clone::CloneKind;
 pub use draft::{CopyKind, Draft};
 pub use sweep::Swept;
 
+pub(crate) use draft::has_live_draft;
 pub(crate) use hash::{CHUNK, hash_path, hash_reader};
 
 use super::mac::MacAddr;

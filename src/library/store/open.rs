@@ -39,10 +39,7 @@ impl Library {
     /// The disk of a client's clone. The caller sees to it that only one boot writes it (rule 3).
     pub fn open_clone(&self, mac: &MacAddr) -> Result<Arc<dyn Disk>> {
         let client = self.client(mac)?;
-        let info = client
-            .clone
-            .as_ref()
-            .ok_or_else(|| Error::unknown("clone", mac))?;
+        let info = client.own_disk()?;
         let (data, bitmap) = clone::paths(self.places(), &client.mac);
         match info.kind {
             CloneKind::Reflink => {

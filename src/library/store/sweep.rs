@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::draft::{is_dead, remove_tree};
-use super::{DRAFT, REMOVED};
+use super::{DRAFT, REMOVED, clone};
 use crate::library::document;
 use crate::library::error::Result;
 use crate::library::names::{ImageName, VersionId};
@@ -27,6 +27,8 @@ pub enum Swept {
         /// Its image.
         image: ImageName,
     },
+    /// The removal of a whole image was completed.
+    Image,
     /// A version that was published and not yet made current was made current.
     Current {
         /// The version.
@@ -34,6 +36,11 @@ pub enum Swept {
     },
     /// A client's interrupted change was completed.
     Client {
+        /// The client.
+        mac: MacAddr,
+    },
+    /// A clone that was made and never used was removed.
+    Clone {
         /// The client.
         mac: MacAddr,
     },
@@ -49,11 +56,13 @@ impl fmt::Display for Swept {
         match self {
             Swept::Draft { image } => write!(f, "removed an unfinished draft of {image}"),
             Swept::Removal { image } => write!(f, "completed the removal of a version of {image}"),
+            Swept::Image => f.write_str("completed the removal of an image"),
             Swept::Current { version } => write!(
                 f,
                 "made {version} current, as its interrupted build meant to"
             ),
             Swept::Client { mac } => write!(f, "completed an interrupted change of client {mac}"),
+            Swept::Clone { mac } => write!(f, "removed an unfinished clone of client {mac}"),
             Swept::Temporary { path } => write!(f, "removed {}", path.display()),
         }
     }
@@ -67,6 +76,9 @@ impl Library {
         for name in document::entries(&self.places().images())? {
             if let Ok(image) = name.parse::<ImageName>() {
                 self.sweep_image(&lock, &image, &mut swept)?;
+            } else if name.starts_with(REMOVED) {
+                remove_image(&self.places().images().join(name))?;
+                swept.push(Swept::Image);
             }
         }
         for name in document::names(&self.places().pending_all())? {
@@ -83,7 +95,11 @@ impl Library {
         }
         for name in document::entries(&places.clones())? {
             if name.starts_with(REMOVED) {
-                super::clone::remove_all(&places.clones().join(name))?;
+                clone::remove_all(&places.clones().join(name))?;
+            } else if let Ok(mac) = name.parse::<MacAddr>()
+                && clone::sweep_new(&places.clone(&mac))?
+            {
+                swept.push(Swept::Clone { mac });
             }
         }
         Ok(swept)
@@ -119,4 +135,15 @@ impl Library {
         let _ = fs::remove_dir(&home);
         Ok(())
     }
+}
+
+/// Removes what was an image: its versions, dead drafts and all.
+fn remove_image(dir: &Path) -> Result<()> {
+    for name in document::entries(dir)? {
+        let path = dir.join(name);
+        if path.is_dir() {
+            remove_tree(&path)?;
+        }
+    }
+    remove_tree(dir)
 }

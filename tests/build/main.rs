@@ -1,0 +1,13 @@
+//! Builds of whole images, as a person would run them: needs root, xfsprogs, e2fsprogs and loop
+//! devices.
+
+// clippy.toml exempts functions marked #[test]; here the whole file is a test.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod archives;
+mod awkward;
+mod compare;
+mod kills;
+mod site;
+mod trees;
+mod upgrades;

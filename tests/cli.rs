@@ -1,0 +1,495 @@
+//! The command line as people and scripts meet it: a process with arguments, output and exit code.
+//!
+//! Needs root, since building an image mounts its disk.
+
+// clippy.toml exempts functions marked #[test]; here the whole file is a test.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
+const MAC: &str = "52:54:00:12:34:56";
+
+/// What the described system's boot.cfg says, from BOOT_FACTS: byte for byte.
+const DESCRIBED: &str = "\
+#!ipxe
+kernel --name kernel.efi ${prefix}/vmlinuz-4.19.5-300.fc29.x86_64 initrd=initrd.img ro ip=dhcp rd.peerdns=0 nameserver=192.0.2.91 nameserver=192.0.2.92 root=/dev/disk/by-path/ip-192.0.2.158:3260-iscsi-iqn.edu.example.server-01:fc29-lun-1 netroot=iscsi:192.0.2.158::::iqn.edu.example.server-01:fc29 console=tty0 console=ttyS0,115200n8 audit=0 selinux=0 quiet
+initrd --name initrd.img ${prefix}/initramfs-4.19.5-300.fc29.x86_64.img
+boot || exit
+";
+
+#[test]
+fn the_help_is_the_one_that_was_reviewed() {
+    let mut text = String::new();
+    help(&[], &mut text);
+    let snapshot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");
+    if std::env::var_os("NETROOT_BLESS").is_some() {
+        fs::write(&snapshot, &text).unwrap();
+    }
+    let reviewed = fs::read_to_string(&snapshot).unwrap();
+    assert!(
+        text == reviewed,
+        "the help changed: look at it, then accept it with NETROOT_BLESS=1 cargo test --test cli\n{text}"
+    );
+}
+
+#[test]
+fn wrong_usage_and_refusals_have_codes_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    for wrong in [
+        &["client", "add", "52:54:00:12:34", "--image", "fc28"][..],
+        &["client", "add", MAC, "--image", "FC28"],
+        &["client", "add", MAC, "--image", "fc28", "--mode", "loud"],
+        &[
+            "client",
+            "add",
+            MAC,
+            "--image",
+            "fc28",
+            "--arg",
+            "root=/dev/sda",
+        ],
+        &["client", "reset", MAC, "--force", "--at-next-boot"],
+        &["image", "build", "fc28", "--from", "/no/such/tree"],
+        &["image", "build", "fc28", "--from", "/", "--size", "much"],
+        &["frobnicate"],
+    ] {
+        let output = site.run(wrong);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{wrong:?}: {}",
+            stderr(&output)
+        );
+    }
+    for refused in [
+        &["client", "add", MAC, "--image", "fc28"][..],
+        &["client", "show", "lab-07"],
+        &["image", "verify", "fc28@2"],
+        &["session", "kick", "1", "--yes"],
+        &["init"],
+    ] {
+        let output = site.run(refused);
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{refused:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).starts_with("netroot: "),
+            "{refused:?}: {}",
+            stderr(&output)
+        );
+    }
+    assert_eq!(
+        site.json(&["client", "list"]),
+        Value::Array(vec![]),
+        "nothing was changed"
+    );
+}
+
+#[test]
+fn init_says_what_it_would_do_and_never_overwrites() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = dir.path().join("lib");
+    let init = |args: &[&str]| {
+        let mut command = Command::new(NETROOT);
+        command
+            .arg("--library")
+            .arg(&library)
+            .args(["init", "--host", "server-01.example.edu"]);
+        command.args(args).output().unwrap()
+    };
+    assert!(init(&["--dry-run"]).status.success());
+    assert!(!library.exists(), "a dry run touches nothing");
+    assert!(init(&[]).status.success());
+    let config = fs::read_to_string(library.join("netroot.toml")).unwrap();
+    assert!(config.contains("iqn_prefix = \"iqn."), "{config}");
+    let again = init(&[]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        stderr(&again).contains("exists already"),
+        "{}",
+        stderr(&again)
+    );
+    assert_eq!(
+        fs::read_to_string(library.join("netroot.toml")).unwrap(),
+        config
+    );
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_told_with_line_and_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    let path = site.library.join("netroot.toml");
+    let sound = fs::read_to_string(&path).unwrap();
+    for (from, to, key) in [
+        ("lun = 1", "lun = 0", "iscsi.lun"),
+        ("lun = 1", "luns = 1", "luns"),
+        (
+            "listen = [\"[::]:3260\"]",
+            "listen = [\"everywhere\"]",
+            "iscsi.listen",
+        ),
+        ("format = 1", "format = 2", "format"),
+    ] {
+        let text = sound.replace(from, to);
+        assert_ne!(text, sound);
+        let line = text.lines().position(|line| line.contains(to)).unwrap() + 1;
+        fs::write(&path, text).unwrap();
+        let told = stderr(&site.run(&["image", "list"]));
+        assert!(
+            told.contains(&format!("netroot.toml:{line}: ")) && told.contains(key),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn the_described_inputs_export_the_described_esp() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    let path = site.library.join("netroot.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    let prefix = config
+        .lines()
+        .find(|line| line.starts_with("iqn_prefix"))
+        .unwrap();
+    let config = config
+        .replace(prefix, "iqn_prefix = \"iqn.edu.example.server-01\"")
+        .replace("announce = []", "announce = [\"192.0.2.158\"]")
+        .replace("nameservers = []", "nameservers = [\"192.0.2.91\", \"192.0.2.92\"]")
+        .replace(
+            "kernel_args = []",
+            "kernel_args = [\"console=tty0\", \"console=ttyS0,115200n8\", \"audit=0\", \"selinux=0\", \"quiet\"]",
+        );
+    fs::write(&path, config).unwrap();
+    site.build("fc29", "4.19.5-300.fc29.x86_64");
+    let esp = dir.path().join("esp");
+    let export = ["esp", "export", esp.to_str().unwrap(), "--image", "fc29"];
+    site.ok(&[&export[..], &["--dry-run"]].concat());
+    assert!(!esp.exists(), "a dry run touches nothing");
+    site.ok(&export);
+    assert_eq!(
+        fs::read_to_string(esp.join("linux/boot.cfg")).unwrap(),
+        DESCRIBED
+    );
+    let kernel = fs::read(esp.join("linux/vmlinuz-4.19.5-300.fc29.x86_64")).unwrap();
+    assert_eq!(kernel, b"a kernel");
+    assert!(
+        esp.join("linux/initramfs-4.19.5-300.fc29.x86_64.img")
+            .is_file()
+    );
+    assert!(esp.join("autoexec.ipxe").is_file());
+
+    site.ok(&[
+        "client",
+        "add",
+        MAC,
+        "--image",
+        "fc29",
+        "--mode",
+        "persistent",
+    ]);
+    let refused = site.run(&["esp", "export", esp.to_str().unwrap(), "--client", MAC]);
+    assert!(
+        stderr(&refused).contains("each boot needs an id"),
+        "{}",
+        stderr(&refused)
+    );
+    site.remove();
+}
+
+#[test]
+fn acts_that_destroy_ask_and_dry_runs_touch_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    let add = [
+        "client",
+        "add",
+        MAC,
+        "--image",
+        "fc28",
+        "--mode",
+        "persistent",
+        "--name",
+        "lab-07",
+    ];
+    site.ok(&[&add[..], &["--dry-run"]].concat());
+    assert_eq!(site.json(&["client", "list"]), Value::Array(vec![]));
+    site.ok(&add);
+    let twice = site.run(&["client", "add", MAC, "--image", "fc28"]);
+    assert!(
+        stderr(&twice).contains("exists already"),
+        "{}",
+        stderr(&twice)
+    );
+
+    let disk = |site: &Site| site.json(&["client", "show", "lab-07"])["clone"]["id"].clone();
+    let before = disk(&site);
+    let silent = site.run(&["client", "reset", "lab-07"]);
+    assert_eq!(silent.status.code(), Some(1));
+    assert!(stderr(&silent).contains("--yes"), "{}", stderr(&silent));
+    let plan = site.ok(&["client", "reset", "lab-07", "--dry-run"]);
+    assert!(plan.contains("lab-07: would reset"), "{plan}");
+    assert_eq!(disk(&site), before);
+    site.ok(&["client", "reset", "lab-07", "--yes"]);
+    assert_ne!(disk(&site), before);
+    site.ok(&["client", "undo", "lab-07", "--yes"]);
+    assert_eq!(disk(&site), before);
+
+    let used = site.run(&["image", "remove", "fc28", "--yes"]);
+    assert!(stderr(&used).contains("lab-07"), "{}", stderr(&used));
+    site.ok(&[
+        "client", "set", "lab-07", "--arg", "quiet", "--group", "room5",
+    ]);
+    assert!(
+        site.ok(&["boot", "show", "@room5", "--server", "192.0.2.1"])
+            .contains(" quiet\n")
+    );
+    site.ok(&["client", "set", "lab-07", "--arg=", "--name", "lab-08"]);
+    assert!(!site.ok(&["boot", "show", "lab-08"]).contains(" quiet"));
+    site.remove();
+}
+
+#[test]
+fn a_running_server_does_what_the_command_alone_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    site.ok(&[
+        "client",
+        "add",
+        MAC,
+        "--image",
+        "fc28",
+        "--mode",
+        "ephemeral",
+    ]);
+    let listings = [
+        &["client", "list"][..],
+        &["target", "list"],
+        &["session", "list"],
+    ];
+    let alone: Vec<Value> = listings.iter().map(|listing| site.json(listing)).collect();
+    let unknown = stderr(&site.run(&["client", "show", "nobody"]));
+
+    let server = site.serve();
+    let served: Vec<Value> = listings.iter().map(|listing| site.json(listing)).collect();
+    assert_eq!(served, alone);
+    assert_eq!(stderr(&site.run(&["client", "show", "nobody"])), unknown);
+    site.ok(&["client", "reset", MAC, "--yes"]);
+    site.ok(&[
+        "client",
+        "add",
+        "52:54:00:00:00:02",
+        "--image",
+        "fc28",
+        "--group",
+        "room5",
+    ]);
+    assert_eq!(
+        site.json(&["client", "list", "--group", "room5"])
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    site.build("fc28", "5.10.2");
+    let second = site.run(&["serve"]);
+    assert!(
+        stderr(&second).contains("control socket"),
+        "{}",
+        stderr(&second)
+    );
+
+    server.stop();
+    assert!(!site.library.join("control.sock").exists());
+    let events = fs::read_dir(site.library.join("events"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    let events = fs::read_to_string(events.path()).unwrap();
+    assert!(
+        events.contains("\"socket\":{\"uid\":0"),
+        "who asked is recorded: {events}"
+    );
+    site.remove();
+}
+
+#[test]
+fn a_server_that_only_loopback_can_reach_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    let server = site.serve();
+    let log = server.stop();
+    assert!(log.contains("iSCSI listens on 127.0.0.1 only"), "{log}");
+    site.remove();
+}
+
+/// A library of its own for each test.
+struct Site {
+    dir: PathBuf,
+    library: PathBuf,
+    config: PathBuf,
+}
+
+impl Site {
+    fn new(dir: &Path) -> Self {
+        let site = Site {
+            dir: dir.to_owned(),
+            library: dir.join("lib"),
+            config: dir.join("own.toml"),
+        };
+        let own = "[iscsi]\nlisten = [\"127.0.0.1:0\"]\n[boot]\nlisten = [\"127.0.0.1:0\"]\n";
+        let mut init = Command::new(NETROOT);
+        init.arg("--library").arg(&site.library);
+        assert!(
+            init.args(["init", "--host", "server-01.example.edu"])
+                .status()
+                .unwrap()
+                .success()
+        );
+        fs::write(&site.config, own).unwrap();
+        site
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(NETROOT);
+        command
+            .arg("--library")
+            .arg(&self.library)
+            .arg("--config")
+            .arg(&self.config)
+            .args(args);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[&["--json"], args].concat())).unwrap()
+    }
+
+    /// A version of an image that is whole, and small: nothing in it would boot.
+    fn build(&self, image: &str, kernel: &str) {
+        let tree = self.dir.join(format!("tree-{image}-{kernel}"));
+        let modules = tree.join("lib/modules").join(kernel);
+        fs::create_dir_all(&modules).unwrap();
+        fs::create_dir_all(tree.join("boot")).unwrap();
+        fs::write(modules.join("vmlinuz"), "a kernel").unwrap();
+        fs::write(
+            tree.join(format!("boot/initramfs-{kernel}.img")),
+            "an initramfs",
+        )
+        .unwrap();
+        let from = tree.to_str().unwrap();
+        self.ok(&[
+            "image",
+            "build",
+            image,
+            "--from",
+            from,
+            "--fs",
+            "ext4",
+            "--no-initramfs-check",
+        ]);
+    }
+
+    fn serve(&self) -> Server {
+        let mut command = self.command(&["--json", "serve"]);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let ready = BufReader::new(child.stdout.take().unwrap()).lines().next();
+        assert!(ready.is_some(), "the server says where it listens");
+        Server(child)
+    }
+
+    /// Sealed files may be immutable, which a temporary directory does not know.
+    fn remove(self) {
+        for client in self.json(&["client", "list"]).as_array().unwrap() {
+            self.ok(&["client", "remove", client["mac"].as_str().unwrap(), "--yes"]);
+        }
+        for image in self.json(&["image", "list"]).as_array().unwrap() {
+            let name = image["version"]
+                .as_str()
+                .unwrap()
+                .split('@')
+                .next()
+                .unwrap();
+            let _ = self.run(&["image", "remove", name, "--yes"]);
+        }
+        assert_eq!(self.json(&["image", "list"]), Value::Array(vec![]));
+    }
+}
+
+struct Server(Child);
+
+impl Server {
+    /// Ends it as a service manager would, and gives what it logged.
+    fn stop(mut self) -> String {
+        let id = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let log = std::io::read_to_string(self.0.stderr.take().unwrap()).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{log}");
+        log
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Only where a test failed before it stopped the server.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The help of a command and of all below it.
+fn help(path: &[&str], into: &mut String) {
+    let output = Command::new(NETROOT)
+        .args(path)
+        .arg("--help")
+        .env_remove("NETROOT_LIBRARY")
+        .env_remove("NETROOT_CONFIG")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{path:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    into.push_str(&format!("$ netroot {} --help\n{text}\n", path.join(" ")));
+    let commands = text.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names: Vec<String> = commands
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .filter(|name| name != "help")
+        .collect();
+    for name in &names {
+        help(&[path, &[name.as_str()]].concat(), into);
+    }
+}
