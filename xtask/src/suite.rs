@@ -26,7 +26,7 @@ pub struct Options {
 pub enum Length {
     /// The tests of every change.
     Usual,
-    /// Also those that take many minutes (`NETROOT_LONG_TESTS=1`).
+    /// Property tests with many more cases, which take many minutes.
     Long,
 }
 
@@ -122,7 +122,8 @@ fn count_tests(arguments: &[&str], length: Length) -> Result<(u64, u64)> {
         .current_dir(crate::workspace())
         .stdout(Stdio::piped());
     if length == Length::Long {
-        command.env("NETROOT_LONG_TESTS", "1");
+        // Read by proptest: many more sequences of commands, logins and acts.
+        command.env("PROPTEST_CASES", "5000");
     }
     let mut child = command.spawn().context("running cargo")?;
     let output = child.stdout.take().context("cargo has no output")?;
