@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::statvfs::statvfs;
 
 use super::archive::Archive;
+use super::initramfs::Checked;
 use super::plan::{Plan, Step};
 use super::size::human;
 use super::source::{Input, Source};
@@ -44,7 +45,7 @@ struct Prepared {
     excludes: Excludes,
     tree: Measure,
     kernel: KernelRelease,
-    checked: Option<super::initramfs::Checked>,
+    checked: Option<Checked>,
 }
 
 /// What [`image`] would do. Nothing is touched.
@@ -154,8 +155,7 @@ fn prepare_tree(
     let release = kernel::release(&root, request.kernel.as_deref())
         .with_context(|| format!("looking for a kernel in {}", dir.display()))?;
     let files = kernel::boot_files(&root, release)?;
-    let checked = judge(request.check, &root, &files)?;
-    let tree = measure(&root, &excludes, cancel)?;
+    let (checked, tree) = judge_and_measure(request, &root, &files, &excludes, cancel)?;
     let size = disk_size(library, request, &tree)?;
     warnings.extend(checked.warnings.iter().cloned());
     let source = Step::CopyTree {
@@ -169,10 +169,29 @@ fn prepare_tree(
         excludes,
         tree,
         kernel: files.release,
-        checked: Some(super::initramfs::Checked {
+        checked: Some(Checked {
             warnings: Vec::new(),
             ..checked
         }),
+    })
+}
+
+/// Unpacking an initramfs takes about as long as walking a tree: both at once.
+fn judge_and_measure(
+    request: &BuildRequest,
+    root: &Root,
+    files: &kernel::BootFiles,
+    excludes: &Excludes,
+    cancel: &Cancel,
+) -> Result<(Checked, Measure)> {
+    std::thread::scope(|scope| {
+        let judged = scope.spawn(|| judge(request.check, root, files));
+        let tree = measure(root, excludes, cancel);
+        let checked = match judged.join() {
+            Ok(checked) => checked?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        Ok((checked, tree?))
     })
 }
 

@@ -133,7 +133,8 @@ struct Provided(Vec<StandIn>);
 struct StandIn {
     dir: File,
     name: OsString,
-    /// The file that we made, held open so that its inode's number cannot come to mean another.
+    /// The file that we made, held so that its inode's number cannot come to mean another; not for
+    /// writing, or nobody could execute it.
     made: File,
     /// Whether the image had something there.
     saved: bool,
@@ -209,7 +210,7 @@ fn saved_name(name: &OsStr) -> OsString {
     saved
 }
 
-/// Makes a new file in `dir`.
+/// Makes a new file in `dir`, and gives it open as a mere reference.
 fn create(dir: &File, name: &OsStr, text: &[u8], mode: u32) -> Result<File> {
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -218,7 +219,11 @@ fn create(dir: &File, name: &OsStr, text: &[u8], mode: u32) -> Result<File> {
     let mut file = File::from(openat(dir, name, flags, mode).with_context(about)?);
     nix::sys::stat::fchmod(&file, mode).with_context(about)?;
     file.write_all(text).with_context(about)?;
-    Ok(file)
+    drop(file);
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(File::from(
+        openat(dir, name, flags, Mode::empty()).with_context(about)?,
+    ))
 }
 
 fn starts_as_script(path: &Path) -> bool {

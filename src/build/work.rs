@@ -131,7 +131,6 @@ impl<'a> Work<'a> {
             .parent
             .as_ref()
             .context("there is no version to copy")?;
-        self.watch.step(&format!("copying {}", parent.id()), None);
         let kind = self.draft()?.copy_from(parent, self.watch)?;
         if kind == crate::library::CopyKind::Sparse {
             let text = "the library's file system cannot share blocks: the version was copied";

@@ -130,6 +130,7 @@ impl Chroot {
             .arg(&self.root)
             .arg(DROPPED)
             .args(command.iter().cloned())
+            .shown_as(shown(&self.root, command))
             .env("HOME", "/root")
             .env("TERM", "dumb")
             .env("DEBIAN_FRONTEND", "noninteractive")
@@ -178,6 +179,12 @@ impl Drop for Chroot {
         // Vec drops from the front, but mounts must go from the top.
         while self.mounts.pop().is_some() {}
     }
+}
+
+/// The command as a person would type it to do the same by hand.
+fn shown(root: &Path, command: &[OsString]) -> String {
+    let words = command.iter().cloned();
+    Program::new("chroot").arg(root).args(words).command_line()
 }
 
 /// A mount point must be a directory of the tree itself: through a symlink the mount would land
@@ -272,6 +279,7 @@ mod tests {
     fn a_failing_script_is_an_error_with_its_words() {
         let (result, _) = run_inside("echo 'no mirror' >&2; exit 9");
         let error = result.unwrap_err().to_string();
+        assert!(error.starts_with("`chroot /"), "{error}");
         assert!(error.ends_with("(exit status: 9): no mirror"), "{error}");
     }
 }

@@ -35,6 +35,7 @@ pub struct Program {
     dir: Option<PathBuf>,
     input: Vec<u8>,
     cancel: Cancel,
+    shown_as: Option<String>,
 }
 
 /// What a program that succeeded wrote.
@@ -80,6 +81,7 @@ impl Program {
             dir: None,
             input: Vec::new(),
             cancel: Cancel::new(),
+            shown_as: None,
         }
     }
 
@@ -125,8 +127,18 @@ impl Program {
         self
     }
 
+    /// What it is called in errors, where its command line says less than this.
+    #[must_use]
+    pub fn shown_as(mut self, text: impl Into<String>) -> Self {
+        self.shown_as = Some(text.into());
+        self
+    }
+
     /// The command line, quoted so that it can be pasted into a shell.
     pub fn command_line(&self) -> String {
+        if let Some(shown) = &self.shown_as {
+            return shown.clone();
+        }
         std::iter::once(&self.name)
             .chain(&self.args)
             .map(|word| quoted(word))

@@ -31,11 +31,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
-/// Threads that walk a tree: more than processors, since half of the time they wait for a disk.
+/// Threads that walk a tree: more than processors, since some of the time they wait for a disk.
 fn workers() -> usize {
-    std::thread::available_parallelism()
-        .map_or(2, usize::from)
-        .clamp(2, 16)
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    (2 * processors).clamp(4, 16)
 }
 
 /// An entry of a directory.

@@ -9,7 +9,7 @@ use nix::unistd::syncfs;
 /// Bytes after which what was written so far is sent on to the disk. A kernel left alone waits for
 /// a tenth of the memory; then the disk idles while files are copied, and the processors while the
 /// file system is unmounted.
-const INTERVAL: u64 = 256 << 20;
+const INTERVAL: u64 = 32 << 20;
 
 /// Does `work`, which tells the bytes that it has written below `root`, while a thread syncs the
 /// file system that `root` is on.
