@@ -146,19 +146,7 @@ fn one(library: &Library, selector: &ClientSelector) -> Result<Client> {
 fn doors(cli: &Cli, library: &Library) -> Result<Doors> {
     match Control::running(&cli.library)? {
         Some(server) => server.get("/api/v1/server"),
-        None => {
-            let config = library.config();
-            Ok(Doors {
-                iscsi: config.iscsi.listen.clone(),
-                boot: config.boot.listen.clone(),
-                announce: config
-                    .iscsi
-                    .announce
-                    .iter()
-                    .map(|one| one.address())
-                    .collect(),
-            })
-        }
+        None => Ok(Doors::configured(library.config())),
     }
 }
 

@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::iscsi::{End, SessionInfo, Sessions};
 use crate::library::config::ISCSI_PORT;
-use crate::library::{Library, Live, MacAddr};
+use crate::library::{Config, Library, Live, MacAddr};
 use attached::Attached;
 use devices::Devices;
 
@@ -164,6 +164,20 @@ impl Server {
 }
 
 impl Doors {
+    /// Where a server with this configuration listens; a port of 0 is drawn when it does.
+    pub fn configured(config: &Config) -> Self {
+        Self {
+            iscsi: config.iscsi.listen.clone(),
+            boot: config.boot.listen.clone(),
+            announce: config
+                .iscsi
+                .announce
+                .iter()
+                .map(|one| one.address())
+                .collect(),
+        }
+    }
+
     /// The target's portal as it is announced to a client that reached this host at `local`.
     pub fn portal(&self, local: IpAddr) -> SocketAddr {
         let local = local.to_canonical();

@@ -57,12 +57,7 @@ impl Listeners {
         Ok(Doors {
             iscsi: self.iscsi()?,
             boot: self.boot()?,
-            announce: config
-                .iscsi
-                .announce
-                .iter()
-                .map(|one| one.address())
-                .collect(),
+            ..Doors::configured(config)
         })
     }
 
@@ -71,12 +66,7 @@ impl Listeners {
         let door = |what| move |address| Door { what, address };
         let mut doors: Vec<Door> = self.iscsi()?.into_iter().map(door("iSCSI")).collect();
         doors.extend(self.boot()?.into_iter().map(door("boot service")));
-        let announced: Vec<SocketAddr> = config
-            .iscsi
-            .announce
-            .iter()
-            .map(|one| one.address())
-            .collect();
+        let announced = Doors::configured(config).announce;
         Ok(reach::warnings(&doors, &announced))
     }
 }
@@ -96,14 +86,7 @@ pub async fn run(
     };
     let mut parts = JoinSet::new();
     let config = ServerConfig {
-        announce: server
-            .library
-            .config()
-            .iscsi
-            .announce
-            .iter()
-            .map(|one| one.address())
-            .collect(),
+        announce: server.doors.announce.clone(),
         ..ServerConfig::default()
     };
     let targets = Arc::new(Targets::new(server.clone()));
