@@ -265,6 +265,11 @@ impl Lab {
         let asked = client.ask("touch after-the-fence", Duration::from_secs(20));
         assert!(asked.is_err(), "a fenced client wrote: {asked:?}");
         assert_eq!(self.site.sessions(&bare).unwrap(), Vec::<Value>::new());
+        let said = self.server_said();
+        assert!(
+            said.contains("this boot was fenced"),
+            "it was told why: {said}"
+        );
     }
 
     /// The nonce in a copy of the client's clone, as the host sees it.

@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -328,6 +329,63 @@ fn a_running_server_does_what_the_command_alone_does() {
 }
 
 #[test]
+fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    site.ok(&["client", "add", MAC, "--image", "fc28", "--arg", "quiet"]);
+    let server = site.serve();
+    let base = format!("http://{}", server.boot);
+
+    let (status, script) = server.get("/boot.ipxe");
+    assert_eq!(status, 200);
+    assert!(
+        script.contains(&format!(
+            "chain --autofree {base}/boot.cfg?mac=${{netX/mac:hexhyp}}"
+        )),
+        "{script}"
+    );
+    let (status, cfg) = server.get("/boot.cfg?mac=52-54-00-12-34-56");
+    assert_eq!(status, 200, "{cfg}");
+    assert!(
+        cfg.contains(&format!("set prefix {base}/images/fc28/1\n")),
+        "{cfg}"
+    );
+    assert!(
+        cfg.contains(":fc28.1 rd.iscsi.initiator=iqn."),
+        "its version's own target: {cfg}"
+    );
+    assert!(cfg.contains(" quiet\n"), "{cfg}");
+    let again = server.get("/boot.cfg?mac=525400123456").1;
+    assert_ne!(cfg, again, "each script has a boot id of its own");
+    assert_eq!(
+        server.get("/images/fc28/1/vmlinuz-5.10.1"),
+        (200, "a kernel".to_owned())
+    );
+
+    for (nothing, expected) in [
+        ("/boot.cfg?mac=52:54:00:12:34:57", 404),
+        ("/boot.cfg", 400),
+        ("/boot.cfg?mac=52:54", 400),
+        ("/images/fc28/1/manifest.json", 404),
+        ("/images/fc28/1/disk.img", 404),
+        ("/images/fc28/1/..%2f..%2f..%2fsecrets%2fboot.key", 404),
+        ("/images/../../secrets/boot.key", 404),
+        ("/images/..%2f..%2fsecrets/1/boot.key", 400),
+        ("/images/fc28/2/vmlinuz", 404),
+        ("/images", 404),
+        ("/", 404),
+        ("/api/v1/clients", 404),
+    ] {
+        let (status, text) = server.get(nothing);
+        assert_eq!(status, expected, "{nothing}: {text}");
+        assert!(text.contains("\"detail\""), "{nothing}: {text}");
+    }
+    server.stop();
+    site.remove();
+}
+
+#[test]
 fn a_server_that_only_loopback_can_reach_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());
@@ -353,13 +411,11 @@ impl Site {
         };
         let own = "[iscsi]\nlisten = [\"127.0.0.1:0\"]\n[boot]\nlisten = [\"127.0.0.1:0\"]\n";
         let mut init = Command::new(NETROOT);
-        init.arg("--library").arg(&site.library);
-        assert!(
-            init.args(["init", "--host", "server-01.example.edu"])
-                .status()
-                .unwrap()
-                .success()
-        );
+        init.arg("--library")
+            .arg(&site.library)
+            .args(["init", "--host", "server-01.example.edu"]);
+        let made = init.output().unwrap();
+        assert!(made.status.success(), "{}", stderr(&made));
         fs::write(&site.config, own).unwrap();
         site
     }
@@ -423,8 +479,9 @@ impl Site {
             .spawn()
             .unwrap();
         let ready = BufReader::new(child.stdout.take().unwrap()).lines().next();
-        assert!(ready.is_some(), "the server says where it listens");
-        Server(child)
+        let ready: Value = serde_json::from_str(&ready.unwrap().unwrap()).unwrap();
+        let boot = ready["boot"][0].as_str().unwrap().to_owned();
+        Server { child, boot }
     }
 
     /// Sealed files may be immutable, which a temporary directory does not know.
@@ -445,15 +502,33 @@ impl Site {
     }
 }
 
-struct Server(Child);
+struct Server {
+    child: Child,
+    /// Where its boot service listens.
+    boot: String,
+}
 
 impl Server {
+    /// Status and text of what is there.
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.boot).unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.boot
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = std::io::read_to_string(stream).unwrap();
+        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, text.to_owned())
+    }
+
     /// Ends it as a service manager would, and gives what it logged.
     fn stop(mut self) -> String {
-        let id = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        let id = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
-        let log = std::io::read_to_string(self.0.stderr.take().unwrap()).unwrap();
-        assert!(self.0.wait().unwrap().success(), "{log}");
+        let log = std::io::read_to_string(self.child.stderr.take().unwrap()).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{log}");
         log
     }
 }
@@ -461,8 +536,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Only where a test failed before it stopped the server.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -8,14 +8,13 @@ use serde::Serialize;
 
 use super::cfg::BootCfg;
 
-/// Where distributions put iPXE for EFI, the one that knows `autoexec.ipxe` and the host's own
-/// network driver first.
+/// What distributions call iPXE for 64-bit EFI: the one with drivers of its own first, since it
+/// starts from a disk of a machine whose firmware may have no network.
 const LOADERS: &[&str] = &[
-    "/usr/lib/ipxe/ipxe.efi",
-    "/usr/share/ipxe/ipxe-snponly-x86_64.efi",
-    "/usr/share/ipxe/ipxe-x86_64.efi",
-    "/usr/lib/ipxe/snponly.efi",
-    "/boot/ipxe.efi",
+    "ipxe.efi",
+    "ipxe-x86_64.efi",
+    "snponly.efi",
+    "ipxe-snponly-x86_64.efi",
 ];
 
 /// Files for an EFI system partition.
@@ -110,12 +109,10 @@ impl EspFile {
     }
 }
 
-/// The iPXE loader that this host's packages bring, if any.
-pub fn find_loader() -> Option<PathBuf> {
-    LOADERS
-        .iter()
-        .map(PathBuf::from)
-        .find(|path| path.is_file())
+/// The iPXE loader in the directory that the configuration names, if any.
+pub fn find_loader(dir: &Path) -> Option<PathBuf> {
+    let mut places = LOADERS.iter().map(|name| dir.join(name));
+    places.find(|path| path.is_file())
 }
 
 #[cfg(test)]

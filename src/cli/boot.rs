@@ -83,7 +83,10 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
         nameservers: &library.config().boot.nameservers,
         args: &kernel_args,
     };
-    let loader = args.ipxe.clone().or_else(find_loader);
+    let loader = args
+        .ipxe
+        .clone()
+        .or_else(|| find_loader(&library.config().boot.ipxe_dir));
     let esp = Esp::new(
         &cfg,
         &version.kernel_path(),
@@ -96,8 +99,9 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
     }
     if loader.is_none() {
         eprintln!(
-            "netroot: no iPXE was found on this host, so efi/boot/bootx64.efi is left out: install the \
-             package ipxe, or name a loader with --ipxe"
+            "netroot: there is no iPXE in {}, so efi/boot/bootx64.efi is left out: install the package \
+             ipxe, or name a loader with --ipxe",
+            library.config().boot.ipxe_dir.display()
         );
     }
     if cli.json {

@@ -1,6 +1,6 @@
 //! The command line: parses, calls one function, prints what it returned.
 //!
-//! [`run`] maps each command to the function of the same name. Nothing here decides anything about
+//! `run` maps each command to the function of the same name. Nothing here decides anything about
 //! images or clients.
 
 mod ask;

@@ -127,7 +127,8 @@ async fn admit(
     let opened = match opened {
         Ok(opened) => opened,
         Err(status) => {
-            tracing::info!(initiator = %wish.initiator, %peer, status = format!("{status:#06x}"), "login refused");
+            // Whoever refused it has told why.
+            tracing::debug!(initiator = %wish.initiator, %peer, status = format!("{status:#06x}"), "login refused");
             if let Step::Refuse(response) = login.refuse(status) {
                 link.push(response);
             }
