@@ -12,7 +12,7 @@ use netroot::library::{Progress, Quiet};
 use crate::site::{KERNEL, Site, run, write};
 
 /// A library with `fc28@1`, in which a few programs of this host can be run.
-fn site_with_programs() -> Site {
+pub(crate) fn site_with_programs() -> Site {
     let site = Site::new();
     let tree = site.tree(KERNEL);
     for name in ["bin", "lib64"] {
