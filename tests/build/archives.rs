@@ -125,6 +125,9 @@ fn an_archive_on_the_standard_input_needs_size_and_kernel() {
     request.source = Source::StandardInput;
     let error = site.build(&request).unwrap_err().to_string();
     assert!(error.contains("give --size and --kernel"), "{error}");
+    request.size = Some("2x".parse().unwrap());
+    let error = site.build(&request).unwrap_err().to_string();
+    assert!(error.contains("what a multiple of its size is"), "{error}");
 }
 
 /// Builds from an archive of the ordinary tree and the members that `add` appends.
