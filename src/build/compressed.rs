@@ -104,29 +104,32 @@ impl<R: BufRead> Lz4Legacy<R> {
 
     /// The next block; `false` at the end.
     fn advance(&mut self) -> io::Result<bool> {
-        let mut length = [0; 4];
-        if let Err(e) = self.stream.read_exact(&mut length) {
-            return match e.kind() {
-                io::ErrorKind::UnexpectedEof => Ok(false),
-                _ => Err(e),
-            };
-        }
-        if Compression::of(&length) == Compression::Lz4Legacy {
-            return self.advance();
-        }
-        let length = u32::from_le_bytes(length);
-        let mut packed = Vec::new();
+        let Some(length) = self.length()? else {
+            return Ok(false);
+        };
         let bound = lz4_flex::block::get_maximum_output_size(LZ4_BLOCK) as u64;
-        if length == 0 || u64::from(length) > bound {
+        if length == 0 || length > bound {
             // What pads the file, or a stream of another kind behind it.
             return Ok(false);
         }
-        (&mut self.stream)
-            .take(u64::from(length))
-            .read_to_end(&mut packed)?;
+        let mut packed = Vec::new();
+        (&mut self.stream).take(length).read_to_end(&mut packed)?;
         let block = lz4_flex::block::decompress(&packed, LZ4_BLOCK).map_err(io::Error::other)?;
         self.block = Cursor::new(block);
         Ok(true)
+    }
+
+    /// The length before a block, after the magic of each stream that begins here.
+    fn length(&mut self) -> io::Result<Option<u64>> {
+        loop {
+            let mut length = [0; 4];
+            match self.stream.read_exact(&mut length) {
+                Ok(()) if Compression::of(&length) == Compression::Lz4Legacy => {}
+                Ok(()) => return Ok(Some(u64::from(u32::from_le_bytes(length)))),
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(e) => return Err(e),
+            }
+        }
     }
 }
 
@@ -174,6 +177,14 @@ mod tests {
         lz4.extend(u32::try_from(block.len()).unwrap().to_le_bytes());
         lz4.extend(block);
         check(&lz4, Compression::Lz4Legacy);
+    }
+
+    #[test]
+    fn a_million_streams_in_a_row_do_not_fill_the_stack() {
+        let magics = b"\x02\x21\x4c\x18".repeat(1_000_000);
+        let mut nothing = Vec::new();
+        let mut stream = uncompressed(Compression::Lz4Legacy, &magics[..]).unwrap();
+        assert_eq!(stream.read_to_end(&mut nothing).unwrap(), 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::statvfs::statvfs;
 
 use super::archive::Archive;
@@ -70,7 +70,7 @@ pub fn image(
     cancel: &Cancel,
     watch: &dyn Watch,
 ) -> Result<Built> {
-    let timed = Timed::new(watch, cancel);
+    let timed = Timed::new(watch, cancel, &request.image);
     in_private_mounts(|mounts| {
         timed.step(&format!("reading {}", request.source), None);
         let prepared = prepare(mounts, library, request, cancel)?;
@@ -119,7 +119,14 @@ fn prepare(
             // It can be read once only, so what a first reading would tell must be given.
             let why = "the archive on the standard input can be read only once: give --size and \
                        --kernel";
-            ensure!(matches!(request.size, Some(SizeSpec::Bytes(_))), why);
+            match request.size {
+                Some(SizeSpec::Bytes(_)) => {}
+                Some(SizeSpec::Hundredths(_)) => bail!(
+                    "the archive on the standard input can be read only once, so nobody knows \
+                     what a multiple of its size is: give --size in bytes, such as 20G"
+                ),
+                None => bail!(why),
+            }
             let kernel = request.kernel.as_deref().and_then(KernelRelease::parse);
             let kernel = kernel.context(why)?;
             prepare_archive(
@@ -205,6 +212,7 @@ fn prepare_archive(
     let size = disk_size(library, request, &tree)?;
     let source = Step::Unpack {
         source: request.source.to_string(),
+        holds: (tree != Measure::default()).then_some((tree.entries, tree.data)),
     };
     Ok(Prepared {
         plan: plan(request, size, &kernel, source, Vec::new()),
@@ -256,7 +264,9 @@ fn plan(
             },
             Step::Mount,
             source,
-            Step::TakeBootFiles,
+            Step::TakeBootFiles {
+                check: request.check,
+            },
             Step::Unmount,
             Step::Check,
             Step::Seal,

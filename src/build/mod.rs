@@ -5,7 +5,8 @@
 //! build, there is no half version, no mount and no loop device afterwards.
 //!
 //! Reading order: `plan` (what is done), `work` (how), `tree` and `archive` (the files),
-//! `filesystem` (what they are put on), `kernel` and `initramfs` (whether it can boot), `script`
+//! `filesystem` (what they are put on), `kernel`, `initramfs` and `reconnect` (whether it can boot, and
+//! stay), `script`
 //! (changing what is there).
 
 mod archive;
@@ -16,6 +17,7 @@ mod image;
 mod initramfs;
 mod kernel;
 mod plan;
+mod reconnect;
 mod script;
 mod size;
 mod source;
@@ -37,7 +39,8 @@ pub use watch::{Phase, Watch};
 pub use work::Built;
 
 /// What to do about an initramfs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum InitramfsCheck {
     /// Read it, and refuse one that cannot find its root over iSCSI.
     #[default]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::InitramfsCheck;
 use super::size::human;
 
 /// What makes a version, step by step. Showing it touches nothing.
@@ -60,6 +61,8 @@ pub enum Step {
     Unpack {
         /// The archive; `-` is the standard input.
         source: String,
+        /// Members of it and bytes of their data, where it could be read before.
+        holds: Option<(u64, u64)>,
     },
     /// Run a command in it.
     Run {
@@ -67,7 +70,10 @@ pub enum Step {
         command: String,
     },
     /// Take kernel and initramfs out, and write down what is in the tree.
-    TakeBootFiles,
+    TakeBootFiles {
+        /// What is done about the initramfs.
+        check: InitramfsCheck,
+    },
     /// Unmount the disk.
     Unmount,
     /// Check the file system.
@@ -78,12 +84,12 @@ pub enum Step {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "A new version of {} would be made:", self.image)?;
+        write!(f, "A new version of {} would be made:", self.image)?;
         for (at, step) in self.steps.iter().enumerate() {
-            writeln!(f, "{:3}. {step}", at + 1)?;
+            write!(f, "\n{:3}. {step}", at + 1)?;
         }
         for warning in &self.warnings {
-            writeln!(f, "Warning: {warning}")?;
+            write!(f, "\nwarning: {warning}")?;
         }
         Ok(())
     }
@@ -109,9 +115,25 @@ impl fmt::Display for Step {
                 "copy {source} into it: {entries} entries, {}",
                 human(*bytes)
             ),
-            Self::Unpack { source } => write!(f, "unpack {source} into it"),
+            Self::Unpack {
+                source,
+                holds: Some((members, bytes)),
+            } => write!(
+                f,
+                "unpack {source} into it: {members} members, {}",
+                human(*bytes)
+            ),
+            Self::Unpack {
+                source,
+                holds: None,
+            } => write!(f, "unpack {source} into it"),
             Self::Run { command } => write!(f, "run `{command}` in it"),
-            Self::TakeBootFiles => f.write_str("take out kernel and initramfs, and check them"),
+            Self::TakeBootFiles {
+                check: InitramfsCheck::Refuse,
+            } => f.write_str("take out kernel and initramfs, and check them"),
+            Self::TakeBootFiles {
+                check: InitramfsCheck::Skip,
+            } => f.write_str("take out kernel and initramfs, as they are"),
             Self::Unmount => f.write_str("unmount it"),
             Self::Check => f.write_str("check the file system"),
             Self::Seal => f.write_str("hash, sync and publish it"),

@@ -26,11 +26,19 @@ pub enum Script {
     /// A line for the image's shell.
     Shell(String),
     /// A script on this host, which is put into the image for as long as it runs.
-    File(PathBuf),
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+    },
 }
 
 /// Where a script of the host is put: on a private file system that goes with the chroot.
 const SCRIPT: &str = "run/netroot-script";
+
+/// Where an image has programs of its own.
+const PROGRAMS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/opt", "/etc"];
 
 /// Keeps Debian's packages from starting services in a chroot (policy-rc.d, exit status 101).
 const NO_SERVICES: &[u8] = b"#!/bin/sh\nexit 101\n";
@@ -42,19 +50,32 @@ const EXECUTABLE: u32 = 0o755;
 const READABLE: u32 = 0o644;
 
 impl Script {
-    /// What a person means by `words`: one that names a script of this host (it begins with `#!`),
-    /// one with blanks, a line for the shell; anything else a command.
+    /// What a person means by `words`: a script of this host with its arguments, if the first is a
+    /// path from here (`./upgrade.sh`) or that of a script outside of the system's programs; a
+    /// single word with blanks is a line for the shell; anything else a command of the image.
     pub fn from_words(words: &[OsString]) -> Self {
-        if let [one] = words {
-            let path = Path::new(one);
-            if starts_as_script(path) {
-                return Self::File(path.to_owned());
+        if let Some((first, arguments)) = words.split_first() {
+            let path = Path::new(first);
+            if is_of_host(path) {
+                return Self::File {
+                    path: path.to_owned(),
+                    arguments: arguments.to_vec(),
+                };
             }
-            if let Some(line) = one.to_str().filter(|line| line.contains(' ')) {
+            let line = first.to_str().filter(|line| line.contains(' '));
+            if let (Some(line), []) = (line, arguments) {
                 return Self::Shell(line.to_owned());
             }
         }
         Self::Command(words.to_vec())
+    }
+
+    /// Refuses a script of this host that cannot be read.
+    pub(super) fn ensure_there(&self) -> Result<()> {
+        if let Self::File { path, .. } = self {
+            File::open(path).with_context(|| format!("opening the script {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Runs it in the tree mounted at `root`.
@@ -71,9 +92,14 @@ impl Script {
         provided.no_services(&tree)?;
         let chroot = Chroot::enter(mounts, root)?;
         let command = self.prepare(root)?;
-        let done = chroot.run(&command, cancel, &mut |line| match line {
-            Line::Out(text) | Line::Err(text) => watch.line(&text),
-        });
+        let done = chroot.run(
+            &command,
+            &self.to_string(),
+            cancel,
+            &mut |line| match line {
+                Line::Out(text) | Line::Err(text) => watch.line(&text),
+            },
+        );
         let left = chroot.leave();
         done?;
         left?;
@@ -102,12 +128,13 @@ impl Script {
         match self {
             Self::Command(words) => Ok(words.clone()),
             Self::Shell(line) => Ok(vec!["/bin/sh".into(), "-c".into(), line.into()]),
-            Self::File(path) => {
+            Self::File { path, arguments } => {
                 let text = fs::read(path)
                     .with_context(|| format!("reading the script {}", path.display()))?;
                 // `/run` was mounted a moment ago: nothing of the image is there.
                 create(&File::open(root)?, OsStr::new(SCRIPT), &text, EXECUTABLE)?;
-                Ok(vec![Path::new("/").join(SCRIPT).into()])
+                let script = Path::new("/").join(SCRIPT).into_os_string();
+                Ok([&[script], &arguments[..]].concat())
             }
         }
     }
@@ -116,12 +143,12 @@ impl Script {
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Command(words) => {
-                let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-                f.write_str(&words.join(" "))
-            }
+            Self::Command(words) => f.write_str(&joined(words)),
             Self::Shell(line) => f.write_str(line),
-            Self::File(path) => path.display().fmt(f),
+            Self::File { path, arguments } if arguments.is_empty() => path.display().fmt(f),
+            Self::File { path, arguments } => {
+                write!(f, "{} {}", path.display(), joined(arguments))
+            }
         }
     }
 }
@@ -226,6 +253,22 @@ fn create(dir: &File, name: &OsStr, text: &[u8], mode: u32) -> Result<File> {
     ))
 }
 
+fn joined(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+/// Whether a command means a file of this host.
+fn is_of_host(path: &Path) -> bool {
+    if !path.is_absolute() {
+        return path.starts_with("./") || path.starts_with("../") || {
+            path.components().count() > 1 && starts_as_script(path)
+        };
+    }
+    // `/usr/bin/dnf` is a script on this host, but means the image's own.
+    !PROGRAMS.iter().any(|dir| path.starts_with(dir)) && starts_as_script(path)
+}
+
 fn starts_as_script(path: &Path) -> bool {
     let mut first = [0; 2];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
@@ -245,7 +288,19 @@ mod tests {
             let words: Vec<_> = words.iter().map(OsString::from).collect();
             assert_eq!(Script::from_words(&words), expected);
         };
-        check(&[file.to_str().unwrap()], Script::File(file.clone()));
+        let script = |path: &Path, arguments: &[&str]| Script::File {
+            path: path.to_owned(),
+            arguments: arguments.iter().map(OsString::from).collect(),
+        };
+        let path = file.to_str().unwrap();
+        check(&[path], script(&file, &[]));
+        check(
+            &[path, "--release", "29"],
+            script(&file, &["--release", "29"]),
+        );
+        check(&["./none.sh"], script(Path::new("./none.sh"), &[]));
+        let own = ["/usr/bin/dnf", "upgrade"];
+        check(&own, Script::Command(own.map(OsString::from).to_vec()));
         check(&["dnf -y upgrade"], Script::Shell("dnf -y upgrade".into()));
         check(&["true"], Script::Command(vec!["true".into()]));
         check(

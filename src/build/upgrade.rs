@@ -1,15 +1,20 @@
 //! `image upgrade`: a version from another one, by a script that is run inside of it.
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, FsType, XFS_SUPER_MAGIC, statfs};
 
 use super::plan::{Plan, Step};
 use super::script::Script;
+use super::size::human;
 use super::tree::Measure;
 use super::watch::{Timed, Watch};
 use super::work::{Built, Work};
 use super::{Excludes, FileSystem, InitramfsCheck, SizeSpec};
 use crate::exec::{Cancel, in_private_mounts};
 use crate::library::{ImageName, Library, Version, VersionFacts, VersionSpec};
+
+/// File systems on which copies of files share their blocks.
+const CAN_SHARE: &[FsType] = &[XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC];
 
 /// What is to be upgraded.
 #[derive(Debug, Clone)]
@@ -34,7 +39,7 @@ pub struct UpgradeRequest {
 /// When there is no such version, or its disk cannot get that size.
 pub fn plan_upgrade(library: &Library, request: &UpgradeRequest) -> Result<Plan> {
     let parent = library.resolve(&request.from)?;
-    plan(request, &parent)
+    plan(library, request, &parent)
 }
 
 /// Copies a version, runs a script in the copy, and seals it as a new version.
@@ -49,7 +54,7 @@ pub fn upgrade(
     watch: &dyn Watch,
 ) -> Result<Built> {
     let parent = library.resolve(&request.from)?;
-    let plan = plan(request, &parent)?;
+    let plan = plan(library, request, &parent)?;
     let told = &parent.manifest().facts;
     let filesystem: FileSystem = told.filesystem.kind.parse()?;
     let facts = VersionFacts {
@@ -65,7 +70,7 @@ pub fn upgrade(
             .with_context(|| format!("`{text}` is not the release of a kernel"))
     });
     let kernel = wanted.transpose()?;
-    let timed = Timed::new(watch, cancel);
+    let timed = Timed::new(watch, cancel, &request.to);
     in_private_mounts(|mounts| {
         let work = Work {
             mounts,
@@ -90,7 +95,16 @@ pub fn upgrade(
     })?
 }
 
-fn plan(request: &UpgradeRequest, parent: &Version) -> Result<Plan> {
+fn plan(library: &Library, request: &UpgradeRequest, parent: &Version) -> Result<Plan> {
+    request.script.ensure_there()?;
+    // Within one image this is an update; any other image that is there would get a version that
+    // has nothing to do with its own.
+    let is_own = request.to == parent.id().image;
+    ensure!(
+        is_own || library.image(&request.to).is_err(),
+        "the image {} exists already: build or upgrade into a new name",
+        request.to
+    );
     let mut steps = vec![Step::CopyVersion {
         version: parent.id().to_string(),
     }];
@@ -101,7 +115,7 @@ fn plan(request: &UpgradeRequest, parent: &Version) -> Result<Plan> {
             size >= had,
             "the disk of {} has {}, and file systems cannot shrink: give a larger --size",
             parent.id(),
-            super::size::human(had)
+            human(had)
         );
     }
     let grown = size.filter(|&size| size > had);
@@ -111,10 +125,42 @@ fn plan(request: &UpgradeRequest, parent: &Version) -> Result<Plan> {
     steps.push(Step::Run {
         command: request.script.to_string(),
     });
-    steps.extend([Step::TakeBootFiles, Step::Unmount, Step::Check, Step::Seal]);
+    let check = request.check;
+    steps.extend([
+        Step::TakeBootFiles { check },
+        Step::Unmount,
+        Step::Check,
+        Step::Seal,
+    ]);
     Ok(Plan {
         image: request.to.to_string(),
         steps,
-        warnings: Vec::new(),
+        warnings: cost_of_copy(library, parent)?.into_iter().collect(),
     })
+}
+
+/// What a copy costs where the library's file system cannot share blocks, if it has room for it.
+fn cost_of_copy(library: &Library, parent: &Version) -> Result<Option<String>> {
+    let about = || format!("looking at {}", library.root().display());
+    let kind = statfs(library.root()).with_context(about)?;
+    if CAN_SHARE.contains(&kind.filesystem_type()) {
+        return Ok(None);
+    }
+    let cost = parent.manifest().disk.allocated;
+    let block = u64::try_from(kind.block_size()).unwrap_or(0);
+    let free = kind.blocks_available().saturating_mul(block);
+    ensure!(
+        free > cost,
+        "the library {} has {} left, but a copy of {} takes {}: make room, or move the library to \
+         XFS or btrfs, where a copy takes nothing",
+        library.root().display(),
+        human(free),
+        parent.id(),
+        human(cost)
+    );
+    Ok(Some(format!(
+        "the library's file system cannot share blocks: the copy of {} takes {}",
+        parent.id(),
+        human(cost)
+    )))
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::exec::Cancel;
-use crate::library::Progress;
+use crate::library::{ImageName, Progress};
 
 /// Told by builds, besides their progress.
 pub trait Watch: Progress {
@@ -29,15 +29,17 @@ pub struct Phase {
 pub(crate) struct Timed<'a> {
     watch: &'a dyn Watch,
     cancel: &'a Cancel,
+    image: &'a ImageName,
     // Written at the beginning of steps only.
     begun: Mutex<Vec<(String, Instant)>>,
 }
 
 impl<'a> Timed<'a> {
-    pub(crate) fn new(watch: &'a dyn Watch, cancel: &'a Cancel) -> Self {
+    pub(crate) fn new(watch: &'a dyn Watch, cancel: &'a Cancel, image: &'a ImageName) -> Self {
         Self {
             watch,
             cancel,
+            image,
             begun: Mutex::default(),
         }
     }
@@ -59,6 +61,13 @@ impl<'a> Timed<'a> {
 
 impl Progress for Timed<'_> {
     fn step(&self, what: &str, total: Option<u64>) {
+        // The library names the file that it hashes, whose place in a draft tells a person nothing.
+        let hashing = format!("hashing {}", self.image);
+        let what = if what.starts_with("hashing ") {
+            &hashing
+        } else {
+            what
+        };
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.push((what.to_owned(), Instant::now()));
         drop(begun);

@@ -18,7 +18,7 @@ use super::source::Input;
 use super::tree::{Measure, Root, copy, measure, written_back};
 use super::version::KernelRelease;
 use super::watch::{Phase, Timed, Watch};
-use super::{Excludes, InitramfsCheck, facts, kernel};
+use super::{Excludes, InitramfsCheck, facts, kernel, reconnect};
 use crate::exec::{Cancel, Mount, PrivateMounts};
 use crate::library::manifest::{FileSystemFacts, TreeFacts};
 use crate::library::{Draft, Library, Progress, Version, VersionFacts, VersionId};
@@ -96,9 +96,9 @@ impl<'a> Work<'a> {
                 self.filesystem.grow(self.mount_point()?, self.cancel)
             }
             Step::CopyTree { source, bytes, .. } => self.copy_tree(source, *bytes),
-            Step::Unpack { source } => self.unpack(source),
+            Step::Unpack { source, .. } => self.unpack(source),
             Step::Run { command } => self.run(command),
-            Step::TakeBootFiles => self.take_boot_files(),
+            Step::TakeBootFiles { .. } => self.take_boot_files(),
             Step::Unmount => self.unmount(),
             Step::Check => {
                 self.watch.step("checking the file system", None);
@@ -131,11 +131,7 @@ impl<'a> Work<'a> {
             .parent
             .as_ref()
             .context("there is no version to copy")?;
-        let kind = self.draft()?.copy_from(parent, self.watch)?;
-        if kind == crate::library::CopyKind::Sparse {
-            let text = "the library's file system cannot share blocks: the version was copied";
-            self.warn([text.to_owned()]);
-        }
+        self.draft()?.copy_from(parent, self.watch)?;
         Ok(())
     }
 
@@ -289,19 +285,20 @@ pub(super) fn judge(
     let stream = root
         .file(path)?
         .with_context(|| format!("{path} is gone"))?;
-    match check {
+    let mut checked = match check {
         InitramfsCheck::Refuse => initramfs::check(stream, &files.release).with_context(|| {
-            format!(
-                "the initramfs {path} of {} is refused",
-                root.path().display()
-            )
-        }),
-        InitramfsCheck::Skip => Ok(Checked {
+            let tree = root.path().display();
+            format!("the initramfs {path} of {tree} is refused")
+        })?,
+        InitramfsCheck::Skip => Checked {
             // An initramfs that cannot even be read is of unknown kind, which is all that is told.
             facts: initramfs::look(stream).unwrap_or_else(|_| initramfs::unknown()),
             warnings: vec![String::from("the initramfs was not checked, as asked")],
-        }),
-    }
+        },
+    };
+    let more = reconnect::warnings(root, checked.facts.kind)?;
+    checked.warnings.extend(more);
+    Ok(checked)
 }
 
 fn beside(disk: &std::path::Path) -> PathBuf {

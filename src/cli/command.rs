@@ -145,7 +145,8 @@ pub(super) enum Image {
 pub(super) struct ImageBuild {
     /// The image; made if it is new, else it gets its next version
     pub name: ImageName,
-    /// A chroot directory, a tar archive (plain, gz, xz, zst), or - for a tar archive on standard input
+    /// A chroot directory, a tar archive (plain, gz, xz, zst), or - for a tar archive on standard
+    /// input, which needs --size in bytes and --kernel, since it can be read only once
     #[arg(long, value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
     pub from: Source,
     /// The file system of the root disk

@@ -90,7 +90,7 @@ impl Watch for Shown {
     }
 
     fn warn(&self, text: &str) {
-        self.aside(&format!("netroot: {text}"));
+        self.aside(&format!("netroot: warning: {text}"));
     }
 }
 

@@ -72,7 +72,7 @@ impl Chroot {
     /// mounted itself ([`PrivateMounts::executable_image`]).
     ///
     /// # Errors
-    /// When one of these directories is missing or is not a directory, or a mount fails.
+    /// When one of these is something else than a directory, or a mount fails.
     pub fn enter(mounts: &PrivateMounts, root: &Path) -> Result<Self> {
         let mut chroot = Self {
             root: root.to_owned(),
@@ -80,7 +80,7 @@ impl Chroot {
         };
         let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         for name in ["dev", "proc", "sys", "run"] {
-            mount_point(&root.join(name))?;
+            mount_point(root, name)?;
         }
         let data = "mode=755,size=16m";
         let dev = chroot.add(mounts, "tmpfs", "dev", safe, data)?;
@@ -113,14 +113,15 @@ impl Chroot {
         Ok(chroot)
     }
 
-    /// Runs `command` in the tree, each line it writes going to `each`. Whatever it leaves running
-    /// ends with it.
+    /// Runs `command` in the tree, each line it writes going to `each`; errors call it `name`.
+    /// Whatever it leaves running ends with it.
     ///
     /// # Errors
     /// When it cannot be started, was stopped, or ends with anything but 0.
     pub fn run(
         &self,
         command: &[OsString],
+        name: &str,
         cancel: &Cancel,
         each: &mut dyn FnMut(Line),
     ) -> Result<()> {
@@ -130,7 +131,7 @@ impl Chroot {
             .arg(&self.root)
             .arg(DROPPED)
             .args(command.iter().cloned())
-            .shown_as(shown(&self.root, command))
+            .shown_as(name)
             .env("HOME", "/root")
             .env("TERM", "dumb")
             .env("DEBIAN_FRONTEND", "noninteractive")
@@ -181,20 +182,21 @@ impl Drop for Chroot {
     }
 }
 
-/// The command as a person would type it to do the same by hand.
-fn shown(root: &Path, command: &[OsString]) -> String {
-    let words = command.iter().cloned();
-    Program::new("chroot").arg(root).args(words).command_line()
-}
-
-/// A mount point must be a directory of the tree itself: through a symlink the mount would land
-/// somewhere on the host.
-fn mount_point(dir: &Path) -> Result<()> {
-    let doing = "enter the tree, for want of the directory";
-    match fs::symlink_metadata(dir) {
+/// Makes a mount point that the tree lacks; every root file system has these. One that is there must
+/// be a directory of the tree itself: through a symlink the mount would land somewhere on the host.
+fn mount_point(root: &Path, name: &str) -> Result<()> {
+    let dir = root.join(name);
+    let inside = Path::new("/").join(name);
+    match fs::symlink_metadata(&dir) {
         Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(cannot(doing, dir)(std::io::ErrorKind::NotADirectory.into())),
-        Err(e) => Err(cannot(doing, dir)(e)),
+        Ok(_) => {
+            let kind = std::io::ErrorKind::NotADirectory;
+            Err(cannot("mount on the image's", &inside)(kind.into()))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            fs::create_dir(&dir).map_err(cannot("make the image's", &inside))
+        }
+        Err(e) => Err(cannot("look at the image's", &inside)(e)),
     }
 }
 
@@ -210,7 +212,8 @@ mod tests {
 
     /// A tree with a shell: the host's programs and libraries, bound read-only.
     fn host_programs(mounts: &PrivateMounts, root: &Path) -> Vec<Mount> {
-        for name in ["dev", "proc", "sys", "run", "etc"] {
+        // No /sys and /run: what is missing is made.
+        for name in ["dev", "proc", "etc"] {
             fs::create_dir_all(root.join(name)).unwrap();
         }
         fs::create_dir(root.join("usr")).unwrap();
@@ -227,7 +230,7 @@ mod tests {
             let chroot = Chroot::enter(mounts, dir.path()).unwrap();
             let mut lines = Vec::new();
             let command = ["/bin/sh", "-c", script].map(OsString::from);
-            let result = chroot.run(&command, &Cancel::new(), &mut |line| match line {
+            let result = chroot.run(&command, "test", &Cancel::new(), &mut |line| match line {
                 Line::Out(text) | Line::Err(text) => lines.push(text),
             });
             chroot.leave().unwrap();
@@ -276,10 +279,20 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_point_that_leads_away_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("/sys", dir.path().join("sys")).unwrap();
+        in_private_mounts(|mounts| {
+            let error = Chroot::enter(mounts, dir.path()).unwrap_err().to_string();
+            assert_eq!(error, "cannot mount on the image's /sys");
+        })
+        .unwrap();
+    }
+
+    #[test]
     fn a_failing_script_is_an_error_with_its_words() {
         let (result, _) = run_inside("echo 'no mirror' >&2; exit 9");
         let error = result.unwrap_err().to_string();
-        assert!(error.starts_with("`chroot /"), "{error}");
-        assert!(error.ends_with("(exit status: 9): no mirror"), "{error}");
+        assert_eq!(error, "`test` failed (exit status: 9): no mirror");
     }
 }

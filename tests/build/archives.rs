@@ -1,6 +1,7 @@
 //! Tar archives as sources.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use netroot::build::Source;
@@ -124,6 +125,9 @@ fn an_archive_on_the_standard_input_needs_size_and_kernel() {
     request.source = Source::StandardInput;
     let error = site.build(&request).unwrap_err().to_string();
     assert!(error.contains("give --size and --kernel"), "{error}");
+    request.size = Some("2x".parse().unwrap());
+    let error = site.build(&request).unwrap_err().to_string();
+    assert!(error.contains("what a multiple of its size is"), "{error}");
 }
 
 /// Builds from an archive of the ordinary tree and the members that `add` appends.
@@ -232,7 +236,9 @@ fn archives_that_are_none_or_cut_off_are_refused() {
         assert!(error.contains(why), "{error}");
         site.assert_clean();
     };
-    refused(&whole[..100], "cut off");
+    refused(&whole[..100], "this is not a tar archive");
+    refused(b"", "this is not a tar archive");
+    refused(b"#!/bin/sh\n", "this is not a tar archive");
     refused(&whole[..700], "cut off");
     let data = whole
         .windows(6)
@@ -244,4 +250,53 @@ fn archives_that_are_none_or_cut_off_are_refused() {
     refused(&damaged, "not a tar archive, or it is damaged");
     refused(&[b'x'; 2000], "not a tar archive");
     refused(&zstd::encode_all(&whole[..], 1).unwrap()[..500], "");
+}
+
+/// Headers that state what no archive can hold end the build at once, and fill no memory.
+#[test]
+fn bombs_are_refused() {
+    let raw = |change: &dyn Fn(&mut [u8]), data: &[u8], why: &str| {
+        refused(
+            |archive| {
+                let mut header = tar::Header::new_gnu();
+                header.set_path("bomb").unwrap();
+                header.set_mode(0o644);
+                header.set_size(0);
+                header.set_uid(0);
+                header.set_gid(0);
+                header.set_mtime(0);
+                change(header.as_mut_bytes());
+                header.set_cksum();
+                let file = archive.get_mut();
+                file.write_all(header.as_bytes()).unwrap();
+                file.write_all(data).unwrap();
+            },
+            why,
+        );
+    };
+    let (size, kind) = (124..136, 156);
+    let all_ones = |header: &mut [u8]| header[size.clone()].fill(0xff);
+    raw(
+        &all_ones,
+        &[],
+        "states a size of 18446744073709551615 bytes",
+    );
+    let long_name = |header: &mut [u8]| {
+        header[kind] = b'L';
+        header[size.clone()].copy_from_slice(b"07777777777\0");
+    };
+    raw(&long_name, &[], "a name or attribute of 1073741823 bytes");
+    // GNU's sparse map: byte 482 says that a block of it follows, byte 504 of that one the same.
+    let sparse = |header: &mut [u8]| {
+        header[kind] = b'S';
+        header[482] = 1;
+        header[483..495].copy_from_slice(b"00000000000\0");
+    };
+    let mut block = [0; 512];
+    block[504] = 1;
+    raw(
+        &sparse,
+        &block.repeat(60_000),
+        "a map of a sparse member is too long",
+    );
 }

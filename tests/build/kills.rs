@@ -1,74 +1,98 @@
-//! Builds that are killed: the next command finds nothing half.
+//! Builds and upgrades that are killed: the next command finds nothing half.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use netroot::build;
-use netroot::exec::Cancel;
 use netroot::library::{Library, Quiet};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::awkward;
 use crate::site::{KERNEL, Site};
+use crate::upgrades::site_with_programs;
 
-/// Tells the test below which library to build in, when it runs as a child.
-const CHILD: &str = "NETROOT_TEST_BUILD_IN";
+/// Long enough for any part of a small build, on a busy machine too.
+const LIMIT: Duration = Duration::from_secs(60);
 
-/// Not a test of its own: a process that builds, for the tests below to kill.
-#[test]
-fn builder() {
-    let Some(dir) = std::env::var_os(CHILD) else {
-        return;
-    };
-    let dir = std::path::PathBuf::from(dir);
-    let library = Library::open(&dir.join("library"), None).unwrap();
-    let request = build::BuildRequest {
-        image: "fc28".parse().unwrap(),
-        source: build::Source::Directory(dir.join("tree")),
-        filesystem: build::FileSystem::Xfs,
-        size: None,
-        kernel: None,
-        check: build::InitramfsCheck::Refuse,
-        excludes: build::Excludes::default(),
-    };
-    build::image(&library, &request, &Cancel::new(), &Quiet).unwrap();
-}
-
-fn start(site: &Site, kill_before: Option<usize>) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+/// The command that a person would run, with what it says in a file.
+fn start(site: &Site, kill_before: Option<usize>, arguments: &[&str]) -> Child {
+    let said = File::create(site.path("said")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netroot"));
     command
-        .args(["--exact", "kills::builder"])
-        .env(CHILD, site.dir.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+        .arg("--library")
+        .arg(site.path("library"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(said.try_clone().unwrap())
+        .stderr(said);
     if let Some(step) = kill_before {
         command.env("NETROOT_TEST_KILL_BEFORE_STEP", step.to_string());
     }
     command.spawn().unwrap()
 }
 
+fn start_build(site: &Site, kill_before: Option<usize>) -> Child {
+    let tree = site.path("tree");
+    let arguments = ["image", "build", "fc28", "--from", tree.to_str().unwrap()];
+    start(site, kill_before, &arguments)
+}
+
+fn said(site: &Site) -> String {
+    std::fs::read_to_string(site.path("said")).unwrap()
+}
+
+fn assert_killed(site: &Site, status: ExitStatus, when: &str) {
+    assert_eq!(status.signal(), Some(9), "{when}: {status}: {}", said(site));
+}
+
+/// Waits until `done`, which says what it still waits for.
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < LIMIT, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn runs(words: &str) -> bool {
+    let found = Command::new("pgrep").args(["-f", words]).output().unwrap();
+    found.status.success()
+}
+
 /// What the next command does first, and what must be true afterwards.
 fn assert_nothing_half(site: &Site) {
     let library = Library::open(&site.path("library"), None).unwrap();
-    library.sweep().unwrap();
+    let has_drafts = || {
+        let images = crate::site::entries(&site.path("library/images"));
+        let names = images.iter().flat_map(|image| crate::site::entries(image));
+        names
+            .into_iter()
+            .any(|path| path.to_str().unwrap().contains("/.draft-"))
+    };
+    // A child that was being started when its parent was killed has the draft's lock for a moment.
+    wait_until("a killed build's draft to be swept", || {
+        library.sweep().unwrap();
+        !has_drafts()
+    });
     site.assert_clean();
     for image in library.images().unwrap() {
         for number in image.versions {
-            let version = library
-                .resolve(&format!("fc28@{number}").parse().unwrap())
-                .unwrap();
+            let spec = format!("{}@{number}", image.name);
+            let version = library.resolve(&spec.parse().unwrap()).unwrap();
             library.verify(version.id(), &Quiet).unwrap();
         }
     }
 }
 
 #[test]
-fn killed_before_each_step() {
+fn a_build_that_is_killed_before_each_step() {
     let site = Site::new();
     site.tree(KERNEL);
     for step in 0..=8 {
-        let status = start(&site, Some(step)).wait().unwrap();
-        assert_eq!(status.signal(), Some(9), "step {step}");
+        let status = start_build(&site, Some(step)).wait().unwrap();
+        assert_killed(&site, status, &format!("step {step}"));
         assert_nothing_half(&site);
         let published = usize::from(step == 8);
         assert_eq!(
@@ -80,19 +104,68 @@ fn killed_before_each_step() {
 }
 
 #[test]
-fn killed_at_any_moment() {
+fn a_build_that_is_killed_at_any_moment() {
     let site = Site::new();
     let tree = site.tree(KERNEL);
     awkward::fill(&tree);
     let began = Instant::now();
-    assert!(start(&site, None).wait().unwrap().success());
+    let status = start_build(&site, None).wait().unwrap();
+    assert!(status.success(), "{}", said(&site));
     let whole = began.elapsed();
-    for part in 1..=10 {
-        let mut child = start(&site, None);
-        std::thread::sleep(whole * part / 11);
+    for part in 1..=8 {
+        let mut child = start_build(&site, None);
+        std::thread::sleep(whole * part / 9);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_nothing_half(&site);
     }
-    assert!(start(&site, None).wait().unwrap().success());
+    let status = start_build(&site, None).wait().unwrap();
+    assert!(status.success(), "{}", said(&site));
+}
+
+#[test]
+fn a_build_that_is_interrupted_cleans_up_itself() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let site = Site::new();
+        let tree = site.tree(KERNEL);
+        // Large enough to be interrupted within the copy.
+        std::fs::write(tree.join("large"), vec![1; 400 << 20]).unwrap();
+        let mut child = start_build(&site, None);
+        wait_until("the copy to begin", || said(&site).contains("copying"));
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(1), "{}", said(&site));
+        assert!(said(&site).contains("interrupted"), "{}", said(&site));
+        // No sweep before this: nothing was left for it.
+        site.assert_clean();
+        assert!(site.library.images().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_killed_takes_its_script_along() {
+    let site = site_with_programs();
+    let script = "echo begun; sleep 73.1 & sleep 73.1; :";
+    let arguments = ["image", "upgrade", "fc28", "fc29", "--", script];
+    let mut child = start(&site, None, &arguments);
+    wait_until("the script to begin", || runs("^sleep 73[.]1"));
+    child.kill().unwrap();
+    assert_killed(&site, child.wait().unwrap(), "in the script");
+    wait_until("the script's children to end", || !runs("^sleep 73[.]1"));
+    assert_nothing_half(&site);
+    assert_eq!(site.library.images().unwrap().len(), 1);
+}
+
+#[test]
+fn an_upgrade_that_is_interrupted_cleans_up_itself() {
+    let site = site_with_programs();
+    let script = "echo begun; sleep 74.2 & sleep 74.2; :";
+    let arguments = ["image", "upgrade", "fc28", "fc29", "--", script];
+    let mut child = start(&site, None, &arguments);
+    wait_until("the script to begin", || runs("^sleep 74[.]2"));
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{}", said(&site));
+    assert!(!runs("^sleep 74[.]2"), "a child of the script runs on");
+    site.assert_clean();
+    assert_eq!(site.library.images().unwrap().len(), 1);
 }

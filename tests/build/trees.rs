@@ -201,7 +201,7 @@ fn a_plan_tells_all_and_touches_nothing() {
         text.contains("2. make xfs for kernel 6.1.0-21-amd64 on it\n"),
         "{text}"
     );
-    assert!(text.contains("8. hash, sync and publish it\n"), "{text}");
+    assert!(text.contains("8. hash, sync and publish it"), "{text}");
     assert_eq!(
         fs::read_dir(site.path("library/images")).unwrap().count(),
         0

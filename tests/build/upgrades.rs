@@ -12,7 +12,7 @@ use netroot::library::{Progress, Quiet};
 use crate::site::{KERNEL, Site, run, write};
 
 /// A library with `fc28@1`, in which a few programs of this host can be run.
-fn site_with_programs() -> Site {
+pub(crate) fn site_with_programs() -> Site {
     let site = Site::new();
     let tree = site.tree(KERNEL);
     for name in ["bin", "lib64"] {
@@ -110,9 +110,13 @@ fn a_script_changes_a_copy_and_seals_it() {
 fn a_script_of_the_host_is_run_inside() {
     let site = site_with_programs();
     let script = site.path("upgrade.sh");
-    write(&script, b"#!/bin/sh\nls / > /root/seen\nexit 0\n");
+    write(
+        &script,
+        b"#!/bin/sh\nls / > /root/seen\necho \"$@\" > /root/given\n",
+    );
     let mut request = request("fc28", "");
-    request.script = Script::from_words(&[OsString::from(&script)]);
+    request.script =
+        Script::from_words(&[OsString::from(&script), "--release".into(), "29".into()]);
     assert_eq!(
         upgrade(&site, &request).unwrap().version.to_string(),
         "fc28@2"
@@ -122,6 +126,10 @@ fn a_script_of_the_host_is_run_inside() {
         assert!(
             seen.contains("boot\n") && !seen.contains("work\n"),
             "{seen}"
+        );
+        assert_eq!(
+            fs::read(root.join("root/given")).unwrap(),
+            b"--release 29\n"
         );
     });
 }
@@ -186,9 +194,55 @@ fn a_plan_of_an_upgrade_tells_all() {
         .to_string();
     assert!(text.contains("1. copy the disk of fc28@1\n"), "{text}");
     assert!(text.contains("run `dnf -y distro-sync` in it\n"), "{text}");
+    request.script = Script::from_words(&["./no-such-script.sh".into()]);
+    let error = build::plan_upgrade(&site.library, &request)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "opening the script ./no-such-script.sh");
+    request.script = Script::Shell("true".into());
     request.from = "fc27".parse().unwrap();
     let error = build::plan_upgrade(&site.library, &request)
         .unwrap_err()
         .to_string();
     assert!(error.contains("no image `fc27`"), "{error}");
+}
+
+#[test]
+fn an_image_that_exists_is_not_upgraded_over() {
+    let site = site_with_programs();
+    assert_eq!(
+        upgrade(&site, &request("fc29", ":"))
+            .unwrap()
+            .version
+            .to_string(),
+        "fc29@1"
+    );
+    let error = upgrade(&site, &request("fc29", ":"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("fc29 exists already"), "{error}");
+}
+
+#[test]
+fn the_cost_of_a_copy_is_said_before_it_is_made() {
+    let site = site_with_programs();
+    let kind = run(
+        "stat",
+        &["-f", "-c", "%T", site.path("library").to_str().unwrap()],
+    );
+    let plan = build::plan_upgrade(&site.library, &request("fc29", ":")).unwrap();
+    // On XFS and btrfs a copy costs nothing.
+    let shares = matches!(kind.trim(), "xfs" | "btrfs");
+    assert_eq!(
+        plan.warnings.is_empty(),
+        shares,
+        "{kind}: {:?}",
+        plan.warnings
+    );
+    if !shares {
+        assert!(
+            plan.to_string().contains("the copy of fc28@1 takes "),
+            "{plan}"
+        );
+    }
 }

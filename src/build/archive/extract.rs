@@ -25,6 +25,9 @@ use crate::exec::Cancel;
 /// Bytes that are read and written at once.
 const BUFFER: usize = 256 * 1024;
 
+/// Most bytes of directories' names and attributes: a large distribution has ten megabytes.
+const MOST_KEPT: usize = 512 << 20;
+
 /// Directories that the archive does not bring itself.
 const IMPLICIT: Mode = Mode::from_bits_truncate(0o755);
 
@@ -32,6 +35,8 @@ struct Unpacker<'a> {
     target: &'a Root,
     /// Set at the end: what is put into a directory changes its times, and its ACL would rub off.
     directories: BTreeMap<PathBuf, Attributes>,
+    /// Bytes that they take in memory.
+    kept: usize,
     /// The directory of the last member, which often is the next one's as well.
     last: Option<(PathBuf, Rc<File>)>,
     buffer: Vec<u8>,
@@ -51,6 +56,7 @@ pub(super) fn unpack(
     let mut unpacker = Unpacker {
         target,
         directories: BTreeMap::new(),
+        kept: 0,
         last: None,
         buffer: vec![0; BUFFER],
     };
@@ -102,9 +108,7 @@ impl Unpacker<'_> {
                 member.kind == Kind::Directory,
                 "only a directory can be the root"
             );
-            let attributes = member.attributes.clone();
-            self.directories.insert(PathBuf::new(), attributes);
-            return Ok(());
+            return self.remember(PathBuf::new(), &member.attributes);
         };
         let dir = self.parent(path.parent().unwrap_or(Path::new("")))?;
         let at = At { dir: &dir, name };
@@ -140,8 +144,21 @@ impl Unpacker<'_> {
             }
             Err(e) => return Err(e).context("making the directory"),
         }
-        let attributes = member.attributes.clone();
-        self.directories.insert(path.to_owned(), attributes);
+        self.remember(path.to_owned(), &member.attributes)
+    }
+
+    /// Keeps what is set on a directory when all is in it.
+    fn remember(&mut self, path: PathBuf, attributes: &Attributes) -> Result<()> {
+        let xattrs = attributes.xattrs.iter();
+        let bytes: usize = xattrs
+            .map(|(name, value)| name.len() + value.len() + 64)
+            .sum();
+        self.kept += path.as_os_str().len() + size_of::<Attributes>() + bytes;
+        ensure!(
+            self.kept <= MOST_KEPT,
+            "the directories of the archive have more attributes than fit into memory"
+        );
+        self.directories.insert(path, attributes.clone());
         Ok(())
     }
 

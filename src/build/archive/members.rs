@@ -20,7 +20,16 @@ use crate::build::tree::attributes::{Attributes, is_kept};
 const BLOCK: usize = 512;
 
 /// Longest name or set of pax records; nobody needs more, and it is kept in memory.
-const LONGEST_EXTENSION: u64 = 16 << 20;
+const LONGEST_EXTENSION: u64 = 1 << 20;
+
+/// Most pieces of a sparse file.
+const MOST_PIECES: usize = 1 << 20;
+
+/// How many of them a block behind the header has room for.
+const PIECES_IN_BLOCK: usize = 21;
+
+/// Longest data of a member: what a file's offsets can reach.
+const LONGEST_DATA: u64 = i64::MAX as u64;
 
 /// A piece of a sparse file: offset and length.
 type Piece = (u64, u64);
@@ -58,6 +67,8 @@ pub(super) struct Members<R> {
     /// Data of the present member that was not read yet, and the zeros behind it.
     data: u64,
     padding: u64,
+    /// Whether a whole header was seen: what is cut off before that was never an archive.
+    begun: bool,
 }
 
 /// What stands in members of its own before the one that it is about.
@@ -81,6 +92,7 @@ impl<R: Read> Members<R> {
             stream,
             data: 0,
             padding: 0,
+            begun: false,
         }
     }
 
@@ -102,8 +114,8 @@ impl<R: Read> Members<R> {
                 EntryType::GNULongLink => extensions.link = Some(self.text(size)?),
                 // Remarks about the whole archive, such as the commit that it was made from, and
                 // a volume's label.
-                EntryType::XGlobalHeader => self.begin_data(size),
-                other if other.as_byte() == b'V' => self.begin_data(size),
+                EntryType::XGlobalHeader => self.begin_data(size)?,
+                other if other.as_byte() == b'V' => self.begin_data(size)?,
                 _ => {
                     let member = self.member(header, size, extensions);
                     let path = || String::from_utf8_lossy(&header.path_bytes()).into_owned();
@@ -119,7 +131,7 @@ impl<R: Read> Members<R> {
         let kind = kind(header, &extensions)?;
         // Only files have data; others may state a size all the same.
         let is_file = kind == Kind::File;
-        self.begin_data(if is_file { size } else { 0 });
+        self.begin_data(if is_file { size } else { 0 })?;
         let mut member = Member {
             path: path(header, &extensions),
             attributes: attributes(header, records)?,
@@ -145,7 +157,14 @@ impl<R: Read> Members<R> {
         let mut pieces = Vec::new();
         add_pieces(&gnu.sparse, &mut pieces)?;
         let mut more = gnu.is_extended();
+        let mut blocks = 0;
         while more {
+            // Counted apart from the pieces: a block may have none.
+            blocks += 1;
+            ensure!(
+                blocks <= MOST_PIECES / PIECES_IN_BLOCK,
+                "a map of a sparse member is too long"
+            );
             let mut block = GnuExtSparseHeader::new();
             self.stream
                 .read_exact(block.as_mut_bytes())
@@ -206,7 +225,7 @@ impl<R: Read> Members<R> {
         };
         let count = line()?;
         ensure!(
-            count <= LONGEST_EXTENSION,
+            count <= MOST_PIECES as u64,
             "a map of a sparse member is too long"
         );
         let mut numbers = Vec::new();
@@ -231,7 +250,11 @@ impl<R: Read> Members<R> {
             _ => self
                 .stream
                 .read_exact(&mut block[1..])
-                .context("the archive is cut off")?,
+                .context(if self.begun {
+                    "the archive is cut off"
+                } else {
+                    "this is not a tar archive"
+                })?,
         }
         if block.iter().all(|&byte| byte == 0) {
             return Ok(None);
@@ -249,13 +272,19 @@ impl<R: Read> Members<R> {
             stated == Some(sum + 8 * 32),
             "this is not a tar archive, or it is damaged"
         );
+        self.begun = true;
         Ok(Some(block))
     }
 
-    fn begin_data(&mut self, size: u64) {
+    fn begin_data(&mut self, size: u64) -> Result<()> {
+        ensure!(
+            size <= LONGEST_DATA,
+            "a member states a size of {size} bytes"
+        );
         self.data = size;
         let block = BLOCK as u64;
         self.padding = (block - size % block) % block;
+        Ok(())
     }
 
     fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
@@ -263,7 +292,7 @@ impl<R: Read> Members<R> {
             size <= LONGEST_EXTENSION,
             "a name or attribute of {size} bytes"
         );
-        self.begin_data(size);
+        self.begin_data(size)?;
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes)?;
         ensure!(bytes.len() as u64 == size, "the archive is cut off");

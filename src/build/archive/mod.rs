@@ -8,7 +8,7 @@ mod extract;
 mod members;
 mod pax;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -40,6 +40,9 @@ pub(super) struct Survey {
 
 /// What a file or directory occupies is a multiple of this.
 const BLOCK: u64 = 4096;
+
+/// More kernels than any tree has.
+const MOST_KERNELS: usize = 10_000;
 
 impl Archive {
     /// The archive in the file at `path`.
@@ -78,8 +81,9 @@ impl Archive {
     pub(super) fn survey(path: &Path, wanted: Option<&str>, cancel: &Cancel) -> Result<Survey> {
         let mut members = Members::new(Self::open(path)?.stream);
         let mut tree = Measure::default();
-        let mut releases = Vec::new();
-        let mut boot_files = HashSet::new();
+        // Only what may be a kernel is kept: an archive may have more names than fit into memory.
+        let mut releases = BTreeSet::new();
+        let mut kernels = HashSet::new();
         while let Some(member) = members.next()? {
             cancel.check()?;
             let path = member.path.to_string_lossy().into_owned();
@@ -93,18 +97,25 @@ impl Archive {
                 Kind::Directory => tree.allocated += BLOCK,
                 _ => {}
             }
-            if let Some(release) = kernel::release_in(path) {
-                releases.push(release.to_owned());
+            if let Some(release) = kernel::release_in(path)
+                && releases.len() < MOST_KERNELS
+            {
+                releases.insert(release.to_owned());
             }
-            if member.kind != Kind::Directory {
-                boot_files.insert(path.to_owned());
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let is_kernel = name.starts_with("vmlinu") && member.kind != Kind::Directory;
+            if is_kernel && kernels.len() < MOST_KERNELS {
+                kernels.insert(path.to_owned());
             }
         }
         let has_kernel = |release: &KernelRelease| {
-            Ok(boot_files
-                .iter()
-                .any(|path| kernel::is_kernel(path, release)))
+            Ok(kernels.iter().any(|path| kernel::is_kernel(path, release)))
         };
+        anyhow::ensure!(
+            tree.entries > 0,
+            "this is not a tar archive: there is nothing in it"
+        );
+        let releases: Vec<String> = releases.into_iter().collect();
         let kernel = kernel::newest(&releases, wanted, &has_kernel)?;
         Ok(Survey { tree, kernel })
     }

@@ -18,6 +18,12 @@ const TRAILER: &[u8] = b"TRAILER!!!";
 /// Longest file whose contents are kept.
 const LONGEST_KEPT: u32 = 1 << 20;
 
+/// Longest path that a kernel takes (`PATH_MAX`).
+const LONGEST_NAME: u32 = 4096;
+
+/// Most bytes of names and texts that are kept in memory; real ones have some megabytes.
+const MOST_KEPT: usize = 256 << 20;
+
 /// Most bytes that an initramfs may unpack to; a larger one does not fit into a client either.
 const LARGEST: u64 = 16 << 30;
 
@@ -29,6 +35,8 @@ pub(crate) struct Contents {
     paths: HashSet<String>,
     texts: HashMap<String, String>,
     compression: Option<Compression>,
+    /// Bytes of all that is kept.
+    kept: usize,
 }
 
 impl Contents {
@@ -105,14 +113,21 @@ impl Contents {
                 "an entry of it is not in the format that kernels read"
             );
             let size = number(&header, 6)?;
-            let name = bytes(stream, number(&header, 11)?)?;
+            let length = number(&header, 11)?;
+            ensure!(
+                length <= LONGEST_NAME,
+                "a name of it is longer than any path"
+            );
+            let name = bytes(stream, length)?;
             skip(stream, padding(HEADER as u64 + name.len() as u64))?;
             let name = name.strip_suffix(b"\0").unwrap_or(&name);
             if name == TRAILER {
                 return Ok(());
             }
             let path = plain_path(name);
+            self.keep(path.len())?;
             if keep(&path) && size <= LONGEST_KEPT {
+                self.keep(size as usize)?;
                 let text = bytes(stream, size)?;
                 let text = String::from_utf8_lossy(&text).into_owned();
                 self.texts.insert(path.clone(), text);
@@ -122,6 +137,17 @@ impl Contents {
             skip(stream, padding(u64::from(size)))?;
             self.paths.insert(path);
         }
+    }
+
+    /// Counts what is about to be kept in memory.
+    fn keep(&mut self, bytes: usize) -> Result<()> {
+        // What a short name takes besides its letters.
+        self.kept = self.kept.saturating_add(bytes + 64);
+        ensure!(
+            self.kept <= MOST_KEPT,
+            "it has more names than fit into memory"
+        );
+        Ok(())
     }
 }
 
@@ -248,6 +274,25 @@ mod tests {
                 "{length}"
             );
         }
+    }
+
+    #[test]
+    fn a_name_longer_than_any_path_is_refused_unread() {
+        let mut image = main_part();
+        image[6 + 8 * 11..6 + 8 * 12].copy_from_slice(b"FFFFFFF0");
+        let error = Contents::read(&image[..], &|_| false).unwrap_err();
+        assert!(
+            error.to_string().contains("longer than any path"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_kept_in_memory_is_bounded() {
+        let mut contents = Contents::default();
+        contents.keep(MOST_KEPT / 2).unwrap();
+        let error = contents.keep(MOST_KEPT / 2).unwrap_err();
+        assert!(error.to_string().contains("fit into memory"), "{error}");
     }
 
     #[test]
