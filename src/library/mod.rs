@@ -42,8 +42,8 @@ use jiff::{Timestamp, Zoned};
 
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
-    Act, Armed, AssignTo, Assignment, Client, ClientSelector, ClientState, ClientView, Discarded,
-    Done, Edit, NewClient, Plan, Step, When,
+    Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
+    Discarded, Done, Edit, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
@@ -249,6 +249,12 @@ impl Library {
 /// Milliseconds since the epoch.
 pub(crate) fn now_millis() -> u64 {
     u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+/// A moment as messages tell it: to the minute, in this host's time zone.
+pub(crate) fn minute(at: Timestamp) -> String {
+    let local = at.to_zoned(jiff::tz::TimeZone::system());
+    local.strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 fn create(path: &Path, bytes: &[u8], permissions: u32) -> Result<()> {
