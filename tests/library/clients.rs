@@ -362,7 +362,7 @@ fn what_cannot_be_added_changes_nothing() {
     ));
     assert!(matches!(
         lab.try_add("52:54:00:00:00:01", "fc28@7", Mode::Shared),
-        Err(Error::Unknown { .. })
+        Err(Error::NoVersion { .. })
     ));
     assert!(matches!(
         lab.try_add("52:54:00", "fc28", Mode::Shared),

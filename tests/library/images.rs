@@ -209,12 +209,14 @@ fn the_number_of_a_removed_version_never_means_another_one() {
     lab.seal("fc28", "one");
     lab.seal("fc28", "two");
     lab.lib.set_current(&id("fc28@1"), &actor).unwrap();
+    let missing = lab.lib.resolve(&"fc28@9".parse().unwrap()).unwrap_err();
+    assert_eq!(missing.to_string(), "fc28 has no version 9, only 1 and 2");
     lab.lib
         .remove_version(&id("fc28@2"), &lab.room, &actor)
         .unwrap();
     assert!(matches!(
         lab.lib.version(&id("fc28@2")),
-        Err(Error::Unknown { .. })
+        Err(Error::NoVersion { .. })
     ));
     assert_eq!(lab.seal("fc28", "three"), id("fc28@3"));
     lab.lib
