@@ -77,7 +77,7 @@ pub struct Plan {
 pub struct Done {
     /// What it took.
     pub plan: Plan,
-    /// The client afterwards; nothing if it was removed.
+    /// The client afterwards; nothing if it was removed, or left as it was.
     pub client: Option<ClientView>,
 }
 
@@ -293,7 +293,20 @@ impl Library {
     }
 }
 
+/// `reset lab-07`, `assign fc29 for lab-07`.
+pub(super) fn titled(what: &str, client: &ClientName) -> String {
+    match what.contains(' ') {
+        true => format!("{what} for {client}"),
+        false => format!("{what} {client}"),
+    }
+}
+
 impl Plan {
+    /// What is to be done to whom: `reset lab-07`.
+    pub fn title(&self) -> String {
+        titled(&self.what, &self.client)
+    }
+
     /// What it calls off that waited for the next boot, where it does nothing else.
     pub fn calls_off(&self) -> Option<&Act> {
         match self.steps.as_slice() {
@@ -363,7 +376,7 @@ fn still_running(client: &Client, act: &Act, live: &dyn Live) -> Error {
         (None, None) => "it may be running".to_owned(),
     };
     Error::refused(
-        format!("{act} of {}", client.name),
+        titled(&act.to_string(), &client.name),
         why,
         "shut it down first, or use --at-next-boot, or --force, which cuts it off its disk",
     )

@@ -7,6 +7,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::acts::titled;
 use super::{Act, Armed, Assignment, Before, Client, Discarded};
 use crate::library::error::{Error, Result};
 use crate::library::minute;
@@ -206,7 +207,7 @@ impl Client {
     fn carried_out(&self, act: &Act) -> Result<Ready> {
         if let Some(why) = self.nothing_for(act) {
             return Err(Error::refused(
-                format!("{act} of {}", self.name),
+                titled(&act.to_string(), &self.name),
                 why,
                 "nothing needs to be done",
             ));

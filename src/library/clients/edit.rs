@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::acts::is_running;
+use super::acts::{is_running, titled};
 use super::change::{DiskChange, Old};
 use super::{Assignment, Client, Done, Plan, Ready, Step, When};
 use crate::library::document;
@@ -158,7 +158,7 @@ impl Library {
         if is_running(&client, live) {
             if when != When::Force {
                 return Err(Error::refused(
-                    format!("removing client {}", client.name),
+                    titled("remove", &client.name),
                     "it is running, or nobody saw its last boot end",
                     "shut it down first, or use --force, which cuts it off its disk",
                 ));
