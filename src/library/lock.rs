@@ -37,7 +37,10 @@ impl LiveLock {
         let file = open(path).map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 Error::refused(
-                    format!("acting on the library of {}", path.display()),
+                    format!(
+                        "acting on the library {}",
+                        path.parent().unwrap_or(path).display()
+                    ),
                     "no server runs on it, and you may not write there",
                     "be root, or start the server, which answers the members of group netroot",
                 )
