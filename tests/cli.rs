@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -504,6 +504,58 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
 }
 
 #[test]
+fn who_is_connected_is_listed_and_can_be_sent_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    let server = site.serve();
+    let targets = site.json(&["target", "list"]);
+    let target = targets[0]["target"].as_str().unwrap();
+    assert!(target.ends_with(":fc28"), "{targets}");
+    let mut session = server.log_in("iqn.2026-01.edu.example:reader", target);
+
+    let listed = site.json(&["target", "list"]);
+    let sessions = listed[0]["sessions"].as_array().unwrap();
+    assert_eq!(sessions.len(), 1, "{listed}");
+    assert_eq!(sessions[0]["initiator"], "iqn.2026-01.edu.example:reader");
+    assert!(
+        sessions[0]["peer"]
+            .as_str()
+            .unwrap()
+            .starts_with("127.0.0.1:")
+    );
+    assert_eq!(
+        (&listed[0]["lun"], &listed[0]["read_only"]),
+        (&1.into(), &true.into())
+    );
+    assert!(
+        listed[0]["backing"]
+            .as_str()
+            .unwrap()
+            .ends_with("images/fc28/1/disk.img")
+    );
+    let used = site.run(&["image", "remove", "fc28", "--yes"]);
+    assert!(
+        stderr(&used).contains("iqn.2026-01.edu.example:reader"),
+        "{}",
+        stderr(&used)
+    );
+
+    let id = sessions[0]["id"].to_string();
+    assert_eq!(
+        site.run(&["session", "kick", &id]).status.code(),
+        Some(1),
+        "it asks first"
+    );
+    site.ok(&["session", "kick", &id, "--yes"]);
+    assert_eq!(site.json(&["session", "list"]), Value::Array(vec![]));
+    // An asynchronous message may come first; then the connection is closed.
+    session.read_to_end(&mut Vec::new()).unwrap();
+    server.stop();
+    site.remove();
+}
+
+#[test]
 fn a_server_that_only_loopback_can_reach_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());
@@ -598,8 +650,12 @@ impl Site {
             .unwrap();
         let ready = BufReader::new(child.stdout.take().unwrap()).lines().next();
         let ready: Value = serde_json::from_str(&ready.unwrap().unwrap()).unwrap();
-        let boot = ready["boot"][0].as_str().unwrap().to_owned();
-        Server { child, boot }
+        let door = |name: &str| ready[name][0].as_str().unwrap().to_owned();
+        Server {
+            boot: door("boot"),
+            iscsi: door("iscsi"),
+            child,
+        }
     }
 
     /// Sealed files may be immutable, which a temporary directory does not know.
@@ -624,6 +680,8 @@ struct Server {
     child: Child,
     /// Where its boot service listens.
     boot: String,
+    /// Where its target listens.
+    iscsi: String,
 }
 
 impl Server {
@@ -639,6 +697,35 @@ impl Server {
         let (head, text) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, text.to_owned())
+    }
+
+    /// A session of the full feature phase, by the shortest login there is (RFC 7143 §11.12).
+    fn log_in(&self, initiator: &str, target: &str) -> TcpStream {
+        let keys = format!("InitiatorName={initiator}\0TargetName={target}\0SessionType=Normal\0");
+        let mut request = vec![0; 48];
+        // A login that goes from operational negotiation to the full feature phase at once.
+        request[..2].copy_from_slice(&[0x43, 0x87]);
+        request[7] = u8::try_from(keys.len()).unwrap();
+        // A random ISID, and tags that are all 1.
+        request[8] = 0x80;
+        request[19] = 1;
+        request[27] = 1;
+        request.extend(keys.as_bytes());
+        request.resize(request.len().next_multiple_of(4), 0);
+        let mut stream = TcpStream::connect(&self.iscsi).unwrap();
+        stream.write_all(&request).unwrap();
+        let mut response = [0; 48];
+        stream.read_exact(&mut response).unwrap();
+        assert_eq!(
+            (response[0], response[36], response[37]),
+            (0x23, 0, 0),
+            "the login is answered"
+        );
+        let data = usize::from(u16::from_be_bytes([response[6], response[7]]));
+        stream
+            .read_exact(&mut vec![0; data.next_multiple_of(4)])
+            .unwrap();
+        stream
     }
 
     /// Ends it as a service manager would, and gives what it logged.

@@ -115,6 +115,18 @@ pub fn find_loader(dir: &Path) -> Option<PathBuf> {
     places.find(|path| path.is_file())
 }
 
+/// Whether an iPXE runs an `autoexec.ipxe` that lies beside it, as those of 2021 and later do: it
+/// has to have the name in it.
+///
+/// # Errors
+/// When the loader cannot be read.
+pub fn runs_autoexec(loader: &Path) -> io::Result<bool> {
+    let text = b"autoexec.ipxe";
+    Ok(fs::read(loader)?
+        .windows(text.len())
+        .any(|part| part == text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

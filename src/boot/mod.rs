@@ -8,4 +8,4 @@ mod cfg;
 mod esp;
 
 pub use cfg::{BootCfg, Portal, Root, Writes, boot_ipxe};
-pub use esp::{Esp, EspFile, find_loader};
+pub use esp::{Esp, EspError, EspFile, find_loader, runs_autoexec};

@@ -5,9 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, bail};
 
 use super::command::{Cli, EspExport};
+use super::control::Control;
 use super::{open, print};
-use crate::boot::{BootCfg, Esp, Portal, Root, Writes, find_loader};
-use crate::daemon;
+use crate::boot::{BootCfg, Esp, Portal, Root, Writes, find_loader, runs_autoexec};
+use crate::daemon::{self, Doors};
+use crate::library::config::ISCSI_PORT;
 use crate::library::{Client, ClientSelector};
 use crate::library::{Library, Mode, Target};
 use crate::web;
@@ -16,13 +18,9 @@ pub(super) fn show(cli: &Cli, selector: &ClientSelector, server: Option<IpAddr>)
     let library = open(cli)?;
     let client = one(&library, selector)?;
     let ticket = library.issue_boot(&client)?;
-    let portal = portal(&library, server)?;
-    let port = library
-        .config()
-        .boot
-        .listen
-        .first()
-        .map_or(80, SocketAddr::port);
+    let doors = doors(cli, &library)?;
+    let portal = portal(&doors, server)?;
+    let port = doors.boot.first().map_or(80, SocketAddr::port);
     let base = format!("http://{}", SocketAddr::new(portal.ip(), port));
     let cfg = web::client_cfg(&library, &ticket, client.mac, &base, portal)?;
     match cli.json {
@@ -33,7 +31,18 @@ pub(super) fn show(cli: &Cli, selector: &ClientSelector, server: Option<IpAddr>)
 
 pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
     let library = open(cli)?;
-    let portal = portal(&library, args.server)?;
+    if args
+        .dir
+        .extension()
+        .is_some_and(|extension| extension == "img")
+        && !args.dir.is_dir()
+    {
+        bail!(
+            "exporting boot files to {}: this writes a directory, not a disk image; name a directory",
+            args.dir.display()
+        );
+    }
+    let portal = portal(&doors(cli, &library)?, args.server)?;
     let portal = Portal {
         ip: portal.ip(),
         port: portal.port(),
@@ -97,12 +106,18 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
         esp.write(&args.dir)
             .with_context(|| format!("exporting boot files to {}", args.dir.display()))?;
     }
-    if loader.is_none() {
-        eprintln!(
-            "netroot: there is no iPXE in {}, so efi/boot/bootx64.efi is left out: install the package \
-             ipxe, or name a loader with --ipxe",
+    match &loader {
+        None => eprintln!(
+            "netroot: warning: there is no iPXE in {}, so efi/boot/bootx64.efi is left out: install \
+             the package ipxe, or name a loader with --ipxe",
             library.config().boot.ipxe_dir.display()
-        );
+        ),
+        Some(loader) if !runs_autoexec(loader).context("reading the loader")? => eprintln!(
+            "netroot: warning: {} is too old to run autoexec.ipxe by itself: it stops at its prompt; \
+             take an iPXE of 2021 or later with --ipxe",
+            loader.display()
+        ),
+        Some(_) => {}
     }
     if cli.json {
         return print::json(&esp);
@@ -127,27 +142,42 @@ fn one(library: &Library, selector: &ClientSelector) -> Result<Client> {
     }
 }
 
+/// Where the server is reached: as it runs, or else as it is configured.
+fn doors(cli: &Cli, library: &Library) -> Result<Doors> {
+    match Control::running(&cli.library)? {
+        Some(server) => server.get("/api/v1/server"),
+        None => {
+            let config = library.config();
+            Ok(Doors {
+                iscsi: config.iscsi.listen.clone(),
+                boot: config.boot.listen.clone(),
+                announce: config
+                    .iscsi
+                    .announce
+                    .iter()
+                    .map(|one| one.address())
+                    .collect(),
+            })
+        }
+    }
+}
+
 /// The target's portal as clients see it: what was asked for, what is announced, or this host's
 /// address.
-fn portal(library: &Library, asked: Option<IpAddr>) -> Result<SocketAddr> {
-    let config = &library.config().iscsi;
-    let port = config
-        .listen
-        .first()
-        .map_or(crate::library::config::ISCSI_PORT, SocketAddr::port);
+fn portal(doors: &Doors, asked: Option<IpAddr>) -> Result<SocketAddr> {
+    let port = doors.iscsi.first().map_or(ISCSI_PORT, SocketAddr::port);
     if let Some(ip) = asked {
         return Ok(SocketAddr::new(ip, port));
     }
-    if let Some(announced) = config.announce.first() {
-        return Ok(announced.address());
+    let mut listening = doors.iscsi.iter().map(SocketAddr::ip);
+    let ip = listening
+        .find(|ip| !ip.is_unspecified())
+        .or_else(daemon::own_address);
+    match (ip, doors.announce.first()) {
+        (Some(ip), _) => Ok(doors.portal(ip)),
+        (None, Some(announced)) => Ok(*announced),
+        (None, None) => bail!(
+            "this host's address is not known: set [iscsi] announce, or give it with --server"
+        ),
     }
-    let listening = config
-        .listen
-        .iter()
-        .map(|address| address.ip())
-        .find(|ip| !ip.is_unspecified());
-    let ip = listening.or_else(daemon::own_address).context(
-        "this host's address is not known: set [iscsi] announce, or give it with --server",
-    )?;
-    Ok(SocketAddr::new(ip, port))
 }

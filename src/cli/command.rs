@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::build::{FileSystem, SizeSpec, Source};
 use crate::library::ClientSelector;
-use crate::library::{ClientName, GroupName, ImageName, KernelArg, MacAddr, Mode, VersionSpec};
+use crate::library::{
+    ClientName, GroupName, HostName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
+};
 
 /// Boot a room of diskless machines from versioned images, each with its own copy-on-write disk.
 #[derive(Debug, Parser)]
@@ -84,6 +86,9 @@ pub(super) struct DryRun {
     /// Print what would be done, and touch nothing
     #[arg(long, display_order = 90)]
     pub dry_run: bool,
+    /// Accepted here too, where there is nothing to ask: scripts can say it everywhere.
+    #[arg(long, short, hide = true)]
+    pub yes: bool,
 }
 
 /// For commands that destroy something.
@@ -102,10 +107,7 @@ pub(super) struct Consent {
 pub(super) struct Init {
     /// This host's full name, as clients and admins know it [default: of the system]
     #[arg(long, value_name = "NAME")]
-    pub host: Option<String>,
-    /// Accepted, so that scripts can say it everywhere: init never overwrites anything
-    #[arg(long, short)]
-    pub yes: bool,
+    pub host: Option<HostName>,
     #[command(flatten)]
     pub run: DryRun,
 }

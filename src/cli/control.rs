@@ -22,8 +22,22 @@ pub(super) struct Control {
 }
 
 impl Control {
+    /// The server that holds the library in `dir`, if one runs.
+    pub(super) fn running(dir: &Path) -> Result<Option<Self>> {
+        let socket = dir.join("control.sock");
+        match std::os::unix::net::UnixStream::connect(&socket) {
+            Ok(_) => Self::new(&socket).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => bail!(
+                "you may not talk to the running server ({}): be root, or a member of group netroot",
+                socket.display()
+            ),
+            // No socket, or one that a killed server left.
+            Err(_) => Ok(None),
+        }
+    }
+
     /// The server behind `socket`. Nothing is sent yet.
-    pub(super) fn new(socket: &Path) -> Result<Self> {
+    fn new(socket: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

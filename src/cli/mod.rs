@@ -95,7 +95,7 @@ fn open(cli: &Cli) -> Result<Library> {
     match library.sweep() {
         Ok(swept) => {
             for swept in swept {
-                eprintln!("netroot: an earlier command was interrupted: {swept}");
+                eprintln!("netroot: warning: an earlier command was interrupted: {swept}");
             }
         }
         // Who may only look is shown what there is; cleaning up is for those who may write.

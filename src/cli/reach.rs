@@ -24,15 +24,8 @@ pub(super) enum Reach {
 impl Reach {
     /// Asks the control socket first: its users need no right to read the library.
     pub(super) fn new(cli: &Cli) -> Result<Self> {
-        let socket = cli.library.join("control.sock");
-        match std::os::unix::net::UnixStream::connect(&socket) {
-            Ok(_) => return Ok(Reach::Server(Control::new(&socket)?)),
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => bail!(
-                "you may not talk to the running server ({}): be root, or a member of group netroot",
-                socket.display()
-            ),
-            // No socket, or one that a killed server left.
-            Err(_) => {}
+        if let Some(server) = Control::running(&cli.library)? {
+            return Ok(Reach::Server(server));
         }
         let library = super::open(cli)?;
         let lock = library.live_lock()?;

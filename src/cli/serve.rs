@@ -1,13 +1,14 @@
 //! `netroot serve`
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::command::{Cli, Serve};
 use super::open;
-use crate::daemon::{Listeners, Routers, Server, run};
+use crate::daemon::{Listeners, Routers, Server, own_address, run};
 use crate::web;
 
 pub(super) fn serve(cli: &Cli, _: &Serve) -> Result<()> {
@@ -41,13 +42,12 @@ async fn until_signal(cli: &Cli) -> Result<()> {
     }
     for address in &boot {
         tracing::info!(
-            "the boot service listens on {address}: clients chain to http://…/boot.ipxe"
+            "the boot service listens on {address}: clients chain to {}/boot.ipxe",
+            reached_at(*address)
         );
     }
-    let port = iscsi
-        .first()
-        .map_or(crate::library::config::ISCSI_PORT, |address| address.port());
-    let server = Server::new(library, tokio::runtime::Handle::current(), port);
+    let doors = listeners.doors(library.config())?;
+    let server = Server::new(library, tokio::runtime::Handle::current(), doors);
     let routers = Routers {
         boot: web::boot(server.clone()),
         control: web::api(server.clone()),
@@ -67,4 +67,13 @@ async fn until_signal(cli: &Cli) -> Result<()> {
     }
     run(server, listeners, routers, shutdown).await;
     Ok(())
+}
+
+/// The URL of a listener, as another machine would write it.
+fn reached_at(listening: SocketAddr) -> String {
+    let everywhere = listening.ip().is_unspecified();
+    let ip = own_address()
+        .filter(|_| everywhere)
+        .unwrap_or(listening.ip());
+    format!("http://{}", SocketAddr::new(ip, listening.port()))
 }

@@ -5,6 +5,7 @@
 
 mod attached;
 mod devices;
+mod firewall;
 mod http;
 mod listen;
 mod peer;
@@ -17,16 +18,20 @@ pub use reach::own_address;
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::iscsi::{End, SessionInfo, Sessions};
-use crate::library::{Library, Live};
+use crate::library::config::ISCSI_PORT;
+use crate::library::{Library, Live, MacAddr};
 use attached::Attached;
 use devices::Devices;
 
@@ -36,7 +41,26 @@ pub struct Server {
     attached: Attached,
     devices: Devices,
     sessions: Sessions,
-    iscsi_port: u16,
+    doors: Doors,
+    /// Bounds the calls of the library that run at a time: a login that waits for an older boot to
+    /// settle must leave threads to the disk writes that it waits for.
+    calls: Semaphore,
+    told: Told,
+}
+
+/// Calls of the library that may run at a time, far below the 512 threads that tokio has for work
+/// that blocks.
+const CALLS: usize = 64;
+
+/// Where a running server is reached, as its listeners have it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Doors {
+    /// The target.
+    pub iscsi: Vec<SocketAddr>,
+    /// The boot service.
+    pub boot: Vec<SocketAddr>,
+    /// What is announced in place of the target's address; often nothing.
+    pub announce: Vec<SocketAddr>,
 }
 
 /// A session, as `session list` shows it.
@@ -64,20 +88,50 @@ pub struct SessionRow {
 
 impl Server {
     /// A server of `library`, whose live lock the caller holds. Sessions will run on `runtime`, and
-    /// reach the target at `iscsi_port`.
-    pub fn new(library: Library, runtime: Handle, iscsi_port: u16) -> Arc<Self> {
+    /// come in by `doors`.
+    pub fn new(library: Library, runtime: Handle, doors: Doors) -> Arc<Self> {
         Arc::new(Self {
             library,
             attached: Attached::new(runtime),
             devices: Devices::default(),
             sessions: Sessions::new(),
-            iscsi_port,
+            doors,
+            calls: Semaphore::new(CALLS),
+            told: Told::default(),
         })
     }
 
     /// The library.
     pub fn library(&self) -> &Library {
         &self.library
+    }
+
+    /// Where it is reached.
+    pub fn doors(&self) -> &Doors {
+        &self.doors
+    }
+
+    /// Runs work of the library, which may block, on a thread of its own; nothing where it panicked.
+    pub async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> Option<T> {
+        // The semaphore is never closed.
+        let _place = self.calls.acquire().await.ok()?;
+        let server = self.clone();
+        match tokio::task::spawn_blocking(move || work(&server)).await {
+            Ok(done) => Some(done),
+            Err(error) => {
+                tracing::error!(%error, "a call of the library ended badly");
+                None
+            }
+        }
+    }
+
+    /// Whether a client's fetch of its script is worth an event: one in some seconds is, so that
+    /// nobody fills the disk by asking again and again.
+    pub fn is_news(&self, client: &MacAddr) -> bool {
+        self.told.is_news(client)
     }
 
     /// Who is connected.
@@ -87,18 +141,7 @@ impl Server {
 
     /// The target's portal as it is announced to a client that reached this server at `local`.
     pub fn portal(&self, local: IpAddr) -> SocketAddr {
-        let local = local.to_canonical();
-        let announced = || {
-            self.library
-                .config()
-                .iscsi
-                .announce
-                .iter()
-                .map(|one| one.address())
-        };
-        let same_family = announced().find(|address| address.is_ipv4() == local.is_ipv4());
-        let any = same_family.or_else(|| announced().next());
-        any.unwrap_or_else(|| SocketAddr::new(local, self.iscsi_port))
+        self.doors.portal(local)
     }
 
     /// All sessions, oldest first.
@@ -117,6 +160,38 @@ impl Server {
         control.end(End::Kicked);
         control.ended().await;
         Some(row(session))
+    }
+}
+
+impl Doors {
+    /// The target's portal as it is announced to a client that reached this host at `local`.
+    pub fn portal(&self, local: IpAddr) -> SocketAddr {
+        let local = local.to_canonical();
+        let mut announced = self.announce.iter();
+        let same_family = announced.find(|address| address.is_ipv4() == local.is_ipv4());
+        let any = same_family.or(self.announce.first());
+        let port = self.iscsi.first().map_or(ISCSI_PORT, SocketAddr::port);
+        any.copied().unwrap_or(SocketAddr::new(local, port))
+    }
+}
+
+/// When each client's script was last told of.
+#[derive(Default)]
+struct Told(Mutex<HashMap<MacAddr, Instant>>);
+
+impl Told {
+    fn is_news(&self, client: &MacAddr) -> bool {
+        const QUIET: Duration = Duration::from_secs(10);
+        // One short look at a map of known clients; a panic in between cannot leave it half-changed.
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let news = told
+            .get(client)
+            .is_none_or(|last| now.duration_since(*last) >= QUIET);
+        if news {
+            told.insert(*client, now);
+        }
+        news
     }
 }
 

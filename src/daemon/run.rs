@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::listen::{self, ControlSocket};
 use super::reach::{self, Door};
-use super::{Server, Targets, http};
+use super::{Doors, Server, Targets, http};
 use crate::iscsi::{self, ServerConfig};
 use crate::library::Config;
 
@@ -50,6 +50,20 @@ impl Listeners {
     /// Where the boot service listens.
     pub fn boot(&self) -> Result<Vec<SocketAddr>> {
         addresses(&self.boot)
+    }
+
+    /// Where clients find the server.
+    pub fn doors(&self, config: &Config) -> Result<Doors> {
+        Ok(Doors {
+            iscsi: self.iscsi()?,
+            boot: self.boot()?,
+            announce: config
+                .iscsi
+                .announce
+                .iter()
+                .map(|one| one.address())
+                .collect(),
+        })
     }
 
     /// What would keep clients out.

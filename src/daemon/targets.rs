@@ -22,28 +22,13 @@ impl Targets {
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }
-
-    /// Runs work of the library, which may block, on a thread of its own.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Arc<Server>) -> T + Send + 'static,
-    ) -> Option<T> {
-        let server = self.server.clone();
-        match tokio::task::spawn_blocking(move || work(&server)).await {
-            Ok(done) => Some(done),
-            Err(error) => {
-                tracing::error!(%error, "a call of the library ended badly");
-                None
-            }
-        }
-    }
 }
 
 impl Directory for Targets {
     fn targets<'a>(&'a self, who: &'a Initiator) -> BoxFuture<'a, Vec<IscsiName>> {
         let who = who.clone();
         Box::pin(async move {
-            let visible = self.blocking(move |server| {
+            let visible = self.server.call(move |server| {
                 let caller = Caller {
                     initiator: who.name.as_str(),
                     peer: who.peer,
@@ -69,7 +54,9 @@ impl Directory for Targets {
     ) -> BoxFuture<'a, Result<Opened, Refusal>> {
         let (who, target) = (who.clone(), target.to_string());
         Box::pin(async move {
-            let opened = self.blocking(move |server| open(server, &who, &target, control));
+            let opened = self
+                .server
+                .call(move |server| open(server, &who, &target, control));
             opened.await.unwrap_or(Err(Refusal::TargetError))
         })
     }
@@ -161,8 +148,9 @@ impl Guard for Held {
             return;
         }
         let runtime = server.attached.runtime().clone();
-        runtime.spawn_blocking(move || {
-            if let Err(error) = server.library.left(&grant, &server.attached) {
+        runtime.spawn(async move {
+            let left = move |server: &Arc<Server>| server.library.left(&grant, &server.attached);
+            if let Some(Err(error)) = server.call(left).await {
                 tracing::error!(error = told(&error), "cannot note the end of a session");
             }
         });

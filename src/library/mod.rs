@@ -57,7 +57,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
 
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
@@ -177,11 +177,10 @@ impl Library {
 
     /// The `netroot.toml` that `init` would write.
     pub fn init_config(options: &InitOptions) -> String {
-        let today = Zoned::now();
-        let prefix = options
-            .iqn_prefix
-            .clone()
-            .unwrap_or_else(|| IqnPrefix::of(&options.host, today.year(), today.month()));
+        let prefix = match &options.iqn_prefix {
+            Some(prefix) => prefix.clone(),
+            None => IqnPrefix::here(&options.host),
+        };
         Config::template(&options.host, &prefix, options.immutable)
     }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::calls::{ActCall, AddCall, EditCall, RemoveCall};
 use super::{Problem, blocking};
-use crate::daemon::{Peer, Server, SessionRow};
+use crate::daemon::{Doors, Peer, Server, SessionRow};
 use crate::library::{self, Error, MacAddr, Published, VersionSpec};
 use crate::library::{ClientSelector, ClientView};
 
@@ -30,6 +30,7 @@ pub fn api(server: Arc<Server>) -> Router {
         .route("/clients/{client}/acts", post(act))
         .route("/images", get(images))
         .route("/images/{image}", delete(remove_image))
+        .route("/server", get(doors))
         .route("/targets", get(targets))
         .route("/sessions", get(sessions))
         .route("/sessions/{id}", delete(kick))
@@ -153,6 +154,10 @@ async fn remove_image(
         }
     })
     .await
+}
+
+async fn doors(State(server): State<Arc<Server>>) -> Json<Doors> {
+    Json(server.doors().clone())
 }
 
 async fn targets(State(server): State<Arc<Server>>) -> Answer<Vec<Published>> {

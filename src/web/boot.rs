@@ -84,21 +84,26 @@ async fn cfg(
     let Query(Who { mac }) = who.map_err(|wrong| {
         Problem::new(
             StatusCode::BAD_REQUEST,
-            format!("whose boot.cfg? {}", wrong.body_text()),
+            format!(
+                "whose boot.cfg? Ask for /boot.cfg?mac=52:54:00:12:34:56 ({})",
+                wrong.body_text()
+            ),
         )
     })?;
     let base = base(&peer, &headers)?;
     let local = local(&peer)?;
     blocking(&server, move |server| {
         let library = server.library();
-        let ticket = library.issue_boot(&library.client(&mac)?)?;
+        let client = library.client(&mac).inspect_err(|error| {
+            tracing::warn!(%mac, peer = %peer.actor(), "no boot.cfg was given: {error}");
+        })?;
+        let ticket = library.issue_boot(&client)?;
         let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local))?;
-        let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);
-        library.record(
-            &event
-                .with("boot", ticket.id.to_string())
-                .with("version", ticket.version.to_string()),
-        )?;
+        if server.is_news(&ticket.client) {
+            let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);
+            let event = event.with("boot", ticket.id.to_string());
+            library.note(&event.with("version", ticket.version.to_string()));
+        }
         Ok(text(cfg))
     })
     .await

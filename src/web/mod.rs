@@ -20,12 +20,11 @@ async fn blocking<T: Send + 'static>(
     server: &Arc<Server>,
     work: impl FnOnce(&Server) -> Result<T, library::Error> + Send + 'static,
 ) -> Result<T, Problem> {
-    let server = server.clone();
-    match tokio::task::spawn_blocking(move || work(&server)).await {
-        Ok(done) => done.map_err(Problem::from),
-        Err(panic) => Err(Problem::new(
+    match server.call(move |server| work(server)).await {
+        Some(done) => done.map_err(Problem::from),
+        None => Err(Problem::new(
             axum::http::StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the server made a mistake, and its log has more: {panic}"),
+            "the server made a mistake; its log has more",
         )),
     }
 }

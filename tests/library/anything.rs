@@ -181,8 +181,17 @@ impl World {
     }
 }
 
+/// Each makes a library on a real file system; `cargo xtask test --long` has the time for many.
+fn cases() -> u32 {
+    if std::env::var_os("NETROOT_LONG_TESTS").is_some() {
+        500
+    } else {
+        24
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_running_client_keeps_its_disk(happenings in prop::collection::vec(happening(), 1..40)) {

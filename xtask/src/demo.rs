@@ -34,7 +34,8 @@ pub fn run(consent: Consent, ending: Ending) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the demonstration makes a network, mounts and a chroot: run it as root");
     }
-    check::cargo(&["build", "--quiet", "--package", "netroot"])?;
+    println!("building netroot, which takes some minutes the first time");
+    check::cargo(&["build", "--package", "netroot"])?;
     clock.stage("netroot is built");
     let tree = debian::tree()?;
     clock.stage("a Debian 12 tree is there");

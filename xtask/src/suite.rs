@@ -26,7 +26,8 @@ pub struct Options {
 pub enum Length {
     /// The tests of every change.
     Usual,
-    /// Also those that take many minutes (`NETROOT_LONG_TESTS=1`).
+    /// Also what takes many minutes: properties are tried on far more cases (`NETROOT_LONG_TESTS`,
+    /// `PROPTEST_CASES`).
     Long,
 }
 
@@ -122,7 +123,11 @@ fn count_tests(arguments: &[&str], length: Length) -> Result<(u64, u64)> {
         .current_dir(crate::workspace())
         .stdout(Stdio::piped());
     if length == Length::Long {
-        command.env("NETROOT_LONG_TESTS", "1");
+        // The first is asked by tests that know what is too much for every change; the second makes
+        // proptest try each of its properties so often.
+        command
+            .env("NETROOT_LONG_TESTS", "1")
+            .env("PROPTEST_CASES", "4096");
     }
     let mut child = command.spawn().context("running cargo")?;
     let output = child.stdout.take().context("cargo has no output")?;

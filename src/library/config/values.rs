@@ -158,6 +158,12 @@ pub struct IqnPrefix(String);
 serde_as_text!(IqnPrefix);
 
 impl IqnPrefix {
+    /// Made from a host's name and this month.
+    pub fn here(host: &HostName) -> Self {
+        let today = jiff::Zoned::now();
+        Self::of(host, today.year(), today.month())
+    }
+
     /// Made from a host's name and the month in which the library is made.
     pub fn of(host: &HostName, year: i16, month: i8) -> Self {
         let reversed: Vec<&str> = host.as_str().rsplit('.').collect();
