@@ -263,6 +263,122 @@ fn acts_that_destroy_ask_and_dry_runs_touch_nothing() {
 }
 
 #[test]
+fn an_act_on_a_group_tells_of_each_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    for (number, mode) in [(1, "persistent"), (2, "persistent"), (3, "shared")] {
+        let (mac, name) = (format!("52:54:00:00:00:0{number}"), format!("lab-{number}"));
+        let add = ["client", "add", &mac, "--image", "fc28", "--name", &name];
+        let told = site.ok(&[&add[..], &["--mode", mode, "--group", "room5"]].concat());
+        assert!(told.starts_with(&format!("{name}: added\n")), "{told}");
+    }
+    for only_one_has in [["--name", "desk"], ["--mac", "52:54:00:00:00:09"]] {
+        let refused = site.run(&[&["client", "set", "@room5"], &only_one_has[..]].concat());
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            stderr(&refused).contains("it is 3 clients"),
+            "{}",
+            stderr(&refused)
+        );
+    }
+    // One of them has no disk to reset: that is a failure only if it was meant alone.
+    let told = site.ok(&["client", "reset", "@room5", "--yes"]);
+    assert!(
+        told.contains("lab-1: reset\n") && told.contains("lab-3: nothing to do: "),
+        "{told}"
+    );
+    let told = site.ok(&["client", "undo", "@room5", "--yes"]);
+    assert!(told.contains("lab-2: undone\n"), "{told}");
+    let alone = stderr(&site.run(&["client", "reset", "lab-3", "--yes"]));
+    assert!(
+        alone.starts_with("netroot: reset lab-3: there is nothing to do: its mode is shared"),
+        "{alone}"
+    );
+    // A failure midway tells what was done before it.
+    let in_the_way = site.library.join("clones/525400000002/discarded");
+    fs::rename(&in_the_way, dir.path().join("discarded")).unwrap();
+    fs::write(&in_the_way, "").unwrap();
+    let half = site.run(&["--json", "client", "reset", "@room5", "--yes"]);
+    assert_eq!(half.status.code(), Some(1));
+    let done: Value = serde_json::from_slice(&half.stdout).unwrap();
+    assert_eq!(done.as_array().unwrap().len(), 1);
+    assert_eq!(done[0]["plan"]["client"], "lab-1");
+    assert!(
+        stderr(&half).contains("stopped at lab-2; those after it are as they were"),
+        "{}",
+        stderr(&half)
+    );
+    fs::remove_file(&in_the_way).unwrap();
+    fs::rename(dir.path().join("discarded"), &in_the_way).unwrap();
+    site.remove();
+}
+
+#[test]
+fn what_is_told_of_an_act_is_what_happens() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    let add = ["client", "add", MAC, "--image", "fc28", "--name", "lab-07"];
+    site.ok(&[&add[..], &["--mode", "persistent"]].concat());
+    let asked = stderr(&site.run(&["client", "reset", "lab-07"]));
+    let (minute, _) = asked
+        .strip_prefix("netroot: reset lab-07: everything that it wrote since ")
+        .and_then(|rest| rest.split_once(" is lost (kept for undo)"))
+        .expect(&asked);
+    assert_eq!(minute.len(), "2026-11-21 01:42".len(), "{asked}");
+    for expected in ["undo brings it back", "set aside"] {
+        site.ok(&["client", "reset", "lab-07", "--yes"]);
+        let shown = site.ok(&["client", "show", "lab-07"]);
+        assert_eq!(shown.matches("undo brings").count(), 1, "{shown}");
+        assert!(shown.contains(expected), "{shown}");
+    }
+    let arm = ["client", "reset", "lab-07", "--at-next-boot"];
+    let told = site.ok(&[&arm[..], &["--dry-run"]].concat());
+    assert!(
+        told.starts_with("lab-07: would arm: reset at its next boot\n"),
+        "{told}"
+    );
+    let told = site.ok(&[&arm[..], &["--yes"]].concat());
+    assert!(
+        told.starts_with("lab-07: armed: reset at its next boot\n"),
+        "{told}"
+    );
+    let told = site.ok(&["client", "set", "lab-07", "--mode", "persistent"]);
+    assert_eq!(told, "lab-07: nothing to change\n");
+    let told = site.ok(&["client", "undo", "lab-07"]);
+    assert!(
+        told.starts_with("lab-07: called off: reset at its next boot\n"),
+        "{told}"
+    );
+    let told = site.ok(&[
+        "client", "set", "lab-07", "--mode", "shared", "--arg", "quiet", "--yes",
+    ]);
+    assert!(
+        told.starts_with("lab-07: set mode shared\n") && told.contains("`quiet`"),
+        "{told}"
+    );
+    let missing = stderr(&site.run(&["image", "show", "fc28@9"]));
+    assert_eq!(missing, "netroot: fc28 has no version 9, only 1\n");
+    // A client without a disk is asked about too: what is known about it is lost.
+    site.ok(&[
+        "client",
+        "add",
+        "52:54:00:00:00:02",
+        "--image",
+        "fc28",
+        "--name",
+        "lab-08",
+    ]);
+    let asked = stderr(&site.run(&["client", "remove", "lab-08"]));
+    assert!(
+        asked.starts_with("netroot: remove lab-08: what is known about it is lost"),
+        "{asked}"
+    );
+    site.remove();
+}
+
+#[test]
 fn a_running_server_does_what_the_command_alone_does() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());
@@ -356,6 +472,8 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
         "its version's own target: {cfg}"
     );
     assert!(cfg.contains(" quiet\n"), "{cfg}");
+    // Ids are drawn by the clock, to the millisecond.
+    std::thread::sleep(std::time::Duration::from_millis(2));
     let again = server.get("/boot.cfg?mac=525400123456").1;
     assert_ne!(cfg, again, "each script has a boot id of its own");
     assert_eq!(

@@ -1,12 +1,12 @@
 //! `netroot client …`
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, Running};
 use super::reach::Reach;
 use super::{ask, print};
 use crate::library::{
-    Act, AssignTo, ClientSelector, ClientState, ClientView, Done, Edit, NewClient, Plan, When,
+    Act, AssignTo, ClientSelector, ClientState, ClientView, Done, Edit, NewClient, Plan, Step, When,
 };
 use crate::library::{GroupName, MacAddr};
 
@@ -34,10 +34,20 @@ pub(super) fn set(cli: &Cli, args: &ClientSet) -> Result<()> {
         more_macs: args.macs.as_deref().map(OrNone::list),
     };
     let reach = Reach::new(cli)?;
+    let macs = chosen(&reach, &args.client)?;
+    if macs.len() > 1 && (edit.name.is_some() || edit.more_macs.is_some()) {
+        bail!(
+            "setting {}: it is {} clients, and no two of them can have the same name or MAC; give \
+             --name and --mac to one client at a time",
+            args.client,
+            macs.len()
+        );
+    }
     let what = |mac: &MacAddr| reach.plan_edit(mac, &edit);
     let Some(mode) = args.mode else {
-        return on_each(cli, &reach, &args.client, args.consent, &what, &|mac| {
-            reach.edit(mac, &edit)
+        return on_each(cli, &macs, args.consent, &what, &|mac, done| {
+            done.push(reach.edit(mac, &edit)?);
+            Ok(())
         });
     };
     let act = Act::Assign(AssignTo {
@@ -45,21 +55,29 @@ pub(super) fn set(cli: &Cli, args: &ClientSet) -> Result<()> {
         mode: Some(mode),
     });
     let when = when(args.running);
-    let both = |mac: &MacAddr| {
-        let mut plan = reach.plan(mac, &act, when)?;
-        plan.steps.extend(what(mac)?.steps);
-        Ok(plan)
-    };
-    on_each(cli, &reach, &args.client, args.consent, &both, &|mac| {
+    let both = |mac: &MacAddr| Ok(both_in_one(reach.plan(mac, &act, when)?, what(mac)?));
+    on_each(cli, &macs, args.consent, &both, &|mac, done| {
         // The act first: it is the one that may be refused.
-        let mut done = reach.perform(mac, &act, when)?;
+        done.push(reach.perform(mac, &act, when)?);
         if edit != Edit::default() {
             let edited = reach.edit(mac, &edit)?;
-            done.plan.steps.extend(edited.plan.steps);
-            done.client = edited.client;
+            if let Some(last) = done.last_mut() {
+                last.plan = both_in_one(last.plan.clone(), edited.plan);
+                last.client = edited.client;
+            }
         }
-        Ok(done)
+        Ok(())
     })
+}
+
+/// The plan of an act and of an edit beside it, called after the act where that changes something.
+fn both_in_one(act: Plan, edit: Plan) -> Plan {
+    let mut both = act;
+    if both.steps.is_empty() {
+        both.what = edit.what;
+    }
+    both.steps.extend(edit.steps);
+    both
 }
 
 pub(super) fn assign(cli: &Cli, args: &ClientAssign) -> Result<()> {
@@ -97,8 +115,10 @@ pub(super) fn remove(
     let reach = Reach::new(cli)?;
     let when = if force { When::Force } else { When::Now };
     let plan = |mac: &MacAddr| reach.plan_remove(mac, when);
-    on_each(cli, &reach, client, consent, &plan, &|mac| {
-        reach.remove(mac, when)
+    let macs = chosen(&reach, client)?;
+    on_each(cli, &macs, consent, &plan, &|mac, done| {
+        done.push(reach.remove(mac, when)?);
+        Ok(())
     })
 }
 
@@ -156,48 +176,74 @@ fn perform(
     let reach = Reach::new(cli)?;
     let when = when(running);
     let plan = |mac: &MacAddr| reach.plan(mac, act, when);
-    on_each(cli, &reach, client, consent, &plan, &|mac| {
-        reach.perform(mac, act, when)
+    let macs = chosen(&reach, client)?;
+    on_each(cli, &macs, consent, &plan, &|mac, done| {
+        done.push(reach.perform(mac, act, when)?);
+        Ok(())
     })
 }
 
-/// Plans for every client that is meant, asks once about what they lose, then does them all. Nothing
-/// is done where one of the plans is refused.
-fn on_each(
-    cli: &Cli,
-    reach: &Reach,
-    selector: &ClientSelector,
-    consent: Consent,
-    plan: &dyn Fn(&MacAddr) -> Result<Plan>,
-    act: &dyn Fn(&MacAddr) -> Result<Done>,
-) -> Result<()> {
-    let macs: Vec<MacAddr> = match selector {
+/// The clients that are meant.
+fn chosen(reach: &Reach, selector: &ClientSelector) -> Result<Vec<MacAddr>> {
+    Ok(match selector {
         ClientSelector::Mac(mac) => vec![*mac],
         selector => reach
             .select(selector)?
             .iter()
             .map(|view| view.client.mac)
             .collect(),
-    };
+    })
+}
+
+/// Plans for every client, asks once about what they lose, then does them all. Nothing is done where
+/// one of the plans is refused; where an act fails nevertheless, what was done before it is told.
+fn on_each(
+    cli: &Cli,
+    macs: &[MacAddr],
+    consent: Consent,
+    plan: &dyn Fn(&MacAddr) -> Result<Plan>,
+    act: &dyn Fn(&MacAddr, &mut Vec<Done>) -> Result<()>,
+) -> Result<()> {
     let plans: Vec<Plan> = macs.iter().map(plan).collect::<Result<_>>()?;
+    // Of several clients some may have nothing to do; of one it is not what was asked for.
+    if let [plan] = plans.as_slice()
+        && let Some(why) = &plan.nothing
+    {
+        bail!("{}: there is nothing to do: {why}", plan.title());
+    }
     if consent.dry_run {
         return show_plans(cli, &plans);
     }
-    let losses: Vec<String> = plans
-        .iter()
-        .filter_map(|plan| {
-            Some(format!(
-                "{} {}: {}",
-                plan.what,
-                plan.client,
-                plan.loses.as_ref()?
-            ))
-        })
-        .collect();
+    let question = |plan: &Plan| {
+        let loses = plan.loses.as_ref()?;
+        Some(format!("{}: {loses}", plan.title()))
+    };
+    let losses: Vec<String> = plans.iter().filter_map(question).collect();
     if !losses.is_empty() {
         ask::consent(consent, &losses.join("\n"))?;
     }
-    let done: Vec<Done> = macs.iter().map(act).collect::<Result<_>>()?;
+    let mut done = Vec::new();
+    for plan in &plans {
+        if plan.nothing.is_some() {
+            done.push(Done {
+                plan: plan.clone(),
+                client: None,
+            });
+        } else if let Err(error) = act(&plan.mac, &mut done) {
+            if !done.is_empty() {
+                show_done(cli, &done)?;
+            }
+            return match plans.len() {
+                1 => Err(error),
+                _ => Err(error).with_context(|| {
+                    format!(
+                        "stopped at {}; those after it are as they were",
+                        plan.client
+                    )
+                }),
+            };
+        }
+    }
     show_done(cli, &done)
 }
 
@@ -214,26 +260,62 @@ fn when(running: Running) -> When {
 fn show_plans(cli: &Cli, plans: &[Plan]) -> Result<()> {
     match cli.json {
         true => print::json(&plans),
-        false => print::lines(plans.iter().flat_map(|plan| told("would", plan))),
+        false => print::lines(plans.iter().flat_map(|plan| told(plan, would))),
     }
 }
 
 fn show_done(cli: &Cli, done: &[Done]) -> Result<()> {
     match cli.json {
         true => print::json(&done),
-        false => print::lines(done.iter().flat_map(|done| told("did", &done.plan))),
+        false => print::lines(done.iter().flat_map(|done| told(&done.plan, was))),
     }
 }
 
-/// `lab-07: did reset`, then a line for each step.
-fn told(verb: &str, plan: &Plan) -> Vec<String> {
-    if plan.steps.is_empty() {
-        return vec![format!("{}: nothing to change", plan.client)];
+/// `lab-07: reset`, then a line for each step.
+fn told(plan: &Plan, headline: fn(&Plan) -> String) -> Vec<String> {
+    match &plan.nothing {
+        Some(why) => return vec![format!("{}: nothing to do: {why}", plan.client)],
+        None if plan.steps.is_empty() => {
+            return vec![format!("{}: nothing to change", plan.client)];
+        }
+        None => {}
     }
-    let head = format!("{}: {verb} {}", plan.client, plan.what);
+    let head = format!("{}: {}", plan.client, headline(plan));
     std::iter::once(head)
         .chain(plan.steps.iter().map(|step| format!("  {step}")))
         .collect()
+}
+
+fn would(plan: &Plan) -> String {
+    match plan.calls_off() {
+        Some(act) => format!("would call off: {act} at its next boot"),
+        None if waits(plan) => format!("would arm: {} at its next boot", plan.what),
+        None => format!("would {}", plan.what),
+    }
+}
+
+fn was(plan: &Plan) -> String {
+    match plan.calls_off() {
+        Some(act) => return format!("called off: {act} at its next boot"),
+        None if waits(plan) => return format!("armed: {} at its next boot", plan.what),
+        None => {}
+    }
+    let (verb, rest) = plan
+        .what
+        .split_at(plan.what.find(' ').unwrap_or(plan.what.len()));
+    let verb = match verb {
+        "add" => "added",
+        "assign" => "assigned",
+        "remove" => "removed",
+        "undo" => "undone",
+        // "reset" and "set" are their own past.
+        verb => verb,
+    };
+    format!("{verb}{rest}")
+}
+
+fn waits(plan: &Plan) -> bool {
+    plan.steps.contains(&Step::Arm)
 }
 
 fn state(view: &ClientView) -> &'static str {
@@ -296,18 +378,23 @@ fn description(view: &ClientView) -> Vec<String> {
             ),
         );
     }
+    let comes_back = client
+        .before
+        .as_ref()
+        .and_then(|before| before.disk.as_ref());
     for old in &client.discarded {
         let (from, at) = (&old.clone.from, print::moment(old.at));
-        more(
-            "kept",
-            format!("a disk of {from}, set aside {at}: undo brings it back"),
-        );
+        let undo = match Some(&old.clone.id) == comes_back && client.armed.is_none() {
+            true => ": undo brings it back",
+            false => "",
+        };
+        more("kept", format!("a disk of {from}, set aside {at}{undo}"));
     }
     if let Some(armed) = &client.armed {
         more(
             "armed",
             format!(
-                "{} at its next boot, since {}",
+                "{} at its next boot, since {}: undo calls it off",
                 armed.act,
                 print::moment(armed.since)
             ),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::names::NameError;
+use super::names::{NameError, VersionId};
 
 /// Why the library did not do what it was asked. Nothing has changed then, unless the text says so.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,14 @@ pub enum Error {
         kind: &'static str,
         /// What was asked for.
         name: String,
+    },
+    /// The image is there, and has no such version.
+    #[error("{} has no version {}, only {}", version.image, version.number, listed(there))]
+    NoVersion {
+        /// What was asked for.
+        version: VersionId,
+        /// The numbers of the versions that it has.
+        there: Vec<u32>,
     },
     /// The name is taken.
     #[error("the {kind} `{name}` exists already")]
@@ -119,6 +127,16 @@ impl Error {
             kind,
             name: name.to_string(),
         }
+    }
+}
+
+/// `1, 2 and 3`.
+fn listed(numbers: &[u32]) -> String {
+    let words: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    match words.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => "none".to_owned(),
     }
 }
 

@@ -161,14 +161,16 @@ impl Library {
 
     /// One version.
     pub fn version(&self, version: &VersionId) -> Result<Version> {
-        let manifest = self
-            .manifests
-            .read(self.places(), version)?
-            .ok_or_else(|| Error::unknown("image", version))?;
-        Ok(Version {
-            manifest,
-            dir: self.places().version(version),
-        })
+        match self.manifests.read(self.places(), version)? {
+            Some(manifest) => Ok(Version {
+                manifest,
+                dir: self.places().version(version),
+            }),
+            None => Err(Error::NoVersion {
+                version: version.clone(),
+                there: self.image(&version.image)?.versions,
+            }),
+        }
     }
 
     /// The version that is meant: the one that is named, or the image's current one.

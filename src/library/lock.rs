@@ -8,6 +8,7 @@
 //! other too (each acquisition opens the file anew), and a killed process leaves nothing held.
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -33,7 +34,19 @@ pub(crate) struct WriteLock {
 impl LiveLock {
     /// Takes the lock, or says that somebody else has it.
     pub(crate) fn take(path: &Path) -> Result<Self> {
-        let file = open(path)?;
+        let file = open(path).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                Error::refused(
+                    format!(
+                        "acting on the library {}",
+                        path.parent().unwrap_or(path).display()
+                    ),
+                    "no server runs on it, and you may not write there",
+                    "be root, or start the server, which answers the members of group netroot",
+                )
+            }
+            other => other,
+        })?;
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(LIVE, libc::F_WRLCK))) {
             Ok(_) => Ok(LiveLock { _file: file }),
             Err(Errno::EAGAIN | Errno::EACCES) => Err(Error::Locked {

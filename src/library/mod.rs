@@ -3,6 +3,25 @@
 //!
 //! Plain files: disks, and JSON documents that only this module writes. [`Library`] is the way in.
 //!
+//! The rules, which other modules name by their numbers:
+//!
+//! 1. **A disk never changes under a running client.** Reset, undo and assignment are refused while a
+//!    boot of it may be running, unless they wait for its next boot, or the running one is fenced
+//!    first: none of its logins succeeds any more, because a polite request to log out would be
+//!    followed by another login that writes an old cache into the new disk.
+//! 2. **A new boot is told by its boot id**, which is part of the initiator's name. The id that the
+//!    document holds is a reconnect and never resets anything; the first login with a newer one that
+//!    this library issued fences the older boot. Fetching a script only arms.
+//! 3. **The writer of a clone is one boot of one client**, with any number of sessions. Everybody
+//!    else is refused.
+//! 4. **A version has its own target.** The alias of an image is bound for each initiator, and does
+//!    not move under one that uses it.
+//! 5. **A persistent clone boots the kernel of the version that it was made from.** A moved
+//!    `current` leaves it alone and shows as drift. What an assignment discards is kept, and undo
+//!    brings back both disk and assignment.
+//!
+//! Where they are kept:
+//!
 //! - `names`, `mac`, `config`, `manifest`: what things are called, and what is known about them
 //! - `document`, `lock`: how documents change, one writer at a time
 //! - `store`: where disks are; drafts, sealing, clones, hashes, and what cleans up after the killed
@@ -42,8 +61,8 @@ use jiff::Timestamp;
 
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
-    Act, Armed, AssignTo, Assignment, Client, ClientSelector, ClientState, ClientView, Discarded,
-    Done, Edit, NewClient, Plan, Step, When,
+    Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
+    Discarded, Done, Edit, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
@@ -248,6 +267,12 @@ impl Library {
 /// Milliseconds since the epoch.
 pub(crate) fn now_millis() -> u64 {
     u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+/// A moment as messages tell it: to the minute, in this host's time zone.
+pub(crate) fn minute(at: Timestamp) -> String {
+    let local = at.to_zoned(jiff::tz::TimeZone::system());
+    local.strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 fn create(path: &Path, bytes: &[u8], permissions: u32) -> Result<()> {

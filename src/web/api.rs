@@ -226,7 +226,7 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let status = match &error {
-            Error::Unknown { .. } => StatusCode::NOT_FOUND,
+            Error::Unknown { .. } | Error::NoVersion { .. } => StatusCode::NOT_FOUND,
             Error::Exists { .. } | Error::Refused { .. } | Error::Conflict { .. } => {
                 StatusCode::CONFLICT
             }

@@ -54,7 +54,13 @@ fn undo_without_anything_to_undo_is_refused() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");
     let mac = lab.add(MAC, "fc28", Mode::Persistent);
-    refused(lab.act(&mac, Act::Undo, When::Now));
+    let shared = lab.add("52:54:00:00:00:02", "fc28", Mode::Shared);
+    for (mac, act) in [(&mac, Act::Undo), (&shared, Act::Reset)] {
+        // Of a whole group it is no failure, so the plan is one, and says why it is empty.
+        let plan = lab.lib.plan(mac, &act, When::Now, &lab.room).unwrap();
+        assert_eq!(plan.steps, []);
+        assert!(refused(lab.act(mac, act, When::Now)).contains(&plan.nothing.unwrap()));
+    }
 }
 
 #[test]
@@ -134,9 +140,87 @@ fn what_waits_can_be_called_off() {
     let mac = lab.add(MAC, "fc28", Mode::Persistent);
     lab.write(&mac, "mine");
     lab.act(&mac, Act::Reset, When::AtNextBoot).unwrap();
-    lab.lib.disarm(&mac, &Actor::command()).unwrap();
+    // Undo takes back what was armed and not the reset before it, now, whatever runs.
+    let grant = lab.boot(&mac);
+    lab.act(&mac, Act::Reset, When::Force).unwrap();
+    lab.leave(&grant);
+    let grant = lab.boot(&mac);
+    lab.write(&mac, "after the reset");
+    for when in [When::Now, When::AtNextBoot, When::Force] {
+        lab.act(&mac, Act::Reset, When::AtNextBoot).unwrap();
+        let done = lab.act(&mac, Act::Undo, when).unwrap();
+        assert_eq!(done.plan.calls_off(), Some(&Act::Reset), "{when:?}");
+        assert_eq!(done.plan.loses, None);
+        assert_eq!(lab.client(&mac).armed, None);
+    }
+    assert_eq!(lab.room.sessions().len(), 1, "nobody is fenced for it");
+    lab.leave(&grant);
     lab.boot(&mac);
-    assert_eq!(lab.read(&mac), "mine");
+    assert_eq!(lab.read(&mac), "after the reset");
+}
+
+#[test]
+fn an_assignment_that_changes_nothing_leaves_what_waits_alone() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.boot(&mac);
+    lab.act(&mac, Act::Reset, When::AtNextBoot).unwrap();
+    let before = lab.snapshot();
+    for when in [When::Now, When::AtNextBoot, When::Force] {
+        let done = lab
+            .act(&mac, assign(Some("fc28"), Some(Mode::Persistent)), when)
+            .unwrap();
+        assert_eq!(done.plan.steps, []);
+    }
+    assert_eq!(lab.snapshot(), before);
+    assert_eq!(lab.room.sessions().len(), 1);
+}
+
+#[test]
+fn undo_takes_an_assignment_back_that_moved_no_disk() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    lab.seal("fc29", "newer");
+    let shared = lab.add("52:54:00:00:00:01", "fc28", Mode::Shared);
+    let assigned = |mac: &MacAddr| lab.client(mac).assignment().to_string();
+    lab.act(&shared, assign(Some("fc29"), None), When::Now)
+        .unwrap();
+    lab.act(&shared, Act::Undo, When::Now).unwrap();
+    assert_eq!(assigned(&shared), "fc28 in mode shared");
+    // To a disk of its own and back: the mode that had none has none again, and the disk is kept.
+    lab.act(&shared, assign(None, Some(Mode::Persistent)), When::Now)
+        .unwrap();
+    lab.write(&shared, "mine");
+    lab.act(&shared, Act::Undo, When::Now).unwrap();
+    assert_eq!(assigned(&shared), "fc28 in mode shared");
+    lab.act(&shared, Act::Undo, When::Now).unwrap();
+    assert_eq!(lab.read(&shared), "mine");
+    // A pin that keeps the clone: it is the pin that is taken back, not the reset before it.
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.act(&mac, Act::Reset, When::Now).unwrap();
+    lab.write(&mac, "after the reset");
+    lab.act(&mac, assign(Some("fc28@1"), None), When::Now)
+        .unwrap();
+    lab.act(&mac, Act::Undo, When::Now).unwrap();
+    assert_eq!(assigned(&mac), "fc28 in mode persistent");
+    assert_eq!(lab.read(&mac), "after the reset");
+}
+
+#[test]
+fn what_an_ephemeral_boot_dropped_is_not_missed_by_an_undo() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Ephemeral);
+    lab.act(&mac, assign(Some("fc28@1"), None), When::Now)
+        .unwrap();
+    let grant = lab.boot(&mac);
+    lab.leave(&grant);
+    lab.act(&mac, Act::Undo, When::Now).unwrap();
+    assert_eq!(
+        lab.client(&mac).assignment().to_string(),
+        "fc28 in mode ephemeral"
+    );
 }
 
 #[test]
@@ -220,6 +304,8 @@ fn a_moved_current_leaves_clones_alone_and_shows() {
     lab.act(&mac, assign(Some("fc28@1"), None), When::Now)
         .unwrap();
     assert_eq!(lab.read(&mac), "mine");
+    let view = lab.lib.view(lab.client(&mac), &lab.room).unwrap();
+    assert_eq!(view.drift, None, "it is pinned to what it has");
 }
 
 #[test]
@@ -276,7 +362,7 @@ fn what_cannot_be_added_changes_nothing() {
     ));
     assert!(matches!(
         lab.try_add("52:54:00:00:00:01", "fc28@7", Mode::Shared),
-        Err(Error::Unknown { .. })
+        Err(Error::NoVersion { .. })
     ));
     assert!(matches!(
         lab.try_add("52:54:00", "fc28", Mode::Shared),

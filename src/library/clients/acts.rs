@@ -17,7 +17,7 @@ use crate::library::live::Live;
 use crate::library::lock::WriteLock;
 use crate::library::names::{ClientName, Mode, VersionId, VersionSpec};
 use crate::library::store::clone::{self, CloneInfo};
-use crate::library::{Library, MacAddr, now_millis};
+use crate::library::{Library, MacAddr, minute, now_millis};
 
 /// What can be done to a client's disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,8 @@ use crate::library::{Library, MacAddr, now_millis};
 pub enum Act {
     /// Back to a pristine clone; the old one is kept.
     Reset,
-    /// Back to the clone and the assignment before the last reset or assignment.
+    /// Back to the clone and the assignment before the last reset or assignment. Where something
+    /// waits for the next boot, that is called off, and nothing else is undone.
     Undo,
     /// Another image, version or mode.
     Assign(AssignTo),
@@ -66,6 +67,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What a person would miss afterwards; to be asked about.
     pub loses: Option<String>,
+    /// Why there is nothing to do: the act itself would be refused for it.
+    #[serde(default)]
+    pub nothing: Option<String>,
 }
 
 /// What was done.
@@ -73,7 +77,7 @@ pub struct Plan {
 pub struct Done {
     /// What it took.
     pub plan: Plan,
-    /// The client afterwards; nothing if it was removed.
+    /// The client afterwards; nothing if it was removed, or left as it was.
     pub client: Option<ClientView>,
 }
 
@@ -82,13 +86,12 @@ impl fmt::Display for Act {
         match self {
             Act::Reset => f.write_str("reset"),
             Act::Undo => f.write_str("undo"),
-            Act::Assign(AssignTo { image, mode }) => {
-                f.write_str("assign")?;
-                if let Some(image) = image {
-                    write!(f, " {image}")?;
-                }
-                mode.map_or(Ok(()), |mode| write!(f, " in mode {mode}"))
-            }
+            Act::Assign(AssignTo { image, mode }) => match (image, mode) {
+                (Some(image), Some(mode)) => write!(f, "assign {image} in mode {mode}"),
+                (Some(image), None) => write!(f, "assign {image}"),
+                (None, Some(mode)) => write!(f, "set mode {mode}"),
+                (None, None) => f.write_str("assign"),
+            },
         }
     }
 }
@@ -97,15 +100,23 @@ impl Library {
     /// What `act` would do, or why it would be refused. Touches nothing.
     pub fn plan(&self, mac: &MacAddr, act: &Act, when: When, live: &dyn Live) -> Result<Plan> {
         let client = self.client(mac)?;
-        let ready = client.after(act)?;
-        let fresh = self.source_of(&ready)?;
         let mut plan = Plan {
             client: client.name.clone(),
             mac: client.mac,
             what: act.to_string(),
             steps: Vec::new(),
             loses: None,
+            nothing: client.nothing_for(act).map(str::to_owned),
         };
+        if plan.nothing.is_some() {
+            return Ok(plan);
+        }
+        let ready = client.after(act)?;
+        let fresh = self.source_of(&ready)?;
+        if client.is_already(act, &ready) {
+            return Ok(plan);
+        }
+        let when = client.due(act, when);
         if when == When::AtNextBoot {
             plan.steps.push(Step::Arm);
         } else if touches_a_boot(&client, &ready, when, live) {
@@ -120,8 +131,8 @@ impl Library {
         if ready.disk != DiskChange::Stays {
             plan.loses = client.clone.as_ref().map(|clone| {
                 format!(
-                    "everything that client {} wrote to its disk since {} (kept for undo)",
-                    client.name, clone.made
+                    "everything that it wrote since {} is lost (kept for undo)",
+                    minute(clone.made)
                 )
             });
         }
@@ -138,6 +149,18 @@ impl Library {
         actor: &Actor,
     ) -> Result<Done> {
         let plan = self.plan(mac, act, when, live)?;
+        let client = self.client(&plan.mac)?;
+        let when = client.due(act, when);
+        if plan.nothing.is_some() {
+            client.after(act)?;
+        }
+        if plan.steps.is_empty() {
+            return Ok(Done {
+                client: Some(self.view(client, live)?),
+                plan,
+            });
+        }
+        let calls_off = plan.calls_off().is_some();
         let client = match when {
             When::AtNextBoot => self.arm(&plan.mac, act)?,
             When::Force => {
@@ -146,12 +169,12 @@ impl Library {
             }
             When::Now => self.act_now(&plan.mac, act, when, live)?,
         };
-        let armed = if when == When::AtNextBoot {
-            "-armed"
-        } else {
-            ""
+        let event = match when {
+            _ if calls_off => "client-disarm".to_owned(),
+            When::AtNextBoot => format!("{}-armed", act.event()),
+            When::Now | When::Force => act.event(),
         };
-        let event = Event::new(actor, &format!("{}{armed}", act.event()))
+        let event = Event::new(actor, &event)
             .of(&plan.mac)
             .with("what", plan.what.clone())
             .with(
@@ -163,17 +186,6 @@ impl Library {
             client: Some(self.view(client, live)?),
             plan,
         })
-    }
-
-    /// Forgets what waits for a client's next boot.
-    pub fn disarm(&self, mac: &MacAddr, actor: &Actor) -> Result<Client> {
-        let lock = self.write_lock()?;
-        let mut client = self.client_to_change(&lock, mac)?;
-        client.armed = None;
-        document::write(&lock, &self.places().client(&client.mac), &mut client)?;
-        drop(lock);
-        self.note(&Event::new(actor, "client-disarm").of(&client.mac));
-        Ok(client)
     }
 
     fn arm(&self, mac: &MacAddr, act: &Act) -> Result<Client> {
@@ -281,6 +293,40 @@ impl Library {
     }
 }
 
+/// `reset lab-07`, `assign fc29 for lab-07`.
+pub(super) fn titled(what: &str, client: &ClientName) -> String {
+    match what.contains(' ') {
+        true => format!("{what} for {client}"),
+        false => format!("{what} {client}"),
+    }
+}
+
+impl Plan {
+    /// What is to be done to whom: `reset lab-07`.
+    pub fn title(&self) -> String {
+        titled(&self.what, &self.client)
+    }
+
+    /// What it calls off that waited for the next boot, where it does nothing else.
+    pub fn calls_off(&self) -> Option<&Act> {
+        match self.steps.as_slice() {
+            [Step::Disarm { act }] => Some(act),
+            _ => None,
+        }
+    }
+}
+
+impl Client {
+    /// When an act is to be done that was asked for at `when`: what waits is called off at once, and
+    /// nobody needs to be fenced for it.
+    fn due(&self, act: &Act, when: When) -> When {
+        match self.calls_off(act) {
+            Some(_) => When::Now,
+            None => when,
+        }
+    }
+}
+
 impl Act {
     /// What the event is called that records it.
     pub(crate) fn event(&self) -> String {
@@ -324,12 +370,13 @@ fn still_running(client: &Client, act: &Act, live: &dyn Live) -> Error {
         (Some(session), _) => format!("it is running: {} has its disk open", session.peer),
         (None, Some(boot)) => format!(
             "it may still be running: nobody saw its boot of {} end, from {}",
-            boot.since, boot.peer
+            minute(boot.since),
+            boot.peer
         ),
         (None, None) => "it may be running".to_owned(),
     };
     Error::refused(
-        format!("{act} of client {}", client.name),
+        titled(&act.to_string(), &client.name),
         why,
         "shut it down first, or use --at-next-boot, or --force, which cuts it off its disk",
     )

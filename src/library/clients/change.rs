@@ -7,8 +7,10 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Assignment, Client, Discarded};
+use super::acts::titled;
+use super::{Act, Armed, Assignment, Before, Client, Discarded};
 use crate::library::error::{Error, Result};
+use crate::library::minute;
 use crate::library::names::{Mode, VersionId, VersionSpec};
 use crate::library::store::clone::{CloneInfo, Swap};
 
@@ -124,16 +126,12 @@ impl fmt::Display for Step {
             }
             Step::Clone { from } => write!(f, "make a copy-on-write clone of {from}"),
             Step::Restore { from, discarded } => {
-                write!(
-                    f,
-                    "bring back the clone of {from} that was discarded at {discarded}"
-                )
+                let at = minute(*discarded);
+                write!(f, "bring back the clone of {from} that was set aside {at}")
             }
             Step::Expire { discarded } => {
-                write!(
-                    f,
-                    "remove the clone that was discarded at {discarded}, for ever"
-                )
+                let at = minute(*discarded);
+                write!(f, "remove the clone that was set aside {at}, for ever")
             }
             Step::Edit { what } => f.write_str(what),
             Step::Remove => {
@@ -152,21 +150,42 @@ impl fmt::Display for Assignment {
 impl Client {
     /// What an act would make of it, or why it makes no sense for it.
     pub(crate) fn after(&self, act: &Act) -> Result<Ready> {
-        match act {
-            Act::Reset => self.after_reset(),
-            Act::Undo => self.after_undo(),
-            Act::Assign(to) => Ok(self.after_assign(Assignment {
-                image: to.image.clone().unwrap_or_else(|| self.image.clone()),
-                mode: to.mode.unwrap_or(self.mode),
-            })),
+        if self.calls_off(act).is_some() {
+            return Ok(self.unchanged());
         }
+        self.carried_out(act)
+    }
+
+    /// What waits for the next boot, where an undo takes that back and nothing else.
+    pub(crate) fn calls_off(&self, act: &Act) -> Option<&Armed> {
+        self.armed.as_ref().filter(|_| *act == Act::Undo)
+    }
+
+    /// Why an act would find nothing to do.
+    pub(crate) fn nothing_for(&self, act: &Act) -> Option<&'static str> {
+        match act {
+            Act::Reset if !self.mode.has_clone() => {
+                Some("its mode is shared: it has no disk of its own, and every boot is pristine")
+            }
+            Act::Undo if self.before.is_none() && self.armed.is_none() => {
+                Some("it was neither reset nor assigned anew since it was added")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an act would leave the client as it is, and what waits for its next boot too.
+    pub(crate) fn is_already(&self, act: &Act, ready: &Ready) -> bool {
+        matches!(act, Act::Assign(_))
+            && ready.disk == DiskChange::Stays
+            && ready.assignment == self.assignment()
     }
 
     /// What its next boot gets, what waits for that boot included.
     pub(crate) fn next_boot(&self) -> Result<Ready> {
         let mut ready = match &self.armed {
-            Some(armed) => self.after(&armed.act)?,
-            None => self.after_assign(self.assignment()),
+            Some(armed) => self.carried_out(&armed.act)?,
+            None => self.unchanged(),
         };
         // Whatever there was before, an ephemeral boot begins with a pristine disk.
         if ready.assignment.mode == Mode::Ephemeral {
@@ -180,37 +199,52 @@ impl Client {
         Ok(ready)
     }
 
-    fn after_reset(&self) -> Result<Ready> {
-        if !self.mode.has_clone() {
+    /// The client as it is: its assignment once more.
+    fn unchanged(&self) -> Ready {
+        self.after_assign(self.assignment())
+    }
+
+    fn carried_out(&self, act: &Act) -> Result<Ready> {
+        if let Some(why) = self.nothing_for(act) {
             return Err(Error::refused(
-                format!("resetting client {}", self.name),
-                "its mode is shared: it has no disk of its own, and every boot is pristine",
+                titled(&act.to_string(), &self.name),
+                why,
                 "nothing needs to be done",
             ));
         }
-        Ok(Ready {
-            assignment: self.assignment(),
-            disk: DiskChange::Fresh(Old::Kept),
-            fixed: None,
+        Ok(match act {
+            Act::Reset => Ready {
+                assignment: self.assignment(),
+                disk: DiskChange::Fresh(Old::Kept),
+                fixed: None,
+            },
+            Act::Undo => self.after_undo(),
+            Act::Assign(to) => self.after_assign(Assignment {
+                image: to.image.clone().unwrap_or_else(|| self.image.clone()),
+                mode: to.mode.unwrap_or(self.mode),
+            }),
         })
     }
 
-    fn after_undo(&self) -> Result<Ready> {
-        let Some(last) = self.discarded.last() else {
-            return Err(Error::refused(
-                format!(
-                    "undoing the last reset or assignment of client {}",
-                    self.name
-                ),
-                "no discarded clone of it is kept",
-                "nothing was lost that could be brought back",
-            ));
+    fn after_undo(&self) -> Ready {
+        let Some(before) = &self.before else {
+            return self.unchanged();
         };
-        Ok(Ready {
-            assignment: last.assignment.clone(),
-            fixed: Some(last.clone.from.clone()),
-            disk: DiskChange::Restored(last.clone()),
-        })
+        match self.kept(before) {
+            Some(old) => Ready {
+                assignment: before.assignment.clone(),
+                fixed: Some(old.clone.from.clone()),
+                disk: DiskChange::Restored(old.clone()),
+            },
+            // There was none, or it is the one in place, or an ephemeral boot has dropped it.
+            None => self.after_assign(before.assignment.clone()),
+        }
+    }
+
+    /// The kept disk that undo brings back.
+    fn kept(&self, before: &Before) -> Option<&Discarded> {
+        let is_it = |old: &&Discarded| Some(&old.clone.id) == before.disk.as_ref();
+        self.discarded.iter().find(is_it)
     }
 
     fn after_assign(&self, to: Assignment) -> Ready {
@@ -239,6 +273,12 @@ impl Client {
     ) -> Change {
         let mut client = self.clone();
         let mut swap = Swap::default();
+        if self.is_worth_undoing(ready) {
+            client.before = Some(Before {
+                assignment: self.assignment(),
+                disk: self.clone.as_ref().map(|clone| clone.id.clone()),
+            });
+        }
         if ready.disk != DiskChange::Stays {
             swap.out = client.clone.take();
             let keep = ready.disk != DiskChange::Fresh(Old::Dropped);
@@ -266,6 +306,15 @@ impl Client {
         client.mode = ready.assignment.mode;
         client.armed = None;
         Change { client, swap }
+    }
+
+    /// An ephemeral disk that is made pristine at a boot leaves nothing that could come back.
+    fn is_worth_undoing(&self, ready: &Ready) -> bool {
+        let pristine = matches!(
+            ready.disk,
+            DiskChange::Stays | DiskChange::Fresh(Old::Dropped)
+        );
+        self.assignment() != ready.assignment || (self.clone.is_some() && !pristine)
     }
 
     /// The steps to `ready`, a new clone being made of `fresh`.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::acts::is_running;
+use super::acts::{is_running, titled};
 use super::change::{DiskChange, Old};
 use super::{Assignment, Client, Done, Plan, Ready, Step, When};
 use crate::library::document;
@@ -158,7 +158,7 @@ impl Library {
         if is_running(&client, live) {
             if when != When::Force {
                 return Err(Error::refused(
-                    format!("removing client {}", client.name),
+                    titled("remove", &client.name),
                     "it is running, or nobody saw its last boot end",
                     "shut it down first, or use --force, which cuts it off its disk",
                 ));
@@ -169,12 +169,12 @@ impl Library {
         }
         steps.push(Step::Remove);
         let mut plan = plan(&client, "remove", steps);
-        if client.clone.is_some() || !client.discarded.is_empty() {
-            plan.loses = Some(format!(
-                "the disk of client {} and what was kept for undo, for ever",
-                client.name
-            ));
-        }
+        let disks = client.clone.is_some() || !client.discarded.is_empty();
+        plan.loses = Some(if disks {
+            "its disk, what was kept for undo and what is known about it are lost for ever".into()
+        } else {
+            "what is known about it is lost for ever".into()
+        });
         Ok(plan)
     }
 
@@ -248,6 +248,7 @@ fn blank(new: &NewClient) -> Result<Client> {
         args: new.args.clone(),
         clone: None,
         discarded: Vec::new(),
+        before: None,
         boot: None,
         oldest: 0,
         armed: None,
@@ -277,6 +278,7 @@ fn plan(client: &Client, what: &str, steps: Vec<Step>) -> Plan {
         what: what.to_owned(),
         steps,
         loses: None,
+        nothing: None,
     }
 }
 

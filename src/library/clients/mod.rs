@@ -19,7 +19,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use acts::{Act, AssignTo, Done, Plan, When};
-
 pub use change::Step;
 pub(crate) use change::{Change, DiskChange, Ready};
 pub use edit::{Edit, NewClient};
@@ -59,6 +58,9 @@ pub struct Client {
     /// Disks that it had before, the latest last.
     #[serde(default)]
     pub discarded: Vec<Discarded>,
+    /// What undo goes back to.
+    #[serde(default)]
+    pub before: Option<Before>,
     /// Its last boot.
     pub boot: Option<Boot>,
     /// Scripts made at or before this moment are too old to begin a boot.
@@ -93,6 +95,16 @@ pub struct Discarded {
     pub assignment: Assignment,
     /// When it was discarded.
     pub at: Timestamp,
+}
+
+/// What the last reset or assignment changed, whether a disk moved by it or not. An undo is
+/// noted here like any other change, so that it can be undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// What the client was assigned to.
+    pub assignment: Assignment,
+    /// Which disk it had.
+    pub disk: Option<String>,
 }
 
 /// Something that waits for a client's next boot.

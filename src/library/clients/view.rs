@@ -20,7 +20,7 @@ pub struct ClientView {
     pub state: ClientState,
     /// The version that its next boot gets, if that is known.
     pub boots: Option<VersionId>,
-    /// The image's current version, where the client's disk or next boot is of another one.
+    /// The image's current version, where the client follows it and its disk is of another one.
     pub drift: Option<VersionId>,
     /// Bytes that its clone takes, those that it shares with the version included.
     pub clone_bytes: u64,
@@ -55,17 +55,14 @@ impl Library {
     pub fn view(&self, client: Client, live: &dyn Live) -> Result<ClientView> {
         let sessions = live.sessions_of(&client.mac);
         let next = client.next_boot().ok();
-        let boots = next.and_then(|next| match next.fixed {
-            Some(version) => Some(version),
-            None => self
-                .resolve(&next.assignment.image)
-                .ok()
-                .map(|v| v.id().clone()),
+        let meant = next.as_ref().and_then(|next| {
+            let version = self.resolve(&next.assignment.image).ok()?;
+            Some(version.id().clone())
         });
-        let current = self
-            .resolve(&client.image.image.clone().into())
-            .ok()
-            .map(|version| version.id().clone());
+        let fixed = next.as_ref().and_then(|next| next.fixed.clone());
+        let boots = fixed.or_else(|| meant.clone());
+        // Whoever is pinned to a version is where it is meant to be.
+        let follows = next.is_some_and(|next| next.assignment.image.number.is_none());
         let state = match &client.boot {
             _ if !sessions.is_empty() => ClientState::Up,
             Some(boot) if boot.state == BootState::Entering => ClientState::Booting,
@@ -73,7 +70,7 @@ impl Library {
             _ => ClientState::Off,
         };
         Ok(ClientView {
-            drift: current.filter(|current| boots.as_ref().is_some_and(|boots| boots != current)),
+            drift: meant.filter(|current| follows && boots.as_ref() != Some(current)),
             clone_bytes: clone::allocated(self.places(), &client.mac),
             client,
             state,

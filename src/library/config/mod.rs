@@ -290,7 +290,7 @@ mod tests {
             "announce = [\"0.0.0.0\"]",
             "iscsi.announce",
         );
-        check("[admin]", "[adnim]", "adnim");
+        check("[boot]", "[toob]", "toob");
     }
 
     #[test]

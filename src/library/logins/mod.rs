@@ -196,7 +196,9 @@ impl Library {
             Target::Alias(image) => self.bind(&lock, caller, image, live),
         };
         let version = found.map_err(|error| match error {
-            Error::Unknown { .. } => LoginError::NotFound(self.target_name(target)),
+            Error::Unknown { .. } | Error::NoVersion { .. } => {
+                LoginError::NotFound(self.target_name(target))
+            }
             other => LoginError::Failed(other),
         })?;
         let grant = Grant {

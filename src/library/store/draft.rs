@@ -24,6 +24,15 @@ use crate::library::{Library, document, lock};
 /// The file whose lock says that a draft's maker is alive.
 const HELD: &str = "held";
 
+/// What a version consists of, and who may read it. Its tree has a `shadow` and host keys in it, and
+/// an initramfs may have: those are for root, and for who shares the library's group.
+const SEALED: [(&str, u32); 4] = [
+    (DISK, 0o440),
+    (INITRAMFS, 0o440),
+    (KERNEL, 0o444),
+    (MANIFEST, 0o444),
+];
+
 /// How a disk was copied into a draft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -206,10 +215,10 @@ impl<'a> Draft<'a> {
         })?;
         text.push(b'\n');
         document::replace(&path, &text, 0o644)?;
-        for name in [DISK, KERNEL, INITRAMFS, MANIFEST] {
+        for (name, permissions) in SEALED {
             let path = self.dir.join(name);
             let file = File::open(&path).doing("opening", &path)?;
-            file.set_permissions(Permissions::from_mode(0o444))
+            file.set_permissions(Permissions::from_mode(permissions))
                 .doing("making read-only", &path)?;
             file.sync_all().doing("syncing", &path)?;
             if self.library.config().images.immutable {
