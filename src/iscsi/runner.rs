@@ -107,7 +107,8 @@ impl Runner {
         }
     }
 
-    /// Runs the session to its end. Returns when nothing that it has begun is being done any more.
+    /// Runs the session to its end. Returns when nothing that it has begun is being done any more, and
+    /// what it has written is durable.
     pub(super) async fn run(
         mut self,
         control: Option<SessionControl>,
@@ -119,6 +120,7 @@ impl Runner {
             mut work,
             nexus,
             pending,
+            initiator,
             ..
         } = self;
         drop(pending);
@@ -129,7 +131,14 @@ impl Runner {
         };
         let settle = async { while work.next().await.is_some() {} };
         tokio::join!(link.close(grace), settle);
-        drop(nexus);
+        if let Some(nexus) = nexus {
+            // The last nexus may take the device with it, and with the device what it has not made
+            // durable: an initiator that comes back believes in every write that was answered.
+            for (lun, error) in nexus.flush().await {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(initiator = %initiator.name, %lun, error, "flushing a disk at the end of a session");
+            }
+        }
         end
     }
 

@@ -10,7 +10,7 @@ use netroot::iscsi::wire::{
 };
 
 use super::peer::{LUN, Peer, read_10, write_10};
-use super::server::{MEMORY, OVERLAY, PRIVATE, READ_ONLY, Server};
+use super::server::{MEMORY, OVERLAY, PRIVATE, READ_ONLY, Server, WATCHED};
 
 /// Waits until the directory has heard of this many ends.
 async fn ends(server: &Server, n: usize) -> Vec<End> {
@@ -156,6 +156,25 @@ async fn the_same_initiator_takes_the_place_of_its_old_session() {
         assert_eq!(peer.command(read_10(0, 1), 512, b"").await.0, 0);
     }
     assert_eq!(server.sessions.list().len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_session_has_written_is_flushed_before_anybody_hears_of_its_end() {
+    let server = Server::start().await;
+    let unflushed = || server.watched.unflushed.load(Ordering::SeqCst);
+    let mut lost = Peer::login(server.v4, WATCHED, 1).await;
+    lost.command(write_10(0, 1), 0, &[1; 512]).await;
+    assert_eq!(unflushed(), 1);
+    drop(lost);
+    assert_eq!(ends(&server, 1).await, [End::ConnectionLost]);
+    assert_eq!(unflushed(), 0);
+
+    let mut old = Peer::login(server.v4, WATCHED, 1).await;
+    old.command(write_10(0, 1), 0, &[2; 512]).await;
+    let new = Peer::login(server.v4, WATCHED, 1).await;
+    assert_eq!(unflushed(), 0);
+    drop((old, new));
     server.stop().await;
 }
 
