@@ -115,6 +115,9 @@ impl Runner {
         mut stop: watch::Receiver<bool>,
     ) -> End {
         let end = self.serve(control, &mut stop).await;
+        // Once the server goes down that is why its sessions end: initiators that are asked to log out
+        // do so at once, and are no less at work for that.
+        let told = if *stop.borrow() { End::ShutDown } else { end };
         let Runner {
             link,
             mut work,
@@ -139,7 +142,7 @@ impl Runner {
                 tracing::error!(initiator = %initiator.name, %lun, error, "flushing a disk at the end of a session");
             }
         }
-        end
+        told
     }
 
     async fn serve(
