@@ -11,6 +11,7 @@ use netroot::iscsi::wire::{
 
 use super::peer::{LUN, Peer, read_10, write_10};
 use super::server::{MEMORY, READ_ONLY, Server, WATCHED};
+use super::sessions::ends;
 
 /// What may become of the connection of a case.
 #[derive(Debug, PartialEq, Eq)]
@@ -465,6 +466,32 @@ async fn connections_that_go_away_at_any_moment() {
     }
     assert_eq!(good.command(read_10(0, 1), 512, b"").await.0, 0);
     drop((good, script));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_peer_with_all_the_connections() {
+    let limits = Limits {
+        connections_per_address: 4,
+        ..Limits::default()
+    };
+    let server = Server::with(limits).await;
+    let mut mine = Vec::new();
+    for isid in 1..=4 {
+        mine.push(Peer::login(server.v4, MEMORY, isid).await);
+    }
+    let mut fifth = Peer::connect(server.v4).await;
+    assert!(fifth.receive().await.is_none());
+    // Others find room, and so does this one when it has given some back.
+    let other = "127.0.0.2:0".parse().unwrap();
+    let mut other = Peer::connect_from(other, server.v4).await;
+    other.isid[5] = 9;
+    assert_eq!(other.try_login(MEMORY, "").await.login_status(), 0);
+    drop(mine.pop());
+    ends(&server, 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    Peer::login(server.v4, MEMORY, 5).await;
+    drop((mine, other));
     server.stop().await;
 }
 

@@ -13,7 +13,7 @@ use super::peer::{LUN, Peer, read_10, write_10};
 use super::server::{MEMORY, OVERLAY, PRIVATE, READ_ONLY, Server, WATCHED};
 
 /// Waits until the directory has heard of this many ends.
-async fn ends(server: &Server, n: usize) -> Vec<End> {
+pub(crate) async fn ends(server: &Server, n: usize) -> Vec<End> {
     for _ in 0..500 {
         let ends = server.ends.lock().unwrap().clone();
         if ends.len() >= n {
