@@ -100,7 +100,7 @@ impl Backing for File {
 }
 
 /// Writes `len` zeros, for file systems that cannot punch holes and for parts of a grain.
-pub(crate) fn write_zeros(file: &impl Backing, offset: u64, len: u64) -> io::Result<()> {
+pub(crate) fn write_zeros<B: Backing + ?Sized>(file: &B, offset: u64, len: u64) -> io::Result<()> {
     for (at, n) in pieces(offset, len) {
         file.write_at(&[zeros(n)], at)?;
     }

@@ -2,7 +2,7 @@
 //!
 //! [`wire`] is bytes: it does no I/O and keeps no state. `keys` is the table of what is negotiated;
 //! `login` and `session` are state machines: a PDU in, actions out. Sockets and time are for `server`
-//! (accepts), `connection` (one connection's life), `runner` (carries out a session's actions), `link`,
+//! (accepts, as far as there is `room`), `connection` (one connection's life), `runner` (carries out a session's actions), `link`,
 //! `frame` and `output` (bytes to PDUs and back). What a target is, and who may see it, is asked of a
 //! [`Directory`]. The standard is RFC 7143.
 
@@ -20,6 +20,7 @@ mod login;
 mod names;
 mod output;
 mod pdu;
+mod room;
 mod runner;
 mod server;
 mod session;

@@ -28,7 +28,7 @@ use crate::scsi::{Lun, Nexus, Pending, Reset, Response, Sense, Start};
 /// While more than this waits to be sent, nothing is received: a peer that does not read gets no more
 /// done.
 const MAX_WAITING: u64 = 4 * 1024 * 1024;
-/// Bytes that the commands at work may read together.
+/// Bytes that the commands at work may read together, and what they have read and nobody has taken.
 const MAX_READING: u64 = 16 * 1024 * 1024;
 /// PDUs that are taken before others get their turn.
 const BUDGET: usize = 256;
@@ -107,18 +107,23 @@ impl Runner {
         }
     }
 
-    /// Runs the session to its end. Returns when nothing that it has begun is being done any more.
+    /// Runs the session to its end. Returns when nothing that it has begun is being done any more, and
+    /// what it has written is durable.
     pub(super) async fn run(
         mut self,
         control: Option<SessionControl>,
         mut stop: watch::Receiver<bool>,
     ) -> End {
         let end = self.serve(control, &mut stop).await;
+        // Once the server goes down that is why its sessions end: initiators that are asked to log out
+        // do so at once, and are no less at work for that.
+        let told = if *stop.borrow() { End::ShutDown } else { end };
         let Runner {
             link,
             mut work,
             nexus,
             pending,
+            initiator,
             ..
         } = self;
         drop(pending);
@@ -129,8 +134,15 @@ impl Runner {
         };
         let settle = async { while work.next().await.is_some() {} };
         tokio::join!(link.close(grace), settle);
-        drop(nexus);
-        end
+        if let Some(nexus) = nexus {
+            // The last nexus may take the device with it, and with the device what it has not made
+            // durable: an initiator that comes back believes in every write that was answered.
+            for (lun, error) in nexus.flush().await {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(initiator = %initiator.name, %lun, error, "flushing a disk at the end of a session");
+            }
+        }
+        told
     }
 
     async fn serve(
@@ -198,11 +210,12 @@ impl Runner {
     /// whether there is more to take at once.
     fn advance(&mut self) -> Result<bool, End> {
         let mut taken = 0;
+        let mut more = true;
         self.perform();
-        while taken < BUDGET && self.over.is_none() && self.link.waiting() < MAX_WAITING {
+        while more && taken < BUDGET && self.over.is_none() && self.link.waiting() < MAX_WAITING {
             match self.link.next() {
                 Ok(Some(pdu)) => self.session.receive(pdu),
-                Ok(None) => break,
+                Ok(None) => more = false,
                 Err(lost) => return Err(self.lost(lost)),
             }
             self.perform();
@@ -215,7 +228,9 @@ impl Runner {
         }
         match self.over {
             Some(end) => Err(end),
-            None => Ok(taken == BUDGET),
+            // What has just been sent may have made room, for PDUs that are here already (the socket
+            // does not wake anybody for those) and for commands.
+            None => Ok(more && self.link.waiting() < MAX_WAITING || self.next_fits()),
         }
     }
 
@@ -271,8 +286,8 @@ impl Runner {
     fn perform(&mut self) {
         loop {
             let actions = self.session.actions();
-            let started = self.start_backlog();
-            if actions.is_empty() && !started {
+            // One at a time, and the answer of one is put out before the next: it counts.
+            if actions.is_empty() && !self.start_next() {
                 return;
             }
             for action in actions {
@@ -307,31 +322,35 @@ impl Runner {
         }
     }
 
-    /// Starts commands, in order, as long as those at work do not read too much.
-    fn start_backlog(&mut self) -> bool {
-        let mut started = false;
-        while let Some(next) = self.backlog.front() {
-            if self.reading_total > 0 && self.reading_total + next.reads > MAX_READING {
-                break;
-            }
-            let (Some(begin), Some(nexus)) = (self.backlog.pop_front(), &self.nexus) else {
-                break;
-            };
-            started = true;
-            if begin.reads > 0 {
-                self.reading.insert(begin.id, begin.reads);
-                self.reading_total += begin.reads;
-            }
-            match nexus.start(Lun::parse(begin.lun), begin.cdb) {
-                Start::Done(answer) => self.follow(begin.id, answer),
-                Start::Data(pending) => {
-                    let len = pending.len();
-                    self.pending.insert(begin.id, pending);
-                    self.session.wants(begin.id, len);
-                }
+    /// Whether there is a next command, and room for what it reads beside what is being read and what
+    /// waits for the peer. A command that is alone may always start.
+    fn next_fits(&self) -> bool {
+        let kept = self.reading_total + self.link.waiting();
+        let fits = |next: &Begin| kept == 0 || kept + next.reads <= MAX_READING;
+        self.backlog.front().is_some_and(fits)
+    }
+
+    /// Starts the next command, if there is one that may.
+    fn start_next(&mut self) -> bool {
+        if !self.next_fits() {
+            return false;
+        }
+        let (Some(begin), Some(nexus)) = (self.backlog.pop_front(), &self.nexus) else {
+            return false;
+        };
+        if begin.reads > 0 {
+            self.reading.insert(begin.id, begin.reads);
+            self.reading_total += begin.reads;
+        }
+        match nexus.start(Lun::parse(begin.lun), begin.cdb) {
+            Start::Done(answer) => self.follow(begin.id, answer),
+            Start::Data(pending) => {
+                let len = pending.len();
+                self.pending.insert(begin.id, pending);
+                self.session.wants(begin.id, len);
             }
         }
-        started
+        true
     }
 
     fn follow(&mut self, id: TaskId, answer: Answer<Response>) {

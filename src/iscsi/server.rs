@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::{self, Shared};
 use super::directory::Directory;
+use super::room::Room;
 use super::sessions::Sessions;
 
 /// Pause after a connection could not be accepted.
@@ -31,6 +32,8 @@ pub struct ServerConfig {
 pub struct Limits {
     /// Connections at a time; one more is closed at once.
     pub connections: usize,
+    /// The same, from one address: no peer takes the room of all others.
+    pub connections_per_address: usize,
     /// Time for a login, from the accepted connection to the full feature phase.
     pub login: Duration,
     /// Commands that one session may have open.
@@ -43,6 +46,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 4096,
+            connections_per_address: 256,
             login: Duration::from_secs(15),
             commands: 128,
             farewell: Duration::from_secs(2),
@@ -59,7 +63,7 @@ pub async fn serve(
     config: ServerConfig,
     shutdown: impl Future<Output = ()>,
 ) {
-    let room = Arc::new(Semaphore::new(config.limits.connections));
+    let room = Room::new(&config.limits);
     let shared = Arc::new(Shared {
         directory,
         sessions,
@@ -82,7 +86,7 @@ pub async fn serve(
 async fn listen(
     listener: TcpListener,
     shared: Arc<Shared>,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -99,9 +103,12 @@ async fn listen(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Ok(permit) = room.clone().try_acquire_owned() else {
-                    tracing::warn!(%peer, "too many connections, closing this one");
-                    continue;
+                let seat = match room.enter(peer.ip()) {
+                    Ok(seat) => seat,
+                    Err(full) => {
+                        tracing::warn!(%peer, %full, "closing a connection");
+                        continue;
+                    }
                 };
                 if let Err(error) = prepare(&stream) {
                     tracing::warn!(%peer, %error, "setting the options of a connection");
@@ -110,7 +117,7 @@ async fn listen(
                 let (shared, stop) = (shared.clone(), stop.clone());
                 connections.spawn(async move {
                     connection::run(stream, shared, stop).await;
-                    drop(permit);
+                    drop(seat);
                 });
             }
             Err(error) => {

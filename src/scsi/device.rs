@@ -12,7 +12,7 @@ use super::report;
 use super::response::{Pending, Response, Start};
 use super::sense::Sense;
 use super::unit::{Kind, Unit};
-use crate::block::{Answer, Disk, Geometry};
+use crate::block::{self, Answer, Disk, Geometry};
 
 /// What a target presents: a storage array controller at LUN 0, and disks.
 pub struct Device {
@@ -130,6 +130,19 @@ impl Nexus {
                 unit.await;
             }
         }
+    }
+
+    /// Makes durable what was written to the disks; gives those that failed.
+    pub async fn flush(&self) -> Vec<(Lun, block::Error)> {
+        let mut failed = Vec::new();
+        for (lun, unit) in &self.device.units {
+            if let Kind::Disk(disk) = &unit.kind
+                && let Err(error) = disk.flush().wait().await
+            {
+                failed.push((*lun, error));
+            }
+        }
+        failed
     }
 
     /// Whether there is such a unit.

@@ -1,6 +1,7 @@
 //! What nobody should send. Each case has a connection of its own, which may end; a good session goes on
 //! all the while, and what it has written stays as it was.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use netroot::iscsi::Limits;
@@ -9,7 +10,8 @@ use netroot::iscsi::wire::{
 };
 
 use super::peer::{LUN, Peer, read_10, write_10};
-use super::server::{MEMORY, READ_ONLY, Server};
+use super::server::{MEMORY, READ_ONLY, Server, WATCHED};
+use super::sessions::ends;
 
 /// What may become of the connection of a case.
 #[derive(Debug, PartialEq, Eq)]
@@ -347,6 +349,35 @@ async fn pings_whose_answers_nobody_reads() {
 }
 
 #[tokio::test]
+async fn reads_whose_data_nobody_takes() {
+    let server = Server::start().await;
+    let mut bad = Peer::connect(server.v4).await;
+    let keys = "MaxRecvDataSegmentLength=262144";
+    assert_eq!(bad.try_login(WATCHED, keys).await.login_status(), 0);
+    bad.command([0; 16], 0, b"").await;
+    let len = 4 << 20;
+    for _ in 0..64 {
+        let mut read = bad.scsi(read_10(0, 8192));
+        (read.read, read.expected_len) = (true, len);
+        bad.send(read.emit(), b"").await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // What is kept for a peer, and as much again for what lies in the sockets.
+    let read = server.watched.read.load(Ordering::SeqCst);
+    assert!(read <= 32 << 20, "{read} bytes were read for nobody");
+    // A peer that takes them after all gets them all.
+    let mut left = 64 * u64::from(len);
+    while left > 0 {
+        let pdu = bad.receive().await.expect("data");
+        assert_eq!(pdu.opcode(), Opcode::DataIn);
+        left -= pdu.data.len() as u64;
+    }
+    assert_eq!(bad.command(read_10(0, 1), 512, b"").await.0, 0);
+    drop(bad);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn text_in_the_full_feature_phase() {
     let text = |more: bool, ttt: Tag| TextRequest {
         immediate: true,
@@ -435,6 +466,32 @@ async fn connections_that_go_away_at_any_moment() {
     }
     assert_eq!(good.command(read_10(0, 1), 512, b"").await.0, 0);
     drop((good, script));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_peer_with_all_the_connections() {
+    let limits = Limits {
+        connections_per_address: 4,
+        ..Limits::default()
+    };
+    let server = Server::with(limits).await;
+    let mut mine = Vec::new();
+    for isid in 1..=4 {
+        mine.push(Peer::login(server.v4, MEMORY, isid).await);
+    }
+    let mut fifth = Peer::connect(server.v4).await;
+    assert!(fifth.receive().await.is_none());
+    // Others find room, and so does this one when it has given some back.
+    let other = "127.0.0.2:0".parse().unwrap();
+    let mut other = Peer::connect_from(other, server.v4).await;
+    other.isid[5] = 9;
+    assert_eq!(other.try_login(MEMORY, "").await.login_status(), 0);
+    drop(mine.pop());
+    ends(&server, 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    Peer::login(server.v4, MEMORY, 5).await;
+    drop((mine, other));
     server.stop().await;
 }
 

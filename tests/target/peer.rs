@@ -8,7 +8,7 @@ use netroot::iscsi::wire::{
     Serial, Stage, Tag,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 pub(crate) const LUN: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 
@@ -46,7 +46,14 @@ impl Pdu {
 
 impl Peer {
     pub(crate) async fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).await.unwrap();
+        Self::connect_from("0.0.0.0:0".parse().unwrap(), to).await
+    }
+
+    /// Connects from an address of one's own.
+    pub(crate) async fn connect_from(from: SocketAddr, to: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(from).unwrap();
+        let stream = socket.connect(to).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Peer {
             stream,

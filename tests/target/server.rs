@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use netroot::block::{Disk, FileDisk, MemoryDisk, OverlayDisk};
+use bytes::Bytes;
+use netroot::block::{
+    self, Answer, Disk, Extent, FileDisk, Geometry, MemoryDisk, OverlayDisk, Segment,
+};
 use netroot::iscsi::{
     BoxFuture, Directory, End, Guard, Initiator, IscsiName, Limits, Opened, Refusal, ServerConfig,
     SessionControl, Sessions, serve,
@@ -20,6 +24,9 @@ pub(crate) const OVERLAY: &str = "iqn.2026-01.test:overlay";
 pub(crate) const MEMORY: &str = "iqn.2026-01.test:memory";
 pub(crate) const PRIVATE: &str = "iqn.2026-01.test:private";
 
+/// A disk in memory that tells what was asked of it.
+pub(crate) const WATCHED: &str = "iqn.2026-01.test:watched";
+
 /// Size of all disks, in bytes.
 pub(crate) const SIZE: u64 = 8 * 1024 * 1024;
 
@@ -29,11 +36,45 @@ pub(crate) struct Server {
     pub(crate) dual: SocketAddr,
     pub(crate) sessions: Sessions,
     pub(crate) ends: Arc<Mutex<Vec<End>>>,
+    pub(crate) watched: Arc<Watched>,
     /// Contents of the read-only and of the overlay's base disk.
     pub(crate) contents: Vec<u8>,
     pub(crate) dir: tempfile::TempDir,
     shutdown: Option<oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
+}
+
+pub(crate) struct Watched {
+    disk: MemoryDisk,
+    /// Bytes that were read.
+    pub(crate) read: AtomicU64,
+    /// Writes that no flush has followed.
+    pub(crate) unflushed: AtomicU64,
+}
+
+impl Disk for Watched {
+    fn geometry(&self) -> Geometry {
+        self.disk.geometry()
+    }
+
+    fn read(&self, extent: Extent) -> Answer<block::Result<Vec<Segment>>> {
+        self.read.fetch_add(extent.len(), Ordering::SeqCst);
+        self.disk.read(extent)
+    }
+
+    fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<block::Result<()>> {
+        self.unflushed.fetch_add(1, Ordering::SeqCst);
+        self.disk.write(extent, data)
+    }
+
+    fn flush(&self) -> Answer<block::Result<()>> {
+        self.unflushed.store(0, Ordering::SeqCst);
+        self.disk.flush()
+    }
+
+    fn unmap(&self, extent: Extent) -> Answer<block::Result<()>> {
+        self.disk.unmap(extent)
+    }
 }
 
 struct Targets {
@@ -94,11 +135,17 @@ impl Server {
         let sealed: Arc<dyn Disk> = Arc::new(FileDisk::open_sealed(&path("sealed"), 512).unwrap());
         let overlay = OverlayDisk::open(&path("data"), &path("bitmap"), sealed.clone()).unwrap();
         let writable = FileDisk::open_writable(&path("writable"), 512).unwrap();
-        let disks: [(&str, Arc<dyn Disk>); 5] = [
+        let watched = Arc::new(Watched {
+            disk: MemoryDisk::new(512, SIZE / 512),
+            read: AtomicU64::new(0),
+            unflushed: AtomicU64::new(0),
+        });
+        let disks: [(&str, Arc<dyn Disk>); 6] = [
             (READ_ONLY, sealed.clone()),
             (WRITABLE, Arc::new(writable)),
             (OVERLAY, Arc::new(overlay)),
             (MEMORY, Arc::new(MemoryDisk::new(512, SIZE / 512))),
+            (WATCHED, watched.clone()),
             (PRIVATE, sealed),
         ];
         let devices = disks.map(|(name, disk)| {
@@ -123,6 +170,7 @@ impl Server {
             dual: dual.local_addr().unwrap(),
             sessions: sessions.clone(),
             ends,
+            watched,
             contents,
             dir,
             shutdown: Some(shutdown),

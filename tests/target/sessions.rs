@@ -10,10 +10,10 @@ use netroot::iscsi::wire::{
 };
 
 use super::peer::{LUN, Peer, read_10, write_10};
-use super::server::{MEMORY, OVERLAY, PRIVATE, READ_ONLY, Server};
+use super::server::{MEMORY, OVERLAY, PRIVATE, READ_ONLY, Server, WATCHED};
 
 /// Waits until the directory has heard of this many ends.
-async fn ends(server: &Server, n: usize) -> Vec<End> {
+pub(crate) async fn ends(server: &Server, n: usize) -> Vec<End> {
     for _ in 0..500 {
         let ends = server.ends.lock().unwrap().clone();
         if ends.len() >= n {
@@ -160,6 +160,25 @@ async fn the_same_initiator_takes_the_place_of_its_old_session() {
 }
 
 #[tokio::test]
+async fn what_a_session_has_written_is_flushed_before_anybody_hears_of_its_end() {
+    let server = Server::start().await;
+    let unflushed = || server.watched.unflushed.load(Ordering::SeqCst);
+    let mut lost = Peer::login(server.v4, WATCHED, 1).await;
+    lost.command(write_10(0, 1), 0, &[1; 512]).await;
+    assert_eq!(unflushed(), 1);
+    drop(lost);
+    assert_eq!(ends(&server, 1).await, [End::ConnectionLost]);
+    assert_eq!(unflushed(), 0);
+
+    let mut old = Peer::login(server.v4, WATCHED, 1).await;
+    old.command(write_10(0, 1), 0, &[2; 512]).await;
+    let new = Peer::login(server.v4, WATCHED, 1).await;
+    assert_eq!(unflushed(), 0);
+    drop((old, new));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_kicked_session_is_told_and_ends() {
     let server = Server::start().await;
     let mut peer = Peer::login(server.v4, MEMORY, 1).await;
@@ -208,7 +227,8 @@ async fn the_shutdown_asks_for_a_logout_and_waits_for_it() {
     assert!(deaf.drain().await.is_empty());
     stopping.await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(6));
-    assert_eq!(*ends.lock().unwrap(), [End::Logout, End::ShutDown]);
+    // Also of the one that did as it was asked: its client goes on with the next server.
+    assert_eq!(*ends.lock().unwrap(), [End::ShutDown, End::ShutDown]);
 }
 
 #[tokio::test]

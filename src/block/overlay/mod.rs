@@ -2,8 +2,10 @@
 //! bitmap that tells which of them it holds, and a base from which everything else is read.
 //!
 //! What keeps it true across a crash:
-//! - a bit is set in memory once the grain's data are written, and reaches the file only in a flush,
-//!   after those data are durable; so a bit on the disk never stands for data that are not there;
+//! - a bit is set once the grain's data are written, and reaches the durable map only in a flush, after
+//!   those data are durable; so such a bit on the disk never stands for data that are not there;
+//! - before a write is answered its bits stand in a second, recent map, which nobody syncs: it tells a
+//!   server that was killed what its clients were promised, and is ignored after a boot of the host;
 //! - a write smaller than a grain first takes the rest of the grain from the base;
 //! - UNMAP punches a hole and sets the bit: a held grain without data reads as zeros.
 
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 
-use self::bitmap::{Bitmap, GRAIN};
+use self::bitmap::{Bitmap, BootId, GRAIN};
 use self::busy::Busy;
 use super::backing::{self, Backing, blocking};
 use super::flush::Flusher;
@@ -63,15 +65,17 @@ impl OverlayDisk {
     pub fn open(data: &Path, bitmap: &Path, base: Arc<dyn Disk>) -> io::Result<Self> {
         let both =
             |path| -> io::Result<File> { OpenOptions::new().read(true).write(true).open(path) };
-        Self::over(Arc::new(both(data)?), Arc::new(both(bitmap)?), base)
+        let (data, bitmap) = (Arc::new(both(data)?), Arc::new(both(bitmap)?));
+        Self::over(data, bitmap, base, BootId::of_this_host())
     }
 
     fn over(
         data: Arc<dyn Backing>,
         bitmap: Arc<dyn Backing>,
         base: Arc<dyn Disk>,
+        boot: Option<BootId>,
     ) -> io::Result<Self> {
-        let bitmap = Bitmap::load(bitmap)?;
+        let bitmap = Bitmap::load(bitmap, boot)?;
         let block_size = base.geometry().block_size;
         Ok(OverlayDisk {
             geometry: Geometry {
@@ -144,7 +148,11 @@ impl Disk for OverlayDisk {
             let sync = move || {
                 // Before the data are synced: what is held later may not be durable by then.
                 let snapshot = work.bitmap.snapshot();
-                work.data.sync()?;
+                work.data.sync().inspect_err(|_| {
+                    // The kernel drops what it could not write, and no sync tells of it twice. If this
+                    // fails as well, the error of the sync is the one to tell.
+                    let _ = work.bitmap.distrust();
+                })?;
                 work.bitmap.store(&snapshot)
             };
             parts.flusher.flush(|| blocking(sync)).await
@@ -229,8 +237,7 @@ impl Parts {
             // Here, so that the grains stay claimed should the caller stop waiting.
             let _claim = claim;
             parts.data.write_at(&data, start)?;
-            parts.bitmap.hold(grains);
-            Ok(())
+            parts.bitmap.hold(grains)
         })
         .await
     }
@@ -256,8 +263,7 @@ impl Parts {
         blocking(move || {
             let _claim = claim;
             self.data.punch(range.start, range.end - range.start)?;
-            self.bitmap.hold(grains);
-            Ok(())
+            self.bitmap.hold(grains)
         })
         .await
     }

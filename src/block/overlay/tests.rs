@@ -9,6 +9,10 @@ use super::*;
 
 const SIZE: usize = model::BLOCKS as usize * 512;
 
+/// Two boots of a host.
+const BOOT: Option<BootId> = Some(BootId([b'1'; 36]));
+const NEXT_BOOT: Option<BootId> = Some(BootId([b'2'; 36]));
+
 /// A base of which every block differs, shorter than the overlay.
 fn base() -> (Arc<dyn Disk>, Vec<u8>) {
     let blocks = model::BLOCKS - 10;
@@ -34,6 +38,8 @@ struct State {
     durable: Vec<u8>,
     /// Changes since the last sync, any of which may be lost.
     pending: Vec<(usize, Vec<u8>)>,
+    /// The storage takes nothing more.
+    broken: bool,
 }
 
 impl Recorded {
@@ -43,6 +49,7 @@ impl Recorded {
                 durable: bytes.clone(),
                 bytes,
                 pending: Vec::new(),
+                broken: false,
             }),
         })
     }
@@ -95,10 +102,20 @@ impl Backing for Recorded {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
+        if state.broken {
+            return Err(io::Error::other("the storage is broken"));
+        }
         state.durable = state.bytes.clone();
         state.pending.clear();
         Ok(())
     }
+}
+
+/// Everything that is on the disk.
+async fn contents(disk: &OverlayDisk) -> Vec<u8> {
+    let all = disk.geometry().extent(0, model::BLOCKS).unwrap();
+    let segments = disk.read(all).wait().await.unwrap();
+    segment::load(segments).wait().await.unwrap().to_vec()
 }
 
 fn empty_bitmap() -> Arc<Recorded> {
@@ -132,14 +149,15 @@ proptest! {
         }
     }
 
-    /// After a crash at any moment each block is what it was at the last flush, or what one of the
-    /// later changes made of it.
+    /// After a crash of the host at any moment each block is what it was at the last flush, or what one
+    /// of the later changes made of it; whatever became of the recent map, and also of what a server
+    /// that was killed has left to the next.
     #[test]
     fn a_crash_keeps_what_a_flush_acknowledged(ops in model::ops(model::BLOCKS), luck: u64) {
         let (base, bytes) = base();
         let (data, map) = (Recorded::new(vec![0; SIZE]), empty_bitmap());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let disk = OverlayDisk::over(data.clone(), map.clone(), base.clone()).unwrap();
+        let mut disk = OverlayDisk::over(data.clone(), map.clone(), base.clone(), BOOT).unwrap();
         let mut now = bytes.clone();
         let mut allowed = vec![bytes];
         let mut luck = luck | 1;
@@ -157,15 +175,14 @@ proptest! {
             }
             allowed.push(now.clone());
 
-            let after = OverlayDisk::over(
-                data.crashed(&mut keeps),
-                map.crashed(&mut keeps),
-                base.clone(),
-            ).unwrap();
-            let all = after.geometry().extent(0, model::BLOCKS).unwrap();
-            let read = runtime.block_on(async {
-                segment::load(after.read(all).wait().await.unwrap()).wait().await.unwrap()
-            });
+            let left = map.crashed(&mut keeps);
+            if keeps() {
+                let recent = bitmap::file_len(SIZE as u64) as usize / 2 + 4096;
+                left.state().bytes[recent..].fill(0xff);
+            }
+            let after =
+                OverlayDisk::over(data.crashed(&mut keeps), left, base.clone(), NEXT_BOOT).unwrap();
+            let read = runtime.block_on(contents(&after));
             for (i, block) in read.chunks(512).enumerate() {
                 let at = i * 512;
                 prop_assert!(
@@ -173,6 +190,23 @@ proptest! {
                     "block {} is neither what was flushed nor what was written since", i
                 );
             }
+            if keeps() {
+                disk = OverlayDisk::over(data.clone(), map.clone(), base.clone(), BOOT).unwrap();
+            }
+        }
+    }
+
+    /// A server that is killed at any moment leaves every change that it has answered.
+    #[test]
+    fn a_kill_keeps_what_was_answered(ops in model::ops(model::BLOCKS)) {
+        let (base, mut now) = base();
+        let (data, map) = (Recorded::new(vec![0; SIZE]), empty_bitmap());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut disk = OverlayDisk::over(data.clone(), map.clone(), base.clone(), BOOT).unwrap();
+        for op in ops {
+            runtime.block_on(model::run(&disk, &mut now, op));
+            disk = OverlayDisk::over(data.clone(), map.clone(), base.clone(), BOOT).unwrap();
+            prop_assert!(runtime.block_on(contents(&disk)) == now);
         }
     }
 }
@@ -182,7 +216,7 @@ async fn writers_of_one_grain_do_not_undo_each_other() {
     for _ in 0..50 {
         let (base, mut expected) = base();
         let (data, map) = (Recorded::new(vec![0; SIZE]), empty_bitmap());
-        let disk = Arc::new(OverlayDisk::over(data, map, base).unwrap());
+        let disk = Arc::new(OverlayDisk::over(data, map, base, BOOT).unwrap());
         let tasks: Vec<_> = (0..16u64)
             .map(|lba| {
                 let disk = disk.clone();
@@ -208,11 +242,66 @@ async fn writers_of_one_grain_do_not_undo_each_other() {
     }
 }
 
+/// As above, but with the files and the boot id of this host.
+#[tokio::test]
+async fn what_was_answered_is_there_when_the_files_are_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, bitmap) = (dir.path().join("data"), dir.path().join("bitmap"));
+    OverlayDisk::create(&data, &bitmap, SIZE as u64).unwrap();
+    let (base, mut expected) = base();
+    for op in [
+        model::Op::Write(3, 20, 9),
+        model::Op::Unmap(30, 17),
+        model::Op::Write(66, 1, 4),
+    ] {
+        let disk = OverlayDisk::open(&data, &bitmap, base.clone()).unwrap();
+        model::run(&disk, &mut expected, op).await;
+    }
+    let disk = OverlayDisk::open(&data, &bitmap, base).unwrap();
+    assert!(contents(&disk).await == expected);
+    let len = std::fs::metadata(&bitmap).unwrap().len();
+    assert_eq!(len, bitmap::file_len(SIZE as u64));
+}
+
+#[tokio::test]
+async fn what_another_boot_wrote_last_is_forgotten_for_good() {
+    for boot in [NEXT_BOOT, None] {
+        let (base, pristine) = base();
+        let (data, map) = (Recorded::new(vec![0; SIZE]), empty_bitmap());
+        let disk = OverlayDisk::over(data.clone(), map.clone(), base.clone(), BOOT).unwrap();
+        let mut lost = pristine.clone();
+        model::run(&disk, &mut lost, model::Op::Write(0, 40, 1)).await;
+        // The power fails: the bitmap gets through, the data do not.
+        let data = data.crashed(&mut || false);
+        let map = map.crashed(&mut || true);
+        for boot in [boot, boot, BOOT] {
+            let disk = OverlayDisk::over(data.clone(), map.clone(), base.clone(), boot).unwrap();
+            assert!(contents(&disk).await == pristine);
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_flush_that_failed_only_earlier_flushes_count() {
+    let (base, mut expected) = base();
+    let (data, map) = (Recorded::new(vec![0; SIZE]), empty_bitmap());
+    let disk = OverlayDisk::over(data.clone(), map.clone(), base.clone(), BOOT).unwrap();
+    model::run(&disk, &mut expected, model::Op::Write(0, 8, 1)).await;
+    disk.flush().wait().await.unwrap();
+    model::run(&disk, &mut expected.clone(), model::Op::Write(16, 8, 2)).await;
+    data.state().broken = true;
+    disk.flush().wait().await.unwrap_err();
+    model::run(&disk, &mut expected.clone(), model::Op::Write(32, 8, 3)).await;
+
+    let disk = OverlayDisk::over(data, map, base, BOOT).unwrap();
+    assert!(contents(&disk).await == expected);
+}
+
 #[test]
 fn a_foreign_file_is_no_bitmap() {
     let (base, _) = base();
     let (data, map) = (Recorded::new(vec![0; SIZE]), Recorded::new(vec![3; 8192]));
-    let Err(error) = OverlayDisk::over(data, map, base) else {
+    let Err(error) = OverlayDisk::over(data, map, base, BOOT) else {
         panic!("a file of threes was taken for a bitmap");
     };
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
