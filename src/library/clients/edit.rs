@@ -13,7 +13,7 @@ use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
-use crate::library::{Library, MacAddr};
+use crate::library::{Library, MacAddr, now_millis};
 
 /// A client that is to be added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,7 +249,8 @@ fn blank(new: &NewClient) -> Result<Client> {
         clone: None,
         discarded: Vec::new(),
         boot: None,
-        oldest: 0,
+        // A machine of this address may still run a boot of a client that was removed.
+        oldest: now_millis(),
         armed: None,
         added: Timestamp::now(),
     })
