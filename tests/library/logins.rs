@@ -398,6 +398,29 @@ fn an_alias_moves_after_a_day_without_a_session() {
 }
 
 #[test]
+fn a_further_address_is_no_second_identity() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Ephemeral);
+    let edit = Edit {
+        more_macs: Some([OTHER.parse().unwrap()].into()),
+        ..Edit::default()
+    };
+    lab.lib
+        .edit_client(&mac, &edit, &lab.room, &Actor::command())
+        .unwrap();
+    lab.boot(&mac);
+    let ticket = lab.script(&OTHER.parse().unwrap());
+    assert_eq!(ticket.client, mac, "a script names the first address");
+    let other = ticket.initiator.replace("525400123456", "525400123457");
+    assert_ne!(other, ticket.initiator);
+    let before = lab.client(&mac);
+    forbidden(lab.login(&other, &ticket.target));
+    assert!(lab.visible(&other).is_empty());
+    assert_eq!(lab.client(&mac), before);
+}
+
+#[test]
 fn strangers_with_made_up_names_do_not_fill_the_library() {
     let lab = Lab::new();
     lab.seal("fc28", "first");

@@ -93,7 +93,7 @@ impl Library {
         match self.who(caller.initiator) {
             Who::Forged => Ok(Vec::new()),
             Who::Boot(mac, id) => {
-                let target = match self.find_client(&mac)? {
+                let target = match self.find_client(&mac)?.filter(|found| found.mac == mac) {
                     Some(client) => self.target_of(&client, &id)?.ok(),
                     None => None,
                 };
