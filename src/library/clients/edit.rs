@@ -73,6 +73,7 @@ impl Library {
     /// Adds a client, and makes its clone at once where its mode has one.
     pub fn add_client(&self, new: &NewClient, live: &dyn Live, actor: &Actor) -> Result<Done> {
         let lock = self.write_lock()?;
+        self.finish_pending(&lock, &new.mac)?;
         let plan = self.plan_add(new)?;
         let client = blank(new)?;
         let version = self.resolve(&new.image)?.id().clone();

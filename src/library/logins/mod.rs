@@ -152,9 +152,11 @@ impl Library {
             return self.binding_left(grant);
         };
         let lock = self.write_lock()?;
-        // Removed meanwhile: there is nothing to note.
-        let Some(mut client) = self.find_client(mac)? else {
-            return Ok(());
+        let mut client = match self.client_to_change(&lock, mac) {
+            Ok(client) => client,
+            // Removed meanwhile: there is nothing to note.
+            Err(Error::Unknown { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         };
         let others = live.sessions_of(mac);
         if others
