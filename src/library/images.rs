@@ -269,6 +269,7 @@ impl Library {
                 session.initiator, session.peer
             ));
         }
+        users.extend(self.bound_to(version)?);
         Ok(users)
     }
 
