@@ -2,17 +2,20 @@
 //!
 //! An alias is bound when an initiator first logs in by it, and does not move under a boot: the
 //! initiator of the firmware, the kernel's and every reconnect get the same version. It moves when
-//! that initiator discovers targets while it has no session on the image, or after a day without any.
+//! that initiator discovers targets after its last session on the image ended, or a day after that.
+//!
+//! Only an end that was seen counts. A server that is killed or stopped sees none, and the clients
+//! run on with their roots mounted: what was open then stays as it is until it is seen to end.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::document::{self, Document};
-use super::error::Result;
+use super::error::{Error, Result};
 use super::live::Live;
 use super::lock::WriteLock;
 use super::logins::{Caller, Grant};
@@ -35,6 +38,21 @@ struct Binding {
     version: VersionId,
     /// When it last had a session, as far as it was noted.
     last: Timestamp,
+    /// It logged in, and nobody saw its last session end: it may be running.
+    #[serde(default = "unknown_end")]
+    open: bool,
+}
+
+/// Of a binding that does not say: nobody knows of its end.
+fn unknown_end() -> bool {
+    true
+}
+
+impl Binding {
+    /// Whether the initiator may run on the version, or come back to it.
+    fn is_kept(&self, now: Timestamp) -> bool {
+        self.open || now.duration_since(self.last) < KEPT
+    }
 }
 
 impl Document for Binding {
@@ -50,46 +68,45 @@ impl Library {
         lock: &WriteLock,
         caller: Caller<'_>,
         image: &ImageName,
-        live: &dyn Live,
     ) -> Result<VersionId> {
         let peer = caller.peer.ip();
         let path = self.binding(caller.initiator, peer, image);
         let now = Timestamp::now();
         let bound: Option<Binding> = document::read(&path)?;
         let revision = bound.as_ref().map_or(0, |binding| binding.revision);
-        let kept = bound.filter(|binding| {
-            let fresh = now.duration_since(binding.last) < KEPT
-                || live.has_session(caller.initiator, peer, image);
-            fresh && self.version(&binding.version).is_ok()
-        });
-        if let Some(mut binding) = kept {
-            if now.duration_since(binding.last) >= NOTED {
+        if let Some(mut binding) = bound.filter(|binding| binding.is_kept(now)) {
+            self.version(&binding.version)
+                .map_err(|_| gone(&binding, &path))?;
+            if !binding.open || now.duration_since(binding.last) >= NOTED {
+                binding.open = true;
                 binding.last = now;
                 document::write(lock, &path, &mut binding)?;
             }
             return Ok(binding.version);
         }
         let version = self.resolve(&image.clone().into())?.id().clone();
-        self.make_room(lock, live)?;
+        self.make_room(lock)?;
         let mut binding = Binding {
             revision,
             initiator: caller.initiator.to_owned(),
             peer,
             version: version.clone(),
             last: now,
+            open: true,
         };
         document::write(lock, &path, &mut binding)?;
         Ok(version)
     }
 
-    /// Discovery without a session: the initiator boots anew, and gets what is current.
+    /// Discovery after the last session ended: the initiator boots anew, and gets what is current.
     pub(super) fn unbind(&self, caller: Caller<'_>, live: &dyn Live) -> Result<()> {
         let peer = caller.peer.ip();
         for image in self.images()? {
             let path = self.binding(caller.initiator, peer, &image.name);
             if path.exists() {
                 let lock = self.write_lock()?;
-                if !live.has_session(caller.initiator, peer, &image.name) {
+                let ended = document::read::<Binding>(&path)?.is_some_and(|bound| !bound.open);
+                if ended && !live.has_session(caller.initiator, peer, &image.name) {
                     document::remove(&lock, &path)?;
                 }
             }
@@ -97,24 +114,54 @@ impl Library {
         Ok(())
     }
 
-    /// A session is over: the day begins to run.
-    pub(super) fn binding_left(&self, grant: &Grant) -> Result<()> {
-        let path = self.binding(&grant.initiator, grant.peer.ip(), &grant.version.image);
+    /// A session was seen to end: with the last one, the day begins to run.
+    pub(super) fn binding_left(&self, grant: &Grant, live: &dyn Live) -> Result<()> {
+        let (peer, image) = (grant.peer.ip(), &grant.version.image);
+        let path = self.binding(&grant.initiator, peer, image);
         let lock = self.write_lock()?;
         let Some(mut binding) = document::read::<Binding>(&path)? else {
             return Ok(());
         };
-        let now = Timestamp::now();
-        if now.duration_since(binding.last) >= NOTED {
-            binding.last = now;
-            document::write(&lock, &path, &mut binding)?;
+        // Asked under the lock, which the login that takes a session's place takes too.
+        let others = live.has_session(&grant.initiator, peer, image);
+        if others || !binding.open || binding.version != grant.version {
+            return Ok(());
         }
-        Ok(())
+        binding.open = false;
+        binding.last = Timestamp::now();
+        document::write(&lock, &path, &mut binding)
     }
 
-    /// Forgets what is too old, and the oldest where there are too many. Nobody who has a session is
-    /// forgotten.
-    fn make_room(&self, lock: &WriteLock, live: &dyn Live) -> Result<()> {
+    /// The initiators that an alias binds to a version, in words, one line each.
+    pub(super) fn bound_to(&self, version: &VersionId) -> Result<Vec<String>> {
+        let now = Timestamp::now();
+        let mut users = Vec::new();
+        for name in document::names(&self.places().bindings())? {
+            let path = self.places().bindings().join(format!("{name}.json"));
+            let Some(binding) = document::read::<Binding>(&path)? else {
+                continue;
+            };
+            if binding.version != *version || !binding.is_kept(now) {
+                continue;
+            }
+            let why = if binding.open {
+                "may run it: nobody saw it leave"
+            } else {
+                "ran it less than a day ago and may come back"
+            };
+            users.push(format!(
+                "{} at {} {why} (if it does not, remove {})",
+                binding.initiator,
+                binding.peer,
+                path.display()
+            ));
+        }
+        Ok(users)
+    }
+
+    /// Forgets the oldest where there are too many. Nobody is forgotten who may be running: as many
+    /// as that had sessions at once when a server stopped.
+    fn make_room(&self, lock: &WriteLock) -> Result<()> {
         let dir = self.places().bindings();
         let names = document::names(&dir)?;
         if names.len() < MOST {
@@ -126,7 +173,7 @@ impl Library {
             let Some(binding) = document::read::<Binding>(&path)? else {
                 continue;
             };
-            if !live.has_session(&binding.initiator, binding.peer, &binding.version.image) {
+            if !binding.open {
                 idle.push((binding.last, path));
             }
         }
@@ -142,4 +189,22 @@ impl Library {
         let key = Hash(Sha256::digest(format!("{initiator}\n{peer}\n{image}")).into());
         self.places().bindings().join(format!("{key}.json"))
     }
+}
+
+/// The version was removed by hand: another disk does not take its place under a boot.
+fn gone(binding: &Binding, path: &Path) -> Error {
+    let Binding {
+        initiator,
+        peer,
+        version,
+        ..
+    } = binding;
+    Error::refused(
+        format!("letting {initiator} at {peer} in"),
+        format!("its boot runs {version}, which cannot be read"),
+        format!(
+            "switch that machine off, then remove {}, and it gets what is current",
+            path.display()
+        ),
+    )
 }

@@ -100,6 +100,20 @@ impl Document for Current {
     }
 }
 
+/// `images/.drawn-NAME.json`: what stays of an image that was removed, so that the next one of that
+/// name counts on. A machine that runs `fc28@1` may come back, and must not find another disk.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Drawn {
+    revision: u64,
+    drawn: u32,
+}
+
+impl Document for Drawn {
+    fn revision(&mut self) -> &mut u64 {
+        &mut self.revision
+    }
+}
+
 /// Manifests that were read. They are never written again, so a file that is still the same one
 /// needs no second look.
 #[derive(Debug, Default)]
@@ -257,6 +271,7 @@ impl Library {
                 session.initiator, session.peer
             ));
         }
+        users.extend(self.bound_to(version)?);
         Ok(users)
     }
 
@@ -283,6 +298,7 @@ impl Library {
         let lock = self.write_lock()?;
         self.check_image_removal(image, live)?;
         let place = self.places().image(image);
+        self.keep_drawn(&lock, image)?;
         let name = store::random_name().doing("drawing a name for", &place)?;
         // All of it or nothing: the sweep removes what it finds there, version by version.
         let away = self
@@ -402,12 +418,26 @@ impl Library {
 
     /// The number that the next version of an image gets.
     pub(crate) fn next_version(&self, image: &ImageName) -> Result<VersionId> {
-        let document: Current = document::read(&self.places().current(image))?.unwrap_or_default();
-        let highest = self.numbers(image)?.last().copied().unwrap_or(0);
         Ok(VersionId {
             image: image.clone(),
-            number: highest.max(document.drawn) + 1,
+            number: self.drawn(image)? + 1,
         })
+    }
+
+    /// The highest number that a version of an image ever had, or of one of that name before it.
+    fn drawn(&self, image: &ImageName) -> Result<u32> {
+        let highest = self.numbers(image)?.last().copied().unwrap_or(0);
+        let current: Current = document::read(&self.places().current(image))?.unwrap_or_default();
+        let before: Drawn = document::read(&self.places().drawn(image))?.unwrap_or_default();
+        Ok(highest.max(current.drawn).max(before.drawn))
+    }
+
+    /// Notes it where it outlives the image.
+    fn keep_drawn(&self, lock: &WriteLock, image: &ImageName) -> Result<()> {
+        let path = self.places().drawn(image);
+        let mut document: Drawn = document::read(&path)?.unwrap_or_default();
+        document.drawn = self.drawn(image)?;
+        document::write(lock, &path, &mut document)
     }
 
     pub(crate) fn make_current(&self, lock: &WriteLock, version: &VersionId) -> Result<()> {

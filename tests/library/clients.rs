@@ -468,6 +468,25 @@ fn a_removed_client_is_gone_with_its_disks() {
 }
 
 #[test]
+fn a_client_that_is_added_again_is_another_one() {
+    for mode in [Mode::Shared, Mode::Persistent, Mode::Ephemeral] {
+        let lab = Lab::new();
+        lab.seal("fc28", "pristine");
+        let mac = lab.add(MAC, "fc28", mode);
+        let old = lab.script(&mac);
+        lab.enter(&old).unwrap();
+        lab.lib
+            .remove_client(&mac, When::Force, &lab.room, &Actor::command())
+            .unwrap();
+        lab.add(MAC, "fc28", mode);
+        // The machine was never switched off, and would write its cache into the new disk.
+        let why = crate::lab::forbidden(lab.enter(&old));
+        assert!(why.contains("older"), "{why}");
+        assert_eq!(lab.boot(&mac).entry, Entry::NewBoot);
+    }
+}
+
+#[test]
 fn every_act_is_recorded() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");

@@ -229,6 +229,82 @@ fn a_reset_killed_after_its_document_is_only_crossed_out() {
     assert!(lab.lib.sweep().unwrap().is_empty());
 }
 
+/// A shared client that runs is made persistent, and that is cut off before its document is written.
+fn cut_off_assignment(lab: &Lab) -> (MacAddr, Grant) {
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Shared);
+    let further = Edit {
+        more_macs: Some([FURTHER.parse().unwrap()].into()),
+        ..Edit::default()
+    };
+    lab.lib
+        .edit_client(&mac, &further, &lab.room, &Actor::command())
+        .unwrap();
+    let grant = lab.boot(&mac);
+    let place = lab.home().join(format!("clients/{}.json", mac.bare()));
+    let (before, document) = (lab.client(&mac), fs::read(&place).unwrap());
+    let act = crate::lab::assign(None, Some(Mode::Persistent));
+    lab.act(&mac, act, When::Now).unwrap();
+    let mut pending = lab.client(&mac);
+    pending.revision = before.revision;
+    let swap = serde_json::json!({ "out": null, "into": pending.clone });
+    let note = serde_json::json!({ "client": pending, "swap": swap });
+    let path = lab.home().join(format!("pending/{}.json", mac.bare()));
+    fs::write(path, note.to_string()).unwrap();
+    fs::write(place, document).unwrap();
+    (mac, grant)
+}
+
+const FURTHER: &str = "52:54:00:12:34:99";
+
+#[test]
+fn a_session_that_ends_completes_what_was_cut_off_first() {
+    let lab = Lab::new();
+    let (mac, grant) = cut_off_assignment(&lab);
+    lab.leave(&grant);
+    lab.lib.sweep().unwrap();
+    let client = lab.client(&mac);
+    assert_eq!(client.mode, Mode::Persistent, "the assignment is not lost");
+    assert_eq!(client.boot.unwrap().state, BootState::Gone);
+    whole(&lab, &mac);
+}
+
+#[test]
+fn a_client_named_by_a_further_address_is_completed_first() {
+    let lab = Lab::new();
+    let (mac, _grant) = cut_off_assignment(&lab);
+    let edit = Edit {
+        name: Some("desk-1".parse().unwrap()),
+        ..Edit::default()
+    };
+    let further = FURTHER.parse().unwrap();
+    lab.lib
+        .edit_client(&further, &edit, &lab.room, &Actor::command())
+        .unwrap();
+    lab.lib.sweep().unwrap();
+    let client = lab.client(&mac);
+    assert_eq!(client.mode, Mode::Persistent, "the assignment is not lost");
+    assert_eq!(client.name.as_str(), "desk-1");
+    whole(&lab, &mac);
+}
+
+#[test]
+fn a_client_that_was_half_added_is_not_added_over() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    let mut pending = lab.client(&mac);
+    pending.revision = 0;
+    let swap = serde_json::json!({ "out": null, "into": pending.clone });
+    let note = serde_json::json!({ "client": pending, "swap": swap });
+    let path = lab.home().join(format!("pending/{}.json", mac.bare()));
+    fs::write(path, note.to_string()).unwrap();
+    fs::remove_file(lab.home().join(format!("clients/{}.json", mac.bare()))).unwrap();
+    let again = lab.try_add(MAC, "fc28", Mode::Persistent);
+    assert!(matches!(again, Err(Error::Exists { .. })), "{again:?}");
+    whole(&lab, &mac);
+}
+
 #[test]
 fn a_boot_that_was_cut_off_while_it_entered_begins_again() {
     let lab = Lab::new();

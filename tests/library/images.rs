@@ -223,6 +223,12 @@ fn the_number_of_a_removed_version_never_means_another_one() {
         .remove_image(&"fc28".parse().unwrap(), &lab.room, &actor)
         .unwrap();
     assert!(!lab.home().join("images/fc28").exists());
+    // Somebody may still have `fc28@1` in his boot.cfg, or run it.
+    assert_eq!(lab.seal("fc28", "four"), id("fc28@4"));
+    lab.lib
+        .remove_image(&"fc28".parse().unwrap(), &lab.room, &actor)
+        .unwrap();
+    assert_eq!(lab.seal("fc28", "five"), id("fc28@5"));
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Room {
         });
     }
 
-    fn leave(&self, grant: &Grant) {
+    pub(crate) fn leave(&self, grant: &Grant) {
         let mut sessions = self.sessions.lock().unwrap();
         let at = sessions
             .iter()

@@ -2,7 +2,7 @@
 
 use netroot::library::*;
 
-use crate::lab::{Lab, assign, everywhere, forbidden};
+use crate::lab::{Lab, assign, everywhere, forbidden, refused};
 
 const MAC: &str = "52:54:00:12:34:56";
 const OTHER: &str = "52:54:00:12:34:57";
@@ -374,15 +374,7 @@ fn an_alias_moves_after_a_day_without_a_session() {
     let alias = name("fc28");
     let grant = lab.login(STRANGER, &alias).unwrap();
     lab.seal("fc28", "second");
-    let age = |hours: i64| {
-        let dir = std::fs::read_dir(lab.home().join("bindings")).unwrap();
-        let path = dir.map(|entry| entry.unwrap().path()).next().unwrap();
-        let mut binding: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
-        binding["last"] = serde_json::to_value(then).unwrap();
-        std::fs::write(path, binding.to_string()).unwrap();
-    };
+    let age = |hours| age(&lab, hours);
     age(48);
     let second = lab.login(STRANGER, &alias).unwrap();
     assert_eq!(second.version.number, 1, "it has a session all the time");
@@ -397,6 +389,122 @@ fn an_alias_moves_after_a_day_without_a_session() {
     assert_eq!(lab.login(STRANGER, &alias).unwrap().version.number, 2);
 }
 
+/// Makes the time that is noted in the only binding so many hours older.
+fn age(lab: &Lab, hours: i64) {
+    let dir = std::fs::read_dir(lab.home().join("bindings")).unwrap();
+    let path = dir.map(|entry| entry.unwrap().path()).next().unwrap();
+    let mut binding: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+    binding["last"] = serde_json::to_value(then).unwrap();
+    std::fs::write(path, binding.to_string()).unwrap();
+}
+
+#[test]
+fn an_alias_does_not_move_under_a_boot_that_outlives_the_server() {
+    let lab = Lab::new();
+    lab.seal("fc28", "first");
+    let alias = name("fc28");
+    lab.login(STRANGER, &alias).unwrap();
+    lab.seal("fc28", "second");
+    // Three days later the server is killed, or stopped: nobody sees the session end.
+    age(&lab, 72);
+    lab.room.forget();
+    // Not even somebody who looks what is there, on the machine that is up, tells of a new boot.
+    lab.visible(STRANGER);
+    let again = lab.login(STRANGER, &alias).unwrap();
+    assert_eq!(again.version.number, 1, "its root is mounted");
+    // Its end was seen, so that the day begins to run.
+    lab.leave(&again);
+    age(&lab, 25);
+    assert_eq!(lab.login(STRANGER, &alias).unwrap().version.number, 2);
+}
+
+#[test]
+fn an_alias_does_not_move_while_a_session_takes_the_place_of_another() {
+    let lab = Lab::new();
+    lab.seal("fc28", "first");
+    let alias = name("fc28");
+    let old = lab.login(STRANGER, &alias).unwrap();
+    lab.seal("fc28", "second");
+    age(&lab, 72);
+    // The old session is gone at once; that the library is told may come after the new login.
+    lab.room.leave(&old);
+    let new = lab.login(STRANGER, &alias).unwrap();
+    assert_eq!(new.version.number, 1);
+    lab.lib.left(&old, &lab.room).unwrap();
+    age(&lab, 72);
+    lab.room.forget();
+    let again = lab.login(STRANGER, &alias).unwrap();
+    assert_eq!(
+        again.version.number, 1,
+        "the new session's end was not seen"
+    );
+}
+
+#[test]
+fn a_version_that_an_alias_still_means_for_somebody_is_not_removed() {
+    let lab = Lab::new();
+    let first = lab.seal("fc28", "first");
+    let grant = lab.login(STRANGER, &name("fc28")).unwrap();
+    lab.seal("fc28", "second");
+    let remove = || lab.lib.remove_version(&first, &lab.room, &Actor::command());
+    age(&lab, 72);
+    lab.room.forget();
+    let why = refused(remove());
+    assert!(why.contains(STRANGER) && why.contains("bindings/"), "{why}");
+    lab.lib.left(&grant, &lab.room).unwrap();
+    refused(remove()); // it may come back
+    age(&lab, 25);
+    remove().unwrap();
+}
+
+#[test]
+fn a_version_that_was_deleted_by_hand_is_not_replaced_under_a_boot() {
+    let lab = Lab::new();
+    let first = lab.seal("fc28", "first");
+    let alias = name("fc28");
+    lab.login(STRANGER, &alias).unwrap();
+    lab.seal("fc28", "second");
+    lab.room.forget();
+    let images = lab.home().join("images/fc28");
+    std::fs::remove_dir_all(images.join(first.number.to_string())).unwrap();
+    let Err(LoginError::Failed(error)) = lab.login(STRANGER, &alias) else {
+        panic!("another disk under its root");
+    };
+    let why = error.to_string();
+    assert!(why.contains("fc28@1") && why.contains("bindings/"), "{why}");
+    // As it says.
+    let dir = std::fs::read_dir(lab.home().join("bindings")).unwrap();
+    for entry in dir {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert_eq!(lab.login(STRANGER, &alias).unwrap().version.number, 2);
+}
+
+#[test]
+fn a_further_address_is_no_second_identity() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Ephemeral);
+    let edit = Edit {
+        more_macs: Some([OTHER.parse().unwrap()].into()),
+        ..Edit::default()
+    };
+    lab.lib
+        .edit_client(&mac, &edit, &lab.room, &Actor::command())
+        .unwrap();
+    lab.boot(&mac);
+    let ticket = lab.script(&OTHER.parse().unwrap());
+    assert_eq!(ticket.client, mac, "a script names the first address");
+    let other = ticket.initiator.replace("525400123456", "525400123457");
+    assert_ne!(other, ticket.initiator);
+    let before = lab.client(&mac);
+    forbidden(lab.login(&other, &ticket.target));
+    assert!(lab.visible(&other).is_empty());
+    assert_eq!(lab.client(&mac), before);
+}
+
 #[test]
 fn strangers_with_made_up_names_do_not_fill_the_library() {
     let lab = Lab::new();
@@ -408,7 +516,7 @@ fn strangers_with_made_up_names_do_not_fill_the_library() {
     for n in 0..4200 {
         let binding = serde_json::json!({
             "revision": 1, "initiator": format!("iqn.made-up:{n}"), "peer": "192.0.2.9",
-            "version": "fc28@1", "last": jiff::Timestamp::now(),
+            "version": "fc28@1", "last": jiff::Timestamp::now(), "open": false,
         });
         std::fs::write(dir.join(format!("{n:064x}.json")), binding.to_string()).unwrap();
     }

@@ -277,7 +277,9 @@ impl Library {
 
     /// A client, to be changed under the lock, after whatever was left half-done was completed.
     pub(crate) fn client_to_change(&self, lock: &WriteLock, mac: &MacAddr) -> Result<Client> {
-        self.finish_pending(lock, mac)?;
+        // What is half-done stands under the client's first address, whichever the caller knows.
+        let first = self.find_client(mac)?.map_or(*mac, |client| client.mac);
+        self.finish_pending(lock, &first)?;
         self.client(mac)
     }
 

@@ -13,7 +13,7 @@ use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
-use crate::library::{Library, MacAddr};
+use crate::library::{Library, MacAddr, now_millis};
 
 /// A client that is to be added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +73,7 @@ impl Library {
     /// Adds a client, and makes its clone at once where its mode has one.
     pub fn add_client(&self, new: &NewClient, live: &dyn Live, actor: &Actor) -> Result<Done> {
         let lock = self.write_lock()?;
+        self.finish_pending(&lock, &new.mac)?;
         let plan = self.plan_add(new)?;
         let client = blank(new)?;
         let version = self.resolve(&new.image)?.id().clone();
@@ -250,7 +251,8 @@ fn blank(new: &NewClient) -> Result<Client> {
         discarded: Vec::new(),
         before: None,
         boot: None,
-        oldest: 0,
+        // A machine of this address may still run a boot of a client that was removed.
+        oldest: now_millis(),
         armed: None,
         added: Timestamp::now(),
     })

@@ -74,11 +74,20 @@ impl Library {
         lock: &WriteLock,
         mac: &MacAddr,
     ) -> std::result::Result<Client, LoginError> {
-        self.client_to_change(lock, mac)
+        let client = self
+            .client_to_change(lock, mac)
             .map_err(|error| match error {
                 Error::Unknown { .. } => LoginError::Forbidden(format!("there is no client {mac}")),
                 other => LoginError::Failed(other),
-            })
+            })?;
+        // Sessions are fenced by the first address, so a name with another one would evade that.
+        if client.mac != *mac {
+            return Err(LoginError::Forbidden(format!(
+                "{mac} is a further address of client {}: its boots are named by {}",
+                client.name, client.mac
+            )));
+        }
+        Ok(client)
     }
 
     /// From now on every older boot is refused.

@@ -93,7 +93,7 @@ impl Library {
         match self.who(caller.initiator) {
             Who::Forged => Ok(Vec::new()),
             Who::Boot(mac, id) => {
-                let target = match self.find_client(&mac)? {
+                let target = match self.find_client(&mac)?.filter(|found| found.mac == mac) {
                     Some(client) => self.target_of(&client, &id)?.ok(),
                     None => None,
                 };
@@ -133,7 +133,7 @@ impl Library {
             None => Err(LoginError::NotFound(target.to_owned())),
             Some(target) => match self.who(caller.initiator) {
                 Who::Boot(mac, id) => self.login_boot(caller, (mac, id), &target, live, enter),
-                Who::Other => self.login_reader(caller, &target, live, enter),
+                Who::Other => self.login_reader(caller, &target, enter),
                 Who::Forged => Err(LoginError::Forbidden(format!(
                     "`{}` is not a name that this library gives",
                     caller.initiator
@@ -149,12 +149,14 @@ impl Library {
     /// to find their boot *up* when the server is back.
     pub fn left(&self, grant: &Grant, live: &dyn Live) -> Result<()> {
         let (Some(mac), Some(id)) = (&grant.client, &grant.boot) else {
-            return self.binding_left(grant);
+            return self.binding_left(grant, live);
         };
         let lock = self.write_lock()?;
-        // Removed meanwhile: there is nothing to note.
-        let Some(mut client) = self.find_client(mac)? else {
-            return Ok(());
+        let mut client = match self.client_to_change(&lock, mac) {
+            Ok(client) => client,
+            // Removed meanwhile: there is nothing to note.
+            Err(Error::Unknown { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         };
         let others = live.sessions_of(mac);
         if others
@@ -182,7 +184,6 @@ impl Library {
         &self,
         caller: Caller<'_>,
         target: &Target,
-        live: &dyn Live,
         enter: impl FnOnce(&Grant),
     ) -> Login {
         let lock = self.write_lock()?;
@@ -193,7 +194,7 @@ impl Library {
                 )));
             }
             Target::Version(id) => self.version(id).map(|_| id.clone()),
-            Target::Alias(image) => self.bind(&lock, caller, image, live),
+            Target::Alias(image) => self.bind(&lock, caller, image),
         };
         let version = found.map_err(|error| match error {
             Error::Unknown { .. } | Error::NoVersion { .. } => {

@@ -64,6 +64,12 @@ impl Places {
         self.image(image).join("current")
     }
 
+    /// The highest number that was drawn for an image that was removed: beside the image's directory,
+    /// which goes.
+    pub(crate) fn drawn(&self, image: &ImageName) -> PathBuf {
+        self.images().join(format!(".drawn-{image}.json"))
+    }
+
     pub(crate) fn version(&self, version: &VersionId) -> PathBuf {
         self.image(&version.image).join(version.number.to_string())
     }

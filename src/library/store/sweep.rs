@@ -89,7 +89,12 @@ impl Library {
             }
         }
         let places = self.places();
-        for dir in [places.clients(), places.pending_all(), places.bindings()] {
+        for dir in [
+            places.images(),
+            places.clients(),
+            places.pending_all(),
+            places.bindings(),
+        ] {
             let files = document::sweep(&lock, &dir)?;
             swept.extend(files.into_iter().map(|path| Swept::Temporary { path }));
         }
