@@ -1,9 +1,9 @@
 //! Who did what, and what each client did: one file a server and day, append only.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -108,27 +108,45 @@ impl Event {
     }
 }
 
-/// Keeps what happens again and again from filling the disk: once a minute is enough.
+/// Keeps what strangers cause from filling the disk. Each initiator is told of once a minute; names
+/// are free, so each address has its share of them, and all together have no more than a disk bears.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<HashMap<String, Instant>>);
+pub(crate) struct Throttle(Mutex<Minute>);
+
+/// What was told of in this minute: never more than [`Throttle::ALL`].
+#[derive(Debug, Default)]
+struct Minute {
+    began: Option<Instant>,
+    told: Vec<(IpAddr, String)>,
+}
 
 impl Throttle {
-    const PAUSE: Duration = Duration::from_secs(60);
-    /// Names are free; more of them than this are forgotten.
-    const MOST: usize = 1024;
+    const MINUTE: Duration = Duration::from_secs(60);
+    /// How many of one address: some hosts are several initiators, or stand for others (NAT).
+    const OF_ONE: usize = 6;
+    /// How many of all.
+    const ALL: usize = 60;
 
-    /// Whether this has not happened for a while.
-    pub(crate) fn is_news(&self, what: &str) -> bool {
-        // A panic elsewhere leaves the map whole.
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if last.get(what).is_some_and(|then| now - *then < Self::PAUSE) {
+    /// Whether to tell of something that `initiator` at `peer` caused.
+    pub(crate) fn is_news(&self, peer: IpAddr, initiator: &str) -> bool {
+        self.is_news_at(Instant::now(), peer, initiator)
+    }
+
+    fn is_news_at(&self, now: Instant, peer: IpAddr, initiator: &str) -> bool {
+        // A panic elsewhere leaves the list whole.
+        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if minute.began.is_none_or(|began| now - began >= Self::MINUTE) {
+            minute.began = Some(now);
+            minute.told.clear();
+        }
+        let of_one = || minute.told.iter().filter(|(ip, _)| *ip == peer);
+        if minute.told.len() >= Self::ALL
+            || of_one().count() >= Self::OF_ONE
+            || of_one().any(|(_, name)| name == initiator)
+        {
             return false;
         }
-        if last.len() >= Self::MOST {
-            last.clear();
-        }
-        last.insert(what.to_owned(), now);
+        minute.told.push((peer, initiator.to_owned()));
         true
     }
 }
@@ -168,12 +186,21 @@ mod tests {
     #[test]
     fn what_happens_again_at_once_is_no_news() {
         let throttle = Throttle::default();
-        assert!(throttle.is_news("a"));
-        assert!(!throttle.is_news("a"));
-        assert!(throttle.is_news("b"));
-        for n in 0..3 * Throttle::MOST {
-            throttle.is_news(&n.to_string());
-        }
-        assert!(throttle.0.lock().unwrap().len() <= Throttle::MOST);
+        let start = Instant::now();
+        let news = |seconds, host: u16, name: &str| {
+            let peer = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host);
+            throttle.is_news_at(start + Duration::from_secs(seconds), peer.into(), name)
+        };
+        assert!(news(0, 1, "a"));
+        assert!(!news(1, 1, "a"));
+        assert!(news(1, 1, "b"));
+        assert!(news(1, 2, "a"));
+        // Names are free, and so are addresses.
+        let more = (0..1000).filter(|n| news(2, 1, &format!("made-up:{n}")));
+        assert_eq!(more.count(), Throttle::OF_ONE - 2);
+        let more = (3..1000).filter(|&host| news(2, host, "made-up"));
+        assert_eq!(more.count(), Throttle::ALL - Throttle::OF_ONE - 1);
+        assert_eq!(throttle.0.lock().unwrap().told.len(), Throttle::ALL);
+        assert!(news(60, 1, "a"), "the next minute");
     }
 }

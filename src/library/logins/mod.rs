@@ -233,7 +233,7 @@ impl Library {
                 }
             }
             // A fenced initiator tries again every few seconds, for ever.
-            Err(_) if !self.refusals.is_news(caller.initiator) => return,
+            Err(_) if !self.refusals.is_news(caller.peer.ip(), caller.initiator) => return,
             Err(error) => Event::new(&caller.actor(), "login-refused")
                 .of(&target)
                 .with("why", chain(error)),
