@@ -304,12 +304,17 @@ impl Runner {
                 lun,
                 cdb,
                 reads,
-            } => self.backlog.push_back(Begin {
-                id,
-                lun,
-                cdb,
-                reads,
-            }),
+            } => {
+                // An initiator may expect less than its command reads.
+                let nexus = self.nexus.as_ref();
+                let least = nexus.map_or(0, |nexus| nexus.reads(Lun::parse(lun), cdb));
+                self.backlog.push_back(Begin {
+                    id,
+                    lun,
+                    cdb,
+                    reads: reads.max(least),
+                });
+            }
             Action::Deliver { id, data } => {
                 if let Some(pending) = self.pending.remove(&id) {
                     self.follow(id, pending.finish(data));

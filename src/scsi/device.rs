@@ -8,6 +8,7 @@ use super::cdb::Cdb;
 use super::command::{self, Kinds, Request};
 use super::inquiry;
 use super::lun::Lun;
+use super::medium;
 use super::report;
 use super::response::{Pending, Response, Start};
 use super::sense::Sense;
@@ -130,6 +131,12 @@ impl Nexus {
                 unit.await;
             }
         }
+    }
+
+    /// Most bytes that a command makes a disk read, whatever its initiator expects of it.
+    pub fn reads(&self, lun: Option<Lun>, cdb: [u8; 16]) -> u64 {
+        let unit = lun.and_then(|lun| self.device.units.get(&lun));
+        unit.map_or(0, |unit| medium::reads(unit, &Cdb::new(cdb)))
     }
 
     /// Makes durable what was written to the disks; gives those that failed.

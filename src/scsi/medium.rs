@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::cdb::Cdb;
 use super::command::Request;
 use super::response::{Pending, Response, Start};
 use super::sense::{Doing, Sense};
-use super::unit::Kind;
+use super::unit::{Kind, Unit};
 use crate::block::{self, Answer, Disk, Extent, Segment};
 
 /// Most bytes of one command, told as MAXIMUM TRANSFER LENGTH.
@@ -26,6 +27,22 @@ pub(super) fn read(request: &Request<'_>) -> Result<Start, Sense> {
         Err(error) => Sense::from_disk(&error, Doing::Reading).into(),
     });
     Ok(Start::Done(answer))
+}
+
+/// Most bytes that a command makes its disk read; one that names more is refused.
+pub(super) fn reads(unit: &Unit, cdb: &Cdb) -> u64 {
+    let Kind::Disk(disk) = &unit.kind else {
+        return 0;
+    };
+    match cdb.opcode() {
+        // READ and VERIFY.
+        0x08 | 0x28 | 0x88 | 0xa8 | 0x2f | 0x8f | 0xaf => {
+            let (_, blocks) = cdb.blocks();
+            let block = u64::from(disk.geometry().block_size);
+            blocks.saturating_mul(block).min(MAX_TRANSFER.into())
+        }
+        _ => 0,
+    }
 }
 
 /// WRITE(6), (10), (12), (16).

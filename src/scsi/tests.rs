@@ -108,6 +108,24 @@ fn blocks_beyond_the_end_are_refused() {
 }
 
 #[test]
+fn what_a_command_reads_is_known_before_it_starts() {
+    let nexus = nexus();
+    let reads = |lun: u16, cdb: &[u8]| {
+        let mut block = [0; 16];
+        block[..cdb.len()].copy_from_slice(cdb);
+        nexus.reads(Lun::new(lun), block)
+    };
+    assert_eq!(reads(DISK, &[0x08, 0, 0, 0, 0, 0]), 256 * 512);
+    assert_eq!(reads(DISK, &[0x28, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 9 * 512);
+    // VERIFY sends nothing, and reads all the same.
+    assert_eq!(reads(DISK, &[0x2f, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 9 * 512);
+    assert_eq!(reads(DISK, &[0xa8, 0, 0, 0, 0, 0, 0xff, 0, 0, 0]), 4 << 20);
+    assert_eq!(reads(DISK, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 0);
+    assert_eq!(reads(0, &[0x28, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 0);
+    assert_eq!(reads(7, &[0x28, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 0);
+}
+
+#[test]
 fn a_command_is_no_larger_than_the_limit_that_is_told() {
     let nexus = ready(&device(MemoryDisk::new(512, 16384)));
     let limits = good(&nexus, &[0x12, 1, 0xb0, 0, 64, 0], b"");

@@ -1,5 +1,7 @@
 //! The end of a command: data and status for the initiator (RFC 7143 §11.4, §11.7).
 
+use bytes::Bytes;
+
 use super::Session;
 use super::task::{Task, TaskId};
 use crate::block::{self, Segment};
@@ -69,6 +71,8 @@ impl Session {
     fn data_in(&mut self, task: &mut Task, data: Vec<Segment>, len: u64, collapse: bool) {
         let most = u64::from(self.parameters.initiator_max_recv);
         let burst = u64::from(self.parameters.max_burst);
+        // A part of some bytes keeps all of them in memory for as long as it waits.
+        let cut_short = block::total(&data) > len;
         let mut rest = data.into_iter();
         let mut current = None;
         let mut offset = 0;
@@ -91,12 +95,23 @@ impl Session {
                 data_sn: task.take_data_sn(),
                 offset: offset as u32,
             };
+            let mut data = cut(&mut current, &mut rest, n);
+            if cut_short {
+                data.iter_mut().for_each(detach);
+            }
             self.send(Outgoing {
                 bhs: header.emit(),
-                data: cut(&mut current, &mut rest, n),
+                data,
             });
             offset += n;
         }
+    }
+}
+
+/// Bytes of their own, instead of a part of others.
+fn detach(segment: &mut Segment) {
+    if let Segment::Bytes(bytes) = segment {
+        *bytes = Bytes::copy_from_slice(bytes);
     }
 }
 
