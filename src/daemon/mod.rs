@@ -8,6 +8,7 @@ mod devices;
 mod firewall;
 mod http;
 mod listen;
+mod notes;
 mod peer;
 mod reach;
 mod run;
@@ -34,6 +35,7 @@ use crate::library::config::ISCSI_PORT;
 use crate::library::{Config, Library, Live, MacAddr};
 use attached::Attached;
 use devices::Devices;
+use notes::Notes;
 
 /// What the parts of a running server share.
 pub struct Server {
@@ -45,6 +47,7 @@ pub struct Server {
     /// Bounds the calls of the library that run at a time: a login that waits for an older boot to
     /// settle must leave threads to the disk writes that it waits for.
     calls: Semaphore,
+    notes: Notes,
     told: Told,
 }
 
@@ -92,11 +95,12 @@ impl Server {
     pub fn new(library: Library, runtime: Handle, doors: Doors) -> Arc<Self> {
         Arc::new(Self {
             library,
-            attached: Attached::new(runtime),
+            attached: Attached::new(runtime.clone()),
             devices: Devices::default(),
             sessions: Sessions::new(),
             doors,
             calls: Semaphore::new(CALLS),
+            notes: Notes::new(runtime.clone()),
             told: Told::default(),
         })
     }
@@ -159,6 +163,7 @@ impl Server {
         let control = self.sessions.control(id)?;
         control.end(End::Kicked);
         control.ended().await;
+        self.notes.written().await;
         Some(row(session))
     }
 }

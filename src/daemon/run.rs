@@ -119,6 +119,7 @@ pub async fn run(
             tracing::error!(%error, "a part of the server ended badly");
         }
     }
+    server.notes.written().await;
 }
 
 fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>> {

@@ -147,10 +147,10 @@ impl Guard for Held {
         if end == End::ShutDown {
             return;
         }
-        let runtime = server.attached.runtime().clone();
-        runtime.spawn(async move {
+        let noting = server.clone();
+        server.notes.spawn(async move {
             let left = move |server: &Arc<Server>| server.library.left(&grant, &server.attached);
-            if let Some(Err(error)) = server.call(left).await {
+            if let Some(Err(error)) = noting.call(left).await {
                 tracing::error!(error = told(&error), "cannot note the end of a session");
             }
         });

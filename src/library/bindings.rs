@@ -134,27 +134,21 @@ impl Library {
 
     /// The initiators that an alias binds to a version, in words, one line each.
     pub(super) fn bound_to(&self, version: &VersionId) -> Result<Vec<String>> {
-        let now = Timestamp::now();
         let mut users = Vec::new();
         for name in document::names(&self.places().bindings())? {
             let path = self.places().bindings().join(format!("{name}.json"));
             let Some(binding) = document::read::<Binding>(&path)? else {
                 continue;
             };
-            if binding.version != *version || !binding.is_kept(now) {
-                continue;
+            // Who was seen to leave runs nothing; if it comes back, it is told that the version is gone.
+            if binding.open && binding.version == *version {
+                users.push(format!(
+                    "{} at {} may run it: nobody saw it leave (if it does not, remove {})",
+                    binding.initiator,
+                    binding.peer,
+                    path.display()
+                ));
             }
-            let why = if binding.open {
-                "may run it: nobody saw it leave"
-            } else {
-                "ran it less than a day ago and may come back"
-            };
-            users.push(format!(
-                "{} at {} {why} (if it does not, remove {})",
-                binding.initiator,
-                binding.peer,
-                path.display()
-            ));
         }
         Ok(users)
     }

@@ -108,8 +108,8 @@ impl Site {
     /// Nothing but whole versions is there, and nothing of it is mounted or attached.
     pub(crate) fn assert_clean(&self) {
         let images = self.path("library/images");
-        for image in entries(&images) {
-            for name in entries(&image) {
+        for image in entries(&images).iter().filter(|path| path.is_dir()) {
+            for name in entries(image) {
                 let name = name.file_name().unwrap().to_str().unwrap().to_owned();
                 assert!(
                     !name.starts_with('.'),
