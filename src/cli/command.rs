@@ -220,7 +220,7 @@ pub(super) enum Client {
         #[command(flatten)]
         consent: Consent,
     },
-    /// Take the last reset or assignment of a client back
+    /// Take the last reset or assignment back, or call off one that waits for a boot
     Undo {
         /// MAC, name, or @group
         client: ClientSelector,
