@@ -182,8 +182,8 @@ fn dracut(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings) 
     }
     if !contents.has("etc/iscsi/initiatorname.iscsi") {
         findings.doubtful.push(String::from(
-            "the initramfs has no /etc/iscsi/initiatorname.iscsi, without which some versions of \
-             iscsid do not start; write one in the chroot and make the initramfs again",
+            "the initramfs has no /etc/iscsi/initiatorname.iscsi: clients of `netroot serve` do not \
+             need it, since they are told their name; machines that boot from an exported ESP may",
         ));
     }
 }
