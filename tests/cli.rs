@@ -16,7 +16,7 @@ use serde_json::Value;
 const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
 const MAC: &str = "52:54:00:12:34:56";
 
-/// What the described system's boot.cfg says, from BOOT_FACTS: byte for byte.
+/// What boot.cfg says on the system that netroot replaces, byte for byte.
 const DESCRIBED: &str = "\
 #!ipxe
 kernel --name kernel.efi ${prefix}/vmlinuz-4.19.5-300.fc29.x86_64 initrd=initrd.img ro ip=dhcp rd.peerdns=0 nameserver=192.0.2.91 nameserver=192.0.2.92 root=/dev/disk/by-path/ip-192.0.2.158:3260-iscsi-iqn.edu.example.server-01:fc29-lun-1 netroot=iscsi:192.0.2.158::::iqn.edu.example.server-01:fc29 console=tty0 console=ttyS0,115200n8 audit=0 selinux=0 quiet
