@@ -33,9 +33,10 @@ pub(crate) fn packages(
     if let Some(text) = root.text("lib/apk/db/installed")? {
         return Ok(Some(apk_installed(&text)));
     }
-    let has_rpm = root.exists("var/lib/rpm")? || root.exists("usr/lib/sysimage/rpm")?;
-    if has_rpm && find_program("rpm").is_some() {
-        return Ok(rpm_list(mounted, cancel));
+    for database in RPM_DATABASES {
+        if root.exists(database)? && find_program("rpm").is_some() {
+            return Ok(rpm_list(mounted, database, cancel));
+        }
     }
     Ok(None)
 }
@@ -95,10 +96,16 @@ fn apk_installed(text: &str) -> Vec<Package> {
     packages
 }
 
-fn rpm_list(mounted: &Path, cancel: &Cancel) -> Option<Vec<Package>> {
+/// Where a tree has its list of packages: since Fedora 36, and before. It has to be named, because
+/// each distribution's rpm looks in a place of its own (Debian's in the home directory).
+const RPM_DATABASES: [&str; 2] = ["usr/lib/sysimage/rpm", "var/lib/rpm"];
+
+fn rpm_list(mounted: &Path, database: &str, cancel: &Cancel) -> Option<Vec<Package>> {
     let output = Program::new("rpm")
         .arg("--root")
         .arg(mounted)
+        .arg("--dbpath")
+        .arg(format!("/{database}"))
         .args(["-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}.%{ARCH}\\n"])
         .cancel(cancel)
         .run();
@@ -123,6 +130,34 @@ fn rpm_list(mounted: &Path, cancel: &Cancel) -> Option<Vec<Package>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tree_of_rpm_packages_is_listed_wherever_its_list_is() {
+        const SPEC: &str = "Name: tiny\nVersion: 1.2\nRelease: 3\nSummary: tiny\nLicense: MIT\n\
+            BuildArch: noarch\n%description\ntiny\n%files\n";
+        let dir = tempfile::tempdir().unwrap();
+        let top = format!("_topdir {}", dir.path().display());
+        let spec = dir.path().join("tiny.spec");
+        std::fs::write(&spec, SPEC).unwrap();
+        let build = Program::new("rpmbuild")
+            .args(["-bb", "--define", &top])
+            .arg(&spec);
+        build.run().unwrap();
+        let package = dir.path().join("RPMS/noarch/tiny-1.2-3.noarch.rpm");
+        for database in RPM_DATABASES {
+            let tree = dir.path().join(database.replace('/', "-"));
+            std::fs::create_dir_all(tree.join(database)).unwrap();
+            let rpm = Program::new("rpm").arg("--root").arg(&tree);
+            let rpm = rpm.arg("--dbpath").arg(format!("/{database}"));
+            let install = rpm
+                .args(["--install", "--nodeps", "--justdb"])
+                .arg(&package);
+            install.run().unwrap();
+            let found = rpm_list(&tree, database, &Cancel::new()).unwrap();
+            let found: Vec<_> = found.iter().map(|p| (&*p.name, &*p.version)).collect();
+            assert_eq!(found, [("tiny", "1.2-3.noarch")]);
+        }
+    }
 
     #[test]
     fn os_release_is_read_with_and_without_quotes() {

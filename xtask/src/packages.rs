@@ -43,6 +43,11 @@ const NEEDS: &[Need] = &[
         "proves that the tree is Debian's",
     ),
     need("mkfs.xfs", "xfsprogs", "file systems of images"),
+    need(
+        "rpmbuild",
+        "rpm",
+        "lists of packages in trees of Fedora's family",
+    ),
     need("mkfs.ext4", "e2fsprogs", "file systems of images"),
     need(
         "ldd",
