@@ -17,3 +17,4 @@ mod images;
 mod lab;
 mod logins;
 mod names_on_the_wire;
+mod usage;

@@ -4,16 +4,19 @@
 
 pub(crate) mod clone;
 mod draft;
+mod extents;
 mod flags;
 mod hash;
 mod open;
 mod sweep;
+mod usage;
 
 use std::path::{Path, PathBuf};
 
 pub use clone::CloneKind;
 pub use draft::{CopyKind, Draft};
 pub use sweep::Swept;
+pub use usage::Usage;
 
 pub(crate) use draft::has_live_draft;
 pub(crate) use hash::{CHUNK, hash_path, hash_reader};
