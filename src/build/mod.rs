@@ -7,10 +7,11 @@
 //! Reading order: `plan` (what is done), `work` (how), `tree` and `archive` (the files),
 //! `filesystem` (what they are put on), `kernel`, `initramfs` and `reconnect` (whether it can boot, and
 //! stay), `script`
-//! (changing what is there).
+//! (changing what is there), `diff` (what changed).
 
 mod archive;
 mod compressed;
+mod diff;
 mod facts;
 mod filesystem;
 mod image;
@@ -27,6 +28,10 @@ mod version;
 mod watch;
 mod work;
 
+pub use diff::{
+    Aspect, Changed, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
+    TreePath, Trust, check_file_system, diff,
+};
 pub use filesystem::{FileSystem, UnknownFileSystem};
 pub use image::{BuildRequest, image, plan_image};
 pub use plan::{Plan, Step};
