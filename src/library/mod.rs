@@ -67,7 +67,10 @@ pub use clients::{
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
 pub use events::{Actor, Event};
-pub use images::{Image, Version};
+pub use images::{
+    Followed, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use, Version,
+    VersionView,
+};
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;
 pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};

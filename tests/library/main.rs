@@ -13,6 +13,7 @@
 mod anything;
 mod clients;
 mod crashes;
+mod history;
 mod images;
 mod lab;
 mod logins;

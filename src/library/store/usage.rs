@@ -1,6 +1,7 @@
 //! What versions and clones take on the library's file system, and how much of that is their own.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::iter::Sum;
 use std::ops::Add;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{DISK, INITRAMFS, KERNEL, MANIFEST, clone, extents};
 use crate::library::error::{Doing, Result};
 use crate::library::names::VersionId;
-use crate::library::{Library, MacAddr};
+use crate::library::{Library, MacAddr, document};
 
 /// What something takes on the library's file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +31,18 @@ impl Usage {
     }
 
     fn of_file(path: &Path) -> Result<Usage> {
-        let file = File::open(path).doing("opening", path)?;
+        let file = match File::open(path) {
+            Ok(file) => file,
+            // Who may not read it may still be told how large it is.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let metadata = fs::metadata(path).doing("reading", path)?;
+                return Ok(Usage {
+                    allocated: metadata.blocks() * 512,
+                    exclusive: None,
+                });
+            }
+            Err(error) => return Err(error).doing("opening", path),
+        };
         let allocated = file.metadata().doing("reading", path)?.blocks() * 512;
         let shared = extents::shared_bytes(&file).doing("asking for the extents of", path)?;
         Ok(Usage {
@@ -86,5 +98,15 @@ impl Library {
         }
         let (disk, bitmap) = clone::paths(self.places(), &client.mac);
         Usage::of_files([disk, bitmap]).map(Some)
+    }
+
+    /// What the files in a directory take, such as that of a draft.
+    pub(crate) fn usage_of_dir(&self, dir: &Path) -> Result<Usage> {
+        let names = document::entries(dir)?.into_iter();
+        Usage::of_files(
+            names
+                .map(|name| dir.join(name))
+                .filter(|path| path.is_file()),
+        )
     }
 }
