@@ -247,7 +247,11 @@ impl<'a> Work<'a> {
         draft.add_kernel(&mut files.kernel.file)?;
         draft.add_initramfs(&mut files.initramfs.file)?;
         self.facts.distribution = facts::distribution(&root)?;
-        self.facts.packages = facts::packages(&root, &path, self.cancel)?;
+        let scratch = draft.disk_path();
+        let scratch = scratch.parent().context("the draft has no directory")?;
+        let packages = facts::packages(&root, scratch, self.cancel)?;
+        self.facts.packages = packages.list;
+        self.warn(packages.warning);
         if self.tree == Measure::default() {
             self.tree = measure(&root, &Excludes::default(), self.cancel)?;
         }
