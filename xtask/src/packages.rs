@@ -54,6 +54,8 @@ const NEEDS: &[Need] = &[
         "libc-bin",
         "a chroot of a few programs, for upgrades",
     ),
+    need("xz", "xz-utils", "packed archives that images are made of"),
+    need("zstd", "zstd", "the same"),
     need("unshare", "util-linux", "namespaces"),
     need("mount", "mount", "images are filled while mounted"),
     need("pgrep", "procps", "tests look for what is left behind"),
