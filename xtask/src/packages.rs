@@ -65,6 +65,13 @@ const NEEDS: &[Need] = &[
         "ipxe-qemu",
         "what the clients' network cards boot with",
     ),
+    need(
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "ovmf",
+        "a client whose firmware logs in by itself",
+    ),
+    need("sfdisk", "fdisk", "the disk that it boots from"),
+    need("mcopy", "mtools", "the same"),
     need("qemu-img", "qemu-utils", "an initiator that is not ours"),
     need(
         "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
