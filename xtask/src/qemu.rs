@@ -1,4 +1,5 @@
-//! Machines without a disk: QEMU with a network card whose iPXE ROM boots from the laboratory's network.
+//! Machines without a disk: QEMU with a network card whose iPXE ROM boots from the laboratory's network,
+//! or with UEFI that does so by itself.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
