@@ -22,7 +22,7 @@ use super::source::Input;
 use super::tree::{Measure, Root, copy, measure, written_back};
 use super::version::KernelRelease;
 use super::watch::{Phase, Timed, Watch};
-use super::{Excludes, InitramfsCheck, SizeSpec, facts, kernel, reconnect};
+use super::{Excludes, InitramfsCheck, SizeSpec, facts, identity, kernel, reconnect};
 use crate::exec::{Cancel, Mount, PrivateMounts, Program};
 use crate::library::manifest::{Distribution, FileSystemFacts, TreeFacts};
 use crate::library::{Draft, Library, Progress, Version, VersionFacts, VersionId};
@@ -501,6 +501,7 @@ pub(super) fn judge(
     };
     let more = reconnect::warnings(root, checked.facts.kind)?;
     checked.warnings.extend(more);
+    checked.warnings.extend(identity::warning(root)?);
     Ok(checked)
 }
 
