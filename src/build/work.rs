@@ -251,6 +251,15 @@ impl<'a> Work<'a> {
         self.inside.as_mut().context("nobody is in the image")
     }
 
+    /// What the image is called that is being made or changed.
+    pub(super) fn image_name(&self) -> Result<String> {
+        let from = self
+            .parent
+            .as_ref()
+            .map(|parent| parent.id().image.to_string());
+        Ok(from.unwrap_or(self.draft()?.image().to_string()))
+    }
+
     fn create_scratch(&mut self) -> Result<()> {
         self.watch.step("making a scratch file system", None);
         let file = self.draft()?.scratch_path();
