@@ -10,10 +10,12 @@ mod command;
 mod control;
 mod image;
 mod init;
+mod log;
 mod make;
 mod print;
 mod progress;
 mod reach;
+mod recipe;
 mod serve;
 mod target;
 
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
-use command::{Boot, Cli, Client, Command, Esp, Image, Session, Target};
+use command::{Boot, Cli, Client, Command, Esp, Image, Recipe, Session, Target};
 
 use crate::library::{Error, Library};
 
@@ -31,11 +33,15 @@ use crate::library::{Error, Library};
 /// 2 wrong usage (by clap).
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    log::begin(match cli.command {
+        Command::Serve(_) => tracing::Level::INFO,
+        _ => tracing::Level::WARN,
+    });
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if closed_early(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("netroot: {}", print::chain(&error));
+            print::aside(&format!("netroot: {}", print::chain(&error)));
             ExitCode::FAILURE
         }
     }
@@ -46,6 +52,9 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Init(args) => init::init(cli, args),
         Command::Image(Image::Build(args)) => make::build(cli, args),
         Command::Image(Image::Upgrade(args)) => make::upgrade(cli, args),
+        Command::Image(Image::Update(args)) => make::update(cli, args),
+        Command::Image(Image::Exec(args)) => make::exec(cli, args),
+        Command::Image(Image::Shell(args)) => make::shell(cli, args),
         Command::Image(Image::List) => image::list(cli),
         Command::Image(Image::Show { image }) => image::show(cli, image),
         Command::Image(Image::Diff(args)) => image::diff(cli, args),
@@ -65,6 +74,8 @@ fn run(cli: &Cli) -> Result<()> {
             force,
             consent,
         }) => image::remove(cli, image, *force, *consent),
+        Command::Recipe(Recipe::List) => recipe::list(cli),
+        Command::Recipe(Recipe::Show { name }) => recipe::show(cli, name),
         Command::Client(Client::Add(args)) => client::add(cli, args),
         Command::Client(Client::Set(args)) => client::set(cli, args),
         Command::Client(Client::Assign(args)) => client::assign(cli, args),
@@ -92,13 +103,10 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Session(Session::List) => target::sessions(cli),
         Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                *shell,
-                &mut Cli::command(),
-                "netroot",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            // Not straight to standard output, which may be closed: that would be a panic.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "netroot", &mut script);
+            print::raw(&script)
         }
         Command::Man { dir } => man(dir),
     }
@@ -110,7 +118,7 @@ fn open(cli: &Cli) -> Result<Library> {
     match library.sweep() {
         Ok(swept) => {
             for swept in swept {
-                eprintln!("netroot: warning: an earlier command was interrupted: {swept}");
+                print::warning(&format!("an earlier command was interrupted: {swept}"));
             }
         }
         // Who may only look is shown what there is; cleaning up is for those who may write.

@@ -183,15 +183,10 @@ fn mount_sealed(
             version.id()
         )
     })?;
-    let options: &[&str] = match filesystem.name() {
-        // A copy has the identifier of what it was copied from, and that may be mounted, too.
-        "xfs" => &["ro", "nouuid", "norecovery"],
-        "ext4" => &["ro", "noload"],
-        _ => &["ro"],
-    };
+    let options = format!("ro{}", filesystem.look_options());
     let disk = version.disk_path();
     mounts
-        .image(&disk, filesystem.name(), options, point, cancel)
+        .image(&disk, filesystem.name(), &[&options], point, cancel)
         .with_context(|| format!("mounting {} read-only", version.id()))
 }
 
