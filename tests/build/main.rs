@@ -7,7 +7,9 @@
 mod archives;
 mod awkward;
 mod compare;
+mod dnf;
 mod kills;
+mod rpms;
 mod site;
 mod trees;
 mod upgrades;
