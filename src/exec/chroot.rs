@@ -36,6 +36,10 @@ pub struct Chroot {
 }
 
 impl Chroot {
+    /// Where things of the host are put for a script. It is a mount of its own: a script can neither
+    /// move it away nor put a link in its place, by which the next thing would land on the host.
+    pub const PLACE: &str = "run/netroot";
+
     /// Mounts `dev`, `dev/pts`, `dev/shm`, `sys` and `run` in the tree at `root`, which should be
     /// mounted itself ([`PrivateMounts::executable_image`]).
     ///
@@ -55,12 +59,14 @@ impl Chroot {
         for (name, target) in LINKS {
             symlink(target, dev.join(name)).map_err(cannot("make a link in", &dev))?;
         }
+        // Read-only, or a script could take the host's own /dev/null away by a chmod.
+        let device = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
         for name in DEVICES {
             let node = dev.join(name);
             File::create(&node).map_err(cannot("make", &node))?;
             chroot
                 .mounts
-                .push(mounts.bind(&Path::new("/dev").join(name), &node)?);
+                .push(mounts.bind_read_only(&Path::new("/dev").join(name), &node, device)?);
         }
         for name in ["dev/pts", "dev/shm"] {
             let dir = root.join(name);
@@ -78,6 +84,9 @@ impl Chroot {
             .mode(0o1777)
             .create(run.join("lock"))
             .map_err(cannot("make a directory in", &run))?;
+        let place = root.join(Self::PLACE);
+        fs::create_dir(&place).map_err(cannot("make", &place))?;
+        chroot.add(mounts, "tmpfs", Self::PLACE, executable, "mode=755")?;
         Ok(chroot)
     }
 

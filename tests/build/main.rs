@@ -9,6 +9,7 @@ mod awkward;
 mod compare;
 mod dnf;
 mod kills;
+mod recipes;
 mod rpms;
 mod site;
 mod trees;
