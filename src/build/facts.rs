@@ -1,8 +1,10 @@
 //! What a tree tells about itself: its distribution and its packages.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::recipe::PackageList;
 use super::tree::Root;
@@ -20,13 +22,9 @@ pub(crate) fn distribution(root: &Root) -> Result<Option<Distribution>> {
 }
 
 /// The installed packages, as far as this host can read the tree's list of them.
-///
-/// `mounted` is a path to the tree; rpm is asked only where it cannot write into a tree that is not
-/// ours.
 pub(crate) fn packages(
     root: &Root,
     list: PackageList,
-    mounted: &Path,
     cancel: &Cancel,
 ) -> Result<Option<Vec<Package>>> {
     let is = |kind| list == PackageList::Any || list == kind;
@@ -42,7 +40,7 @@ pub(crate) fn packages(
     }
     for database in RPM_DATABASES {
         if is(PackageList::Rpm) && root.exists(database)? && find_program("rpm").is_some() {
-            return Ok(rpm_list(mounted, database, cancel));
+            return rpm_list(root, database, cancel);
         }
     }
     Ok(None)
@@ -109,20 +107,53 @@ fn apk_installed(text: &str) -> Vec<Package> {
 /// each distribution's rpm looks in a place of its own (Debian's in the home directory).
 const RPM_DATABASES: [&str; 2] = ["usr/lib/sysimage/rpm", "var/lib/rpm"];
 
-fn rpm_list(mounted: &Path, database: &str, cancel: &Cancel) -> Option<Vec<Package>> {
-    let output = Program::new("rpm")
-        .arg("--root")
-        .arg(mounted)
-        .arg("--dbpath")
-        .arg(format!("/{database}"))
+/// The files that such a list may consist of: SQLite's, the ones of rpm 4.15, and Berkeley DB's.
+const RPM_FILES: &[&str] = &[
+    "rpmdb.sqlite",
+    "rpmdb.sqlite-wal",
+    "Packages.db",
+    "Packages",
+];
+
+/// Longest list that is read. Ten thousand packages have a tenth of it.
+const LONGEST_LIST: u64 = 4 << 30;
+
+/// Nobody, wherever there is no such name.
+const NOBODY: u32 = 65534;
+
+/// Asks this host's rpm. The list may be a stranger's, and a link in its place may lead to the
+/// host's own: so it is a copy that rpm reads, as nobody.
+fn rpm_list(root: &Root, database: &str, cancel: &Cancel) -> Result<Option<Vec<Package>>> {
+    let copy = tempfile::tempdir().context("making a place for the list of packages")?;
+    let nobody = |path: &Path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY));
+    for name in RPM_FILES {
+        cancel.check()?;
+        let Some(file) = root.file(&format!("{database}/{name}"))? else {
+            continue;
+        };
+        let path = copy.path().join(name);
+        File::create(&path)
+            .and_then(|mut to| std::io::copy(&mut file.take(LONGEST_LIST), &mut to))
+            .and_then(|_| nobody(&path))
+            .with_context(|| format!("copying {database}/{name} of the tree"))?;
+    }
+    nobody(copy.path()).context("giving the list of packages away")?;
+    let output = Program::new("setpriv")
+        .args(["--reuid", &NOBODY.to_string()])
+        .args(["--regid", &NOBODY.to_string()])
+        .args(["--clear-groups", "--bounding-set", "-all"])
+        .args(["--no-new-privs", "rpm", "--dbpath"])
+        .arg(copy.path())
         .args(["-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}.%{ARCH}\\n"])
         .cancel(cancel)
         .run();
     // A database of another format is no reason to fail: the list is unknown then.
-    let output = output.inspect_err(|e| tracing::warn!("{e}: the packages are not listed"));
-    let mut packages: Vec<_> = output
-        .ok()?
-        .text()
+    let Ok(output) = output.inspect_err(|e| tracing::warn!("{e}: the packages are not listed"))
+    else {
+        return Ok(None);
+    };
+    let text = output.text();
+    let mut packages: Vec<_> = text
         .lines()
         .filter_map(|line| {
             let (name, version) = line.split_once('\t')?;
@@ -133,12 +164,22 @@ fn rpm_list(mounted: &Path, database: &str, cancel: &Cancel) -> Option<Vec<Packa
         })
         .collect();
     packages.sort();
-    Some(packages)
+    Ok(Some(packages))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Names and sizes of what is in a directory.
+    fn listing(dir: &Path) -> Vec<(std::ffi::OsString, u64)> {
+        let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+        let mut found: Vec<_> = entries
+            .map(|entry| (entry.file_name(), entry.metadata().unwrap().len()))
+            .collect();
+        found.sort();
+        found
+    }
 
     #[test]
     fn a_tree_of_rpm_packages_is_listed_wherever_its_list_is() {
@@ -162,9 +203,22 @@ mod tests {
                 .args(["--install", "--nodeps", "--justdb"])
                 .arg(&package);
             install.run().unwrap();
-            let found = rpm_list(&tree, database, &Cancel::new()).unwrap();
+            let before = listing(&tree.join(database));
+            let root = Root::open(&tree).unwrap();
+            let found = rpm_list(&root, database, &Cancel::new()).unwrap().unwrap();
+            assert_eq!(listing(&tree.join(database)), before);
             let found: Vec<_> = found.iter().map(|p| (&*p.name, &*p.version)).collect();
             assert_eq!(found, [("tiny", "1.2-3.noarch")]);
+            // A list that a link outward pretends to have is none.
+            let hostile = dir
+                .path()
+                .join(format!("hostile-{}", database.replace('/', "-")));
+            let place = hostile.join(database);
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(tree.join(database), &place).unwrap();
+            let hostile = Root::open(&hostile).unwrap();
+            let found = packages(&hostile, PackageList::Any, &Cancel::new()).unwrap();
+            assert_eq!(found, None);
         }
     }
 

@@ -431,7 +431,7 @@ impl<'a> Work<'a> {
         draft.add_kernel(&mut files.kernel.file)?;
         draft.add_initramfs(&mut files.initramfs.file)?;
         self.facts.distribution = facts::distribution(&root)?;
-        self.facts.packages = facts::packages(&root, self.packages, &path, self.cancel)?;
+        self.facts.packages = facts::packages(&root, self.packages, self.cancel)?;
         if self.tree == Measure::default() {
             self.tree = measure(&root, &Excludes::default(), self.cancel)?;
         }

@@ -64,9 +64,11 @@ impl Chroot {
         for name in DEVICES {
             let node = dev.join(name);
             File::create(&node).map_err(cannot("make", &node))?;
-            chroot
-                .mounts
-                .push(mounts.bind_read_only(&Path::new("/dev").join(name), &node, device)?);
+            chroot.mounts.push(mounts.bind_read_only(
+                &Path::new("/dev").join(name),
+                &node,
+                device,
+            )?);
         }
         for name in ["dev/pts", "dev/shm"] {
             let dir = root.join(name);
@@ -287,7 +289,10 @@ mod tests {
              cut -d' ' -f5 /proc/self/mountinfo | grep -v -e '^/dev' -e '^/proc/' | sort",
         );
         // The session is its own, and `/` is the tree.
-        assert_eq!(lines, ["1", "/", "/proc", "/run", "/sys", "/usr"]);
+        assert_eq!(
+            lines,
+            ["1", "/", "/proc", "/run", "/run/netroot", "/sys", "/usr"]
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod archives;
 mod awkward;
 mod compare;
 mod dnf;
+mod hostile;
 mod kills;
 mod recipes;
 mod rpms;
