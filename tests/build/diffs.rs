@@ -241,6 +241,44 @@ fn a_changed_byte_is_found_where_everything_else_was_put_back() {
 }
 
 #[test]
+fn what_a_client_wrote_past_its_file_system_is_found_in_what_was_promoted() {
+    const SECRET: &[u8] = b"a line that is nowhere else on this disk";
+    let site = Site::new();
+    let tree = site.tree(KERNEL);
+    write(&tree.join("etc/line"), SECRET);
+    site.build(&site.request(&tree)).unwrap();
+    let first = site.version("fc28@1");
+    let forged = |image: &str, promoted: Option<&str>| {
+        let mut draft = site.library.draft(&image.parse().unwrap()).unwrap();
+        draft.copy_from(&first, &Quiet).unwrap();
+        let disk = fs::read(draft.disk_path()).unwrap();
+        let at = disk.windows(SECRET.len()).position(|part| part == SECRET);
+        // No inode, no time: only the block that holds the line.
+        let file = File::options().write(true).open(draft.disk_path()).unwrap();
+        file.write_all_at(b"A", at.unwrap() as u64).unwrap();
+        draft.add_kernel(&mut &b"k"[..]).unwrap();
+        draft.add_initramfs(&mut &b"i"[..]).unwrap();
+        let facts = VersionFacts {
+            parent: Some(first.id().clone()),
+            promoted: promoted.map(|name| name.parse().unwrap()),
+            ..first.manifest().facts.clone()
+        };
+        draft.seal(facts, &Quiet).unwrap();
+    };
+    forged("promoted", Some("lab-07"));
+    forged("updated", None);
+    let paths = |to, trust| -> Vec<PathBuf> {
+        let found = diff(&site, "fc28", to, Times::Ignored, trust);
+        told(&found).into_keys().collect()
+    };
+    let line = [PathBuf::from("etc/line")];
+    assert_eq!(paths("promoted", Trust::Inodes), line);
+    // This host's own kernel writes no file without its time of change, so it is not looked for.
+    assert!(paths("updated", Trust::Inodes).is_empty());
+    assert_eq!(paths("updated", Trust::Nothing), line);
+}
+
+#[test]
 fn packages_are_told_by_name_and_version() {
     let site = Site::new();
     let tree = site.tree(KERNEL);

@@ -195,7 +195,7 @@ impl fmt::Display for Kind {
 }
 
 /// Compares the trees `before` and `after`, as far as their own file systems go.
-pub(crate) fn compare(
+pub(super) fn compare(
     before: &Root,
     after: &Root,
     how: How,

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::build::{
-    self, Aspect, Changed, Diff, Entry, Kind, PackageChange, PackageChanges, Times, Trust,
+    self, Aspect, Changed, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
+    Trust,
 };
 use crate::cli::command::{Cli, ImageDiff};
 use crate::cli::progress::Shown;
@@ -64,19 +65,23 @@ fn told(diff: &Diff, all: bool) -> Vec<String> {
         Some(packages) => lines.extend(told_packages(packages, all)),
         None => lines.push("packages: at least one of them has no list of them".to_owned()),
     }
-    let files = &diff.files;
+    lines.extend(told_files(&diff.files, all));
+    lines
+}
+
+/// What differs in two trees: a line for each path, of each directory the first only, unless `all`.
+pub(in crate::cli) fn told_files(files: &Differences, all: bool) -> Vec<String> {
     if files.is_empty() {
-        lines.push("files: no differences".to_owned());
-        return lines;
+        return vec!["files: no differences".to_owned()];
     }
-    lines.push(format!(
+    let mut lines = vec![format!(
         "files: {} added ({}), {} removed ({}), {} changed",
         files.added.len(),
         print::bytes(total(&files.added)),
         files.removed.len(),
         print::bytes(total(&files.removed)),
         files.changed.len()
-    ));
+    )];
     let mut groups: BTreeMap<PathBuf, Vec<(PathBuf, String)>> = BTreeMap::new();
     let each = whole_directories('+', &files.added)
         .into_iter()
