@@ -9,6 +9,7 @@
 //! tree), `tree` and `archive` (the files), `filesystem` (what they are put on), `kernel`, `initramfs`
 //! and `reconnect` (whether it can boot, and stay).
 
+mod adopt;
 mod apply;
 mod archive;
 mod change;
@@ -17,6 +18,7 @@ mod custom;
 mod facts;
 mod filesystem;
 mod image;
+mod import;
 mod initramfs;
 mod inside;
 mod kernel;
@@ -36,6 +38,7 @@ pub use change::{Change, ChangeRequest, change, plan_change, try_change};
 pub use custom::{CopyIn, Custom, WrongCopy};
 pub use filesystem::{FileSystem, UnknownFileSystem};
 pub use image::{BuildRequest, image, plan_image};
+pub use import::{DiskFormat, ImportRequest, UnknownFormat, import, plan_import};
 pub use plan::{Plan, Step};
 pub use recipe::{Action, Origin, PackageList, Recipe, Recipes};
 pub use script::Script;

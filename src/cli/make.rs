@@ -1,17 +1,19 @@
-//! Commands that make versions: `netroot image build`, `upgrade`, `update`, `exec` and `shell`.
+//! Commands that make versions: `netroot image build`, `upgrade`, `update`, `exec`, `shell` and
+//! `import`.
 
 use anyhow::Result;
 
 use super::command::{
-    ChangeOptions, Cli, ImageBuild, ImageExec, ImageShell, ImageUpdate, ImageUpgrade,
+    ChangeOptions, Cli, ImageBuild, ImageExec, ImageImport, ImageShell, ImageUpdate, ImageUpgrade,
 };
 use super::progress::Shown;
 use super::{image, open, print};
 use crate::build::{
-    self, BuildRequest, Built, Change, ChangeRequest, Custom, Excludes, InitramfsCheck, Keep, Plan,
-    Script, Scrub,
+    self, BuildRequest, Built, Change, ChangeRequest, Custom, Excludes, ImportRequest,
+    InitramfsCheck, Keep, Plan, Script, Scrub,
 };
 use crate::exec::Cancel;
+use crate::library::manifest::BootFrom;
 use crate::library::{ImageName, Library, VersionSpec};
 
 pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
@@ -124,6 +126,26 @@ fn request(
     }
 }
 
+pub(super) fn import(cli: &Cli, args: &ImageImport) -> Result<()> {
+    let library = open(cli)?;
+    let request = ImportRequest {
+        image: args.name.clone(),
+        file: args.from.clone(),
+        format: args.format,
+        kernel: args.kernel.clone(),
+        check: check(args.no_initramfs_check),
+        scrub: scrub(args.no_scrub),
+    };
+    let cancel = Cancel::on_signals()?;
+    if args.run.dry_run {
+        return show_plan(cli, &build::plan_import(&library, &request, &cancel)?);
+    }
+    let progress = Shown::new(&cancel);
+    let built = build::import(&library, &request, &cancel, &progress)?;
+    drop(progress);
+    show_built(cli, &library, &built)
+}
+
 fn scrub(skip: bool) -> Scrub {
     if skip {
         Scrub::Nothing
@@ -158,8 +180,13 @@ fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<()> {
     let version = library.version(&built.version)?;
     let mut lines = vec![format!("sealed {}", version.id())];
     lines.extend(image::description(&version).into_iter().skip(1));
+    // In mode shared, the default, a disk that boots itself would be read-only.
+    let mode = match version.manifest().boot {
+        BootFrom::Kernel { .. } => "",
+        BootFrom::Disk(_) => " --mode persistent",
+    };
     lines.push(format!(
-        "next: netroot client add MAC --image {}",
+        "next: netroot client add MAC --image {}{mode}",
         version.id().image
     ));
     print::lines(lines)

@@ -47,6 +47,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Init(args) => init::init(cli, args),
         Command::Image(Image::Build(args)) => make::build(cli, args),
         Command::Image(Image::Upgrade(args)) => make::upgrade(cli, args),
+        Command::Image(Image::Import(args)) => make::import(cli, args),
         Command::Image(Image::Update(args)) => make::update(cli, args),
         Command::Image(Image::Exec(args)) => make::exec(cli, args),
         Command::Image(Image::Shell(args)) => make::shell(cli, args),

@@ -7,6 +7,7 @@
 mod archives;
 mod awkward;
 mod compare;
+mod imports;
 mod kills;
 mod site;
 mod trees;

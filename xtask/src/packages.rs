@@ -63,7 +63,12 @@ const NEEDS: &[Need] = &[
         "ipxe-qemu",
         "what the clients' network cards boot with",
     ),
-    need("qemu-img", "qemu-utils", "an initiator that is not ours"),
+    need(
+        "qemu-img",
+        "qemu-utils",
+        "disks of virtual machines are imported; an initiator that is not ours",
+    ),
+    need("sfdisk", "fdisk", "disks with partitions, for imports"),
     need(
         "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
         "qemu-block-extra",
