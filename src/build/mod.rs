@@ -17,6 +17,7 @@ mod compressed;
 mod custom;
 mod facts;
 mod filesystem;
+mod identity;
 mod image;
 mod import;
 mod initramfs;

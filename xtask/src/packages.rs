@@ -54,6 +54,8 @@ const NEEDS: &[Need] = &[
         "libc-bin",
         "a chroot of a few programs, for upgrades",
     ),
+    need("xz", "xz-utils", "packed archives that images are made of"),
+    need("zstd", "zstd", "the same"),
     need("unshare", "util-linux", "namespaces"),
     need("mount", "mount", "images are filled while mounted"),
     need("pgrep", "procps", "tests look for what is left behind"),
@@ -64,11 +66,17 @@ const NEEDS: &[Need] = &[
         "what the clients' network cards boot with",
     ),
     need(
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "ovmf",
+        "a client whose firmware logs in by itself",
+    ),
+    need("sfdisk", "fdisk", "disks with partitions"),
+    need("mcopy", "mtools", "a file system for firmware"),
+    need(
         "qemu-img",
         "qemu-utils",
         "disks of virtual machines are imported; an initiator that is not ours",
     ),
-    need("sfdisk", "fdisk", "disks with partitions, for imports"),
     need(
         "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
         "qemu-block-extra",
