@@ -16,6 +16,7 @@ use super::sections::{Known, Sections};
 use super::tree::Root;
 use super::work::{Work, beside};
 use crate::exec::{self, Cancel, PrivateMounts, Program};
+use crate::library::manifest::FileSystemFacts;
 use crate::library::{HeldClone, Progress};
 
 /// A disk that is taken over.
@@ -46,14 +47,7 @@ impl Work<'_> {
 
     /// Says that the disk boots by itself.
     pub(super) fn keep_partitions(&mut self) -> Result<()> {
-        let disk = self.draft()?.disk_path();
-        let about = || format!("reading {}", disk.display());
-        let file = File::open(&disk).with_context(about)?;
-        let size = file.metadata().with_context(about)?.len();
-        let mut head = vec![0; usize::try_from(size.min(HEAD as u64))?];
-        file.read_exact_at(&mut head, 0).with_context(about)?;
-        // Looked at again: what is told of a client's disk is what its version had.
-        match look(&head, size)? {
+        match self.content()? {
             Content::Table(table) => {
                 let draft = self
                     .draft
@@ -62,13 +56,24 @@ impl Work<'_> {
                 draft.boots_itself(table);
                 Ok(())
             }
-            Content::FileSystem(_) => bail!("it has no partition table any more"),
+            Content::FileSystem(_) => bail!("the disk has no partition table any more"),
         }
     }
 
     /// Replays the journal of the file system on the disk, and checks it.
     pub(super) fn settle(&mut self) -> Result<()> {
         self.watch.step("checking the file system", None);
+        let kind = self.filesystem.name();
+        match self.content()? {
+            Content::FileSystem(found) if found.kind == kind => {
+                let features = std::mem::take(&mut self.facts.filesystem.features);
+                self.facts.filesystem = FileSystemFacts { features, ..found };
+            }
+            Content::FileSystem(found) => {
+                bail!("the disk has {} on it now, and not {kind}", found.kind)
+            }
+            Content::Table(table) => bail!("the disk has partitions on it now ({table})"),
+        }
         let disk = self.draft()?.disk_path();
         let replayed = replay(self.mounts, self.filesystem, &disk, self.cancel)?;
         self.filesystem.check(&disk, self.cancel)?;
@@ -81,13 +86,30 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// What is on the draft's disk. What was known of it before may not be so any more: a client may
+    /// have done anything to its own.
+    fn content(&self) -> Result<Content> {
+        let disk = self.draft()?.disk_path();
+        let about = || format!("reading {}", disk.display());
+        let file = File::open(&disk).with_context(about)?;
+        let size = file.metadata().with_context(about)?.len();
+        let mut head = vec![0; usize::try_from(size.min(HEAD as u64))?];
+        file.read_exact_at(&mut head, 0).with_context(about)?;
+        look(&head, size)
+    }
+
     /// Chooses the recipe that the tree goes by.
     pub(super) fn recognize(&mut self) -> Result<()> {
         let root = Root::open(self.tree_path()?)?;
         let recipes = self
             .recipes
             .context("there are no recipes to choose from")?;
-        let recipe = recipes.for_tree(facts::distribution(&root)?.as_ref())?;
+        let made_by = self.facts.recipe.as_ref();
+        let recipe = match made_by.map(|recipe| recipes.named(&recipe.name)) {
+            Some(Ok(recipe)) => recipe,
+            // It was made by a recipe that is not there any more, or by none.
+            _ => recipes.for_tree(facts::distribution(&root)?.as_ref())?,
+        };
         self.places = recipe.places().clone();
         self.packages = recipe.packages();
         self.recipe = Some(recipe);

@@ -368,6 +368,8 @@ pub(super) enum Client {
         #[command(flatten)]
         consent: Consent,
     },
+    /// Make an image of a client's disk: what it installed, every client can have
+    Promote(ClientPromote),
     /// Forget a client and remove its disk
     Remove {
         /// MAC, name, or @group
@@ -450,6 +452,32 @@ pub(super) struct ClientAssign {
     pub image: VersionSpec,
     #[command(flatten)]
     pub running: Running,
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// `netroot client promote`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The client has to be shut down, and cannot boot while its disk is copied. The copy \
+    is checked, and what no two machines should share (machine-id, SSH host keys, logs, ...) is taken \
+    out of it. Kernel and initramfs are the newest that the client has installed. The client keeps \
+    its disk as it is."
+)]
+pub(super) struct ClientPromote {
+    /// MAC or name
+    pub client: ClientSelector,
+    /// The image that its disk was made from, or a new one
+    pub name: ImageName,
+    /// Accept an initramfs that does not look able to mount an iSCSI root
+    #[arg(long)]
+    pub no_initramfs_check: bool,
+    /// Leave machine-id, SSH host keys, histories and the like as they are
+    #[arg(long)]
+    pub no_scrub: bool,
+    /// Keep a draft that failed, and say how to look inside
+    #[arg(long)]
+    pub keep_failed: bool,
     #[command(flatten)]
     pub consent: Consent,
 }

@@ -146,7 +146,7 @@ pub(super) fn import(cli: &Cli, args: &ImageImport) -> Result<()> {
     show_built(cli, &library, &built)
 }
 
-fn scrub(skip: bool) -> Scrub {
+pub(super) fn scrub(skip: bool) -> Scrub {
     if skip {
         Scrub::Nothing
     } else {
@@ -154,11 +154,11 @@ fn scrub(skip: bool) -> Scrub {
     }
 }
 
-fn keep(failed: bool) -> Keep {
+pub(super) fn keep(failed: bool) -> Keep {
     if failed { Keep::Failed } else { Keep::Nothing }
 }
 
-fn check(skip: bool) -> InitramfsCheck {
+pub(super) fn check(skip: bool) -> InitramfsCheck {
     if skip {
         InitramfsCheck::Skip
     } else {
@@ -166,14 +166,14 @@ fn check(skip: bool) -> InitramfsCheck {
     }
 }
 
-fn show_plan(cli: &Cli, plan: &Plan) -> Result<()> {
+pub(super) fn show_plan(cli: &Cli, plan: &Plan) -> Result<()> {
     match cli.json {
         true => print::json(plan),
         false => print::lines([plan.to_string()]),
     }
 }
 
-fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<()> {
+pub(super) fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<()> {
     if cli.json {
         return print::json(built);
     }

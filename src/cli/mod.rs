@@ -14,6 +14,7 @@ mod log;
 mod make;
 mod print;
 mod progress;
+mod promote;
 mod reach;
 mod recipe;
 mod serve;
@@ -77,6 +78,7 @@ fn run(cli: &Cli) -> Result<()> {
             running,
             consent,
         }) => client::undo(cli, client, *running, *consent),
+        Command::Client(Client::Promote(args)) => promote::promote(cli, args),
         Command::Client(Client::Remove {
             client,
             force,

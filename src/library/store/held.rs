@@ -76,6 +76,11 @@ impl Library {
         })
     }
 
+    /// Bytes that a client's clone takes by itself, those that a reflink shares included.
+    pub fn clone_bytes(&self, mac: &MacAddr) -> u64 {
+        clone::allocated(self.places(), mac)
+    }
+
     /// Whether somebody holds a client's clone.
     pub(crate) fn is_held(&self, mac: &MacAddr) -> Result<bool> {
         let path = self.places().held(mac);
