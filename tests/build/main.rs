@@ -9,6 +9,7 @@ mod awkward;
 mod compare;
 mod dnf;
 mod hostile;
+mod imports;
 mod kills;
 mod recipes;
 mod rpms;
