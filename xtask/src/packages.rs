@@ -48,6 +48,12 @@ const NEEDS: &[Need] = &[
         "rpm",
         "lists of packages in trees of Fedora's family",
     ),
+    need("dnf", "dnf", "bootstraps and upgrades such trees"),
+    need(
+        "createrepo_c",
+        "createrepo-c",
+        "a repository for it to do that from",
+    ),
     need("mkfs.ext4", "e2fsprogs", "file systems of images"),
     need(
         "ldd",
