@@ -24,7 +24,7 @@ pub(super) enum Foreign<'a> {
     /// The one in a file.
     File(Container<'a>),
     /// A client's, held until it is copied.
-    Clone(HeldClone<'a>),
+    Clone(Box<HeldClone<'a>>),
 }
 
 impl Work<'_> {

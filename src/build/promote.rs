@@ -102,7 +102,7 @@ pub fn promote(
     let timed = Timed::new(watch, cancel, &request.image);
     let built = in_private_mounts(|mounts| {
         let mut work = Work::new(mounts, filesystem, facts, cancel, &timed);
-        work.foreign = Some(Foreign::Clone(held));
+        work.foreign = Some(Foreign::Clone(Box::new(held)));
         work.asked = Some(asked);
         work.recipes = Some(&recipes);
         work.check = request.check;
