@@ -550,6 +550,56 @@ fn a_disk_that_boots_itself_is_imported_and_given_to_clients() {
 }
 
 #[test]
+fn a_clients_disk_becomes_an_image_while_the_server_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    let mac = "52:54:00:12:34:56";
+    site.ok(&["client", "add", mac, "--image", "fc28", "-m", "persistent"]);
+    let server = site.serve();
+    let promote = ["client", "promote", mac, "tools", "--no-initramfs-check"];
+    let planned = site.json(&[&promote[..], &["--dry-run"]].concat());
+    assert_eq!(planned["steps"][0]["step"], "copy-clone");
+
+    let ticket = &site.json(&["boot", "show", mac])["ticket"];
+    let word = |key: &str| ticket[key].as_str().unwrap();
+    let session = server.log_in(word("initiator"), word("target"));
+    let yes = [&promote[..], &["--yes"]].concat();
+    let refused = site.run(&yes);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(why.contains("it may be running"), "{why}");
+
+    drop(session);
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while site.json(&["client", "show", mac])["state"] != "off" {
+        assert!(
+            std::time::Instant::now() < limit,
+            "the session does not end"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // Where nobody can be asked, it has to be said before.
+    let asked = site.run(&promote);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(stderr(&asked).contains("this needs --yes"));
+    let said = site.ok(&yes);
+    assert!(said.starts_with("sealed tools@1\n"), "{said}");
+    let shown = site.json(&["image", "show", "tools@1"]);
+    assert_eq!(shown["parent"], "fc28@1");
+    assert_eq!(
+        shown["source"],
+        format!("the disk of client client-{}", mac.replace(':', ""))
+    );
+    // And the client boots on.
+    let ticket = &site.json(&["boot", "show", mac])["ticket"];
+    let word = |key: &str| ticket[key].as_str().unwrap();
+    drop(server.log_in(word("initiator"), word("target")));
+    server.stop();
+    site.remove();
+}
+
+#[test]
 fn who_is_connected_is_listed_and_can_be_sent_away() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());

@@ -17,7 +17,7 @@ use crate::exec::{Cancel, in_private_mounts};
 use crate::library::manifest::BootFrom;
 use crate::library::{
     Actor, Client, CloneInfo, CloneKind, Event, ImageName, Library, LiveSession, MacAddr, Version,
-    VersionFacts,
+    VersionFacts, VersionId,
 };
 
 /// What is to be promoted.
@@ -48,6 +48,15 @@ pub trait Asked: Sync {
     /// # Errors
     /// When not.
     fn agree(&self) -> Result<()>;
+}
+
+impl Work<'_> {
+    /// Asks before anything is sealed.
+    pub(super) fn agree(&mut self, _: &VersionId) -> Result<()> {
+        let asked = self.asked.context("there is nobody to be asked")?;
+        self.watch.pause();
+        asked.agree()
+    }
 }
 
 /// What [`promote`] would do. Nothing is touched.
@@ -94,6 +103,7 @@ pub fn promote(
     let built = in_private_mounts(|mounts| {
         let mut work = Work::new(mounts, filesystem, facts, cancel, &timed);
         work.foreign = Some(Foreign::Clone(Box::new(held)));
+        work.asked = Some(asked);
         work.recipes = Some(&recipes);
         work.check = request.check;
         work.keep = request.keep;
@@ -166,12 +176,15 @@ fn plan(library: &Library, request: &PromoteRequest, disk: &Disk) -> Result<Plan
                  every client's",
             ));
             let table = table.clone();
-            steps.push(Step::KeepPartitions { table });
+            let version = from.clone();
+            steps.extend([Step::KeepPartitions { table }, Step::Agree { version }]);
         }
         BootFrom::Kernel { .. } => {
             let check = request.check;
             let filesystem = manifest.facts.filesystem.kind.clone();
-            steps.extend([Step::Settle { filesystem }, Step::Mount, Step::Recognize]);
+            steps.extend([Step::Settle { filesystem }, Step::Mount]);
+            let version = from.clone();
+            steps.extend([Step::Agree { version }, Step::Recognize]);
             steps.extend((request.scrub == Scrub::ByRecipe).then_some(Step::ScrubRecognized));
             steps.extend([
                 Step::Trim,

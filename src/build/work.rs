@@ -18,6 +18,7 @@ use super::filesystem::{FileSystem, LABEL};
 use super::initramfs::{self, Checked};
 use super::inside::Inside;
 use super::plan::{Plan, Step};
+use super::promote::Asked;
 use super::recipe::{PackageList, Places, Recipe, Recipes};
 use super::source::Input;
 use super::tree::{Measure, Root, copy, measure, written_back};
@@ -77,6 +78,8 @@ pub(super) struct Work<'a> {
     pub(super) parent: Option<Version>,
     /// The disk that is taken over.
     pub(super) foreign: Option<Foreign<'a>>,
+    /// Who is asked before it is sealed.
+    pub(super) asked: Option<&'a dyn Asked>,
     /// Recipes to choose from once it is seen what is on it, and the one that was chosen.
     pub(super) recipes: Option<&'a Recipes>,
     pub(super) recipe: Option<&'a Recipe>,
@@ -118,6 +121,7 @@ impl<'a> Work<'a> {
             tree: Measure::default(),
             parent: None,
             foreign: None,
+            asked: None,
             recipes: None,
             recipe: None,
             before: None,
@@ -204,6 +208,7 @@ impl<'a> Work<'a> {
             Step::ReadDisk { .. } | Step::CopyClone { .. } => self.take_over(),
             Step::KeepPartitions { .. } => self.keep_partitions(),
             Step::Settle { .. } => self.settle(),
+            Step::Agree { version } => self.agree(version),
             Step::Recognize => self.recognize(),
             Step::ScrubRecognized => self.scrub_recognized(),
             Step::Enlarge { size } => self.enlarge(*size),

@@ -11,6 +11,7 @@ mod dnf;
 mod hostile;
 mod imports;
 mod kills;
+mod promotes;
 mod recipes;
 mod rpms;
 mod site;
