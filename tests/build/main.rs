@@ -7,6 +7,7 @@
 mod archives;
 mod awkward;
 mod compare;
+mod diffs;
 mod dnf;
 mod hostile;
 mod imports;
