@@ -744,7 +744,11 @@ fn a_clients_disk_becomes_an_image_while_the_server_runs() {
     let asked = site.run(&promote);
     assert_eq!(asked.status.code(), Some(1));
     assert!(stderr(&asked).contains("this needs --yes"));
-    let said = site.ok(&yes);
+    let promoted = site.run(&yes);
+    assert!(promoted.status.success(), "{}", stderr(&promoted));
+    let told = stderr(&promoted);
+    assert!(told.contains("files: no differences"), "{told}");
+    let said = String::from_utf8(promoted.stdout).unwrap();
     assert!(said.starts_with("sealed tools@1\n"), "{said}");
     let shown = site.json(&["image", "show", "tools@1"]);
     assert_eq!(shown["parent"], "fc28@1");
@@ -755,8 +759,10 @@ fn a_clients_disk_becomes_an_image_while_the_server_runs() {
     // And the client boots on.
     let ticket = &site.json(&["boot", "show", mac])["ticket"];
     let word = |key: &str| ticket[key].as_str().unwrap();
-    drop(server.log_in(word("initiator"), word("target")));
+    let session = server.log_in(word("initiator"), word("target"));
     server.stop();
+    drop(session);
+    site.ok(&["client", "remove", mac, "--yes", "--force"]);
     site.remove();
 }
 

@@ -40,7 +40,7 @@ mod work;
 pub use change::{Change, ChangeRequest, change, plan_change, try_change};
 pub use custom::{CopyIn, Custom, WrongCopy};
 pub use diff::{
-    Aspect, Changed, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
+    Aspect, Changed, Changes, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
     TreePath, Trust, check_file_system, diff,
 };
 pub use filesystem::{FileSystem, UnknownFileSystem};

@@ -78,6 +78,8 @@ pub(super) struct Work<'a> {
     pub(super) parent: Option<Version>,
     /// The disk that is taken over.
     pub(super) foreign: Option<Foreign<'a>>,
+    /// The version that a client's disk was made from.
+    pub(super) promoted: Option<Version>,
     /// Who is asked before it is sealed.
     pub(super) asked: Option<&'a dyn Asked>,
     /// Recipes to choose from once it is seen what is on it, and the one that was chosen.
@@ -121,6 +123,7 @@ impl<'a> Work<'a> {
             tree: Measure::default(),
             parent: None,
             foreign: None,
+            promoted: None,
             asked: None,
             recipes: None,
             recipe: None,
@@ -258,6 +261,10 @@ impl<'a> Work<'a> {
     pub(super) fn tree_path(&self) -> Result<&Path> {
         let mounted = self.mounted.as_ref().or(self.scratch.as_ref());
         Ok(mounted.context("nothing is mounted")?.path())
+    }
+
+    pub(super) fn is_mounted(&self) -> bool {
+        self.mounted.is_some()
     }
 
     pub(super) fn scratch(&self) -> Result<&Mount> {

@@ -23,6 +23,7 @@ pub use trees::{Aspect, Changed, Differences, Entry, Kind, TreePath};
 use super::FileSystem;
 use super::tree::Root;
 use crate::exec::{Cancel, Mount, PrivateMounts, in_private_mounts};
+use crate::library::manifest::Package;
 use crate::library::{Library, Progress, Version, VersionId};
 pub(crate) use trees::{How, compare};
 
@@ -57,6 +58,45 @@ pub struct Diff {
     pub files: Differences,
     /// In the lists of packages; nothing where one of the versions has none.
     pub packages: Option<PackageChanges>,
+}
+
+/// What a tree became since it was a version's.
+#[derive(Debug, Clone, Serialize)]
+pub struct Changes {
+    /// In the files.
+    pub files: Differences,
+    /// In the lists of packages; nothing where one of them is not known.
+    pub packages: Option<PackageChanges>,
+}
+
+/// Compares the tree at `root`, whose packages are `packages`, with the version that it was. All of it
+/// is read: whoever had the tree may have written to the disk below it.
+pub(super) fn changes_since(
+    mounts: &PrivateMounts,
+    version: &Version,
+    root: &Root,
+    packages: Option<&[Package]>,
+    cancel: &Cancel,
+) -> Result<Changes> {
+    let about = || format!("comparing it with {}", version.id());
+    let points = Points::<1>::new()?;
+    let [point] = &points.0;
+    let mounted = mount_sealed(mounts, version, point, cancel)?;
+    let how = How {
+        times: Times::Ignored,
+        trust: Trust::Nothing,
+    };
+    let before = Root::open(mounted.path())?;
+    let files = compare(&before, root, how, cancel).with_context(about)?;
+    drop(before);
+    mounted.unmount()?;
+    let had = version.manifest().facts.packages.as_deref();
+    Ok(Changes {
+        files,
+        packages: had
+            .zip(packages)
+            .map(|(old, new)| packages::compare(old, new)),
+    })
 }
 
 /// Compares two versions.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::build::{
-    self, Aspect, Changed, Diff, Entry, Kind, PackageChange, PackageChanges, Times, Trust,
+    self, Aspect, Changed, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
+    Trust,
 };
 use crate::cli::command::{Cli, ImageDiff};
 use crate::cli::progress::Shown;
@@ -60,11 +61,21 @@ fn meant(library: &Library, args: &ImageDiff) -> Result<[Version; 2]> {
 
 fn told(diff: &Diff, all: bool) -> Vec<String> {
     let mut lines = vec![format!("{} -> {}", diff.from, diff.to)];
-    match &diff.packages {
+    lines.extend(told_changes(&diff.files, diff.packages.as_ref(), all));
+    lines
+}
+
+/// What differs, grouped by directory, and bounded unless `all` is to be told.
+pub(in crate::cli) fn told_changes(
+    files: &Differences,
+    packages: Option<&PackageChanges>,
+    all: bool,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    match packages {
         Some(packages) => lines.extend(told_packages(packages, all)),
         None => lines.push("packages: at least one of them has no list of them".to_owned()),
     }
-    let files = &diff.files;
     if files.is_empty() {
         lines.push("files: no differences".to_owned());
         return lines;

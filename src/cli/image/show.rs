@@ -165,7 +165,9 @@ fn lines(one: &VersionView, there: &BTreeSet<&VersionId>) -> Vec<String> {
     }
     let mut lines = vec![print::printable(&first)];
     let mut more = |text: String| lines.push(format!("  {}", print::printable(&text)));
-    if let Some(system) = &one.distribution {
+    if one.kernel.is_empty() {
+        more(String::from("boots from its own disk"));
+    } else if let Some(system) = &one.distribution {
         more(format!("{system}, kernel {}", one.kernel));
     } else {
         more(format!("kernel {}", one.kernel));
