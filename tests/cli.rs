@@ -665,6 +665,108 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
 }
 
 #[test]
+fn a_disk_that_boots_itself_is_imported_and_given_to_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    // An MBR with boot code and one partition.
+    let mut disk = vec![0; 1 << 20];
+    disk[0] = 0xeb;
+    disk[450] = 0x83;
+    disk[454] = 64;
+    disk[458] = 128;
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let file = dir.path().join("win.raw");
+    fs::write(&file, disk).unwrap();
+    let import = ["image", "import", "win", "--from", file.to_str().unwrap()];
+    let plan = site.json(&[&import[..], &["--dry-run"]].concat());
+    assert_eq!(plan["steps"][1]["table"]["kind"], "mbr");
+    assert_eq!(site.json(&["image", "list"]), Value::Array(vec![]));
+    let said = site.ok(&import);
+    assert!(said.starts_with("sealed win@1\n"), "{said}");
+    assert!(said.contains("MBR with 1 partition, for BIOS"), "{said}");
+    assert!(said.contains("--image win --mode persistent"), "{said}");
+
+    let mac = "52:54:00:12:34:56";
+    site.ok(&["client", "add", mac, "--image", "win", "-m", "persistent"]);
+    let shown = site.ok(&["boot", "show", mac, "--server", "192.0.2.1"]);
+    assert!(shown.contains("\nsanboot iscsi:192.0.2.1::"), "{shown}");
+    assert!(!shown.contains("vmlinuz"), "{shown}");
+    let esp = dir.path().join("esp");
+    let refused = site.run(&["esp", "export", esp.to_str().unwrap(), "--image", "win"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("it boots from its own disk"));
+    assert!(!esp.exists());
+
+    let other = ["image", "import", "x", "--from", "Cargo.toml", "--format"];
+    let wrong = site.run(&[&other[..], &["vdi"]].concat());
+    assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
+    let refused = site.run(&other[..5]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(
+        why.contains("is taken, and a bare file system: xfs"),
+        "{why}"
+    );
+    site.remove();
+}
+
+#[test]
+fn a_clients_disk_becomes_an_image_while_the_server_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    let mac = "52:54:00:12:34:56";
+    site.ok(&["client", "add", mac, "--image", "fc28", "-m", "persistent"]);
+    let server = site.serve();
+    let promote = ["client", "promote", mac, "tools", "--no-initramfs-check"];
+    let planned = site.json(&[&promote[..], &["--dry-run"]].concat());
+    assert_eq!(planned["steps"][0]["step"], "copy-clone");
+
+    let ticket = &site.json(&["boot", "show", mac])["ticket"];
+    let word = |key: &str| ticket[key].as_str().unwrap();
+    let session = server.log_in(word("initiator"), word("target"));
+    let yes = [&promote[..], &["--yes"]].concat();
+    let refused = site.run(&yes);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(why.contains("it may be running"), "{why}");
+
+    drop(session);
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while site.json(&["client", "show", mac])["state"] != "off" {
+        assert!(
+            std::time::Instant::now() < limit,
+            "the session does not end"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // Where nobody can be asked, it has to be said before.
+    let asked = site.run(&promote);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(stderr(&asked).contains("this needs --yes"));
+    let promoted = site.run(&yes);
+    assert!(promoted.status.success(), "{}", stderr(&promoted));
+    let told = stderr(&promoted);
+    assert!(told.contains("files: no differences"), "{told}");
+    let said = String::from_utf8(promoted.stdout).unwrap();
+    assert!(said.starts_with("sealed tools@1\n"), "{said}");
+    let shown = site.json(&["image", "show", "tools@1"]);
+    assert_eq!(shown["parent"], "fc28@1");
+    assert_eq!(
+        shown["source"],
+        format!("the disk of client client-{}", mac.replace(':', ""))
+    );
+    // And the client boots on.
+    let ticket = &site.json(&["boot", "show", mac])["ticket"];
+    let word = |key: &str| ticket[key].as_str().unwrap();
+    let session = server.log_in(word("initiator"), word("target"));
+    server.stop();
+    drop(session);
+    site.ok(&["client", "remove", mac, "--yes", "--force"]);
+    site.remove();
+}
+
+#[test]
 fn who_is_connected_is_listed_and_can_be_sent_away() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());

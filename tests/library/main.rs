@@ -13,7 +13,9 @@
 mod anything;
 mod clients;
 mod crashes;
+mod disks;
 mod history;
+mod holds;
 mod images;
 mod lab;
 mod logins;

@@ -21,9 +21,9 @@ pub use trees::{Aspect, Changed, Differences, Entry, Kind, TreePath};
 use super::FileSystem;
 use super::tree::Root;
 use crate::exec::{Cancel, Mount, PrivateMounts, in_private_mounts};
+use crate::library::manifest::Package;
 use crate::library::{Library, Progress, Version, VersionId};
-pub(crate) use trees::How;
-use trees::compare;
+use trees::{How, compare};
 
 /// When a file is taken for unchanged although nobody read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +56,39 @@ pub struct Diff {
     pub files: Differences,
     /// In the lists of packages; nothing where one of the versions has none.
     pub packages: Option<PackageChanges>,
+}
+
+/// What a tree became since it was a version's.
+#[derive(Debug, Clone, Serialize)]
+pub struct Changes {
+    /// In the files.
+    pub files: Differences,
+    /// In the lists of packages; nothing where one of them is not known.
+    pub packages: Option<PackageChanges>,
+}
+
+/// Compares the tree at `root`, whose packages are `packages`, with the version that it was. All of it
+/// is read: whoever had the tree may have written to the disk below it.
+pub(super) fn changes_since(
+    mounts: &PrivateMounts,
+    version: &Version,
+    root: &Root,
+    packages: Option<&[Package]>,
+    cancel: &Cancel,
+) -> Result<Changes> {
+    let how = How {
+        times: Times::Ignored,
+        trust: Trust::Nothing,
+    };
+    let files = against(version, root, how, mounts, cancel)
+        .with_context(|| format!("comparing it with {}", version.id()))?;
+    let had = version.manifest().facts.packages.as_deref();
+    Ok(Changes {
+        files,
+        packages: had
+            .zip(packages)
+            .map(|(old, new)| packages::compare(old, new)),
+    })
 }
 
 /// Compares two versions.
@@ -166,9 +199,9 @@ fn line_of(library: &Library, version: &Version) -> Vec<Descent> {
     line
 }
 
-/// Compares a version with a tree that is mounted already: another version's, a draft's, or that of a
-/// copy of a client's disk.
-pub(crate) fn against(
+/// Compares a version with a tree that is mounted already: another version's, or that of a copy of a
+/// client's disk.
+fn against(
     version: &Version,
     tree: &Root,
     how: How,

@@ -146,9 +146,9 @@ pub struct TreePath(PathBuf);
 
 /// How strictly trees are compared.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct How {
-    pub(crate) times: Times,
-    pub(crate) trust: Trust,
+pub(super) struct How {
+    pub(super) times: Times,
+    pub(super) trust: Trust,
 }
 
 impl Differences {

@@ -61,16 +61,26 @@ fn meant(library: &Library, args: &ImageDiff) -> Result<[Version; 2]> {
 
 fn told(diff: &Diff, all: bool) -> Vec<String> {
     let mut lines = vec![format!("{} -> {}", diff.from, diff.to)];
-    match &diff.packages {
-        Some(packages) => lines.extend(told_packages(packages, all)),
-        None => lines.push("packages: at least one of them has no list of them".to_owned()),
-    }
-    lines.extend(told_files(&diff.files, all));
+    lines.extend(told_changes(&diff.files, diff.packages.as_ref(), all));
     lines
 }
 
-/// What differs in two trees: a line for each path, of each directory the first only, unless `all`.
-pub(in crate::cli) fn told_files(files: &Differences, all: bool) -> Vec<String> {
+/// What differs, grouped by directory, and bounded unless `all` is to be told.
+pub(in crate::cli) fn told_changes(
+    files: &Differences,
+    packages: Option<&PackageChanges>,
+    all: bool,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    match packages {
+        Some(packages) => lines.extend(told_packages(packages, all)),
+        None => lines.push("packages: at least one of them has no list of them".to_owned()),
+    }
+    lines.extend(told_files(files, all));
+    lines
+}
+
+fn told_files(files: &Differences, all: bool) -> Vec<String> {
     if files.is_empty() {
         return vec!["files: no differences".to_owned()];
     }

@@ -7,7 +7,7 @@ mod show;
 mod verify;
 
 pub(super) use acts::{prune, remove, rollback};
-pub(super) use diff::diff;
+pub(super) use diff::{diff, told_changes};
 pub(super) use show::{description, show};
 pub(super) use verify::verify;
 

@@ -11,6 +11,7 @@ use super::told_usage;
 use crate::cli::command::Cli;
 use crate::cli::reach::Reach;
 use crate::cli::{open, print};
+use crate::library::manifest::BootFrom;
 use crate::library::{ImageView, Manifest, Use, Version, VersionId, VersionSpec, VersionView};
 
 /// How many names are told before the others are only counted.
@@ -56,10 +57,16 @@ pub(in crate::cli) fn description(version: &Version) -> Vec<String> {
             "  disk        {}, {} on disk, {}",
             print::bytes(manifest.disk.size),
             print::bytes(manifest.disk.allocated),
-            facts.filesystem.kind
+            match &manifest.boot {
+                BootFrom::Kernel { .. } => facts.filesystem.kind.clone(),
+                BootFrom::Disk(table) => table.to_string(),
+            }
         ),
         format!("  hash        {}", manifest.disk.root),
-        format!("  kernel      {}", facts.kernel_version),
+        match &manifest.boot {
+            BootFrom::Kernel { .. } => format!("  kernel      {}", facts.kernel_version),
+            BootFrom::Disk(_) => String::from("  boots       from its own disk"),
+        },
         format!("  source      {}", print::printable(&facts.source)),
     ];
     let mut more = |name: &str, text: Option<String>| {
@@ -163,7 +170,9 @@ fn lines(one: &VersionView, there: &BTreeSet<&VersionId>) -> Vec<String> {
     }
     let mut lines = vec![print::printable(&first)];
     let mut more = |text: String| lines.push(format!("  {}", print::printable(&text)));
-    if let Some(system) = &one.distribution {
+    if one.kernel.is_empty() {
+        more(String::from("boots from its own disk"));
+    } else if let Some(system) = &one.distribution {
         more(format!("{system}, kernel {}", one.kernel));
     } else {
         more(format!("kernel {}", one.kernel));

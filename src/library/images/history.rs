@@ -9,6 +9,7 @@ use super::{Image, Use};
 use crate::library::Library;
 use crate::library::error::{Error, Result};
 use crate::library::live::LiveSession;
+use crate::library::manifest::BootFrom;
 use crate::library::names::{ImageName, VersionId};
 use crate::library::store::Usage;
 
@@ -42,7 +43,7 @@ pub struct VersionView {
     pub usage: Usage,
     /// Its file system.
     pub filesystem: String,
-    /// Its kernel's release.
+    /// Its kernel's release; empty where the disk boots itself.
     pub kernel: String,
     /// What it calls itself.
     pub distribution: Option<String>,
@@ -94,7 +95,10 @@ impl Library {
             children: mine.map(|(_, child)| child.clone()).collect(),
             size: manifest.disk.size,
             usage: self.usage(id)?,
-            filesystem: facts.filesystem.kind.clone(),
+            filesystem: match &manifest.boot {
+                BootFrom::Kernel { .. } => facts.filesystem.kind.clone(),
+                BootFrom::Disk(table) => table.kind.to_string(),
+            },
             kernel: facts.kernel_version.clone(),
             distribution: facts.distribution.as_ref().map(ToString::to_string),
             recipe: facts.recipe.as_ref().map(|recipe| recipe.name.clone()),
