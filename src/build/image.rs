@@ -15,7 +15,7 @@ use super::tree::{Measure, Root, measure};
 use super::version::KernelRelease;
 use super::watch::{Timed, Watch};
 use super::work::{Built, Work, judge};
-use super::{Excludes, FileSystem, InitramfsCheck, SizeSpec, kernel};
+use super::{Excludes, FileSystem, InitramfsCheck, SizeSpec, SourceDate, kernel};
 use crate::exec::{Cancel, PrivateMounts, in_private_mounts};
 use crate::library::{ImageName, Library, Progress, VersionFacts};
 
@@ -36,6 +36,8 @@ pub struct BuildRequest {
     pub check: InitramfsCheck,
     /// What of the source is left out.
     pub excludes: Excludes,
+    /// The date that the build claims: with it, ext4 and erofs come out the same every time.
+    pub date: Option<SourceDate>,
 }
 
 /// Everything that was found out before anything is written.
@@ -80,6 +82,7 @@ pub fn image(
             mounted: None,
             draft: None,
             filesystem: request.filesystem,
+            date: request.date,
             kernel: Some(prepared.kernel),
             input: Some(prepared.input),
             excludes: prepared.excludes,
@@ -161,9 +164,11 @@ fn prepare_tree(
     let root = Root::from_dir(mounts.view(&dir)?, &dir);
     let release = kernel::release(&root, request.kernel.as_deref())
         .with_context(|| format!("looking for a kernel in {}", dir.display()))?;
+    request.filesystem.ensure_kernel(&release)?;
     let files = kernel::boot_files(&root, release)?;
     let (checked, tree) = judge_and_measure(request, &root, &files, &excludes, cancel)?;
     let size = disk_size(library, request, &tree)?;
+    warnings.extend(differs(request, &excludes));
     warnings.extend(checked.warnings.iter().cloned());
     let source = Step::CopyTree {
         source: dir.display().to_string(),
@@ -171,7 +176,10 @@ fn prepare_tree(
         bytes: tree.data,
     };
     Ok(Prepared {
-        plan: plan(request, size, &files.release, source, warnings),
+        plan: match packs(request, &excludes) {
+            true => packing(request, size, &files.release, &dir, &tree, warnings),
+            false => plan(request, size, &files.release, source, warnings),
+        },
         input: Input::Tree(root),
         excludes,
         tree,
@@ -192,7 +200,7 @@ fn judge_and_measure(
     cancel: &Cancel,
 ) -> Result<(Checked, Measure)> {
     std::thread::scope(|scope| {
-        let judged = scope.spawn(|| judge(request.check, root, files));
+        let judged = scope.spawn(|| judge(request.check, root, files, request.filesystem));
         let tree = measure(root, excludes, cancel);
         let checked = match judged.join() {
             Ok(checked) => checked?,
@@ -209,13 +217,23 @@ fn prepare_archive(
     tree: Measure,
     kernel: KernelRelease,
 ) -> Result<Prepared> {
+    ensure!(
+        request.filesystem != FileSystem::Erofs,
+        "an erofs is packed from a directory: unpack the archive into one, and give that as --from"
+    );
     let size = disk_size(library, request, &tree)?;
     let source = Step::Unpack {
         source: request.source.to_string(),
         holds: (tree != Measure::default()).then_some((tree.entries, tree.data)),
     };
     Ok(Prepared {
-        plan: plan(request, size, &kernel, source, Vec::new()),
+        plan: plan(
+            request,
+            size,
+            &kernel,
+            source,
+            differs(request, &request.excludes).into_iter().collect(),
+        ),
         input: Input::Archive(archive),
         excludes: request.excludes.clone(),
         tree,
@@ -224,8 +242,39 @@ fn prepare_archive(
     })
 }
 
+/// Whether the disk is made with the tree in it.
+fn packs(request: &BuildRequest, excludes: &Excludes) -> bool {
+    // mkfs.ext4 takes a tree whole.
+    let whole = request.filesystem == FileSystem::Erofs || excludes.is_empty();
+    let is_tree = matches!(request.source, Source::Directory(_));
+    request.filesystem.is_packed(request.date) && whole && is_tree
+}
+
+/// Why a build for a date does not come out the same every time.
+fn differs(request: &BuildRequest, excludes: &Excludes) -> Option<String> {
+    if request.date.is_none() || packs(request, excludes) {
+        return None;
+    }
+    let why = match (request.filesystem, &request.source) {
+        (FileSystem::Ext4, Source::Directory(_)) => {
+            "its tools cannot leave anything out: remove it from the tree, or give --fs erofs"
+        }
+        (FileSystem::Ext4, _) => "only a directory can be packed: unpack the archive into one",
+        _ => "the kernel spreads the files over it: give --fs ext4 or --fs erofs",
+    };
+    let name = request.filesystem.name();
+    Some(format!(
+        "a date was given (SOURCE_DATE_EPOCH), but this {name} will differ from build to build, \
+         since {why}"
+    ))
+}
+
 /// The size of the disk, if the tree fits on it and the library has room for the tree.
 fn disk_size(library: &Library, request: &BuildRequest, tree: &Measure) -> Result<u64> {
+    ensure!(
+        request.size.is_none() || request.filesystem.is_writable(),
+        "an erofs has the size that its files need: leave --size out"
+    );
     let size = match request.size {
         Some(wanted) => wanted.of(tree.allocated),
         // Nobody asked for a certain size: a very small tree gets what its file system needs.
@@ -264,6 +313,39 @@ fn plan(
             },
             Step::Mount,
             source,
+            Step::TakeBootFiles {
+                check: request.check,
+            },
+            Step::Unmount,
+            Step::Check,
+            Step::Seal,
+        ],
+        warnings,
+    }
+}
+
+/// The plan where the disk is made with the tree in it.
+fn packing(
+    request: &BuildRequest,
+    size: u64,
+    kernel: &KernelRelease,
+    dir: &Path,
+    tree: &Measure,
+    warnings: Vec<String>,
+) -> Plan {
+    Plan {
+        image: request.image.to_string(),
+        steps: vec![
+            Step::View {
+                source: dir.display().to_string(),
+            },
+            Step::Pack {
+                filesystem: request.filesystem.name(),
+                kernel: kernel.to_string(),
+                size: request.filesystem.is_writable().then_some(size),
+                entries: tree.entries,
+                bytes: tree.data,
+            },
             Step::TakeBootFiles {
                 check: request.check,
             },

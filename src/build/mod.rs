@@ -27,7 +27,7 @@ mod version;
 mod watch;
 mod work;
 
-pub use filesystem::{FileSystem, UnknownFileSystem};
+pub use filesystem::{FileSystem, SourceDate, UnknownFileSystem, WrongDate};
 pub use image::{BuildRequest, image, plan_image};
 pub use plan::{Plan, Step};
 pub use script::Script;

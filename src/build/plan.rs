@@ -32,6 +32,8 @@ pub enum Step {
         /// The version, such as `fc28@3`.
         version: String,
     },
+    /// Give the file system of the copy an identifier of its own.
+    Identify,
     /// Give the disk more bytes at its end.
     Enlarge {
         /// Bytes.
@@ -39,7 +41,7 @@ pub enum Step {
     },
     /// Make the file system on the disk.
     MakeFileSystem {
-        /// `xfs` or `ext4`.
+        /// `xfs`, `ext4` or `btrfs`.
         filesystem: &'static str,
         /// The kernel that it is made for.
         kernel: String,
@@ -55,6 +57,24 @@ pub enum Step {
         /// Files, directories and everything else in it.
         entries: u64,
         /// Bytes to be copied.
+        bytes: u64,
+    },
+    /// Mount a directory by itself, read-only and where nobody else sees it.
+    View {
+        /// The directory.
+        source: String,
+    },
+    /// Make a disk with all files of that directory in it.
+    Pack {
+        /// `erofs` or `ext4`.
+        filesystem: &'static str,
+        /// The kernel that it is made for.
+        kernel: String,
+        /// Bytes of the disk; what its files need where none are told.
+        size: Option<u64>,
+        /// Files, directories and everything else in it.
+        entries: u64,
+        /// Bytes of their data.
         bytes: u64,
     },
     /// Unpack an archive into it.
@@ -100,6 +120,7 @@ impl fmt::Display for Step {
         match self {
             Self::CreateDisk { size } => write!(f, "create a sparse disk of {}", human(*size)),
             Self::CopyVersion { version } => write!(f, "copy the disk of {version}"),
+            Self::Identify => f.write_str("give its file system an identifier of its own"),
             Self::Enlarge { size } => write!(f, "enlarge it to {}", human(*size)),
             Self::MakeFileSystem { filesystem, kernel } => {
                 write!(f, "make {filesystem} for kernel {kernel} on it")
@@ -115,6 +136,25 @@ impl fmt::Display for Step {
                 "copy {source} into it: {entries} entries, {}",
                 human(*bytes)
             ),
+            Self::View { source } => write!(f, "mount {source} privately, read-only"),
+            Self::Pack {
+                filesystem,
+                kernel,
+                size,
+                entries,
+                bytes,
+            } => {
+                write!(f, "pack it into a disk ")?;
+                match size {
+                    Some(size) => write!(f, "of {} ", human(*size))?,
+                    None => f.write_str("of the size that it needs ")?,
+                }
+                write!(
+                    f,
+                    "with {filesystem} for kernel {kernel}: {entries} entries, {}",
+                    human(*bytes)
+                )
+            }
             Self::Unpack {
                 source,
                 holds: Some((members, bytes)),

@@ -60,8 +60,6 @@ pub fn upgrade(
     let facts = VersionFacts {
         parent: Some(parent.id().clone()),
         source: request.script.to_string(),
-        // The identifier stays: an image may mount its root by it, and changing it on XFS takes a
-        // feature of its own. The server mounts copies with nouuid; clients find disks by path.
         filesystem: told.filesystem.clone(),
         ..VersionFacts::default()
     };
@@ -77,6 +75,7 @@ pub fn upgrade(
             mounted: None,
             draft: None,
             filesystem,
+            date: None,
             kernel,
             input: None,
             excludes: Excludes::default(),
@@ -105,9 +104,18 @@ fn plan(library: &Library, request: &UpgradeRequest, parent: &Version) -> Result
         "the image {} exists already: build or upgrade into a new name",
         request.to
     );
+    let filesystem: FileSystem = parent.manifest().facts.filesystem.kind.parse()?;
+    ensure!(
+        filesystem.is_writable(),
+        "{} is {}, which is read-only: build a new version from its source, or build the image as \
+         xfs and make the read-only one from what comes out",
+        parent.id(),
+        filesystem.name()
+    );
     let mut steps = vec![Step::CopyVersion {
         version: parent.id().to_string(),
     }];
+    steps.extend(filesystem.needs_identifier().then_some(Step::Identify));
     let had = parent.manifest().disk.size;
     let size = request.size.map(|wanted| wanted.of(had));
     if let Some(size) = size {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::filesystem::{FileSystem, LABEL};
+use super::filesystem::{FileSystem, LABEL, Made, SourceDate, Wanted, identifier};
 use super::initramfs::{self, Checked};
 use super::plan::{Plan, Step};
 use super::script::Script;
@@ -43,6 +43,8 @@ pub(super) struct Work<'a> {
     pub(super) mounted: Option<Mount>,
     pub(super) draft: Option<Draft<'a>>,
     pub(super) filesystem: FileSystem,
+    /// The date that the build claims.
+    pub(super) date: Option<SourceDate>,
     pub(super) kernel: Option<KernelRelease>,
     /// What is copied or unpacked.
     pub(super) input: Option<Input>,
@@ -88,6 +90,7 @@ impl<'a> Work<'a> {
                 Ok(self.draft()?.create_sparse(*size)?)
             }
             Step::CopyVersion { .. } => self.copy_version(),
+            Step::Identify => self.identify(),
             Step::Enlarge { size } => self.enlarge(*size),
             Step::MakeFileSystem { .. } => self.make_file_system(),
             Step::Mount => self.mount(),
@@ -96,6 +99,8 @@ impl<'a> Work<'a> {
                 self.filesystem.grow(self.mount_point()?, self.cancel)
             }
             Step::CopyTree { source, bytes, .. } => self.copy_tree(source, *bytes),
+            Step::View { source } => self.view(source),
+            Step::Pack { size, .. } => self.pack(*size),
             Step::Unpack { source, .. } => self.unpack(source),
             Step::Run { command } => self.run(command),
             Step::TakeBootFiles { .. } => self.take_boot_files(),
@@ -147,26 +152,44 @@ impl<'a> Work<'a> {
     fn make_file_system(&mut self) -> Result<()> {
         self.watch.step("making the file system", None);
         let kernel = self.kernel.as_ref().context("the kernel is not known")?;
+        let wanted = Wanted {
+            kernel,
+            tree: &self.tree,
+            uuid: &identifier(self.draft()?.image().as_str(), None)?,
+        };
         let disk = self.draft()?.disk_path();
-        let made = self
-            .filesystem
-            .make(&disk, kernel, &self.tree, self.cancel)?;
+        let made = self.filesystem.make(&disk, wanted, self.cancel)?;
+        self.note(made);
+        Ok(())
+    }
+
+    /// Writes down what file system was made.
+    fn note(&mut self, made: Made) {
         self.facts.filesystem = FileSystemFacts {
             kind: self.filesystem.name().to_owned(),
             label: LABEL.to_owned(),
             uuid: Some(made.uuid),
             features: made.features,
         };
+    }
+
+    fn identify(&mut self) -> Result<()> {
+        self.watch.step("giving the copy an identifier", None);
+        let parent = self.parent.as_ref().context("there is no version")?;
+        let kernel = &parent.manifest().facts.kernel_version;
+        let kernel = KernelRelease::parse(kernel)
+            .with_context(|| format!("`{kernel}` of {} is not a kernel", parent.id()))?;
+        let disk = self.draft()?.disk_path();
+        let own = self.filesystem.identify(&disk, &kernel, self.cancel)?;
+        if own.is_some() {
+            self.facts.filesystem.uuid = own;
+        }
         Ok(())
     }
 
     fn mount(&mut self) -> Result<()> {
         self.watch.step("mounting", None);
-        let disk = self.draft()?.disk_path();
-        let point = beside(&disk);
-        if !point.exists() {
-            fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
-        }
+        let (disk, point) = (self.draft()?.disk_path(), self.new_mount_point()?);
         let (name, options) = (self.filesystem.name(), self.filesystem.draft_options());
         let mounted = if self.script.is_some() {
             self.mounts
@@ -175,6 +198,42 @@ impl<'a> Work<'a> {
             self.mounts.image(&disk, name, options, &point, self.cancel)
         };
         self.mounted = Some(mounted.context("mounting the draft")?);
+        Ok(())
+    }
+
+    fn new_mount_point(&self) -> Result<PathBuf> {
+        let point = beside(&self.draft()?.disk_path());
+        if !point.exists() {
+            fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
+        }
+        Ok(point)
+    }
+
+    /// Mounts the source where the disk would be: from here on it is the tree of the image.
+    fn view(&mut self, source: &str) -> Result<()> {
+        self.watch.step(&format!("mounting {source}"), None);
+        let point = self.new_mount_point()?;
+        let Some(Input::Tree(tree)) = &self.input else {
+            bail!("there is no tree to look at");
+        };
+        self.mounted = Some(self.mounts.view_on(tree.path(), &point)?);
+        Ok(())
+    }
+
+    fn pack(&mut self, size: Option<u64>) -> Result<()> {
+        self.watch.step("packing the tree", None);
+        let tree = Root::open(self.mount_point()?)?;
+        let (filesystem, date) = (self.filesystem, self.date);
+        let draft = self.draft()?;
+        draft.create_sparse(size.unwrap_or(0))?;
+        let wanted = Wanted {
+            kernel: self.kernel.as_ref().context("the kernel is not known")?,
+            tree: &self.tree,
+            uuid: &identifier(draft.image().as_str(), date)?,
+        };
+        let disk = draft.disk_path();
+        let made = filesystem.pack(&disk, wanted, &tree, &self.excludes, date, self.cancel)?;
+        self.note(made);
         Ok(())
     }
 
@@ -238,7 +297,7 @@ impl<'a> Work<'a> {
         let mut files = kernel::boot_files(&root, release)?;
         let checked = match self.checked.take() {
             Some(checked) => checked,
-            None => judge(self.check, &root, &files)?,
+            None => judge(self.check, &root, &files, self.filesystem)?,
         };
         self.facts.kernel_version = files.release.to_string();
         self.facts.early = checked.facts;
@@ -280,16 +339,18 @@ pub(super) fn judge(
     check: InitramfsCheck,
     root: &Root,
     files: &kernel::BootFiles,
+    filesystem: FileSystem,
 ) -> Result<Checked> {
     let path = &files.initramfs.path;
     let stream = root
         .file(path)?
         .with_context(|| format!("{path} is gone"))?;
     let mut checked = match check {
-        InitramfsCheck::Refuse => initramfs::check(stream, &files.release).with_context(|| {
-            let tree = root.path().display();
-            format!("the initramfs {path} of {tree} is refused")
-        })?,
+        InitramfsCheck::Refuse => initramfs::check(stream, &files.release, filesystem.name())
+            .with_context(|| {
+                let tree = root.path().display();
+                format!("the initramfs {path} of {tree} is refused")
+            })?,
         InitramfsCheck::Skip => Checked {
             // An initramfs that cannot even be read is of unknown kind, which is all that is told.
             facts: initramfs::look(stream).unwrap_or_else(|_| initramfs::unknown()),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::build::{FileSystem, SizeSpec, Source};
+use crate::build::{FileSystem, SizeSpec, Source, SourceDate};
 use crate::library::ClientSelector;
 use crate::library::{
     ClientName, GroupName, HostName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
@@ -149,8 +149,9 @@ pub(super) struct ImageBuild {
     /// input, which needs --size in bytes and --kernel, since it can be read only once
     #[arg(long, value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
     pub from: Source,
-    /// The file system of the root disk
-    #[arg(long, value_name = "xfs|ext4", default_value = "xfs")]
+    /// The file system of the root disk; erofs is compressed and read-only, for clients in mode
+    /// shared only
+    #[arg(long, value_name = "xfs|ext4|btrfs|erofs", default_value = "xfs")]
     pub fs: FileSystem,
     /// Size of the disk: a multiple of the tree's (1.5x) or absolute (20G) [default: 2x]
     #[arg(long, value_name = "SIZE")]
@@ -158,6 +159,15 @@ pub(super) struct ImageBuild {
     /// Boot this kernel, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
+    /// Make the same disk from the same tree every time, dated no later than this (seconds since
+    /// 1970): with --fs erofs or ext4, which then keeps times to the second
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SOURCE_DATE_EPOCH",
+        hide_env_values = true
+    )]
+    pub source_date: Option<SourceDate>,
     /// Leave out this path of the tree, such as /var/cache/dnf; * and ? match within a name; repeatable
     #[arg(long, value_name = "PATH")]
     pub exclude: Vec<String>,

@@ -21,6 +21,7 @@ pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
         kernel: args.kernel.clone(),
         check: check(args.no_initramfs_check),
         excludes: Excludes::new(&args.exclude),
+        date: args.source_date,
     };
     let cancel = Cancel::on_signals()?;
     if args.run.dry_run {

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use netroot::build::{self, Built, InitramfsCheck, Script, UpgradeRequest, Watch};
+use netroot::build::{self, Built, FileSystem, InitramfsCheck, Script, UpgradeRequest, Watch};
 use netroot::exec::{Cancel, Program};
 use netroot::library::{Progress, Quiet};
 
@@ -13,6 +13,11 @@ use crate::site::{KERNEL, Site, run, write};
 
 /// A library with `fc28@1`, in which a few programs of this host can be run.
 pub(crate) fn site_with_programs() -> Site {
+    site_with_programs_on(FileSystem::Xfs)
+}
+
+/// The same, on a file system of another kind.
+pub(crate) fn site_with_programs_on(filesystem: FileSystem) -> Site {
     let site = Site::new();
     let tree = site.tree(KERNEL);
     for name in ["bin", "lib64"] {
@@ -31,7 +36,9 @@ pub(crate) fn site_with_programs() -> Site {
     write(&tree.join("etc/resolv.conf"), b"nameserver 203.0.113.9\n");
     write(&tree.join("usr/sbin/invoke-rc.d"), b"#!/bin/sh\n");
     write(&tree.join("root/.bash_history"), b"secret\n");
-    site.build(&site.request(&tree)).unwrap();
+    let mut request = site.request(&tree);
+    request.filesystem = filesystem;
+    site.build(&request).unwrap();
     site
 }
 

@@ -49,6 +49,8 @@ const NEEDS: &[Need] = &[
         "lists of packages in trees of Fedora's family",
     ),
     need("mkfs.ext4", "e2fsprogs", "file systems of images"),
+    need("mkfs.btrfs", "btrfs-progs", "file systems of images"),
+    need("mkfs.erofs", "erofs-utils", "file systems of images"),
     need(
         "ldd",
         "libc-bin",
