@@ -110,6 +110,9 @@ fn prepare(
     request: &BuildRequest,
     cancel: &Cancel,
 ) -> Result<Prepared> {
+    if !request.filesystem.is_writable() {
+        library.ensure_only_shared(&request.image)?;
+    }
     match &request.source {
         Source::Directory(dir) => prepare_tree(mounts, library, request, dir, cancel),
         Source::Archive(path) => {

@@ -136,7 +136,12 @@ impl Library {
         let next = client.next_boot()?;
         let version = match next.fixed {
             Some(version) => version,
-            None => self.resolve(&next.assignment.image)?.id().clone(),
+            None => {
+                let version = self.resolve(&next.assignment.image)?;
+                let what = || format!("booting {}", client.name);
+                version.ensure_mode(next.assignment.mode, what)?;
+                version.id().clone()
+            }
         };
         let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);

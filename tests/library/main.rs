@@ -16,4 +16,5 @@ mod crashes;
 mod images;
 mod lab;
 mod logins;
+mod modes;
 mod names_on_the_wire;
