@@ -6,6 +6,8 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("btrfs", "btrfs-progs", "btrfs-progs"),
     ("btrfstune", "btrfs-progs", "btrfs-progs"),
     ("chroot", "coreutils", "coreutils"),
+    ("debootstrap", "debootstrap", "debootstrap"),
+    ("dnf", "dnf", "dnf"),
     ("dumpe2fs", "e2fsprogs", "e2fsprogs"),
     ("e2fsck", "e2fsprogs", "e2fsprogs"),
     ("fsck.erofs", "erofs-utils", "erofs-utils"),
@@ -13,6 +15,8 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("mkfs.erofs", "erofs-utils", "erofs-utils"),
     ("mkfs.ext4", "e2fsprogs", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs", "xfsprogs"),
+    ("fstrim", "util-linux", "util-linux"),
+    ("mmdebstrap", "mmdebstrap", "mmdebstrap"),
     ("mount", "mount", "util-linux-core"),
     ("resize2fs", "e2fsprogs", "e2fsprogs"),
     ("rpm", "rpm", "rpm"),
@@ -25,8 +29,8 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("xfs_repair", "xfsprogs", "xfsprogs"),
 ];
 
-/// The end of a message about a missing program.
-pub(super) fn advice(program: &str) -> String {
+/// The end of a message about a missing program: which package brings it.
+pub fn advice(program: &str) -> String {
     match PACKAGES.iter().find(|(name, ..)| *name == program) {
         Some((_, debian, fedora)) if debian == fedora => {
             format!(": install package {debian}")

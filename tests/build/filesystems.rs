@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::time::Duration;
 
-use netroot::build::{self, FileSystem, InitramfsCheck, Script, SourceDate, UpgradeRequest};
+use netroot::build::{self, Change, ChangeRequest, FileSystem, Script, SourceDate};
 use netroot::exec::{Cancel, in_private_mounts};
 use netroot::library::Quiet;
 
@@ -107,15 +107,62 @@ fn what_cannot_become_an_erofs_is_refused() {
     request.filesystem = FileSystem::Erofs;
     refused(&request, "kernel 4.19.5-300.fc29.x86_64 has no erofs");
     fs::remove_dir_all(&tree).unwrap();
-    let tree = site.tree(KERNEL);
+    site.tree(KERNEL);
     request.size = Some("2G".parse().unwrap());
     refused(&request, "leave --size out");
-    request.size = None;
+}
+
+#[test]
+fn an_erofs_of_an_archive_and_a_date_is_the_same_every_time() {
+    let site = Site::new();
+    let tree = awkward_tree(&site);
     let archive = site.path("tree.tar");
-    let (tree, archive) = (tree.to_str().unwrap(), archive.to_str().unwrap());
-    run("tar", &["-cf", archive, "-C", tree, "."]);
-    request.source = archive.parse().unwrap();
-    refused(&request, "unpack the archive into one");
+    let (from, to) = (tree.to_str().unwrap(), archive.to_str().unwrap());
+    run(
+        "tar",
+        &[
+            "--xattrs",
+            "--xattrs-include=*",
+            "--acls",
+            "-cf",
+            to,
+            "-C",
+            from,
+            ".",
+        ],
+    );
+    let mut request = site.request(&archive);
+    request.filesystem = FileSystem::Erofs;
+    request.date = Some(DATE);
+    let mut roots = Vec::new();
+    for _ in 0..2 {
+        let built = site.build(&request).unwrap();
+        assert_eq!(built.warnings, Vec::<String>::new());
+        let version = site.library.version(&built.version).unwrap();
+        roots.push(version.manifest().disk.root);
+        site.assert_clean();
+    }
+    // A scratch file system has another order each time; what is packed from it has not.
+    assert_eq!(roots[0], roots[1]);
+}
+
+#[test]
+fn an_erofs_of_a_changed_tree_is_packed_from_what_came_out() {
+    let site = site_with_programs_on(FileSystem::Xfs);
+    let tree = site.path("tree");
+    write(&tree.join("srv/secret"), b"x");
+    let mut request = site.request(&tree);
+    request.filesystem = FileSystem::Erofs;
+    request.image = "kiosk".parse().unwrap();
+    request.custom.scripts = vec![Script::Shell("id -u > /root/added".into())];
+    request.excludes.add("/srv");
+    site.build(&request).unwrap();
+    site.look_into(&site.version("kiosk"), |mounted| {
+        assert_eq!(fs::read(mounted.join("root/added")).unwrap(), b"0\n");
+        assert!(!mounted.join("srv").exists() && mounted.join("usr/bin/id").exists());
+    });
+    assert!(!tree.join("root/added").exists());
+    site.assert_clean();
 }
 
 #[test]
@@ -151,16 +198,15 @@ fn an_initramfs_without_the_file_system_is_refused() {
     site.build(&request).unwrap();
 }
 
+fn to_run(to: &str, script: &str) -> ChangeRequest {
+    let changes = vec![Change::Script(Script::Shell(script.into()))];
+    ChangeRequest::new("fc28".parse().unwrap(), to.parse().unwrap(), changes)
+}
+
 fn upgrade(site: &Site, to: &str, script: &str, size: Option<&str>) -> build::Built {
-    let request = UpgradeRequest {
-        from: "fc28".parse().unwrap(),
-        to: to.parse().unwrap(),
-        script: Script::Shell(script.into()),
-        size: size.map(|size| size.parse().unwrap()),
-        kernel: None,
-        check: InitramfsCheck::Refuse,
-    };
-    build::upgrade(&site.library, &request, &Cancel::new(), &Quiet).unwrap()
+    let mut request = to_run(to, script);
+    request.size = size.map(|size| size.parse().unwrap());
+    build::change(&site.library, &request, &Cancel::new(), &Quiet).unwrap()
 }
 
 #[test]
@@ -211,15 +257,7 @@ fn copies_of_a_btrfs_have_identifiers_of_their_own_and_do_not_meet() {
 #[test]
 fn an_erofs_cannot_be_upgraded() {
     let site = site_with_programs_on(FileSystem::Erofs);
-    let request = UpgradeRequest {
-        from: "fc28".parse().unwrap(),
-        to: "fc29".parse().unwrap(),
-        script: Script::Shell(":".into()),
-        size: None,
-        kernel: None,
-        check: InitramfsCheck::Refuse,
-    };
-    let error = build::plan_upgrade(&site.library, &request).unwrap_err();
+    let error = build::plan_change(&site.library, &to_run("fc29", ":")).unwrap_err();
     assert!(error.to_string().contains("build a new version"), "{error}");
 }
 

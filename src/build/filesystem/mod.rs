@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::identity::identifier;
 pub use self::identity::{SourceDate, WrongDate};
+use super::SizeSpec;
 use super::size::human;
 use super::tree::{Excludes, Measure, Root};
 use super::version::KernelRelease;
@@ -142,6 +143,15 @@ impl FileSystem {
         (files + spare + journal).max(smallest).div_ceil(MIB) * MIB
     }
 
+    /// Bytes of a disk for `tree`: what is wanted, else twice the tree.
+    pub(crate) fn disk_size(self, wanted: Option<SizeSpec>, tree: &Measure) -> u64 {
+        match wanted {
+            Some(wanted) => wanted.of(tree.allocated),
+            // Nobody asked for a certain size: a very small tree gets what its file system needs.
+            None => SizeSpec::default().of(tree.allocated).max(self.least(tree)),
+        }
+    }
+
     /// Makes it, empty, on `disk`.
     pub(crate) fn make(self, disk: &Path, wanted: Wanted<'_>, cancel: &Cancel) -> Result<Made> {
         let Wanted { kernel, tree, uuid } = wanted;
@@ -226,6 +236,16 @@ impl FileSystem {
             Self::Ext4 => &["noatime", "nobarrier", "noauto_da_alloc", "data=writeback"],
             Self::Btrfs => &["noatime", "nobarrier", "commit=300"],
             Self::Erofs => &["ro"],
+        }
+    }
+
+    /// What a person adds to the options of a mount, to look into a draft.
+    pub(crate) fn look_options(self) -> &'static str {
+        match self {
+            Self::Xfs => ",nouuid,norecovery",
+            Self::Ext4 => ",noload",
+            Self::Btrfs => ",rescue=nologreplay",
+            Self::Erofs => "",
         }
     }
 
