@@ -104,7 +104,7 @@ impl<'a> Inside<'a> {
     }
 
     /// Lets a person work in it until the shell ends.
-    pub(super) fn shell(&self, cancel: &Cancel) -> Result<()> {
+    pub(super) fn shell(&self, name: &str, cancel: &Cancel) -> Result<()> {
         let shell = ["/bin/bash", "/bin/sh"]
             .into_iter()
             .find(|shell| {
@@ -113,7 +113,11 @@ impl<'a> Inside<'a> {
             })
             .context("the image has neither /bin/bash nor /bin/sh")?;
         let term = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
-        let program = self.program(&[shell.into()]).env("TERM", term);
+        let program = self
+            .program(&[shell.into()])
+            .env("TERM", term)
+            // Debian's prompts show it.
+            .env("debian_chroot", name);
         Ok(program.shown_as("the shell").cancel(cancel).interactive()?)
     }
 

@@ -9,6 +9,7 @@ mod awkward;
 mod compare;
 mod filesystems;
 mod kills;
+mod recipes;
 mod site;
 mod trees;
 mod upgrades;

@@ -22,19 +22,7 @@ pub(crate) fn site_with_programs() -> Site {
 pub(crate) fn site_with_programs_on(filesystem: FileSystem) -> Site {
     let site = Site::new();
     let tree = site.tree(KERNEL);
-    for name in ["bin", "lib64"] {
-        symlink(Path::new("usr").join(name), tree.join(name)).unwrap();
-    }
-    let programs = ["sh", "cat", "ls", "mv", "rm", "df", "id", "sleep", "touch"];
-    for name in programs {
-        let program = format!("/usr/bin/{name}");
-        install(&tree, Path::new(&program));
-        for word in run("ldd", &[&program]).split_whitespace() {
-            if word.starts_with('/') {
-                install(&tree, Path::new(word));
-            }
-        }
-    }
+    programs(&tree);
     write(&tree.join("etc/resolv.conf"), b"nameserver 203.0.113.9\n");
     write(&tree.join("usr/sbin/invoke-rc.d"), b"#!/bin/sh\n");
     write(&tree.join("root/.bash_history"), b"secret\n");
@@ -42,6 +30,25 @@ pub(crate) fn site_with_programs_on(filesystem: FileSystem) -> Site {
     request.filesystem = filesystem;
     site.build(&request).unwrap();
     site
+}
+
+/// Puts programs of this host into a tree, with what they need.
+pub(crate) fn programs(tree: &Path) {
+    for name in ["bin", "lib64"] {
+        symlink(Path::new("usr").join(name), tree.join(name)).unwrap();
+    }
+    let programs = [
+        "sh", "cat", "cp", "ls", "mkdir", "mv", "rm", "df", "dirname", "id", "sleep", "touch",
+    ];
+    for name in programs {
+        let program = format!("/usr/bin/{name}");
+        install(tree, Path::new(&program));
+        for word in run("ldd", &[&program]).split_whitespace() {
+            if word.starts_with('/') {
+                install(tree, Path::new(word));
+            }
+        }
+    }
 }
 
 /// Copies a program or library of the host to its place in the tree.

@@ -56,6 +56,8 @@ const NEEDS: &[Need] = &[
         "libc-bin",
         "a chroot of a few programs, for upgrades",
     ),
+    need("xz", "xz-utils", "packed archives that images are made of"),
+    need("zstd", "zstd", "the same"),
     need("unshare", "util-linux", "namespaces"),
     need("mount", "mount", "images are filled while mounted"),
     need("pgrep", "procps", "tests look for what is left behind"),
@@ -65,6 +67,13 @@ const NEEDS: &[Need] = &[
         "ipxe-qemu",
         "what the clients' network cards boot with",
     ),
+    need(
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "ovmf",
+        "a client whose firmware logs in by itself",
+    ),
+    need("sfdisk", "fdisk", "the disk that it boots from"),
+    need("mcopy", "mtools", "the same"),
     need("qemu-img", "qemu-utils", "an initiator that is not ours"),
     need(
         "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",

@@ -59,8 +59,10 @@ pub fn run(options: Options) -> Result<()> {
     );
     if options.boots == Boots::Included {
         report.step("debian tree", || debian::tree().map(drop));
-        let boot = ["test", "--test", "boot", "--", "--nocapture"];
-        report.tests("boots", &boot, options.long);
+        for (name, test) in [("boots", "boot"), ("firmware", "firmware")] {
+            let arguments = ["test", "--test", test, "--", "--nocapture"];
+            report.tests(name, &arguments, options.long);
+        }
     }
     report.finish()
 }
