@@ -1,11 +1,14 @@
 //! `image build`: a version from a directory or an archive.
 
+mod packed;
+
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::statvfs::statvfs;
 
+use self::packed::{differs, packing, packing_steps};
 use super::archive::Archive;
 use super::custom::Custom;
 use super::initramfs::Checked;
@@ -87,15 +90,6 @@ impl BuildRequest {
     /// Whether the tree must be made before its disk.
     fn needs_scratch(&self) -> bool {
         self.is_changed() || !self.filesystem.is_writable()
-    }
-
-    /// Whether the disk is made with the tree in it.
-    fn packs(&self, excludes: &Excludes) -> bool {
-        // mkfs.ext4 takes a tree whole, in the order that the directories have: that of a scratch
-        // file system differs each time.
-        let as_it_is = matches!(self.source, Source::Directory(_)) && !self.is_changed();
-        self.filesystem.is_packed(self.date)
-            && (!self.filesystem.is_writable() || as_it_is && excludes.is_empty())
     }
 }
 
@@ -462,27 +456,6 @@ fn prepare_archive<'r>(
     })
 }
 
-/// Why a build for a date does not come out the same every time.
-fn differs(request: &BuildRequest, excludes: &Excludes) -> Option<String> {
-    if request.date.is_none() || request.packs(excludes) {
-        return None;
-    }
-    let why = match (request.filesystem, &request.source) {
-        (FileSystem::Ext4, Source::Directory(_)) if !request.is_changed() => {
-            "its tools cannot leave anything out: remove it from the tree, or give --fs erofs"
-        }
-        (FileSystem::Ext4, _) => {
-            "only a directory that is not changed can be packed: give one, or --fs erofs"
-        }
-        _ => "the kernel spreads the files over it: give --fs ext4 or --fs erofs",
-    };
-    let name = request.filesystem.name();
-    Some(format!(
-        "a date was given (SOURCE_DATE_EPOCH), but this {name} will differ from build to build, \
-         since {why}"
-    ))
-}
-
 /// The size of the disk, if the tree fits on it and the library has room for the tree.
 fn disk_size(library: &Library, request: &BuildRequest, tree: &Measure) -> Result<u64> {
     let size = request.filesystem.disk_size(request.size, tree);
@@ -525,46 +498,6 @@ fn disk_steps(request: &BuildRequest, kernel: Option<&KernelRelease>, source: St
         },
         Step::Mount,
         source,
-        Step::TakeBootFiles {
-            check: request.check,
-        },
-        Step::Unmount,
-        Step::Check,
-        Step::Seal,
-    ]
-}
-
-fn packing(
-    request: &BuildRequest,
-    size: u64,
-    kernel: &KernelRelease,
-    dir: &Path,
-    warnings: Vec<String>,
-) -> Plan {
-    let size = request.filesystem.is_writable().then_some(size);
-    Plan {
-        image: request.image.to_string(),
-        steps: packing_steps(request, Some(dir), Some(kernel), size).into(),
-        warnings,
-    }
-}
-
-/// From a tree to a version, where the disk is made with the tree in it.
-fn packing_steps(
-    request: &BuildRequest,
-    dir: Option<&Path>,
-    kernel: Option<&KernelRelease>,
-    size: Option<u64>,
-) -> [Step; 6] {
-    [
-        Step::View {
-            source: dir.map(|dir| dir.display().to_string()),
-        },
-        Step::Pack {
-            filesystem: request.filesystem.name(),
-            kernel: kernel.map(KernelRelease::to_string),
-            size,
-        },
         Step::TakeBootFiles {
             check: request.check,
         },

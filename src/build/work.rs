@@ -4,6 +4,8 @@
 //! panic all leave nothing. What a killed process leaves (a draft that nobody holds) is removed by
 //! the next command; mounts and loop devices are gone with its namespace.
 
+mod disk;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,7 @@ use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
 use super::apply::{make_scratch, scratch_point};
-use super::filesystem::{FileSystem, LABEL, Made, SourceDate, Wanted, identifier};
+use super::filesystem::{FileSystem, SourceDate};
 use super::initramfs::{self, Checked};
 use super::inside::Inside;
 use super::plan::{Plan, Step};
@@ -24,7 +26,7 @@ use super::version::KernelRelease;
 use super::watch::{Phase, Timed, Watch};
 use super::{Excludes, InitramfsCheck, SizeSpec, facts, identity, kernel, reconnect};
 use crate::exec::{Cancel, Mount, PrivateMounts, Program};
-use crate::library::manifest::{Distribution, FileSystemFacts, TreeFacts};
+use crate::library::manifest::{Distribution, TreeFacts};
 use crate::library::{Draft, Library, Progress, Version, VersionFacts, VersionId};
 
 /// What came out of a build.
@@ -171,9 +173,10 @@ impl<'a> Work<'a> {
         let Some(draft) = self.draft.take() else {
             return;
         };
-        let disk = match draft.disk_path().exists() {
-            true => draft.disk_path(),
-            false => draft.scratch_path(),
+        // While there is a scratch file system, it has the whole tree and the disk has not.
+        let (disk, filesystem) = match draft.scratch_path().exists() {
+            true => (draft.scratch_path(), FileSystem::Xfs),
+            false => (draft.disk_path(), self.filesystem),
         };
         match draft.keep() {
             Ok(kept) => {
@@ -181,7 +184,7 @@ impl<'a> Work<'a> {
                 self.watch.warn(&format!(
                     "the draft is kept: look inside by `mount -o loop,ro,nosuid,nodev{} {} /mnt`; \
                      `netroot image prune` removes it",
-                    self.filesystem.look_options(),
+                    filesystem.look_options(),
                     kept.join(name).display(),
                 ));
             }
@@ -298,17 +301,6 @@ impl<'a> Work<'a> {
         Ok(self.draft()?.create_sparse(size)?)
     }
 
-    /// Finds out what the tree that came out needs.
-    fn survey(&mut self) -> Result<()> {
-        let root = Root::open(self.tree_path()?)?;
-        self.tree = measure(&root, &Excludes::default(), self.cancel)?;
-        let wanted = self.kernel.as_ref().map(KernelRelease::as_str);
-        let release = kernel::release(&root, wanted, &self.places)?;
-        self.filesystem.ensure_kernel(&release)?;
-        self.kernel = Some(release);
-        Ok(())
-    }
-
     fn copy_scratch(&mut self) -> Result<()> {
         let scratch = self.scratch()?.path();
         let root = Root::from_dir(self.mounts.view(scratch)?, scratch);
@@ -371,44 +363,6 @@ impl<'a> Work<'a> {
             .with_context(|| format!("enlarging {}", disk.display()))
     }
 
-    fn make_file_system(&mut self) -> Result<()> {
-        self.watch.step("making the file system", None);
-        let kernel = self.kernel.as_ref().context("the kernel is not known")?;
-        let wanted = Wanted {
-            kernel,
-            tree: &self.tree,
-            uuid: &identifier(self.draft()?.image().as_str(), None)?,
-        };
-        let disk = self.draft()?.disk_path();
-        let made = self.filesystem.make(&disk, wanted, self.cancel)?;
-        self.note(made);
-        Ok(())
-    }
-
-    /// Writes down what file system was made.
-    fn note(&mut self, made: Made) {
-        self.facts.filesystem = FileSystemFacts {
-            kind: self.filesystem.name().to_owned(),
-            label: LABEL.to_owned(),
-            uuid: Some(made.uuid),
-            features: made.features,
-        };
-    }
-
-    fn identify(&mut self) -> Result<()> {
-        self.watch.step("giving the copy an identifier", None);
-        let parent = self.parent.as_ref().context("there is no version")?;
-        let kernel = &parent.manifest().facts.kernel_version;
-        let kernel = KernelRelease::parse(kernel)
-            .with_context(|| format!("`{kernel}` of {} is not a kernel", parent.id()))?;
-        let disk = self.draft()?.disk_path();
-        let own = self.filesystem.identify(&disk, &kernel, self.cancel)?;
-        if own.is_some() {
-            self.facts.filesystem.uuid = own;
-        }
-        Ok(())
-    }
-
     fn mount(&mut self) -> Result<()> {
         self.watch.step("mounting", None);
         let (disk, point) = (self.draft()?.disk_path(), self.new_mount_point()?);
@@ -430,42 +384,6 @@ impl<'a> Work<'a> {
             fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
         }
         Ok(point)
-    }
-
-    /// Mounts the tree where the disk would be: what follows finds it there.
-    fn view(&mut self) -> Result<()> {
-        self.watch.step("mounting the tree", None);
-        let source = match (&self.input, &self.scratch) {
-            (Some(Input::Tree(tree)), None) => tree.path().to_owned(),
-            (_, Some(scratch)) => {
-                let path = scratch.path().to_owned();
-                self.survey()?;
-                // What is excluded was left out on the way there.
-                self.excludes = Excludes::default();
-                path
-            }
-            _ => bail!("there is no tree to look at"),
-        };
-        let point = self.new_mount_point()?;
-        self.mounted = Some(self.mounts.view_on(&source, &point)?);
-        Ok(())
-    }
-
-    fn pack(&mut self, size: Option<u64>) -> Result<()> {
-        self.watch.step("packing the tree", None);
-        let tree = Root::open(self.mount_point()?)?;
-        let (filesystem, date) = (self.filesystem, self.date);
-        let draft = self.draft()?;
-        draft.create_sparse(size.unwrap_or(0))?;
-        let wanted = Wanted {
-            kernel: self.kernel.as_ref().context("the kernel is not known")?,
-            tree: &self.tree,
-            uuid: &identifier(draft.image().as_str(), date)?,
-        };
-        let disk = draft.disk_path();
-        let made = filesystem.pack(&disk, wanted, &tree, &self.excludes, date, self.cancel)?;
-        self.note(made);
-        Ok(())
     }
 
     fn copy_tree(&mut self, source: &str, bytes: u64) -> Result<()> {

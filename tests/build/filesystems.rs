@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
 use std::time::Duration;
 
 use netroot::build::{self, Change, ChangeRequest, FileSystem, Script, SourceDate};
@@ -10,7 +11,7 @@ use netroot::library::Quiet;
 
 use crate::awkward;
 use crate::compare::{Times, assert_same};
-use crate::site::{KERNEL, Site, run, write};
+use crate::site::{KERNEL, Site, StopAt, run, write};
 use crate::upgrades::site_with_programs_on;
 
 /// A date before now and after most of the awkward tree's times.
@@ -316,6 +317,56 @@ fn an_ext4_of_a_date_is_the_same_every_time_and_whole() {
         assert_eq!(owner, 70_000);
     });
     site.assert_clean();
+}
+
+#[test]
+fn the_environment_gives_the_date_to_the_command() {
+    let site = Site::new();
+    let tree = site.tree(KERNEL);
+    let mut hashes = Vec::new();
+    for date in ["1700000000", "1700000000", "1700000001"] {
+        // The last one with another date, which stands in the file system.
+        let said = Command::new(env!("CARGO_BIN_EXE_netroot"))
+            .args(["image", "build", "a", "--fs", "erofs", "--json", "--from"])
+            .arg(&tree)
+            .env("NETROOT_LIBRARY", site.path("library"))
+            .env("SOURCE_DATE_EPOCH", date)
+            .output()
+            .unwrap();
+        assert!(said.status.success(), "{said:?}");
+        let version = site.version("a");
+        hashes.push(version.manifest().disk.root);
+    }
+    assert_eq!(hashes[0], hashes[1]);
+    assert_ne!(hashes[0], hashes[2]);
+    let wrong = Command::new(env!("CARGO_BIN_EXE_netroot"))
+        .args(["image", "build", "a", "--from"])
+        .arg(&tree)
+        .env("SOURCE_DATE_EPOCH", "yesterday")
+        .output()
+        .unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    assert!(said.contains("give the seconds since 1970"), "{said}");
+}
+
+#[test]
+fn stopping_a_build_that_packs_leaves_nothing() {
+    let site = Site::new();
+    let tree = awkward_tree(&site);
+    let mut request = site.request(&tree);
+    request.filesystem = FileSystem::Erofs;
+    for step in ["mounting", "packing", "taking", "unmounting", "checking"] {
+        let watch = StopAt {
+            step,
+            cancel: Cancel::new(),
+        };
+        let error = build::image(&site.library, &request, &watch.cancel, &watch).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("interrupted"), "{step}: {error}");
+        assert!(site.library.images().unwrap().is_empty(), "{step}");
+        site.assert_clean();
+    }
 }
 
 #[test]
