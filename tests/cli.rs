@@ -504,6 +504,52 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
 }
 
 #[test]
+fn a_disk_that_boots_itself_is_imported_and_given_to_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    // An MBR with boot code and one partition.
+    let mut disk = vec![0; 1 << 20];
+    disk[0] = 0xeb;
+    disk[450] = 0x83;
+    disk[454] = 64;
+    disk[458] = 128;
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let file = dir.path().join("win.raw");
+    fs::write(&file, disk).unwrap();
+    let import = ["image", "import", "win", "--from", file.to_str().unwrap()];
+    let plan = site.json(&[&import[..], &["--dry-run"]].concat());
+    assert_eq!(plan["steps"][1]["table"]["kind"], "mbr");
+    assert_eq!(site.json(&["image", "list"]), Value::Array(vec![]));
+    let said = site.ok(&import);
+    assert!(said.starts_with("sealed win@1\n"), "{said}");
+    assert!(said.contains("MBR with 1 partition, for BIOS"), "{said}");
+    assert!(said.contains("--image win --mode persistent"), "{said}");
+
+    let mac = "52:54:00:12:34:56";
+    site.ok(&["client", "add", mac, "--image", "win", "-m", "persistent"]);
+    let shown = site.ok(&["boot", "show", mac, "--server", "192.0.2.1"]);
+    assert!(shown.contains("\nsanboot iscsi:192.0.2.1::"), "{shown}");
+    assert!(!shown.contains("vmlinuz"), "{shown}");
+    let esp = dir.path().join("esp");
+    let refused = site.run(&["esp", "export", esp.to_str().unwrap(), "--image", "win"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("it boots from its own disk"));
+    assert!(!esp.exists());
+
+    let other = ["image", "import", "x", "--from", "Cargo.toml", "--format"];
+    let wrong = site.run(&[&other[..], &["vdi"]].concat());
+    assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
+    let refused = site.run(&other[..5]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(
+        why.contains("is taken, and a bare file system: xfs"),
+        "{why}"
+    );
+    site.remove();
+}
+
+#[test]
 fn who_is_connected_is_listed_and_can_be_sent_away() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());

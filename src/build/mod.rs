@@ -9,6 +9,7 @@
 //! tree), `tree` and `archive` (the files), `filesystem` (what they are put on), `kernel`, `initramfs`
 //! and `reconnect` (whether it can boot, and stay).
 
+mod adopt;
 mod apply;
 mod archive;
 mod change;
@@ -18,10 +19,12 @@ mod facts;
 mod filesystem;
 mod identity;
 mod image;
+mod import;
 mod initramfs;
 mod inside;
 mod kernel;
 mod plan;
+mod promote;
 mod recipe;
 mod reconnect;
 mod script;
@@ -37,7 +40,9 @@ pub use change::{Change, ChangeRequest, change, plan_change, try_change};
 pub use custom::{CopyIn, Custom, WrongCopy};
 pub use filesystem::{FileSystem, SourceDate, UnknownFileSystem, WrongDate};
 pub use image::{BuildRequest, image, plan_image};
+pub use import::{DiskFormat, ImportRequest, UnknownFormat, import, plan_import};
 pub use plan::{Plan, Step};
+pub use promote::{Asked, PromoteRequest, plan_promote, promote};
 pub use recipe::{Action, Origin, PackageList, Recipe, Recipes};
 pub use script::Script;
 pub use size::{SizeSpec, WrongSize};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::build::{CopyIn, FileSystem, SizeSpec, Source, SourceDate};
+use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
 use crate::library::ClientSelector;
 use crate::library::{
     ClientName, GroupName, HostName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
@@ -128,6 +128,8 @@ pub(super) enum Image {
     Exec(ImageExec),
     /// Work in a copy of an image: a new version of it, if the shell ends with 0
     Shell(ImageShell),
+    /// Make a version of an image from a disk that was made elsewhere
+    Import(ImageImport),
     /// List images and their versions
     List,
     /// Show an image or one version of it
@@ -293,6 +295,39 @@ pub(super) struct ChangeOptions {
     pub run: DryRun,
 }
 
+/// `netroot image import`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A disk with a partition table is taken as it is. Clients boot it by themselves, \
+    as if it were a drive of theirs, which needs a boot loader on it, and a system that can run from \
+    an iSCSI disk of the firmware (iBFT). Give it to clients in mode persistent or ephemeral: in mode \
+    shared it is read-only, which few systems can boot from.\n\n\
+    A bare file system (xfs, ext4) is checked, and its kernel and initramfs are taken out, as \
+    from a directory by `image build`."
+)]
+pub(super) struct ImageImport {
+    /// The image; made if it is new, else it gets its next version
+    pub name: ImageName,
+    /// The file with the disk: raw, qcow2, vmdk or vhdx, and whole: one that names other files is
+    /// refused
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub from: PathBuf,
+    /// What the file is [default: told from its first bytes]
+    #[arg(long, value_name = "raw|qcow2|vmdk|vhdx")]
+    pub format: Option<DiskFormat>,
+    /// Boot this kernel of a bare file system, instead of the newest under /lib/modules
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
+    /// Accept an initramfs that does not look able to mount an iSCSI root
+    #[arg(long)]
+    pub no_initramfs_check: bool,
+    /// Leave machine-id, SSH host keys, histories and the like of a bare file system as they are
+    #[arg(long)]
+    pub no_scrub: bool,
+    #[command(flatten)]
+    pub run: DryRun,
+}
+
 /// `netroot recipe …`
 #[derive(Debug, Subcommand)]
 pub(super) enum Recipe {
@@ -343,6 +378,8 @@ pub(super) enum Client {
         #[command(flatten)]
         consent: Consent,
     },
+    /// Make an image of a client's disk: what it installed, every client can have
+    Promote(ClientPromote),
     /// Forget a client and remove its disk
     Remove {
         /// MAC, name, or @group
@@ -425,6 +462,32 @@ pub(super) struct ClientAssign {
     pub image: VersionSpec,
     #[command(flatten)]
     pub running: Running,
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// `netroot client promote`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The client has to be shut down, and cannot boot while its disk is copied. The copy \
+    is checked, and what no two machines should share (machine-id, SSH host keys, logs, ...) is taken \
+    out of it. Kernel and initramfs are the newest that the client has installed. The client keeps \
+    its disk as it is."
+)]
+pub(super) struct ClientPromote {
+    /// MAC or name
+    pub client: ClientSelector,
+    /// The image that its disk was made from, or a new one
+    pub name: ImageName,
+    /// Accept an initramfs that does not look able to mount an iSCSI root
+    #[arg(long)]
+    pub no_initramfs_check: bool,
+    /// Leave machine-id, SSH host keys, histories and the like as they are
+    #[arg(long)]
+    pub no_scrub: bool,
+    /// Keep a draft that failed, and say how to look inside
+    #[arg(long)]
+    pub keep_failed: bool,
     #[command(flatten)]
     pub consent: Consent,
 }

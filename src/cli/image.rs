@@ -8,6 +8,7 @@ use super::progress::Shown;
 use super::reach::Reach;
 use super::{ask, open, print};
 use crate::exec::Cancel;
+use crate::library::manifest::BootFrom;
 use crate::library::{ImageName, Library, Version, VersionId, VersionSpec};
 
 /// One line of `image list`.
@@ -159,10 +160,16 @@ pub(super) fn description(version: &Version) -> Vec<String> {
             "  disk        {}, {} on disk, {}",
             print::bytes(manifest.disk.size),
             print::bytes(manifest.disk.allocated),
-            facts.filesystem.kind
+            match &manifest.boot {
+                BootFrom::Kernel { .. } => facts.filesystem.kind.clone(),
+                BootFrom::Disk(table) => table.to_string(),
+            }
         ),
         format!("  hash        {}", manifest.disk.root),
-        format!("  kernel      {}", facts.kernel_version),
+        match &manifest.boot {
+            BootFrom::Kernel { .. } => format!("  kernel      {}", facts.kernel_version),
+            BootFrom::Disk(_) => String::from("  boots       from its own disk"),
+        },
         format!("  source      {}", print::printable(&facts.source)),
     ];
     lines.extend(

@@ -14,6 +14,7 @@ mod log;
 mod make;
 mod print;
 mod progress;
+mod promote;
 mod reach;
 mod recipe;
 mod serve;
@@ -52,6 +53,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Init(args) => init::init(cli, args),
         Command::Image(Image::Build(args)) => make::build(cli, args),
         Command::Image(Image::Upgrade(args)) => make::upgrade(cli, args),
+        Command::Image(Image::Import(args)) => make::import(cli, args),
         Command::Image(Image::Update(args)) => make::update(cli, args),
         Command::Image(Image::Exec(args)) => make::exec(cli, args),
         Command::Image(Image::Shell(args)) => make::shell(cli, args),
@@ -76,6 +78,7 @@ fn run(cli: &Cli) -> Result<()> {
             running,
             consent,
         }) => client::undo(cli, client, *running, *consent),
+        Command::Client(Client::Promote(args)) => promote::promote(cli, args),
         Command::Client(Client::Remove {
             client,
             force,

@@ -12,7 +12,7 @@ use super::error::{Doing, Error, Result};
 use super::events::{Actor, Event};
 use super::live::Live;
 use super::lock::WriteLock;
-use super::manifest::{FileFacts, Manifest};
+use super::manifest::{BootFrom, FileFacts, Manifest};
 use super::names::{ImageName, VersionId, VersionSpec, version_number};
 use super::progress::Progress;
 use super::store::{self, DISK, Draft, INITRAMFS, KERNEL, MANIFEST};
@@ -63,9 +63,11 @@ impl Version {
     }
 
     /// The file that boot.cfg calls by this name: `vmlinuz-RELEASE` or `initramfs-RELEASE.img`, or
-    /// either without the release. Nothing for any other name.
+    /// either without the release. Nothing for any other name, and where the disk boots itself.
     pub fn boot_file(&self, name: &str) -> Option<PathBuf> {
-        if name == KERNEL || name == self.kernel_name() {
+        if matches!(self.manifest.boot, BootFrom::Disk(_)) {
+            None
+        } else if name == KERNEL || name == self.kernel_name() {
             Some(self.kernel_path())
         } else if name == INITRAMFS || name == self.initramfs_name() {
             Some(self.initramfs_path())
@@ -228,10 +230,14 @@ impl Library {
             version: version.id().to_string(),
             what,
         };
-        for (path, facts) in [
-            (version.kernel_path(), &manifest.kernel),
-            (version.initramfs_path(), &manifest.initramfs),
-        ] {
+        let beside = match &manifest.boot {
+            BootFrom::Kernel { kernel, initramfs } => vec![
+                (version.kernel_path(), kernel),
+                (version.initramfs_path(), initramfs),
+            ],
+            BootFrom::Disk(_) => Vec::new(),
+        };
+        for (path, facts) in beside {
             let found = hash_file(&path)?;
             if found != *facts {
                 return Err(damaged(format!("the hash of {} differs", path.display())));

@@ -78,7 +78,7 @@ pub use names::{
 };
 pub use progress::{Progress, Quiet};
 pub use store::clone::CloneInfo;
-pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, Swept};
+pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept};
 pub use wire::{Published, PublishedKind, Target};
 
 use error::Doing;

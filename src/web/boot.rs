@@ -13,10 +13,11 @@ use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
 use super::{Problem, blocking};
-use crate::boot::{BootCfg, Portal, Root, Writes, boot_ipxe};
+use crate::boot::{BootCfg, Portal, Root, SanBoot, Writes, boot_ipxe};
 use crate::daemon::{Peer, Server};
 use crate::library::BootTicket;
 use crate::library::Event;
+use crate::library::manifest::BootFrom;
 use crate::library::{Error, Library, MacAddr, Mode, VersionId};
 
 /// `/boot.ipxe`, `/boot.cfg` and the files that they name.
@@ -47,23 +48,28 @@ pub fn client_cfg(
     let version = library.version(&ticket.version)?;
     let facts = &version.manifest().facts;
     let VersionId { image, number } = &ticket.version;
+    let root = Root {
+        portal: Portal {
+            ip: portal.ip(),
+            port: portal.port(),
+        },
+        target: ticket.target.clone(),
+        lun: ticket.lun,
+        initiator: Some(ticket.initiator.clone()),
+    };
+    let writes = match ticket.mode {
+        Mode::Shared => Writes::Ram,
+        Mode::Persistent | Mode::Ephemeral => Writes::Disk,
+    };
+    if let BootFrom::Disk(_) = version.manifest().boot {
+        return Ok(SanBoot { root, writes }.to_string());
+    }
     let cfg = BootCfg {
         prefix: Some(format!("{base}/images/{image}/{number}")),
         kernel: &facts.kernel_version,
         initramfs: &facts.early,
-        root: Root {
-            portal: Portal {
-                ip: portal.ip(),
-                port: portal.port(),
-            },
-            target: ticket.target.clone(),
-            lun: ticket.lun,
-            initiator: Some(ticket.initiator.clone()),
-        },
-        writes: match ticket.mode {
-            Mode::Shared => Writes::Ram,
-            Mode::Persistent | Mode::Ephemeral => Writes::Disk,
-        },
+        root,
+        writes,
         mac: Some(mac),
         nameservers: &library.config().boot.nameservers,
         args: &ticket.args,

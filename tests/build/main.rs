@@ -7,9 +7,13 @@
 mod archives;
 mod awkward;
 mod compare;
+mod dnf;
 mod filesystems;
+mod hostile;
+mod imports;
 mod kills;
 mod recipes;
+mod rpms;
 mod site;
 mod trees;
 mod upgrades;

@@ -13,6 +13,8 @@
 mod anything;
 mod clients;
 mod crashes;
+mod disks;
+mod holds;
 mod images;
 mod lab;
 mod logins;
