@@ -140,6 +140,7 @@ fn with_work<T: Send>(
         parent: Some(parent.id().clone()),
         source: described(&request.changes),
         filesystem: told.filesystem.clone(),
+        kernel_version: told.kernel_version.clone(),
         recipe: Some(recipe.facts()),
         ..VersionFacts::default()
     };

@@ -78,6 +78,7 @@ pub fn promote(
         parent: Some(disk.version.id().clone()),
         source: format!("the disk of client {}", disk.client.name),
         filesystem: parent.facts.filesystem.clone(),
+        kernel_version: parent.facts.kernel_version.clone(),
         recipe: parent.facts.recipe.clone(),
         ..VersionFacts::default()
     };
@@ -171,7 +172,11 @@ fn plan(library: &Library, request: &PromoteRequest, disk: &Disk) -> Result<Plan
         BootFrom::Kernel { .. } => {
             let check = request.check;
             let filesystem = manifest.facts.filesystem.kind.clone();
-            steps.extend([Step::Settle { filesystem }, Step::Mount, Step::Recognize]);
+            steps.push(Step::Settle { filesystem });
+            // After its journal was replayed, which needs the one that it was written with.
+            let needs = disk.filesystem()?.needs_identifier();
+            steps.extend(needs.then_some(Step::Identify));
+            steps.extend([Step::Mount, Step::Recognize]);
             steps.extend((request.scrub == Scrub::ByRecipe).then_some(Step::ScrubRecognized));
             steps.extend([
                 Step::Trim,

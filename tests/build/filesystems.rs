@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 use std::time::Duration;
 
-use netroot::build::{self, Change, ChangeRequest, FileSystem, Script, SourceDate};
+use netroot::build::{self, Change, ChangeRequest, FileSystem, ImportRequest, Script, SourceDate};
 use netroot::exec::{Cancel, in_private_mounts};
 use netroot::library::Quiet;
 
@@ -253,6 +253,54 @@ fn copies_of_a_btrfs_have_identifiers_of_their_own_and_do_not_meet() {
     upgrade(&site, "fc31", "ls /root/again", None);
     site.library.verify(base.id(), &Quiet).unwrap();
     site.assert_clean();
+}
+
+#[test]
+fn a_btrfs_from_elsewhere_gets_an_identifier_beside_its_twin() {
+    let site = Site::new();
+    let mut request = site.request(&site.tree(KERNEL));
+    request.filesystem = FileSystem::Btrfs;
+    site.build(&request).unwrap();
+    let first = site.version("fc28");
+    // The same disk comes back as a file, while the version is mounted; then what came of it.
+    site.look_into(&first, |_| {
+        for (image, twin) in [("other", "fc28"), ("third", "other")] {
+            let disk = site.version(twin).disk_path();
+            let import = ImportRequest::new(image.parse().unwrap(), disk);
+            build::import(&site.library, &import, &Cancel::new(), &Quiet).unwrap();
+        }
+    });
+    let uuid = |name: &str| site.version(name).manifest().facts.filesystem.uuid.clone();
+    assert_ne!(uuid("other"), uuid("fc28"));
+    assert_ne!(uuid("third"), uuid("other"));
+    let disk = site.version("third").disk_path();
+    let shown = run("blkid", &["-o", "export", disk.to_str().unwrap()]);
+    assert!(shown.contains(&uuid("third").unwrap()), "{shown}");
+    site.library.verify(first.id(), &Quiet).unwrap();
+    site.assert_clean();
+}
+
+#[test]
+fn an_erofs_from_elsewhere_is_taken_as_it_is() {
+    let site = Site::new();
+    let tree = site.tree(KERNEL);
+    write(
+        &tree.join("etc/machine-id"),
+        b"0123456789abcdef0123456789abcdef\n",
+    );
+    let mut request = site.request(&tree);
+    request.filesystem = FileSystem::Erofs;
+    site.build(&request).unwrap();
+    let first = site.version("fc28");
+    let import = ImportRequest::new("other".parse().unwrap(), first.disk_path());
+    let built = build::import(&site.library, &import, &Cancel::new(), &Quiet).unwrap();
+    assert!(
+        built.warnings[0].contains("cannot be scrubbed"),
+        "{built:?}"
+    );
+    let other = site.version("other");
+    assert_eq!(other.manifest().disk.root, first.manifest().disk.root);
+    assert_eq!(other.manifest().facts.filesystem.kind, "erofs");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! btrfs.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -57,6 +59,10 @@ const FEATURES: &[Feature] = &[
 /// Kernels that know a file system whose identifier was changed without writing all of it anew.
 const LIGHT_IDENTIFIERS: Since = Since(5, 0);
 
+/// `btrfs_super_block.incompat_flags`, and the bit in it that says that the identifier was changed so.
+const INCOMPATIBLE: u64 = (64 << 10) + 0xbc;
+const METADATA_UUID: u64 = 1 << 10;
+
 /// The release of this host's mkfs.btrfs.
 pub(super) fn tools(cancel: &Cancel) -> Result<Since> {
     let said = Program::new("mkfs.btrfs").arg("-V").cancel(cancel).run()?;
@@ -105,24 +111,30 @@ pub(super) fn options(
 /// identifier for one disk, and would write to the wrong one.
 pub(super) fn identify(
     disk: &Path,
-    kernel: &KernelRelease,
+    kernel: Option<&KernelRelease>,
     uuid: &str,
     cancel: &Cancel,
 ) -> Result<()> {
     // -U writes all metadata anew, which costs time, and the blocks that were shared with the
-    // version; only old kernels need it.
-    let how = if kernel.knows(LIGHT_IDENTIFIERS) {
-        "-M"
-    } else {
-        "-U"
-    };
+    // version: for old kernels only, or where nobody knows. What was changed the light way once
+    // cannot be changed otherwise, and needs such a kernel already.
+    let knows = kernel.is_some_and(|kernel| kernel.knows(LIGHT_IDENTIFIERS));
+    let is_light = knows || incompatible_features(disk)? & METADATA_UUID != 0;
     Program::new("btrfstune")
-        .args(["-f", how, uuid])
+        .args(["-f", if is_light { "-M" } else { "-U" }, uuid])
         .arg(disk)
         .cancel(cancel)
         .run()
         .with_context(|| format!("giving {} an identifier of its own", disk.display()))?;
     Ok(())
+}
+
+fn incompatible_features(disk: &Path) -> Result<u64> {
+    let mut bytes = [0; 8];
+    File::open(disk)
+        .and_then(|file| file.read_exact_at(&mut bytes, INCOMPATIBLE))
+        .with_context(|| format!("reading the superblock of {}", disk.display()))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 #[cfg(test)]

@@ -204,14 +204,15 @@ impl FileSystem {
     }
 
     /// Gives a copy of a version's disk an identifier of its own, where the kernel would not mount
-    /// it beside the version without: tells it then. `kernel` is the oldest that may mount it.
+    /// it beside the version without: tells it then. `kernel` is the oldest that may mount it, where
+    /// that is known. The journal must have been replayed.
     ///
     /// XFS has `nouuid` for this, and ext4 does not care; theirs stays, since an image may mount its
     /// root by it.
     pub(crate) fn identify(
         self,
         disk: &Path,
-        kernel: &KernelRelease,
+        kernel: Option<&KernelRelease>,
         cancel: &Cancel,
     ) -> Result<Option<String>> {
         if !self.needs_identifier() {

@@ -38,12 +38,12 @@ impl Work<'_> {
 
     pub(super) fn identify(&mut self) -> Result<()> {
         self.watch.step("giving the copy an identifier", None);
-        let parent = self.parent.as_ref().context("there is no version")?;
-        let kernel = &parent.manifest().facts.kernel_version;
-        let kernel = KernelRelease::parse(kernel)
-            .with_context(|| format!("`{kernel}` of {} is not a kernel", parent.id()))?;
+        // That of the version it was copied from, until the tree has told its own.
+        let kernel = KernelRelease::parse(&self.facts.kernel_version);
         let disk = self.draft()?.disk_path();
-        let own = self.filesystem.identify(&disk, &kernel, self.cancel)?;
+        let own = self
+            .filesystem
+            .identify(&disk, kernel.as_ref(), self.cancel)?;
         if own.is_some() {
             self.facts.filesystem.uuid = own;
         }
