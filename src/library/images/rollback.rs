@@ -50,6 +50,15 @@ impl Library {
             Some(_) => self.resolve(spec)?.id().clone(),
             None => self.previous(&spec.image)?,
         };
+        if self
+            .version(&to)?
+            .manifest()
+            .facts
+            .filesystem
+            .is_read_only()
+        {
+            self.ensure_only_shared(&spec.image)?;
+        }
         let mut clients = Vec::new();
         for client in self.clients()? {
             clients.extend(followed(&client, &to)?);
