@@ -7,17 +7,19 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::statvfs::statvfs;
 
 use super::adopt::Foreign;
+use super::diff::{Changes, changes_since};
 use super::plan::{Plan, Step};
 use super::recipe::Recipes;
 use super::size::human;
+use super::tree::Root;
 use super::watch::{Timed, Watch};
 use super::work::{Built, Keep, Work};
-use super::{FileSystem, InitramfsCheck, Scrub};
+use super::{FileSystem, InitramfsCheck, Scrub, facts};
 use crate::exec::{Cancel, in_private_mounts};
 use crate::library::manifest::BootFrom;
 use crate::library::{
-    Actor, Client, CloneInfo, CloneKind, Event, ImageName, Library, LiveSession, MacAddr, Version,
-    VersionFacts, VersionId,
+    Actor, Client, CloneInfo, CloneKind, Event, ImageName, Library, LiveSession, MacAddr, Progress,
+    Version, VersionFacts, VersionId,
 };
 
 /// What is to be promoted.
@@ -43,19 +45,32 @@ pub trait Asked: Sync {
     /// When nobody knows.
     fn sessions(&self) -> Result<Vec<LiveSession>>;
 
-    /// Whether to go on, before anything is sealed.
+    /// Whether to go on, before anything is sealed. `changes` are what the disk became since it was
+    /// its version's, as far as it can be looked into.
     ///
     /// # Errors
     /// When not.
-    fn agree(&self) -> Result<()>;
+    fn agree(&self, changes: Option<&Changes>) -> Result<()>;
 }
 
 impl Work<'_> {
-    /// Asks before anything is sealed.
-    pub(super) fn agree(&mut self, _: &VersionId) -> Result<()> {
+    /// Tells what became of a disk, and asks before anything is sealed.
+    pub(super) fn agree(&mut self, version: &VersionId) -> Result<()> {
         let asked = self.asked.context("there is nobody to be asked")?;
+        let changes = match &self.promoted {
+            Some(parent) if self.is_mounted() => {
+                self.watch.step(&format!("comparing with {version}"), None);
+                let path = self.tree_path()?;
+                let root = Root::open(path)?;
+                let packages = facts::packages(&root, self.packages, path, self.cancel)?;
+                let packages = packages.list.as_deref();
+                let changes = changes_since(self.mounts, parent, &root, packages, self.cancel)?;
+                Some(changes)
+            }
+            _ => None,
+        };
         self.watch.pause();
-        asked.agree()
+        asked.agree(changes.as_ref())
     }
 }
 
@@ -87,6 +102,7 @@ pub fn promote(
         parent: Some(disk.version.id().clone()),
         source: format!("the disk of client {}", disk.client.name),
         filesystem: parent.facts.filesystem.clone(),
+        kernel_version: parent.facts.kernel_version.clone(),
         recipe: parent.facts.recipe.clone(),
         ..VersionFacts::default()
     };
@@ -104,6 +120,7 @@ pub fn promote(
         let mut work = Work::new(mounts, filesystem, facts, cancel, &timed);
         work.foreign = Some(Foreign::Clone(Box::new(held)));
         work.asked = Some(asked);
+        work.promoted = Some(disk.version.clone());
         work.recipes = Some(&recipes);
         work.check = request.check;
         work.keep = request.keep;
@@ -182,9 +199,12 @@ fn plan(library: &Library, request: &PromoteRequest, disk: &Disk) -> Result<Plan
         BootFrom::Kernel { .. } => {
             let check = request.check;
             let filesystem = manifest.facts.filesystem.kind.clone();
-            steps.extend([Step::Settle { filesystem }, Step::Mount]);
             let version = from.clone();
-            steps.extend([Step::Agree { version }, Step::Recognize]);
+            steps.push(Step::Settle { filesystem });
+            // After its journal was replayed, which needs the one that it was written with.
+            let needs = disk.filesystem()?.needs_identifier();
+            steps.extend(needs.then_some(Step::Identify));
+            steps.extend([Step::Mount, Step::Recognize, Step::Agree { version }]);
             steps.extend((request.scrub == Scrub::ByRecipe).then_some(Step::ScrubRecognized));
             steps.extend([
                 Step::Trim,

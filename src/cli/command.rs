@@ -1,12 +1,13 @@
 //! The command line, as one definition: help, completions and man pages all come from it.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source};
+use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
 use crate::library::ClientSelector;
 use crate::library::{
     ClientName, GroupName, HostName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
@@ -119,7 +120,7 @@ pub(super) struct Init {
 #[derive(Debug, Subcommand)]
 pub(super) enum Image {
     /// Build a version of an image from a distribution, a directory or a tar archive
-    Build(ImageBuild),
+    Build(Box<ImageBuild>),
     /// Make a new image from another: its distribution's next release, or what a script makes of it
     Upgrade(ImageUpgrade),
     /// Install updates of the same release: a new version of the image
@@ -132,23 +133,75 @@ pub(super) enum Image {
     Import(ImageImport),
     /// List images and their versions
     List,
-    /// Show an image or one version of it
+    /// Show the line of an image's versions and who uses them, or one version
     Show {
         /// fc28, or fc28@3 for one version
         image: VersionSpec,
     },
-    /// Recompute the hashes of a version and compare them with its manifest
-    Verify {
-        /// fc28 (its current version), or fc28@3
+    /// Tell what changed from one version to another: files and packages
+    Diff(ImageDiff),
+    /// Make an older version current again, or a newer one: clients get it at their next boot, clones
+    /// stay what they are
+    Rollback {
+        /// fc28, or fc28@2
         image: VersionSpec,
-    },
-    /// Remove an image with all its versions, or one version
-    Remove {
-        /// fc28 (all of it), or fc28@3
-        image: VersionSpec,
+        /// The number of the version [default: the one that the current version was made from]
+        #[arg(value_name = "VERSION")]
+        number: Option<u32>,
         #[command(flatten)]
         consent: Consent,
     },
+    /// Check versions against their manifests: all hashes, and the file system, read-only
+    Verify {
+        /// fc28 (its current version), or fc28@3
+        #[arg(required_unless_present = "all")]
+        images: Vec<VersionSpec>,
+        /// All versions, of the images that are named or of every image
+        #[arg(long)]
+        all: bool,
+    },
+    /// Remove old versions that are neither current nor used, and what failed builds have left
+    Prune {
+        /// Only versions of this image
+        image: Option<ImageName>,
+        /// How many of the newest versions stay
+        #[arg(long, value_name = "N")]
+        keep: NonZeroU32,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Remove an image with all its versions, or one version, unless somebody uses it
+    Remove {
+        /// fc28 (all of it), or fc28@3
+        image: VersionSpec,
+        /// Also when it is used: running boots are cut off first, clones of it and what is kept of
+        /// them for undo are removed for ever, and clients that are assigned to it boot nothing
+        /// until they are assigned to something else
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// `netroot image diff`
+#[derive(Debug, Args)]
+pub(super) struct ImageDiff {
+    /// fc28 (its current version), or fc28@2
+    pub from: VersionSpec,
+    /// What to compare it with; without it, the version before an image's current one is compared
+    /// with the current one
+    pub to: Option<VersionSpec>,
+    /// Tell changed modification times, too
+    #[arg(long)]
+    pub times: bool,
+    /// Read the contents of all files, where both disks are copies of one file system also of those
+    /// whose inode, size and times say that nobody changed them
+    #[arg(long)]
+    pub read_all: bool,
+    /// Print every path, not only the first of each directory
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `netroot image build`
@@ -185,8 +238,9 @@ pub(super) struct ImageBuild {
     /// Run this script or command line in the image; repeatable
     #[arg(long = "run", value_name = "SCRIPT", value_hint = ValueHint::FilePath)]
     pub scripts: Vec<OsString>,
-    /// The file system of the root disk
-    #[arg(long, value_name = "xfs|ext4", default_value = "xfs")]
+    /// The file system of the root disk; erofs is compressed and read-only, for clients in mode
+    /// shared only
+    #[arg(long, value_name = "xfs|ext4|btrfs|erofs", default_value = "xfs")]
     pub fs: FileSystem,
     /// Size of the disk: a multiple of the tree's (1.5x) or absolute (20G) [default: 2x]
     #[arg(long, value_name = "SIZE")]
@@ -194,6 +248,15 @@ pub(super) struct ImageBuild {
     /// Boot this kernel, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
+    /// Make the same disk from the same tree every time, dated no later than this (seconds since
+    /// 1970): with --fs erofs or ext4, which then keeps times to the second
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SOURCE_DATE_EPOCH",
+        hide_env_values = true
+    )]
+    pub source_date: Option<SourceDate>,
     /// Leave out this path of the tree, such as /var/cache/dnf; * and ? match within a name; repeatable
     #[arg(long, value_name = "PATH")]
     pub exclude: Vec<String>,

@@ -180,6 +180,16 @@ pub struct Distribution {
     pub like: Option<String>,
 }
 
+impl std::fmt::Display for Distribution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.name, &self.release) {
+            (Some(name), _) => f.write_str(name),
+            (None, Some(release)) => write!(f, "{} {release}", self.id),
+            (None, None) => f.write_str(&self.id),
+        }
+    }
+}
+
 /// An installed package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
@@ -196,6 +206,13 @@ pub struct RecipeFacts {
     pub name: String,
     /// The hash of its text.
     pub sha256: Hash,
+}
+
+impl FileSystemFacts {
+    /// Whether nobody can write to it, whatever disk it lies on.
+    pub fn is_read_only(&self) -> bool {
+        self.kind == "erofs"
+    }
 }
 
 impl InitramfsFacts {

@@ -3,9 +3,12 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use netroot::block::{Disk, load};
-use netroot::build::{self, Asked, Built, FileSystem, InitramfsCheck, Keep, PromoteRequest, Scrub};
+use netroot::build::{
+    self, Asked, Built, Changes, FileSystem, InitramfsCheck, Keep, PromoteRequest, Scrub,
+};
 use netroot::exec::{Cancel, Program, in_private_mounts};
 use netroot::library::manifest::BootFrom;
 use netroot::library::{
@@ -22,6 +25,8 @@ const NEWER: &str = "6.1.0-22-amd64";
 struct Person {
     sessions: Vec<LiveSession>,
     refuses: bool,
+    /// What they were shown.
+    shown: Mutex<Option<Changes>>,
 }
 
 impl Asked for Person {
@@ -29,7 +34,8 @@ impl Asked for Person {
         Ok(self.sessions.clone())
     }
 
-    fn agree(&self) -> anyhow::Result<()> {
+    fn agree(&self, changes: Option<&Changes>) -> anyhow::Result<()> {
+        *self.shown.lock().unwrap() = changes.cloned();
         anyhow::ensure!(!self.refuses, "nothing was done");
         Ok(())
     }
@@ -306,7 +312,7 @@ fn a_client_that_is_connected_is_not_promoted() {
     };
     let person = Person {
         sessions: vec![session],
-        refuses: false,
+        ..Person::default()
     };
     let promoted = build::promote(
         &site.library,
@@ -326,6 +332,7 @@ fn a_client_that_is_connected_is_not_promoted() {
 #[test]
 fn whoever_does_not_agree_gets_nothing() {
     let site = site_with_client(FileSystem::Ext4);
+    as_the_client(&site, Left::ShutDown, upgrade_a_little);
     let person = Person {
         refuses: true,
         ..Person::default()
@@ -339,6 +346,29 @@ fn whoever_does_not_agree_gets_nothing() {
     );
     assert_eq!(promoted.unwrap_err().to_string(), "nothing was done");
     assert!(site.library.image(&"new".parse().unwrap()).is_err());
+    // What it was asked about: all that the client did, before anything was scrubbed.
+    let shown = person.shown.into_inner().unwrap().unwrap();
+    let added: Vec<_> = shown
+        .files
+        .added
+        .iter()
+        .map(|entry| entry.path.as_path())
+        .collect();
+    for path in ["opt/tool", "etc/ssh/ssh_host_ed25519_key"] {
+        assert!(added.contains(&Path::new(path)), "{path} in {added:?}");
+    }
+    let changed: Vec<_> = shown
+        .files
+        .changed
+        .iter()
+        .map(|one| one.path.as_path())
+        .collect();
+    assert!(
+        changed.contains(&Path::new("etc/machine-id")),
+        "{changed:?}"
+    );
+    assert!(shown.files.removed.is_empty());
+    assert!(shown.packages.unwrap().is_empty());
     site.assert_clean();
 }
 

@@ -112,7 +112,7 @@ impl Library {
             return Ok(plan);
         }
         let ready = client.after(act)?;
-        let fresh = self.source_of(&ready)?;
+        let fresh = self.source_of(&client, act, &ready)?;
         if client.is_already(act, &ready) {
             return Ok(plan);
         }
@@ -200,12 +200,23 @@ impl Library {
         Ok(client)
     }
 
-    /// Fences the boot that may be running: first no login of it succeeds any more, then its
-    /// sessions end.
+    /// Fences the boot that may be running, for an act that makes sense.
     fn shut_out(&self, mac: &MacAddr, act: &Act, live: &dyn Live) -> Result<()> {
         let lock = self.write_lock()?;
-        let mut client = self.client_to_change(&lock, mac)?;
+        let client = self.client_to_change(&lock, mac)?;
         client.after(act)?;
+        self.fence(lock, client, live)
+    }
+
+    /// Fences the boot of a client that may be running.
+    pub(crate) fn cut_off(&self, mac: &MacAddr, live: &dyn Live) -> Result<()> {
+        let lock = self.write_lock()?;
+        let client = self.client_to_change(&lock, mac)?;
+        self.fence(lock, client, live)
+    }
+
+    /// First no login of it succeeds any more, then its sessions end.
+    fn fence(&self, lock: WriteLock, mut client: Client, live: &dyn Live) -> Result<()> {
         if !is_running(&client, live) {
             return Ok(());
         }
@@ -226,7 +237,7 @@ impl Library {
         if sessions || touches_a_boot(&client, &ready, When::Now, live) {
             return Err(still_running(&client, act, live));
         }
-        let fresh = self.source_of(&ready)?;
+        let fresh = self.source_of(&client, act, &ready)?;
         self.become_ready(&lock, &client, &ready, fresh.as_ref(), |after| {
             if ready.disk != DiskChange::Stays {
                 // Rule 1: whoever still runs on the old disk is not let in again.
@@ -284,14 +295,18 @@ impl Library {
     }
 
     /// The version that a new clone is made of.
-    fn source_of(&self, ready: &Ready) -> Result<Option<VersionId>> {
+    fn source_of(&self, client: &Client, act: &Act, ready: &Ready) -> Result<Option<VersionId>> {
         // Resolved for `shared` too: an assignment to an unknown image is refused.
         let version = self.resolve(&ready.assignment.image);
-        match ready.disk {
-            DiskChange::Fresh(_) => Ok(Some(version?.id().clone())),
-            DiskChange::Restored(_) => Ok(None),
-            DiskChange::Stays | DiskChange::Goes => version.map(|_| None),
+        if matches!(ready.disk, DiskChange::Restored(_)) {
+            return Ok(None);
         }
+        let version = version?;
+        // Also where the disk stays for now: the next one would be made of this version.
+        let title = || titled(&act.to_string(), &client.name);
+        version.ensure_mode(ready.assignment.mode, title)?;
+        let fresh = matches!(ready.disk, DiskChange::Fresh(_));
+        Ok(fresh.then(|| version.id().clone()))
     }
 }
 
