@@ -50,15 +50,7 @@ impl Library {
             Some(_) => self.resolve(spec)?.id().clone(),
             None => self.previous(&spec.image)?,
         };
-        if self
-            .version(&to)?
-            .manifest()
-            .facts
-            .filesystem
-            .is_read_only()
-        {
-            self.ensure_only_shared(&spec.image)?;
-        }
+        self.ensure_may_be_current(&to)?;
         let mut clients = Vec::new();
         for client in self.clients()? {
             clients.extend(followed(&client, &to)?);
