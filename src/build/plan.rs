@@ -65,6 +65,11 @@ pub enum Step {
         /// `xfs`, `ext4`, ...
         filesystem: String,
     },
+    /// Show how the tree differs from a version's, and ask whether to go on.
+    Agree {
+        /// The version.
+        version: VersionId,
+    },
     /// Find out which distribution is on it, and so which recipe it goes by.
     Recognize,
     /// Take out what no two clients should share, as that recipe says.
@@ -194,6 +199,9 @@ impl fmt::Display for Step {
             }
             Self::Settle { filesystem } => {
                 write!(f, "replay the journal of its {filesystem}, and check it")
+            }
+            Self::Agree { version } => {
+                write!(f, "show how it differs from {version}, and ask")
             }
             Self::Recognize => f.write_str("find out which distribution is on it"),
             Self::ScrubRecognized => {

@@ -7,17 +7,19 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::statvfs::statvfs;
 
 use super::adopt::Foreign;
+use super::diff::{Changes, changes_since};
 use super::plan::{Plan, Step};
 use super::recipe::Recipes;
 use super::size::human;
+use super::tree::Root;
 use super::watch::{Timed, Watch};
 use super::work::{Built, Keep, Work};
-use super::{FileSystem, InitramfsCheck, Scrub};
+use super::{FileSystem, InitramfsCheck, Scrub, facts};
 use crate::exec::{Cancel, in_private_mounts};
 use crate::library::manifest::BootFrom;
 use crate::library::{
-    Actor, Client, CloneInfo, CloneKind, Event, ImageName, Library, LiveSession, MacAddr, Version,
-    VersionFacts,
+    Actor, Client, CloneInfo, CloneKind, Event, ImageName, Library, LiveSession, MacAddr, Progress,
+    Version, VersionFacts, VersionId,
 };
 
 /// What is to be promoted.
@@ -43,11 +45,33 @@ pub trait Asked: Sync {
     /// When nobody knows.
     fn sessions(&self) -> Result<Vec<LiveSession>>;
 
-    /// Whether to go on, before anything is sealed.
+    /// Whether to go on, before anything is sealed. `changes` are what the disk became since it was
+    /// its version's, as far as it can be looked into.
     ///
     /// # Errors
     /// When not.
-    fn agree(&self) -> Result<()>;
+    fn agree(&self, changes: Option<&Changes>) -> Result<()>;
+}
+
+impl Work<'_> {
+    /// Tells what became of a disk, and asks before anything is sealed.
+    pub(super) fn agree(&mut self, version: &VersionId) -> Result<()> {
+        let asked = self.asked.context("there is nobody to be asked")?;
+        let changes = match &self.promoted {
+            Some(parent) if self.is_mounted() => {
+                self.watch.step(&format!("comparing with {version}"), None);
+                let path = self.tree_path()?;
+                let root = Root::open(path)?;
+                let packages = facts::packages(&root, self.packages, path, self.cancel)?;
+                let packages = packages.list.as_deref();
+                let changes = changes_since(self.mounts, parent, &root, packages, self.cancel)?;
+                Some(changes)
+            }
+            _ => None,
+        };
+        self.watch.pause();
+        asked.agree(changes.as_ref())
+    }
 }
 
 /// What [`promote`] would do. Nothing is touched.
@@ -95,6 +119,8 @@ pub fn promote(
     let built = in_private_mounts(|mounts| {
         let mut work = Work::new(mounts, filesystem, facts, cancel, &timed);
         work.foreign = Some(Foreign::Clone(Box::new(held)));
+        work.asked = Some(asked);
+        work.promoted = Some(disk.version.clone());
         work.recipes = Some(&recipes);
         work.check = request.check;
         work.keep = request.keep;
@@ -167,16 +193,18 @@ fn plan(library: &Library, request: &PromoteRequest, disk: &Disk) -> Result<Plan
                  every client's",
             ));
             let table = table.clone();
-            steps.push(Step::KeepPartitions { table });
+            let version = from.clone();
+            steps.extend([Step::KeepPartitions { table }, Step::Agree { version }]);
         }
         BootFrom::Kernel { .. } => {
             let check = request.check;
             let filesystem = manifest.facts.filesystem.kind.clone();
+            let version = from.clone();
             steps.push(Step::Settle { filesystem });
             // After its journal was replayed, which needs the one that it was written with.
             let needs = disk.filesystem()?.needs_identifier();
             steps.extend(needs.then_some(Step::Identify));
-            steps.extend([Step::Mount, Step::Recognize]);
+            steps.extend([Step::Mount, Step::Recognize, Step::Agree { version }]);
             steps.extend((request.scrub == Scrub::ByRecipe).then_some(Step::ScrubRecognized));
             steps.extend([
                 Step::Trim,

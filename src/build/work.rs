@@ -20,6 +20,7 @@ use super::filesystem::{FileSystem, SourceDate};
 use super::initramfs::{self, Checked};
 use super::inside::Inside;
 use super::plan::{Plan, Step};
+use super::promote::Asked;
 use super::recipe::{PackageList, Places, Recipe, Recipes};
 use super::source::Input;
 use super::tree::{Measure, Root, copy, measure, written_back};
@@ -81,6 +82,10 @@ pub(super) struct Work<'a> {
     pub(super) parent: Option<Version>,
     /// The disk that is taken over.
     pub(super) foreign: Option<Foreign<'a>>,
+    /// The version that a client's disk was made from.
+    pub(super) promoted: Option<Version>,
+    /// Who is asked before it is sealed.
+    pub(super) asked: Option<&'a dyn Asked>,
     /// Recipes to choose from once it is seen what is on it, and the one that was chosen.
     pub(super) recipes: Option<&'a Recipes>,
     pub(super) recipe: Option<&'a Recipe>,
@@ -123,6 +128,8 @@ impl<'a> Work<'a> {
             tree: Measure::default(),
             parent: None,
             foreign: None,
+            promoted: None,
+            asked: None,
             recipes: None,
             recipe: None,
             before: None,
@@ -211,6 +218,7 @@ impl<'a> Work<'a> {
             Step::ReadDisk { .. } | Step::CopyClone { .. } => self.take_over(),
             Step::KeepPartitions { .. } => self.keep_partitions(),
             Step::Settle { .. } => self.settle(),
+            Step::Agree { version } => self.agree(version),
             Step::Recognize => self.recognize(),
             Step::ScrubRecognized => self.scrub_recognized(),
             Step::Enlarge { size } => self.enlarge(*size),
@@ -262,6 +270,10 @@ impl<'a> Work<'a> {
     pub(super) fn tree_path(&self) -> Result<&Path> {
         let mounted = self.mounted.as_ref().or(self.scratch.as_ref());
         Ok(mounted.context("nothing is mounted")?.path())
+    }
+
+    pub(super) fn is_mounted(&self) -> bool {
+        self.mounted.is_some()
     }
 
     pub(super) fn scratch(&self) -> Result<&Mount> {

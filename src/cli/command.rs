@@ -1,6 +1,7 @@
 //! The command line, as one definition: help, completions and man pages all come from it.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -132,23 +133,75 @@ pub(super) enum Image {
     Import(ImageImport),
     /// List images and their versions
     List,
-    /// Show an image or one version of it
+    /// Show the line of an image's versions and who uses them, or one version
     Show {
         /// fc28, or fc28@3 for one version
         image: VersionSpec,
     },
-    /// Recompute the hashes of a version and compare them with its manifest
-    Verify {
-        /// fc28 (its current version), or fc28@3
+    /// Tell what changed from one version to another: files and packages
+    Diff(ImageDiff),
+    /// Make an older version current again, or a newer one: clients get it at their next boot, clones
+    /// stay what they are
+    Rollback {
+        /// fc28, or fc28@2
         image: VersionSpec,
-    },
-    /// Remove an image with all its versions, or one version
-    Remove {
-        /// fc28 (all of it), or fc28@3
-        image: VersionSpec,
+        /// The number of the version [default: the one that the current version was made from]
+        #[arg(value_name = "VERSION")]
+        number: Option<u32>,
         #[command(flatten)]
         consent: Consent,
     },
+    /// Check versions against their manifests: all hashes, and the file system, read-only
+    Verify {
+        /// fc28 (its current version), or fc28@3
+        #[arg(required_unless_present = "all")]
+        images: Vec<VersionSpec>,
+        /// All versions, of the images that are named or of every image
+        #[arg(long)]
+        all: bool,
+    },
+    /// Remove old versions that are neither current nor used, and what failed builds have left
+    Prune {
+        /// Only versions of this image
+        image: Option<ImageName>,
+        /// How many of the newest versions stay
+        #[arg(long, value_name = "N")]
+        keep: NonZeroU32,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Remove an image with all its versions, or one version, unless somebody uses it
+    Remove {
+        /// fc28 (all of it), or fc28@3
+        image: VersionSpec,
+        /// Also when it is used: running boots are cut off first, clones of it and what is kept of
+        /// them for undo are removed for ever, and clients that are assigned to it boot nothing
+        /// until they are assigned to something else
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// `netroot image diff`
+#[derive(Debug, Args)]
+pub(super) struct ImageDiff {
+    /// fc28 (its current version), or fc28@2
+    pub from: VersionSpec,
+    /// What to compare it with; without it, the version before an image's current one is compared
+    /// with the current one
+    pub to: Option<VersionSpec>,
+    /// Tell changed modification times, too
+    #[arg(long)]
+    pub times: bool,
+    /// Read the contents of all files, where both disks are copies of one file system also of those
+    /// whose inode, size and times say that nobody changed them
+    #[arg(long)]
+    pub read_all: bool,
+    /// Print every path, not only the first of each directory
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `netroot image build`

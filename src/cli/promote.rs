@@ -3,11 +3,12 @@
 use anyhow::{Result, bail};
 
 use super::command::{Cli, ClientPromote};
+use super::image::told_changes;
 use super::make::{check, keep, scrub, show_built, show_plan};
 use super::progress::Shown;
 use super::reach::Reach;
-use super::{ask, open};
-use crate::build::{self, Asked, PromoteRequest};
+use super::{ask, open, print};
+use crate::build::{self, Asked, Changes, PromoteRequest};
 use crate::exec::Cancel;
 use crate::library::{ClientSelector, LiveSession, MacAddr};
 
@@ -55,7 +56,12 @@ impl Asked for Person<'_> {
         Ok(views.into_iter().flat_map(|view| view.sessions).collect())
     }
 
-    fn agree(&self) -> Result<()> {
+    fn agree(&self, changes: Option<&Changes>) -> Result<()> {
+        let told = changes.map(|found| told_changes(&found.files, found.packages.as_ref(), false));
+        for line in told.into_iter().flatten() {
+            // Beside the progress: what is printed is the result, and may be JSON.
+            print::aside(&line);
+        }
         let what = format!(
             "promote {} to {}: the clients of that image get it at their next boot",
             self.args.client, self.args.name

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use super::child::{Session, die_with_parent};
 use super::jail::{self, Keeper};
+use super::terminal::Lent;
 use super::{Cancel, Cancelled, Error, Result};
 
 /// Where programs are looked for: not where the caller's environment says, since that may be an
@@ -244,8 +245,15 @@ impl Program {
                 .stdin(Stdio::inherit())
                 .stdout(Stdio::inherit())
                 .stderr(Stdio::inherit());
+            let terminal = Lent::standard_input();
             let mut running = self.spawn(command, Session::Ours)?;
-            self.wait(&mut running.child)
+            let status = self.wait(&mut running.child);
+            // All that ran in an image ends with its first process: nobody types any more.
+            drop(running);
+            if let Some(terminal) = terminal {
+                terminal.take_back();
+            }
+            status
         })?;
         self.succeeded(status, &[])
     }

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::clients::{Assignment, Client};
-use super::error::Result;
-use super::names::{KernelArg, Mode, NameError, VersionId, serde_as_text, version_number};
+use super::error::{Error, Result};
+use super::names::{
+    KernelArg, Mode, NameError, VersionId, VersionSpec, serde_as_text, version_number,
+};
 use super::{Library, MacAddr, Target, manifest, now_millis};
 
 /// One boot of one client: `SEQ-VERSION-MAC16`, the last part of its initiator's name.
@@ -137,7 +139,7 @@ impl Library {
         let version = match next.fixed {
             Some(version) => version,
             None => {
-                let version = self.resolve(&next.assignment.image)?;
+                let version = self.assigned_version(client, &next.assignment.image)?;
                 let what = || format!("booting {}", client.name);
                 version.ensure_mode(next.assignment.mode, what)?;
                 version.id().clone()
@@ -158,6 +160,22 @@ impl Library {
             lun: self.config().iscsi.lun.number(),
             args: everybody.iter().chain(&client.args).cloned().collect(),
         })
+    }
+
+    /// The version that an assignment means. It may be gone: by force, or by hand.
+    fn assigned_version(&self, client: &Client, image: &VersionSpec) -> Result<super::Version> {
+        match self.resolve(image) {
+            Ok(version) => Ok(version),
+            Err(why @ (Error::Unknown { .. } | Error::NoVersion { .. })) => Err(Error::refused(
+                format!("booting client {}", client.name),
+                format!("it is assigned to {image}, and {why}"),
+                format!(
+                    "give it another one: netroot client assign {} IMAGE",
+                    client.name
+                ),
+            )),
+            Err(error) => Err(error),
+        }
     }
 
     fn boot_id(&self, mac: &MacAddr, seq: u64, version: &VersionId, mode: Mode) -> Result<BootId> {
@@ -182,7 +200,7 @@ impl Library {
         mode: Mode,
     ) -> Result<Hmac<Sha256>> {
         let mut code = <Hmac<Sha256> as KeyInit>::new_from_slice(self.boot_key()?)
-            .map_err(|_| super::Error::Invalid("the key of boot ids cannot be used".into()))?;
+            .map_err(|_| Error::Invalid("the key of boot ids cannot be used".into()))?;
         code.update(format!("boot|{}|{seq}|{version}|{mode}", mac.bare()).as_bytes());
         Ok(code)
     }

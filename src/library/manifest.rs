@@ -180,6 +180,16 @@ pub struct Distribution {
     pub like: Option<String>,
 }
 
+impl std::fmt::Display for Distribution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.name, &self.release) {
+            (Some(name), _) => f.write_str(name),
+            (None, Some(release)) => write!(f, "{} {release}", self.id),
+            (None, None) => f.write_str(&self.id),
+        }
+    }
+}
+
 /// An installed package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {

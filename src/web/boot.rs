@@ -103,7 +103,12 @@ async fn cfg(
         let client = library.client(&mac).inspect_err(|error| {
             tracing::warn!(%mac, peer = %peer.actor(), "no boot.cfg was given: {error}");
         })?;
-        let ticket = library.issue_boot(&client)?;
+        let ticket = match library.issue_boot(&client) {
+            Ok(ticket) => ticket,
+            // Known, and yet there is nothing for it: who stands before the machine is told why.
+            Err(why @ Error::Refused { .. }) => return Ok(text(boots_nothing(&why))),
+            Err(error) => return Err(error),
+        };
         let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local))?;
         if server.is_news(&ticket.client) {
             let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);
@@ -113,6 +118,17 @@ async fn cfg(
         Ok(text(cfg))
     })
     .await
+}
+
+/// A script that says why there is nothing to boot, for long enough to be read, and fails.
+fn boots_nothing(why: &Error) -> String {
+    // It goes into a script: nothing in it is expanded, ends the line or begins a comment.
+    let plain = |c: char| match c {
+        ' '..='~' if !matches!(c, '$' | '#' | '"' | '\\') => c,
+        _ => '?',
+    };
+    let why: String = why.to_string().chars().map(plain).collect();
+    format!("#!ipxe\necho netroot: {why}\nsleep 30\nexit 1\n")
 }
 
 async fn file(
@@ -204,6 +220,15 @@ mod tests {
     fn scripts_name_the_server_as_the_client_knows_it() {
         assert_eq!(asked("boot.example.edu:80"), "http://boot.example.edu:80");
         assert_eq!(asked("[2001:db8::1]:8080"), "http://[2001:db8::1]:8080");
+    }
+
+    #[test]
+    fn why_there_is_nothing_to_boot_is_one_line_of_text() {
+        let why = Error::Invalid("no `fc28`\nshell ${uuid} \"x\" # \u{1b}[1m\\".into());
+        assert_eq!(
+            boots_nothing(&why),
+            "#!ipxe\necho netroot: no `fc28`?shell ?{uuid} ?x? ? ?[1m?\nsleep 30\nexit 1\n"
+        );
     }
 
     #[test]

@@ -7,11 +7,13 @@
 mod archives;
 mod awkward;
 mod compare;
+mod diffs;
 mod dnf;
 mod filesystems;
 mod hostile;
 mod imports;
 mod kills;
+mod promotes;
 mod recipes;
 mod rpms;
 mod site;

@@ -33,6 +33,11 @@ impl Live for Room {
             self.fenced.lock().unwrap().push(*client);
         }
     }
+
+    fn evict(&self, versions: &[VersionId]) {
+        let mut sessions = self.sessions.lock().unwrap();
+        sessions.retain(|session| !versions.contains(&session.version));
+    }
 }
 
 impl Room {

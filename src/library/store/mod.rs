@@ -5,11 +5,13 @@
 pub(crate) mod clone;
 mod copy;
 mod draft;
+mod extents;
 mod flags;
 mod hash;
 mod held;
 mod open;
 mod sweep;
+mod usage;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +20,7 @@ pub use copy::CopyKind;
 pub use draft::Draft;
 pub use held::{HeldClone, Hold};
 pub use sweep::Swept;
+pub use usage::Usage;
 
 pub(crate) use draft::has_live_draft;
 pub(crate) use hash::{CHUNK, hash_path, hash_reader};
