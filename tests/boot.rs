@@ -154,6 +154,37 @@ fn clients_outlive_a_killed_server_and_leave_the_version_as_it_is() {
 }
 
 #[test]
+fn a_shared_client_boots_from_a_compressed_image() {
+    const MAC: &str = "52:54:00:00:0c:01";
+    let lab = Lab::new("erofs", Storage::AsItIs);
+    let tree = debian::tree().unwrap();
+    let build = ["image", "build", "kiosk", "--fs", "erofs", "--from"];
+    let build = [&build[..], &[tree.to_str().unwrap()]].concat();
+    lab.site.netroot(&build).unwrap();
+    let mut add = vec!["client", "add", MAC, "--image", "kiosk"];
+    for argument in debian::KERNEL_ARGS {
+        add.extend(["--arg", argument]);
+    }
+    let why = [&add[..], &["--mode", "persistent"]].concat();
+    let why = lab.site.refused(&why).unwrap();
+    assert!(why.contains("use mode shared"), "{why}");
+    lab.site.netroot(&add).unwrap();
+    let server = lab.serve();
+
+    let client = lab.switch_on(MAC);
+    let said = lab.wait_until_up(MAC, &client);
+    assert!(said.contains("root=overlay"), "{said}");
+    let kind = client.ask("run blkid -o value -s TYPE /dev/sda", ANSWER_LIMIT);
+    assert_eq!(kind.unwrap(), "ran erofs");
+    client.write_nonce("only-in-ram").unwrap();
+    client.power_off().unwrap();
+
+    server.stop().unwrap();
+    lab.site.netroot(&["image", "verify", "kiosk"]).unwrap();
+    lab.clean_up();
+}
+
+#[test]
 fn a_disk_that_boots_itself_is_started_by_the_firmware_and_written_by_its_client() {
     const MAC: &str = "52:54:00:00:0d:01";
     const SAYS: &str = "NETROOT-LAB this was read from the second sector";

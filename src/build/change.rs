@@ -136,17 +136,12 @@ fn with_work<T: Send>(
     let recipe = recipe(&recipes, request, &parent)?;
     let plan = plan(library, request, &parent, recipe)?;
     let told = &parent.manifest().facts;
-    let filesystem: FileSystem = told
-        .filesystem
-        .kind
-        .parse()
-        .with_context(|| format!("reading what {} is", parent.id()))?;
+    let filesystem = filesystem(&parent)?;
     let facts = VersionFacts {
         parent: Some(parent.id().clone()),
         source: described(&request.changes),
-        // The identifier stays: an image may mount its root by it, and changing it on XFS takes a
-        // feature of its own. The server mounts copies with nouuid; clients find disks by path.
         filesystem: told.filesystem.clone(),
+        kernel_version: told.kernel_version.clone(),
         recipe: Some(recipe.facts()),
         ..VersionFacts::default()
     };
@@ -162,6 +157,12 @@ fn with_work<T: Send>(
         work.keep = request.keep;
         act(work, &plan)
     })?
+}
+
+fn filesystem(version: &Version) -> Result<FileSystem> {
+    let kind = &version.manifest().facts.filesystem.kind;
+    let about = || format!("reading what {} is", version.id());
+    kind.parse().with_context(about)
 }
 
 /// The recipe that changes of `parent` go by.
@@ -206,9 +207,18 @@ fn plan(
         "the image {} exists already: build or upgrade into a new name",
         request.to
     );
+    let filesystem = filesystem(parent)?;
+    ensure!(
+        filesystem.is_writable(),
+        "{} is {}, which is read-only: build a new version from its source, or keep the image as \
+         xfs and build the read-only one from what comes out",
+        parent.id(),
+        filesystem.name()
+    );
     let mut steps = vec![Step::CopyVersion {
         version: parent.id().to_string(),
     }];
+    steps.extend(filesystem.needs_identifier().then_some(Step::Identify));
     let had = parent.manifest().disk.size;
     let size = request.size.map(|wanted| wanted.of(had));
     if let Some(size) = size {

@@ -44,7 +44,7 @@ pub use diff::{
     Aspect, Changed, Changes, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
     TreePath, Trust, check_file_system, diff,
 };
-pub use filesystem::{FileSystem, UnknownFileSystem};
+pub use filesystem::{FileSystem, SourceDate, UnknownFileSystem, WrongDate};
 pub use image::{BuildRequest, image, plan_image};
 pub use import::{DiskFormat, ImportRequest, UnknownFormat, import, plan_import};
 pub use plan::{Plan, Step};

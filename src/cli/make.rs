@@ -39,6 +39,7 @@ pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
         kernel: args.kernel.clone(),
         check: check(args.no_initramfs_check),
         excludes: Excludes::new(&args.exclude),
+        date: args.source_date,
         scrub: scrub(args.no_scrub),
         keep: keep(args.keep_failed),
     };

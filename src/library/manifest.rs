@@ -208,6 +208,13 @@ pub struct RecipeFacts {
     pub sha256: Hash,
 }
 
+impl FileSystemFacts {
+    /// Whether nobody can write to it, whatever disk it lies on.
+    pub fn is_read_only(&self) -> bool {
+        self.kind == "erofs"
+    }
+}
+
 impl InitramfsFacts {
     /// The leading number of dracut's version: 59 of `059-4`, 110 of `110-2.fc44`.
     pub fn major(&self) -> Option<u32> {

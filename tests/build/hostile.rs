@@ -80,10 +80,10 @@ impl Attack {
 }
 
 /// A loop device over a file of the host, as long as this lives.
-struct Loop(String);
+pub(crate) struct Loop(String);
 
 impl Loop {
-    fn over(file: &Path) -> Self {
+    pub(crate) fn over(file: &Path) -> Self {
         let path = file.to_str().unwrap();
         Self(
             run("losetup", &["--find", "--show", path])
@@ -93,7 +93,7 @@ impl Loop {
     }
 
     /// Its major and minor number.
-    fn number(&self) -> (u64, u64) {
+    pub(crate) fn number(&self) -> (u64, u64) {
         let device = fs::metadata(&self.0).unwrap().rdev();
         (nix::sys::stat::major(device), nix::sys::stat::minor(device))
     }

@@ -44,7 +44,10 @@ impl Library {
     /// Makes a version the one that clients get at their next boot.
     pub fn set_current(&self, version: &VersionId, actor: &Actor) -> Result<()> {
         let lock = self.write_lock()?;
-        self.version(version)?;
+        let found = self.version(version)?;
+        if found.manifest().facts.filesystem.is_read_only() {
+            self.ensure_only_shared(&version.image)?;
+        }
         self.make_current(&lock, version)?;
         drop(lock);
         self.note(&Event::new(actor, "image-current").of_version(version));
