@@ -43,6 +43,17 @@ fn a_persistent_client_keeps_its_disk_until_reset_and_gets_it_back_by_undo() {
     lab.wait_until_gone(MAC);
     assert_eq!(lab.nonce_in_a_copy(MAC), nonce, "seen from the host");
 
+    // What it wrote becomes an image, which another machine boots while the server goes on.
+    const OTHER: &str = "52:54:00:00:0a:02";
+    lab.site
+        .netroot(&["client", "promote", MAC, "promoted", "--yes"])
+        .unwrap();
+    lab.add_client_of(OTHER, "promoted", "ephemeral");
+    let other = lab.boot(OTHER);
+    assert_eq!(other.nonce().unwrap(), Some(nonce.clone()), "promoted");
+    other.power_off().unwrap();
+    lab.wait_until_gone(OTHER);
+
     lab.site
         .netroot(&["client", "reset", MAC, "--yes"])
         .unwrap();
@@ -333,7 +344,11 @@ impl Lab {
     }
 
     fn add_client(&self, mac: &str, mode: &str) {
-        let mut add = vec!["client", "add", mac, "--image", "deb12", "--mode", mode];
+        self.add_client_of(mac, "deb12", mode);
+    }
+
+    fn add_client_of(&self, mac: &str, image: &str, mode: &str) {
+        let mut add = vec!["client", "add", mac, "--image", image, "--mode", mode];
         for argument in debian::KERNEL_ARGS {
             add.extend(["--arg", argument]);
         }
