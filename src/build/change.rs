@@ -1,6 +1,6 @@
 //! `image upgrade`, `update`, `exec` and `shell`: a version from another one, changed in a copy.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, FsType, XFS_SUPER_MAGIC, statfs};
 
 use super::plan::{Plan, Step};
@@ -12,6 +12,7 @@ use super::watch::{Timed, Watch};
 use super::work::{Built, Keep, Work};
 use super::{FileSystem, InitramfsCheck, Scrub, SizeSpec};
 use crate::exec::{Cancel, in_private_mounts};
+use crate::library::manifest::BootFrom;
 use crate::library::{ImageName, Library, Version, VersionFacts, VersionSpec};
 
 /// File systems on which copies of files share their blocks.
@@ -191,6 +192,13 @@ fn plan(
     parent: &Version,
     recipe: &Recipe,
 ) -> Result<Plan> {
+    if let BootFrom::Disk(table) = &parent.manifest().boot {
+        bail!(
+            "{} boots from its own disk ({table}), and nobody looks into that here: change it on a \
+             client of it, and make a version of that by `netroot client promote`",
+            parent.id()
+        );
+    }
     // Within one image this is an update; any other image that is there would get a version that
     // has nothing to do with its own.
     let is_own = request.to == parent.id().image;
