@@ -101,6 +101,7 @@ pub fn promote(
     let facts = VersionFacts {
         parent: Some(disk.version.id().clone()),
         source: format!("the disk of client {}", disk.client.name),
+        promoted: Some(disk.client.name.clone()),
         filesystem: parent.facts.filesystem.clone(),
         kernel_version: parent.facts.kernel_version.clone(),
         recipe: parent.facts.recipe.clone(),

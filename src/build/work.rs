@@ -29,13 +29,15 @@ use super::watch::{Phase, Timed, Watch};
 use super::{Excludes, InitramfsCheck, SizeSpec, facts, identity, kernel, reconnect};
 use crate::exec::{Cancel, Mount, PrivateMounts, Program};
 use crate::library::manifest::{Distribution, TreeFacts};
-use crate::library::{Draft, Library, Progress, Version, VersionFacts, VersionId};
+use crate::library::{Draft, Library, Progress, Usage, Version, VersionFacts, VersionId};
 
 /// What came out of a build.
 #[derive(Debug, Clone, Serialize)]
 pub struct Built {
     /// The new version, such as `fc28@1`.
     pub version: VersionId,
+    /// What it takes, and what of that it shares with nobody.
+    pub usage: Usage,
     /// What may hinder a client.
     pub warnings: Vec<String>,
     /// How long each part took.
@@ -150,6 +152,7 @@ impl<'a> Work<'a> {
         let version = self.sealed.context("the plan does not seal anything")?;
         Ok(Built {
             version: version.id().clone(),
+            usage: library.usage(version.id())?,
             warnings: self.warnings,
             phases: self.watch.phases(),
         })

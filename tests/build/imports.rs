@@ -131,7 +131,7 @@ fn a_plan_tells_all_and_touches_nothing() {
 }
 
 /// A bare file system with the tree of `site` on it.
-fn bare(site: &Site, mkfs: &[&str], tree: &Path) -> PathBuf {
+pub(crate) fn bare(site: &Site, mkfs: &[&str], tree: &Path) -> PathBuf {
     let path = site.path("bare.raw");
     File::create(&path).unwrap().set_len(320 * MIB).unwrap();
     let (program, args) = mkfs.split_first().unwrap();
