@@ -1,5 +1,7 @@
 //! `netroot client …`
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail};
 
 use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, Running};
@@ -258,13 +260,23 @@ fn when(running: Running) -> When {
 }
 
 fn show_plans(cli: &Cli, plans: &[Plan]) -> Result<()> {
+    warn(plans);
     match cli.json {
         true => print::json(&plans),
         false => print::lines(plans.iter().flat_map(|plan| told(plan, would))),
     }
 }
 
+/// Says each warning once, however many clients it is about. In JSON it stands in the plan, too.
+fn warn<'a>(plans: impl IntoIterator<Item = &'a Plan>) {
+    let warnings = plans.into_iter().flat_map(|plan| &plan.warnings);
+    for warning in warnings.collect::<BTreeSet<_>>() {
+        print::warning(warning);
+    }
+}
+
 fn show_done(cli: &Cli, done: &[Done]) -> Result<()> {
+    warn(done.iter().map(|done| &done.plan));
     match cli.json {
         true => print::json(&done),
         false => print::lines(done.iter().flat_map(|done| told(&done.plan, was))),

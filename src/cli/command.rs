@@ -355,7 +355,7 @@ pub(super) struct ChangeOptions {
     as if it were a drive of theirs, which needs a boot loader on it, and a system that can run from \
     an iSCSI disk of the firmware (iBFT). Give it to clients in mode persistent or ephemeral: in mode \
     shared it is read-only, which few systems can boot from.\n\n\
-    A bare file system (xfs, ext4) is checked, and its kernel and initramfs are taken out, as \
+    A bare file system (xfs, ext4, btrfs, erofs) is checked, and its kernel and initramfs are taken out, as \
     from a directory by `image build`."
 )]
 pub(super) struct ImageImport {

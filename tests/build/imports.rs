@@ -131,7 +131,7 @@ fn a_plan_tells_all_and_touches_nothing() {
 }
 
 /// A bare file system with the tree of `site` on it.
-fn bare(site: &Site, mkfs: &[&str], tree: &Path) -> PathBuf {
+pub(crate) fn bare(site: &Site, mkfs: &[&str], tree: &Path) -> PathBuf {
     let path = site.path("bare.raw");
     File::create(&path).unwrap().set_len(320 * MIB).unwrap();
     let (program, args) = mkfs.split_first().unwrap();
@@ -162,6 +162,7 @@ fn kernel_and_initramfs_of_a_bare_file_system_are_taken_out() {
     for (number, mkfs) in [
         vec!["mkfs.xfs", "-q", "-L", "ROOTFS"],
         vec!["mkfs.ext4", "-q", "-F", "-L", "ROOTFS"],
+        vec!["mkfs.btrfs", "-q", "-L", "ROOTFS"],
     ]
     .iter()
     .enumerate()
@@ -272,7 +273,11 @@ fn pulled_from_its_machine(site: &Site, disk: &Path, kind: &str) -> PathBuf {
 fn a_journal_is_replayed_before_the_disk_is_sealed() {
     let site = Site::new();
     let tree = site.tree(KERNEL);
-    for mkfs in [vec!["mkfs.xfs", "-q"], vec!["mkfs.ext4", "-q", "-F"]] {
+    for mkfs in [
+        vec!["mkfs.xfs", "-q"],
+        vec!["mkfs.ext4", "-q", "-F"],
+        vec!["mkfs.btrfs", "-q"],
+    ] {
         let kind = mkfs[0].trim_start_matches("mkfs.");
         let disk = bare(&site, &mkfs, &tree);
         let disk = pulled_from_its_machine(&site, &disk, kind);

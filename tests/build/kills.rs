@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::awkward;
+use crate::imports::bare;
 use crate::promotes::{MAC, site_with_client};
 use crate::recipes::site_with_recipe;
 use crate::site::{KERNEL, Site};
@@ -156,6 +157,16 @@ fn a_promotion_that_is_killed_before_each_step() {
         // Whatever held the client's disk is gone, too.
         drop(library.hold_clone(&MAC.parse().unwrap()).unwrap());
         library.resolve(&"tools".parse().unwrap()).is_ok()
+    });
+}
+
+#[test]
+fn an_import_that_is_killed_before_each_step() {
+    let site = Site::new();
+    let disk = bare(&site, &["mkfs.ext4", "-q", "-F"], &site.tree(KERNEL));
+    let import = ["image", "import", "old", "--from", disk.to_str().unwrap()];
+    kill_before_each_step(&site, &import, |library| {
+        library.resolve(&"old".parse().unwrap()).is_ok()
     });
 }
 

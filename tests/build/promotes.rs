@@ -212,7 +212,7 @@ fn assert_promoted(site: &Site, version: &Version) {
 
 #[test]
 fn what_a_client_made_of_its_disk_becomes_a_version_and_stays_its_own() {
-    for filesystem in [FileSystem::Xfs, FileSystem::Ext4] {
+    for filesystem in [FileSystem::Xfs, FileSystem::Ext4, FileSystem::Btrfs] {
         let site = site_with_client(filesystem);
         as_the_client(&site, Left::ShutDown, upgrade_a_little);
         let (before, after) = (site.path("1.img"), site.path("2.img"));

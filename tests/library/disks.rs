@@ -1,9 +1,9 @@
 //! Versions that boot from their own disk: there is neither kernel nor initramfs beside it.
 
 use netroot::library::manifest::{BootFrom, TableFacts, TableKind};
-use netroot::library::{Quiet, VersionFacts};
+use netroot::library::{Done, Mode, Quiet, VersionFacts, When};
 
-use crate::lab::{Lab, MIB, refused};
+use crate::lab::{Lab, MIB, assign, refused};
 
 fn table() -> TableFacts {
     TableFacts {
@@ -43,4 +43,24 @@ fn a_draft_has_a_kernel_or_a_disk_that_boots_itself() {
     draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
     refused(draft.seal(VersionFacts::default(), &Quiet));
     assert!(!lab.home().join("images/win").exists());
+}
+
+#[test]
+fn whoever_gives_it_to_a_client_without_a_disk_is_warned() {
+    let lab = Lab::new();
+    let mut draft = lab.lib.draft(&"win".parse().unwrap()).unwrap();
+    draft.create_sparse(MIB).unwrap();
+    draft.boots_itself(table());
+    draft.seal(VersionFacts::default(), &Quiet).unwrap();
+    let warned = |done: Done| done.plan.warnings.join("\n");
+    let shared = lab.try_add("52:54:00:00:00:01", "win", Mode::Shared);
+    let shared = shared.unwrap();
+    let mac = shared.plan.mac;
+    assert!(warned(shared).contains("win@1 boots from its own disk"));
+    let persistent = lab.try_add("52:54:00:00:00:02", "win", Mode::Persistent);
+    assert_eq!(warned(persistent.unwrap()), "");
+    let changed = lab.act(&mac, assign(None, Some(Mode::Ephemeral)), When::Now);
+    assert_eq!(warned(changed.unwrap()), "");
+    let back = lab.act(&mac, assign(None, Some(Mode::Shared)), When::Now);
+    assert!(warned(back.unwrap()).contains("read-only in mode shared"));
 }

@@ -200,6 +200,7 @@ mod tests {
         for mkfs in [
             vec!["mkfs.xfs", "-q", "-L", "ROOTFS", "-m", &uuid],
             vec!["mkfs.ext4", "-q", "-F", "-L", "ROOTFS", "-U", UUID],
+            vec!["mkfs.btrfs", "-q", "-L", "ROOTFS", "-U", UUID],
         ] {
             let (head, size) = made(&mkfs);
             let Content::FileSystem(found) = look(&head, size).unwrap() else {
@@ -213,6 +214,26 @@ mod tests {
             let error = look(&head, size - 4096).unwrap_err().to_string();
             assert!(error.contains("it is cut off"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_packed_file_system_is_told_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, path) = (dir.path().join("tree"), dir.path().join("disk"));
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join("file"), [7; 10_000]).unwrap();
+        let pack = Program::new("mkfs.erofs").args(["-U", "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9"]);
+        pack.arg(&path).arg(&tree).run().unwrap();
+        let head = std::fs::read(&path).unwrap();
+        let size = head.len() as u64;
+        let Content::FileSystem(found) = look(&head, size).unwrap() else {
+            panic!("EROFS is no partition table");
+        };
+        assert_eq!(found.kind, "erofs");
+        let uuid = found.uuid.unwrap();
+        assert!(uuid.starts_with("0a1b2c3d-4e5f-4071-"), "{uuid}");
+        let error = look(&head, size - 4096).unwrap_err().to_string();
+        assert!(error.contains("it is cut off"), "{error}");
     }
 
     #[test]

@@ -70,6 +70,9 @@ pub struct Plan {
     /// Why there is nothing to do: the act itself would be refused for it.
     #[serde(default)]
     pub nothing: Option<String>,
+    /// What a person should know besides.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// What was done.
@@ -107,6 +110,7 @@ impl Library {
             steps: Vec::new(),
             loses: None,
             nothing: client.nothing_for(act).map(str::to_owned),
+            warnings: Vec::new(),
         };
         if plan.nothing.is_some() {
             return Ok(plan);
@@ -128,6 +132,10 @@ impl Library {
             });
         }
         plan.steps.extend(client.steps(&ready, fresh.as_ref()));
+        if client.assignment() != ready.assignment {
+            let version = self.resolve(&ready.assignment.image)?;
+            plan.warnings.extend(version.caution(ready.assignment.mode));
+        }
         if ready.disk != DiskChange::Stays {
             plan.loses = client.clone.as_ref().map(|clone| {
                 format!(

@@ -68,7 +68,9 @@ impl Library {
                 from: version.id().clone(),
             });
         }
-        Ok(plan(&client, "add", steps))
+        let mut plan = plan(&client, "add", steps);
+        plan.warnings.extend(version.caution(new.mode));
+        Ok(plan)
     }
 
     /// Adds a client, and makes its clone at once where its mode has one.
@@ -282,6 +284,7 @@ fn plan(client: &Client, what: &str, steps: Vec<Step>) -> Plan {
         steps,
         loses: None,
         nothing: None,
+        warnings: Vec::new(),
     }
 }
 

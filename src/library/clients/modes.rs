@@ -1,7 +1,9 @@
-//! Which versions a client can have a disk of its own of: those that can be written to.
+//! Which versions go with which modes: a disk of its own needs one that can be written to, and few
+//! that boot by themselves do without.
 
 use crate::library::error::{Error, Result};
 use crate::library::images::Version;
+use crate::library::manifest::BootFrom;
 use crate::library::names::{ImageName, Mode};
 use crate::library::{Library, VersionSpec};
 
@@ -51,6 +53,20 @@ impl Version {
             ),
             "use mode shared, or build the image with --fs xfs",
         ))
+    }
+}
+
+impl Version {
+    /// What a person should know who gives this version to a client of mode `mode`.
+    pub(crate) fn caution(&self, mode: Mode) -> Option<String> {
+        let is_disk = matches!(self.manifest().boot, BootFrom::Disk(_));
+        (is_disk && mode == Mode::Shared).then(|| {
+            format!(
+                "{} boots from its own disk, which is read-only in mode shared: few systems start \
+                 so; mode persistent or ephemeral gives the client a disk of its own",
+                self.id()
+            )
+        })
     }
 }
 
