@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::netns::{BOOT_PORT, Network, SERVER};
+use crate::netns::{BOOT_PORT, Leases, Network, SERVER};
 use crate::packages::{Consent, install_missing};
-use crate::qemu::{Accelerator, Machine};
+use crate::qemu::{Accelerator, Machine, OnReset};
 use crate::server::Site;
 use crate::{check, debian, target_dir};
 
@@ -54,7 +54,7 @@ pub fn run(consent: Consent, ending: Ending) -> Result<()> {
 /// From the library to the client's last word.
 fn show(site: &Site, dir: &Path, tree: &Path, ending: Ending, clock: &mut Clock) -> Result<()> {
     make_library(site, tree, clock)?;
-    let network = Network::create()?;
+    let network = Network::create(Leases::Infinite)?;
     let server = site.serve(&network, &dir.join("serve.log"))?;
     clock.stage("netroot serves");
     let accelerator = Accelerator::find(&debian::kernel(tree)?);
@@ -62,7 +62,7 @@ fn show(site: &Site, dir: &Path, tree: &Path, ending: Ending, clock: &mut Clock)
         Accelerator::Kvm => clock.stage("KVM works here"),
         Accelerator::Tcg => clock.stage("no KVM here: the client boots in software, slowly"),
     }
-    let machine = Machine::start(&network, MAC, accelerator, &dir.join("client.log"))?;
+    let machine = Machine::start(&network, MAC, accelerator, OnReset::End, &dir.join("client.log"))?;
     println!("the client is switched on");
     let said = machine.boot(|stage, at| println!("  {:6.1} s  {stage}", at.as_secs_f64()))?;
     clock.stage("the client is up");

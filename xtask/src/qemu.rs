@@ -32,12 +32,20 @@ pub const BOOT_LIMIT: Duration = Duration::from_secs(900);
 /// How long a client that is up may take for an answer.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
+/// What a machine does when its system reboots it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnReset {
+    /// It is switched off: a kernel that panics is not tried again and again.
+    End,
+    /// It begins with its firmware, as real ones do.
+    BootAgain,
+}
+
 /// A machine that is switched on. It is switched off, hard, when this value ends.
 #[derive(Debug)]
 pub struct Machine {
     qemu: Background,
     serial: Serial,
-    switched_on: Instant,
     // Holds the console's socket.
     _dir: tempfile::TempDir,
 }
@@ -51,6 +59,7 @@ impl Machine {
         network: &Network,
         mac: &str,
         accelerator: Accelerator,
+        on_reset: OnReset,
         log: &Path,
     ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
@@ -61,13 +70,11 @@ impl Machine {
         qemu.args(accelerator.arguments())
             // graphics=off makes SeaBIOS, and so iPXE, speak on the serial line.
             .args(["-machine", "pc,graphics=off", "-smp", "2", "-m", "1024"])
-            .args([
-                "-nodefaults",
-                "-no-user-config",
-                "-display",
-                "none",
-                "-no-reboot",
-            ])
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args(match on_reset {
+                OnReset::End => &["-no-reboot"][..],
+                OnReset::BootAgain => &[],
+            })
             .arg("-netdev")
             .arg(format!("tap,id=net,ifname={tap},script=no,downscript=no"))
             .arg("-device")
@@ -96,7 +103,6 @@ impl Machine {
         Ok(Self {
             serial,
             qemu,
-            switched_on,
             _dir: dir,
         })
     }
@@ -111,14 +117,34 @@ impl Machine {
     ///
     /// # Errors
     /// When a stage does not come; the error names the one that was reached last.
-    pub fn boot(&self, mut reached: impl FnMut(&str, Duration)) -> Result<String> {
+    pub fn boot(&self, reached: impl FnMut(&str, Duration)) -> Result<String> {
+        self.wait_for_stages(0, reached)
+    }
+
+    /// Asks the client to reboot, and waits until it is up again, from its firmware on, as
+    /// [`boot`](Self::boot) does.
+    ///
+    /// # Errors
+    /// When a stage does not come.
+    pub fn reboot(&self, reached: impl FnMut(&str, Duration)) -> Result<String> {
+        let position = self.serial.position();
+        self.ask("reboot", ANSWER_LIMIT)?;
+        self.wait_for_stages(position, reached)
+    }
+
+    fn wait_for_stages(
+        &self,
+        position: usize,
+        mut reached: impl FnMut(&str, Duration),
+    ) -> Result<String> {
+        let started = Instant::now();
         let mut last = "nothing";
         let mut said = None;
         for (name, pattern) in STAGES {
-            let left = BOOT_LIMIT.saturating_sub(self.switched_on.elapsed());
+            let left = BOOT_LIMIT.saturating_sub(started.elapsed());
             let line = self
                 .serial
-                .wait_for(pattern, 0, left)
+                .wait_for(pattern, position, left)
                 .with_context(|| format!("the client got as far as: {last}; next: {name}"))?;
             reached(name, line.at);
             last = name;

@@ -1,10 +1,4 @@
-//! Real clients: a Debian image is built and served, and machines without a disk boot from it in QEMU.
-//!
-//! `cargo xtask test` runs this; by hand: `cargo test --test boot -- --nocapture`, as root. What the
-//! clients' consoles and the servers say is kept under `target/lab`.
-
-// clippy.toml exempts functions marked #[test]; here the whole file is a test.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+//! One site: a library, a server, a network, machines.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -14,148 +8,33 @@ use std::time::{Duration, Instant};
 use netroot::block::{Disk, load};
 use netroot::library::{Library, MacAddr, Target};
 use serde_json::Value;
-use xtask::netns::{Network, SERVER};
+use xtask::netns::{Leases, Network, SERVER};
 use xtask::program::{command, run};
-use xtask::qemu::{ANSWER_LIMIT, Accelerator, Machine};
+use xtask::qemu::{Accelerator, Machine, OnReset};
 use xtask::server::{Server, Site, remove_library};
 use xtask::{debian, lab_dir};
+
+/// The image of tests that need any real one.
+pub(crate) const IMAGE: &str = "deb12";
 
 /// A client that is switched off without a word is noticed by probes of its connection: 20 s.
 const GONE: Duration = Duration::from_secs(45);
 /// After a lost connection an initiator tries again every few seconds.
-const RECONNECT: Duration = Duration::from_secs(90);
-
-#[test]
-fn a_persistent_client_keeps_its_disk_until_reset_and_gets_it_back_by_undo() {
-    const MAC: &str = "52:54:00:00:0a:01";
-    let lab = Lab::new("persistent", Storage::AsItIs);
-    lab.add_client(MAC, "persistent");
-    let server = lab.serve();
-    let nonce = draw();
-
-    let client = lab.boot(MAC);
-    client.write_nonce(&nonce).unwrap();
-    client.power_off().unwrap();
-
-    let client = lab.boot(MAC);
-    assert_eq!(client.nonce().unwrap(), Some(nonce.clone()), "second boot");
-    client.power_off().unwrap();
-    lab.wait_until_gone(MAC);
-    assert_eq!(lab.nonce_in_a_copy(MAC), nonce, "seen from the host");
-
-    lab.site
-        .netroot(&["client", "reset", MAC, "--yes"])
-        .unwrap();
-    let client = lab.boot(MAC);
-    assert_eq!(client.nonce().unwrap(), None, "after reset");
-    client.power_off().unwrap();
-    lab.wait_until_gone(MAC);
-
-    lab.site.netroot(&["client", "undo", MAC, "--yes"]).unwrap();
-    let client = lab.boot(MAC);
-    assert_eq!(client.nonce().unwrap(), Some(nonce.clone()), "after undo");
-
-    let why = lab
-        .site
-        .refused(&["client", "reset", MAC, "--yes"])
-        .unwrap();
-    assert!(
-        why.contains("--force") && why.contains("--at-next-boot"),
-        "{why}"
-    );
-    assert_eq!(
-        client.nonce().unwrap(),
-        Some(nonce),
-        "a refused reset changes nothing"
-    );
-
-    lab.site
-        .netroot(&["client", "reset", MAC, "--yes", "--force"])
-        .unwrap();
-    lab.assert_locked_out(MAC, &client);
-    client.pull_the_plug();
-
-    server.stop().unwrap();
-    lab.clean_up();
-}
-
-#[test]
-fn clients_outlive_a_killed_server_and_leave_the_version_as_it_is() {
-    const EPHEMERAL: &str = "52:54:00:00:0b:01";
-    const SHARED: &str = "52:54:00:00:0b:02";
-    let lab = Lab::new("killed", Storage::Reflink);
-    lab.add_client(EPHEMERAL, "ephemeral");
-    lab.add_client(SHARED, "shared");
-    let server = lab.serve();
-    let nonce = draw();
-
-    let ephemeral = lab.switch_on(EPHEMERAL);
-    let shared = lab.switch_on(SHARED);
-    lab.wait_until_up(EPHEMERAL, &ephemeral);
-    let said = lab.wait_until_up(SHARED, &shared);
-    assert!(
-        said.contains("root=overlay"),
-        "writes of a shared client go to RAM: {said}"
-    );
-    shared.write_nonce("only-in-ram").unwrap();
-    ephemeral.write_nonce(&nonce).unwrap();
-    let boot = lab.boot_id(EPHEMERAL);
-
-    server.kill().unwrap();
-    let server = lab.serve();
-    let touched = ephemeral.ask("touch after-the-kill", RECONNECT).unwrap();
-    assert_eq!(touched, "touched after-the-kill");
-    assert_eq!(
-        ephemeral.nonce().unwrap(),
-        Some(nonce),
-        "a reconnect resets nothing"
-    );
-    assert_eq!(lab.boot_id(EPHEMERAL), boot, "it is the same boot");
-    let read = shared.ask(
-        "run dd if=/dev/sda of=/dev/null bs=1M count=8 iflag=direct",
-        RECONNECT,
-    );
-    assert!(
-        read.unwrap().contains("8+0 records in"),
-        "the shared client reads on"
-    );
-    let only = shared
-        .ask("run blockdev --getro /dev/sda", ANSWER_LIMIT)
-        .unwrap();
-    assert_eq!(only, "ran 1", "a version is read-only");
-    shared.power_off().unwrap();
-    ephemeral.power_off().unwrap();
-
-    let ephemeral = lab.boot(EPHEMERAL);
-    assert_eq!(
-        ephemeral.nonce().unwrap(),
-        None,
-        "the next boot is pristine"
-    );
-    assert_ne!(lab.boot_id(EPHEMERAL), boot);
-    ephemeral.pull_the_plug();
-
-    lab.assert_others_read_the_version();
-    let took = server.stop().unwrap();
-    assert!(took < Duration::from_secs(10), "serve took {took:?} to end");
-    lab.site.netroot(&["image", "verify", "deb12"]).unwrap();
-    lab.clean_up();
-}
+pub(crate) const RECONNECT: Duration = Duration::from_secs(90);
 
 /// One library, one server, one network.
-struct Lab {
+pub(crate) struct Lab {
     name: &'static str,
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The file that the library's own file system is in, if it has one.
     xfs: PathBuf,
-    site: Site,
-    network: Network,
-    accelerator: Accelerator,
+    pub(crate) site: Site,
+    pub(crate) network: Network,
     started: Instant,
 }
 
 /// Where the library lies.
-enum Storage {
+pub(crate) enum Storage {
     /// On whatever file system the workspace is on: clones are reflinks or overlays.
     AsItIs,
     /// On an XFS of its own: clones are reflinks.
@@ -163,19 +42,30 @@ enum Storage {
 }
 
 impl Lab {
-    fn new(name: &'static str, storage: Storage) -> Self {
+    /// A site with the image [`IMAGE`], of the laboratory's own tree.
+    pub(crate) fn with_debian(name: &'static str, storage: Storage) -> Self {
+        let tree = debian::tree().unwrap();
+        let lab = Self::new(name, storage, Leases::Infinite);
+        let tree = tree.to_string_lossy();
+        lab.site
+            .netroot(&["image", "build", IMAGE, "--from", &tree])
+            .unwrap();
+        lab.tell("the image is built");
+        lab
+    }
+
+    /// A site without images.
+    pub(crate) fn new(name: &'static str, storage: Storage, leases: Leases) -> Self {
         let started = Instant::now();
         assert!(
             nix::unistd::geteuid().is_root(),
             "boot tests need root: namespaces, mounts, chroots"
         );
-        let tree = debian::tree().unwrap();
-        let accelerator = Accelerator::find(&debian::kernel(&tree).unwrap());
         let dir = lab_dir().join(format!("boot-{name}"));
         remove_library(&dir).unwrap();
         fs::create_dir_all(&dir).unwrap();
         // Before the mount: `ip netns` makes mounts that everybody should see.
-        let network = Network::create().unwrap();
+        let network = Network::create(leases).unwrap();
         let (library, xfs) = (dir.join("library"), dir.join("xfs.img"));
         if matches!(storage, Storage::Reflink) {
             mount_xfs(&xfs, &library);
@@ -187,29 +77,23 @@ impl Lab {
             xfs,
             site,
             network,
-            accelerator,
             started,
         };
         lab.site
             .netroot(&["init", "--host", "server-01.example.edu", "--yes"])
             .unwrap();
-        let tree = tree.to_string_lossy();
-        lab.site
-            .netroot(&["image", "build", "deb12", "--from", &tree])
-            .unwrap();
-        lab.tell("the image is built");
         lab
     }
 
-    fn add_client(&self, mac: &str, mode: &str) {
-        let mut add = vec!["client", "add", mac, "--image", "deb12", "--mode", mode];
+    pub(crate) fn add_client(&self, mac: &str, image: &str, mode: &str) {
+        let mut add = vec!["client", "add", mac, "--image", image, "--mode", mode];
         for argument in debian::KERNEL_ARGS {
             add.extend(["--arg", argument]);
         }
         self.site.netroot(&add).unwrap();
     }
 
-    fn serve(&self) -> Server {
+    pub(crate) fn serve(&self) -> Server {
         let server = self
             .site
             .serve(&self.network, &self.dir.join("serve.log"))
@@ -218,15 +102,26 @@ impl Lab {
         server
     }
 
-    fn switch_on(&self, mac: &str) -> Machine {
+    pub(crate) fn switch_on(&self, mac: &str) -> Machine {
+        self.switch_on_with(mac, OnReset::End)
+    }
+
+    pub(crate) fn switch_on_with(&self, mac: &str, on_reset: OnReset) -> Machine {
         let count = fs::read_dir(&self.dir).unwrap().count();
         let log = self
             .dir
             .join(format!("{}-{count}.log", mac.replace(':', "")));
-        Machine::start(&self.network, mac, self.accelerator, &log).unwrap()
+        Machine::start(&self.network, mac, self.accelerator(), on_reset, &log).unwrap()
     }
 
-    fn wait_until_up(&self, mac: &str, machine: &Machine) -> String {
+    /// What runs the machines, found out with the kernel of a version.
+    fn accelerator(&self) -> Accelerator {
+        let library = Library::open(self.site.library(), None).unwrap();
+        let version = library.resolve(&IMAGE.parse().unwrap()).unwrap();
+        Accelerator::find(&version.kernel_path())
+    }
+
+    pub(crate) fn wait_until_up(&self, mac: &str, machine: &Machine) -> String {
         let said = machine.boot(|stage, at| {
             self.tell(&format!("{mac} {:6.1} s  {stage}", at.as_secs_f64()));
         });
@@ -234,19 +129,19 @@ impl Lab {
         said.unwrap_or_else(|error| panic!("{error:#}\nserve said:\n{}", self.server_said()))
     }
 
-    fn boot(&self, mac: &str) -> Machine {
+    pub(crate) fn boot(&self, mac: &str) -> Machine {
         let machine = self.switch_on(mac);
         self.wait_until_up(mac, &machine);
         machine
     }
 
-    fn wait_until_gone(&self, mac: &str) {
+    pub(crate) fn wait_until_gone(&self, mac: &str) {
         self.site
             .wait_for_sessions(&mac.replace(':', ""), 0, GONE)
             .unwrap();
     }
 
-    fn boot_id(&self, mac: &str) -> Value {
+    pub(crate) fn boot_id(&self, mac: &str) -> Value {
         let shown = self.site.json(&["client", "show", mac]).unwrap();
         let id = shown["boot"]["id"].clone();
         assert!(
@@ -257,7 +152,7 @@ impl Lab {
     }
 
     /// Its sessions end and stay ended, although it tries again and again, and its disk does not answer.
-    fn assert_locked_out(&self, mac: &str, client: &Machine) {
+    pub(crate) fn assert_locked_out(&self, mac: &str, client: &Machine) {
         let bare = mac.replace(':', "");
         self.site
             .wait_for_sessions(&bare, 0, Duration::from_secs(10))
@@ -273,7 +168,7 @@ impl Lab {
     }
 
     /// The nonce in a copy of the client's clone, as the host sees it.
-    fn nonce_in_a_copy(&self, mac: &str) -> String {
+    pub(crate) fn nonce_in_a_copy(&self, mac: &str) -> String {
         let library = Library::open(self.site.library(), None).unwrap();
         let clone = library
             .open_clone(&mac.parse::<MacAddr>().unwrap())
@@ -291,7 +186,7 @@ impl Lab {
 
     /// An initiator of another make sees the version at an address that it can reach, no clone, and
     /// reads the same bytes as the file has.
-    fn assert_others_read_the_version(&self) {
+    pub(crate) fn assert_others_read_the_version(&self) {
         let portal = format!("iscsi://{SERVER}");
         let list = |url: &str| run(self.network.command("iscsi-ls").args(["-s", url])).unwrap();
         let seen = list(&portal);
@@ -316,11 +211,11 @@ impl Lab {
         fs::remove_file(copy).unwrap();
     }
 
-    fn server_said(&self) -> String {
+    pub(crate) fn server_said(&self) -> String {
         fs::read_to_string(self.dir.join("serve.log")).unwrap_or_default()
     }
 
-    fn tell(&self, what: &str) {
+    pub(crate) fn tell(&self, what: &str) {
         println!(
             "{:10} {:6.1} s  {what}",
             self.name,
@@ -329,7 +224,7 @@ impl Lab {
     }
 
     /// Only after success: what failed is looked at. The consoles stay in any case.
-    fn clean_up(self) {
+    pub(crate) fn clean_up(self) {
         self.tell("done");
         if self.xfs.exists() {
             run(&mut command("umount", [self.site.library()])).unwrap();
@@ -376,7 +271,7 @@ fn copy_disk(disk: &dyn Disk, to: &Path) {
 }
 
 /// A word that no earlier run has written anywhere.
-fn draw() -> String {
+pub(crate) fn draw() -> String {
     let mut bytes = [0; 12];
     getrandom::fill(&mut bytes).unwrap();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
