@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::recipe::PackageList;
 use super::tree::Root;
 use crate::exec::{Cancel, Program, find_program};
 use crate::library::manifest::{Distribution, Package};
@@ -24,17 +25,23 @@ pub(crate) fn distribution(root: &Root) -> Result<Option<Distribution>> {
 /// ours.
 pub(crate) fn packages(
     root: &Root,
+    list: PackageList,
     mounted: &Path,
     cancel: &Cancel,
 ) -> Result<Option<Vec<Package>>> {
-    if let Some(text) = root.text("var/lib/dpkg/status")? {
+    let is = |kind| list == PackageList::Any || list == kind;
+    if is(PackageList::Dpkg)
+        && let Some(text) = root.text("var/lib/dpkg/status")?
+    {
         return Ok(Some(dpkg_status(&text)));
     }
-    if let Some(text) = root.text("lib/apk/db/installed")? {
+    if is(PackageList::Apk)
+        && let Some(text) = root.text("lib/apk/db/installed")?
+    {
         return Ok(Some(apk_installed(&text)));
     }
     for database in RPM_DATABASES {
-        if root.exists(database)? && find_program("rpm").is_some() {
+        if is(PackageList::Rpm) && root.exists(database)? && find_program("rpm").is_some() {
             return Ok(rpm_list(mounted, database, cancel));
         }
     }
@@ -53,6 +60,8 @@ fn os_release(text: &str) -> Option<Distribution> {
         id: value("ID")?,
         release: value("VERSION_ID"),
         name: value("PRETTY_NAME"),
+        codename: value("VERSION_CODENAME"),
+        like: value("ID_LIKE"),
     })
 }
 

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::SizeSpec;
 use super::size::human;
 use super::tree::Measure;
 use super::version::{KernelRelease, Since};
@@ -183,6 +184,23 @@ impl FileSystem {
             // A draft made from a version has the version's identifier, which may be mounted.
             Self::Xfs => &["nouuid", "noatime", "logbufs=8", "logbsize=256k"],
             Self::Ext4 => &["noatime", "nobarrier", "noauto_da_alloc", "data=writeback"],
+        }
+    }
+
+    /// Bytes of a disk for `tree`: what is wanted, else twice the tree.
+    pub(crate) fn disk_size(self, wanted: Option<SizeSpec>, tree: &Measure) -> u64 {
+        match wanted {
+            Some(wanted) => wanted.of(tree.allocated),
+            // Nobody asked for a certain size: a very small tree gets what its file system needs.
+            None => SizeSpec::default().of(tree.allocated).max(self.least(tree)),
+        }
+    }
+
+    /// What a person adds to the options of a mount, to look into a draft.
+    pub(crate) fn look_options(self) -> &'static str {
+        match self {
+            Self::Xfs => ",nouuid,norecovery",
+            Self::Ext4 => ",noload",
         }
     }
 

@@ -7,15 +7,18 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::statvfs::statvfs;
 
 use super::archive::Archive;
+use super::custom::Custom;
 use super::initramfs::Checked;
 use super::plan::{Plan, Step};
+use super::recipe::{Action, Recipe, Recipes};
+use super::sections::{Known, Sections, in_order};
 use super::size::human;
 use super::source::{Input, Source};
 use super::tree::{Measure, Root, measure};
 use super::version::KernelRelease;
 use super::watch::{Timed, Watch};
-use super::work::{Built, Work, judge};
-use super::{Excludes, FileSystem, InitramfsCheck, SizeSpec, kernel};
+use super::work::{Built, Keep, Work, judge};
+use super::{Excludes, FileSystem, InitramfsCheck, Scrub, SizeSpec, facts, kernel};
 use crate::exec::{Cancel, PrivateMounts, in_private_mounts};
 use crate::library::{ImageName, Library, Progress, VersionFacts};
 
@@ -26,6 +29,14 @@ pub struct BuildRequest {
     pub image: ImageName,
     /// What it is made from.
     pub source: Source,
+    /// By what recipe a directory or an archive is prepared; as it is if not given.
+    pub recipe: Option<String>,
+    /// Where a recipe gets packages from; from where it usually does if not given.
+    pub mirror: Option<String>,
+    /// Further packages.
+    pub packages: Vec<String>,
+    /// What else is changed.
+    pub custom: Custom,
     /// Its file system.
     pub filesystem: FileSystem,
     /// The size of its disk; twice the tree if not given.
@@ -36,16 +47,50 @@ pub struct BuildRequest {
     pub check: InitramfsCheck,
     /// What of the source is left out.
     pub excludes: Excludes,
+    /// Whether what no two clients should share is taken out of what a recipe made.
+    pub scrub: Scrub,
+    /// What becomes of a draft that failed.
+    pub keep: Keep,
+}
+
+impl BuildRequest {
+    /// An image of `source`, with nothing special about it.
+    pub fn new(image: ImageName, source: Source) -> Self {
+        Self {
+            image,
+            source,
+            recipe: None,
+            mirror: None,
+            packages: Vec::new(),
+            custom: Custom::default(),
+            filesystem: FileSystem::default(),
+            size: None,
+            kernel: None,
+            check: InitramfsCheck::default(),
+            excludes: Excludes::default(),
+            scrub: Scrub::default(),
+            keep: Keep::default(),
+        }
+    }
+
+    /// Whether the tree is changed on its way, so that it cannot be judged before.
+    fn is_changed(&self) -> bool {
+        self.recipe.is_some()
+            || !self.packages.is_empty()
+            || !self.custom.is_empty()
+            || matches!(self.source, Source::Distribution { .. })
+    }
 }
 
 /// Everything that was found out before anything is written.
-struct Prepared {
+struct Prepared<'r> {
     plan: Plan,
-    input: Input,
+    input: Option<Input>,
     excludes: Excludes,
     tree: Measure,
-    kernel: KernelRelease,
+    kernel: Option<KernelRelease>,
     checked: Option<Checked>,
+    recipe: &'r Recipe,
 }
 
 /// What [`image`] would do. Nothing is touched.
@@ -53,8 +98,9 @@ struct Prepared {
 /// # Errors
 /// What [`image`] would refuse before it writes.
 pub fn plan_image(library: &Library, request: &BuildRequest, cancel: &Cancel) -> Result<Plan> {
+    let recipes = Recipes::of(library)?;
     in_private_mounts(|mounts| {
-        let prepared = prepare(mounts, library, request, cancel)?;
+        let prepared = prepare(mounts, library, request, &recipes, cancel)?;
         Ok(prepared.plan)
     })?
 }
@@ -70,50 +116,83 @@ pub fn image(
     cancel: &Cancel,
     watch: &dyn Watch,
 ) -> Result<Built> {
+    let recipes = Recipes::of(library)?;
     let timed = Timed::new(watch, cancel, &request.image);
     in_private_mounts(|mounts| {
         timed.step(&format!("reading {}", request.source), None);
-        let prepared = prepare(mounts, library, request, cancel)?;
-        let plan = prepared.plan;
-        let work = Work {
-            mounts,
-            mounted: None,
-            draft: None,
-            filesystem: request.filesystem,
-            kernel: Some(prepared.kernel),
-            input: Some(prepared.input),
-            excludes: prepared.excludes,
-            tree: prepared.tree,
-            parent: None,
-            script: None,
-            check: request.check,
-            checked: prepared.checked,
-            facts: VersionFacts {
-                source: request.source.to_string(),
-                ..VersionFacts::default()
-            },
-            warnings: Vec::new(),
-            sealed: None,
-            cancel,
-            watch: &timed,
+        let prepared = prepare(mounts, library, request, &recipes, cancel)?;
+        let facts = VersionFacts {
+            source: request.source.to_string(),
+            recipe: request.is_changed().then(|| prepared.recipe.facts()),
+            ..VersionFacts::default()
         };
-        work.perform(&plan, library)
+        let mut work = Work::new(mounts, request.filesystem, facts, cancel, &timed);
+        work.size = request.size;
+        work.kernel = prepared.kernel;
+        work.places = prepared.recipe.places().clone();
+        work.packages = prepared.recipe.packages();
+        work.input = prepared.input;
+        work.excludes = prepared.excludes;
+        work.tree = prepared.tree;
+        work.check = request.check;
+        work.checked = prepared.checked;
+        work.keep = request.keep;
+        work.perform(&prepared.plan, library)
     })?
 }
 
-fn prepare(
+/// The release of a kernel that a person asked for.
+pub(super) fn wanted_kernel(text: Option<&str>) -> Result<Option<KernelRelease>> {
+    let parse = |text: &str| {
+        KernelRelease::parse(text)
+            .with_context(|| format!("`{text}` is not the release of a kernel"))
+    };
+    text.map(parse).transpose()
+}
+
+fn prepare<'r>(
     mounts: &PrivateMounts,
     library: &Library,
     request: &BuildRequest,
+    recipes: &'r Recipes,
     cancel: &Cancel,
-) -> Result<Prepared> {
+) -> Result<Prepared<'r>> {
     match &request.source {
-        Source::Directory(dir) => prepare_tree(mounts, library, request, dir, cancel),
+        Source::Directory(dir) => prepare_tree(mounts, library, request, recipes, dir, cancel),
+        Source::Distribution { name, release } => {
+            let recipe = match &request.recipe {
+                Some(recipe) => recipes.named(recipe)?,
+                None => recipes.to_bootstrap(name)?,
+            };
+            let known = Known {
+                release: Some(recipe.release(release).to_owned()),
+                distribution: Some(name.clone()),
+                mirror: request.mirror.clone(),
+                packages: request.packages.clone(),
+            };
+            let bootstrap = Sections::new(recipe, &known).needed("bootstrap")?;
+            let steps = changed_steps(request, recipe, &known, None, bootstrap)?;
+            prepared_later(request, recipe, steps, None)
+        }
+        Source::Archive(path) if request.is_changed() => {
+            let archive = Archive::open(path)?;
+            unpacked_and_changed(request, recipes, archive)
+        }
         Source::Archive(path) => {
             let survey = Archive::survey(path, request.kernel.as_deref(), cancel)
                 .with_context(|| format!("reading {}", path.display()))?;
             let archive = Archive::open(path)?;
-            prepare_archive(library, request, archive, survey.tree, survey.kernel)
+            prepare_archive(
+                library,
+                request,
+                recipes,
+                archive,
+                survey.tree,
+                survey.kernel,
+            )
+        }
+        Source::StandardInput if request.is_changed() => {
+            unpacked_and_changed(request, recipes, Archive::stdin()?)
         }
         Source::StandardInput => {
             // It can be read once only, so what a first reading would tell must be given.
@@ -129,10 +208,12 @@ fn prepare(
             }
             let kernel = request.kernel.as_deref().and_then(KernelRelease::parse);
             let kernel = kernel.context(why)?;
+            let archive = Archive::stdin()?;
             prepare_archive(
                 library,
                 request,
-                Archive::stdin()?,
+                recipes,
+                archive,
                 Measure::default(),
                 kernel,
             )
@@ -140,13 +221,95 @@ fn prepare(
     }
 }
 
-fn prepare_tree(
+fn unpacked_and_changed<'r>(
+    request: &BuildRequest,
+    recipes: &'r Recipes,
+    archive: Archive,
+) -> Result<Prepared<'r>> {
+    let recipe = match &request.recipe {
+        Some(name) => recipes.named(name)?,
+        // What an archive holds is seen too late to choose by it.
+        None if request.packages.is_empty() => recipes.for_tree(None)?,
+        None => bail!("--package needs a recipe to install it by: give --recipe"),
+    };
+    let known = Known {
+        packages: request.packages.clone(),
+        ..Known::default()
+    };
+    let source = Step::Unpack {
+        source: request.source.to_string(),
+        holds: None,
+    };
+    let steps = changed_steps(request, recipe, &known, Some(source), Vec::new())?;
+    prepared_later(request, recipe, steps, Some(Input::Archive(archive)))
+}
+
+/// A tree that is changed is made on a scratch file system: only what comes out of it tells how large
+/// its disk must be, and for which kernel.
+fn changed_steps(
+    request: &BuildRequest,
+    recipe: &Recipe,
+    known: &Known,
+    source: Option<Step>,
+    bootstrap: Vec<Action>,
+) -> Result<Vec<Step>> {
+    let sections = Sections::new(recipe, known);
+    let mut inside: Vec<Action> = Vec::new();
+    if request.recipe.is_some() || matches!(request.source, Source::Distribution { .. }) {
+        inside.extend(sections.actions("prepare")?);
+    }
+    if !request.packages.is_empty() {
+        inside.extend(sections.needed("install")?);
+    }
+    inside.extend(request.custom.actions()?);
+    if request.recipe.is_some()
+        || !request.packages.is_empty()
+        || matches!(request.source, Source::Distribution { .. })
+    {
+        inside.extend(sections.actions("initramfs")?);
+        inside.extend(sections.actions("clean")?);
+    }
+    let mut steps = vec![Step::CreateScratch];
+    steps.extend(source);
+    steps.extend(in_order(bootstrap, inside));
+    if request.scrub == Scrub::ByRecipe {
+        let scrubs = sections.actions("scrub")?;
+        steps.extend(scrubs.into_iter().map(|action| Step::Scrub { action }));
+    }
+    Ok(steps)
+}
+
+fn prepared_later<'r>(
+    request: &BuildRequest,
+    recipe: &'r Recipe,
+    mut steps: Vec<Step>,
+    input: Option<Input>,
+) -> Result<Prepared<'r>> {
+    steps.push(Step::CreateDisk { size: None });
+    steps.extend(disk_steps(request, None, Step::CopyScratch));
+    Ok(Prepared {
+        plan: Plan {
+            image: request.image.to_string(),
+            steps,
+            warnings: Vec::new(),
+        },
+        input,
+        excludes: request.excludes.clone(),
+        tree: Measure::default(),
+        kernel: wanted_kernel(request.kernel.as_deref())?,
+        checked: None,
+        recipe,
+    })
+}
+
+fn prepare_tree<'r>(
     mounts: &PrivateMounts,
     library: &Library,
     request: &BuildRequest,
+    recipes: &'r Recipes,
     dir: &Path,
     cancel: &Cancel,
-) -> Result<Prepared> {
+) -> Result<Prepared<'r>> {
     let dir = fs::canonicalize(dir).with_context(|| format!("looking for {}", dir.display()))?;
     let mut excludes = request.excludes.clone();
     let mut warnings = Vec::new();
@@ -159,28 +322,58 @@ fn prepare_tree(
         ));
     }
     let root = Root::from_dir(mounts.view(&dir)?, &dir);
-    let release = kernel::release(&root, request.kernel.as_deref())
+    let distribution = facts::distribution(&root)?;
+    let recipe = match &request.recipe {
+        Some(name) => recipes.named(name)?,
+        None => recipes.for_tree(distribution.as_ref())?,
+    };
+    if request.is_changed() {
+        let known = Known {
+            packages: request.packages.clone(),
+            distribution: distribution.map(|found| found.id),
+            ..Known::default()
+        };
+        let tree = measure(&root, &excludes, cancel)?;
+        let source = copy_step(&dir, &tree);
+        let steps = changed_steps(request, recipe, &known, Some(source), Vec::new())?;
+        let mut prepared = prepared_later(request, recipe, steps, Some(Input::Tree(root)))?;
+        prepared.plan.warnings = warnings;
+        prepared.excludes = excludes;
+        return Ok(prepared);
+    }
+    let places = recipe.places();
+    let release = kernel::release(&root, request.kernel.as_deref(), places)
         .with_context(|| format!("looking for a kernel in {}", dir.display()))?;
-    let files = kernel::boot_files(&root, release)?;
+    let files = kernel::boot_files(&root, release, places)?;
     let (checked, tree) = judge_and_measure(request, &root, &files, &excludes, cancel)?;
     let size = disk_size(library, request, &tree)?;
     warnings.extend(checked.warnings.iter().cloned());
-    let source = Step::CopyTree {
-        source: dir.display().to_string(),
-        entries: tree.entries,
-        bytes: tree.data,
-    };
     Ok(Prepared {
-        plan: plan(request, size, &files.release, source, warnings),
-        input: Input::Tree(root),
+        plan: plan(
+            request,
+            size,
+            &files.release,
+            copy_step(&dir, &tree),
+            warnings,
+        ),
+        input: Some(Input::Tree(root)),
         excludes,
         tree,
-        kernel: files.release,
+        kernel: Some(files.release),
         checked: Some(Checked {
             warnings: Vec::new(),
             ..checked
         }),
+        recipe,
     })
+}
+
+fn copy_step(dir: &Path, tree: &Measure) -> Step {
+    Step::CopyTree {
+        source: dir.display().to_string(),
+        entries: tree.entries,
+        bytes: tree.data,
+    }
 }
 
 /// Unpacking an initramfs takes about as long as walking a tree: both at once.
@@ -202,13 +395,14 @@ fn judge_and_measure(
     })
 }
 
-fn prepare_archive(
+fn prepare_archive<'r>(
     library: &Library,
     request: &BuildRequest,
+    recipes: &'r Recipes,
     archive: Archive,
     tree: Measure,
     kernel: KernelRelease,
-) -> Result<Prepared> {
+) -> Result<Prepared<'r>> {
     let size = disk_size(library, request, &tree)?;
     let source = Step::Unpack {
         source: request.source.to_string(),
@@ -216,23 +410,18 @@ fn prepare_archive(
     };
     Ok(Prepared {
         plan: plan(request, size, &kernel, source, Vec::new()),
-        input: Input::Archive(archive),
+        input: Some(Input::Archive(archive)),
         excludes: request.excludes.clone(),
         tree,
-        kernel,
+        kernel: Some(kernel),
         checked: None,
+        recipe: recipes.for_tree(None)?,
     })
 }
 
 /// The size of the disk, if the tree fits on it and the library has room for the tree.
 fn disk_size(library: &Library, request: &BuildRequest, tree: &Measure) -> Result<u64> {
-    let size = match request.size {
-        Some(wanted) => wanted.of(tree.allocated),
-        // Nobody asked for a certain size: a very small tree gets what its file system needs.
-        None => SizeSpec::default()
-            .of(tree.allocated)
-            .max(request.filesystem.least(tree)),
-    };
+    let size = request.filesystem.disk_size(request.size, tree);
     request.filesystem.ensure_fit(size, tree)?;
     let room = statvfs(library.root())
         .with_context(|| format!("looking for room in {}", library.root().display()))?;
@@ -254,23 +443,29 @@ fn plan(
     source: Step,
     warnings: Vec<String>,
 ) -> Plan {
+    let mut steps = vec![Step::CreateDisk { size: Some(size) }];
+    steps.extend(disk_steps(request, Some(kernel), source));
     Plan {
         image: request.image.to_string(),
-        steps: vec![
-            Step::CreateDisk { size },
-            Step::MakeFileSystem {
-                filesystem: request.filesystem.name(),
-                kernel: kernel.to_string(),
-            },
-            Step::Mount,
-            source,
-            Step::TakeBootFiles {
-                check: request.check,
-            },
-            Step::Unmount,
-            Step::Check,
-            Step::Seal,
-        ],
+        steps,
         warnings,
     }
+}
+
+/// From an empty disk to a version.
+fn disk_steps(request: &BuildRequest, kernel: Option<&KernelRelease>, source: Step) -> [Step; 7] {
+    [
+        Step::MakeFileSystem {
+            filesystem: request.filesystem.name(),
+            kernel: kernel.map(KernelRelease::to_string),
+        },
+        Step::Mount,
+        source,
+        Step::TakeBootFiles {
+            check: request.check,
+        },
+        Step::Unmount,
+        Step::Check,
+        Step::Seal,
+    ]
 }

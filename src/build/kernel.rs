@@ -4,6 +4,7 @@ use std::fs::File;
 
 use anyhow::{Result, bail};
 
+use super::recipe::Places;
 use super::tree::Root;
 use super::version::KernelRelease;
 
@@ -44,12 +45,15 @@ const INITRAMFSES: &[&str] = &[
 ];
 
 /// The release of the kernel that an image of the tree boots: the newest by version, or `wanted`.
-pub(crate) fn release(root: &Root, wanted: Option<&str>) -> Result<KernelRelease> {
+pub(crate) fn release(root: &Root, wanted: Option<&str>, places: &Places) -> Result<KernelRelease> {
     let mut names = Vec::new();
     for dir in MODULES {
         names.extend(root.names(dir)?);
     }
-    let has_kernel = |release: &KernelRelease| Ok(first(root, KERNELS, release)?.is_some());
+    let has_kernel = |release: &KernelRelease| {
+        let found = first(root, &places.kernel, KERNELS, release)?;
+        Ok(found.is_some())
+    };
     newest(&names, wanted, &has_kernel)
 }
 
@@ -96,14 +100,18 @@ pub(crate) fn newest(
 }
 
 /// The kernel of `release` and its initramfs.
-pub(crate) fn boot_files(root: &Root, release: KernelRelease) -> Result<BootFiles> {
-    let Some(kernel) = first(root, KERNELS, &release)? else {
+pub(crate) fn boot_files(
+    root: &Root,
+    release: KernelRelease,
+    places: &Places,
+) -> Result<BootFiles> {
+    let Some(kernel) = first(root, &places.kernel, KERNELS, &release)? else {
         bail!(
             "the tree has no kernel {release}: there is neither /lib/modules/{release}/vmlinuz \
              nor /boot/vmlinuz-{release}"
         );
     };
-    let Some(initramfs) = first(root, INITRAMFSES, &release)? else {
+    let Some(initramfs) = first(root, &places.initramfs, INITRAMFSES, &release)? else {
         bail!(
             "the tree has no initramfs for its kernel {release}: there is neither \
              /boot/initramfs-{release}.img nor /boot/initrd.img-{release}. Make one in the \
@@ -134,9 +142,20 @@ pub(crate) fn release_in(path: &str) -> Option<&str> {
     })
 }
 
-fn first(root: &Root, places: &[&str], release: &KernelRelease) -> Result<Option<Found>> {
-    for place in places {
-        let path = place.replace("{}", release.as_str());
+/// The first file that is there: in a recipe's own places, then in the usual ones.
+fn first(
+    root: &Root,
+    own: &[String],
+    usual: &[&str],
+    release: &KernelRelease,
+) -> Result<Option<Found>> {
+    let own = own
+        .iter()
+        .map(|place| place.replace("{kernel}", release.as_str()));
+    let usual = usual
+        .iter()
+        .map(|place| place.replace("{}", release.as_str()));
+    for path in own.chain(usual) {
         if let Some(file) = root.file(&path)? {
             return Ok(Some(Found { path, file }));
         }
@@ -172,7 +191,9 @@ mod tests {
 
     fn check(files: &[&str], wanted: Option<&str>, expected: [&str; 3]) {
         let (_dir, root) = tree(files);
-        let found = boot_files(&root, release(&root, wanted).unwrap()).unwrap();
+        let places = Places::default();
+        let release = release(&root, wanted, &places).unwrap();
+        let found = boot_files(&root, release, &places).unwrap();
         let paths = [
             found.release.as_str(),
             &found.kernel.path,
@@ -211,7 +232,9 @@ mod tests {
 
     fn refused(files: &[&str], wanted: Option<&str>, why: &str) {
         let (_dir, root) = tree(files);
-        let found = release(&root, wanted).and_then(|release| boot_files(&root, release));
+        let places = Places::default();
+        let found =
+            release(&root, wanted, &places).and_then(|release| boot_files(&root, release, &places));
         let error = found.unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }

@@ -1,42 +1,59 @@
-//! Plans that make versions: from a directory, from an archive, from another version.
+//! Plans that make versions: from a directory, an archive or a distribution, or from another version.
 //!
-//! [`plan_image`] and [`plan_upgrade`] tell what would be done, [`image`] and [`upgrade`] do it.
+//! [`plan_image`] and [`plan_change`] tell what would be done, [`image`] and [`change`] do it.
 //! A version is made in a draft of the library, mounted where nobody else sees it; whatever ends a
 //! build, there is no half version, no mount and no loop device afterwards.
 //!
-//! Reading order: `plan` (what is done), `work` (how), `tree` and `archive` (the files),
-//! `filesystem` (what they are put on), `kernel`, `initramfs` and `reconnect` (whether it can boot, and
-//! stay), `script`
-//! (changing what is there).
+//! Reading order: `plan` (what is done), `image` and `change` (which steps, in which order), `work`
+//! (how), `recipe` and `sections` (what a distribution needs), `apply` and `inside` (doing it in the
+//! tree), `tree` and `archive` (the files), `filesystem` (what they are put on), `kernel`, `initramfs`
+//! and `reconnect` (whether it can boot, and stay).
 
+mod apply;
 mod archive;
+mod change;
 mod compressed;
+mod custom;
 mod facts;
 mod filesystem;
 mod image;
 mod initramfs;
+mod inside;
 mod kernel;
 mod plan;
+mod recipe;
 mod reconnect;
 mod script;
+mod sections;
 mod size;
 mod source;
 mod tree;
-mod upgrade;
 mod version;
 mod watch;
 mod work;
 
+pub use change::{Change, ChangeRequest, change, plan_change, try_change};
+pub use custom::{CopyIn, Custom, WrongCopy};
 pub use filesystem::{FileSystem, UnknownFileSystem};
 pub use image::{BuildRequest, image, plan_image};
 pub use plan::{Plan, Step};
+pub use recipe::{Action, Origin, PackageList, Recipe, Recipes};
 pub use script::Script;
 pub use size::{SizeSpec, WrongSize};
 pub use source::{Source, WrongSource};
 pub use tree::Excludes;
-pub use upgrade::{UpgradeRequest, plan_upgrade, upgrade};
 pub use watch::{Phase, Watch};
-pub use work::Built;
+pub use work::{Built, Keep};
+
+/// Whether what no two clients should share is taken out before a version is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scrub {
+    /// What the recipe says.
+    #[default]
+    ByRecipe,
+    /// Nothing.
+    Nothing,
+}
 
 /// What to do about an initramfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]

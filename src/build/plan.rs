@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::InitramfsCheck;
+use super::recipe::Action;
 use super::size::human;
 
 /// What makes a version, step by step. Showing it touches nothing.
@@ -22,10 +23,12 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
+    /// Make a file system for a tree whose size nobody knows yet, and mount it.
+    CreateScratch,
     /// Make an empty disk that takes no room yet.
     CreateDisk {
-        /// Bytes.
-        size: u64,
+        /// Bytes; by the tree's size where that is not known yet.
+        size: Option<u64>,
     },
     /// Make the disk a copy of a version's, sharing its blocks where the file system can.
     CopyVersion {
@@ -41,8 +44,8 @@ pub enum Step {
     MakeFileSystem {
         /// `xfs` or `ext4`.
         filesystem: &'static str,
-        /// The kernel that it is made for.
-        kernel: String,
+        /// The kernel that it is made for; the tree's where that is not known yet.
+        kernel: Option<String>,
     },
     /// Mount the disk where nobody else sees it.
     Mount,
@@ -57,6 +60,8 @@ pub enum Step {
         /// Bytes to be copied.
         bytes: u64,
     },
+    /// Copy the tree from the scratch file system into it, and give that up.
+    CopyScratch,
     /// Unpack an archive into it.
     Unpack {
         /// The archive; `-` is the standard input.
@@ -64,11 +69,22 @@ pub enum Step {
         /// Members of it and bytes of their data, where it could be read before.
         holds: Option<(u64, u64)>,
     },
-    /// Run a command in it.
-    Run {
-        /// The command.
-        command: String,
+    /// Mount what programs of the image need, and let this host's name servers stand in.
+    Enter,
+    /// Do a step of a recipe, or what a person asked for.
+    Apply {
+        /// What is done.
+        action: Action,
     },
+    /// Unmount that, and put the image's own files back.
+    Leave,
+    /// Take out what no two clients should share.
+    Scrub {
+        /// What is taken out.
+        action: Action,
+    },
+    /// Give the blocks of removed files back.
+    Trim,
     /// Take kernel and initramfs out, and write down what is in the tree.
     TakeBootFiles {
         /// What is done about the initramfs.
@@ -98,12 +114,23 @@ impl fmt::Display for Plan {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateDisk { size } => write!(f, "create a sparse disk of {}", human(*size)),
+            Self::CreateScratch => f.write_str("make a scratch file system and mount it privately"),
+            Self::CreateDisk { size: Some(size) } => {
+                write!(f, "create a sparse disk of {}", human(*size))
+            }
+            Self::CreateDisk { size: None } => {
+                f.write_str("create a sparse disk for the tree that came out")
+            }
             Self::CopyVersion { version } => write!(f, "copy the disk of {version}"),
             Self::Enlarge { size } => write!(f, "enlarge it to {}", human(*size)),
-            Self::MakeFileSystem { filesystem, kernel } => {
-                write!(f, "make {filesystem} for kernel {kernel} on it")
-            }
+            Self::MakeFileSystem {
+                filesystem,
+                kernel: Some(kernel),
+            } => write!(f, "make {filesystem} for kernel {kernel} on it"),
+            Self::MakeFileSystem {
+                filesystem,
+                kernel: None,
+            } => write!(f, "make {filesystem} for the tree's kernel on it"),
             Self::Mount => f.write_str("mount it privately"),
             Self::Grow => f.write_str("grow the file system"),
             Self::CopyTree {
@@ -115,6 +142,7 @@ impl fmt::Display for Step {
                 "copy {source} into it: {entries} entries, {}",
                 human(*bytes)
             ),
+            Self::CopyScratch => f.write_str("copy the tree from the scratch file system into it"),
             Self::Unpack {
                 source,
                 holds: Some((members, bytes)),
@@ -127,7 +155,13 @@ impl fmt::Display for Step {
                 source,
                 holds: None,
             } => write!(f, "unpack {source} into it"),
-            Self::Run { command } => write!(f, "run `{command}` in it"),
+            Self::Enter => f.write_str(
+                "mount dev, dev/pts, dev/shm, proc, sys and run in it, use this host's name servers",
+            ),
+            Self::Apply { action } => action.fmt(f),
+            Self::Leave => f.write_str("unmount those again, put its own files back"),
+            Self::Scrub { action } => write!(f, "scrub: {action}"),
+            Self::Trim => f.write_str("give back the blocks of removed files"),
             Self::TakeBootFiles {
                 check: InitramfsCheck::Refuse,
             } => f.write_str("take out kernel and initramfs, and check them"),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::archive::Archive;
+use super::recipe::plain_word;
 use super::tree::Root;
 
 /// What a person gives as `--from`.
@@ -16,20 +17,24 @@ pub enum Source {
     Archive(PathBuf),
     /// Such an archive on the standard input.
     StandardInput,
+    /// A distribution that a recipe bootstraps.
+    Distribution {
+        /// The distribution's ID, or the recipe's name.
+        name: String,
+        /// Its release, as the distribution or its recipe calls it.
+        release: String,
+    },
 }
 
 /// A source that does not exist or cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WrongSource {
     /// There is nothing of that name.
-    #[error("there is no {0}: give a directory with a root file system, or a tar archive of one")]
-    Missing(String),
-    /// It looks like a recipe.
     #[error(
-        "`{0}` would be a recipe, and there is none of that name: make the tree with mmdebstrap or \
-         `dnf --installroot`, and give its directory"
+        "there is no {0}: give a directory with a root file system, a tar archive of one, or a \
+         distribution and its release such as debian:bookworm"
     )]
-    Recipe(String),
+    Missing(String),
     /// It is neither a directory nor a file.
     #[error("{0} is neither a directory nor an archive")]
     OtherKind(String),
@@ -53,10 +58,7 @@ impl FromStr for Source {
             Ok(found) if found.is_dir() => Ok(Self::Directory(path.to_owned())),
             Ok(found) if found.is_file() => Ok(Self::Archive(path.to_owned())),
             Ok(_) => Err(WrongSource::OtherKind(text.to_owned())),
-            Err(_) if text.contains(':') && !text.contains('/') => {
-                Err(WrongSource::Recipe(text.to_owned()))
-            }
-            Err(_) => Err(WrongSource::Missing(text.to_owned())),
+            Err(_) => distribution(text).ok_or_else(|| WrongSource::Missing(text.to_owned())),
         }
     }
 }
@@ -66,8 +68,23 @@ impl fmt::Display for Source {
         match self {
             Self::Directory(path) | Self::Archive(path) => path.display().fmt(f),
             Self::StandardInput => f.write_str("-"),
+            Self::Distribution { name, release } => write!(f, "{name}:{release}"),
         }
     }
+}
+
+/// `debian:bookworm`
+fn distribution(text: &str) -> Option<Source> {
+    let (name, release) = text.split_once(':')?;
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let sound = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(is_name)
+        && !release.contains('/')
+        && plain_word(release).is_ok();
+    sound.then(|| Source::Distribution {
+        name: name.to_owned(),
+        release: release.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -84,10 +101,14 @@ mod tests {
         assert_eq!(archive.parse(), Ok(Source::Archive(file.clone())));
         assert_eq!("-".parse(), Ok(Source::StandardInput));
         let wrong = |text: &str| text.parse::<Source>().unwrap_err();
-        assert_eq!(
-            wrong("debian:bookworm"),
-            WrongSource::Recipe("debian:bookworm".into())
-        );
+        let debian = Source::Distribution {
+            name: "debian".into(),
+            release: "bookworm".into(),
+        };
+        assert_eq!("debian:bookworm".parse(), Ok(debian));
+        for missing in ["debian:", "Debian:12", "debian:a b", "srv/debian:12"] {
+            assert_eq!(wrong(missing), WrongSource::Missing(missing.into()));
+        }
         assert_eq!(
             wrong("/no/such/tree"),
             WrongSource::Missing("/no/such/tree".into())

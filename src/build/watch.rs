@@ -14,6 +14,8 @@ pub trait Watch: Progress {
     fn line(&self, text: &str);
     /// Something that a person should know, which does not stop the build.
     fn warn(&self, text: &str);
+    /// A person gets the terminal: nothing is drawn on it until the next step.
+    fn pause(&self) {}
 }
 
 /// A part of a build and how long it took.
@@ -90,6 +92,10 @@ impl Watch for Timed<'_> {
 
     fn warn(&self, text: &str) {
         self.watch.warn(text);
+    }
+
+    fn pause(&self) {
+        self.watch.pause();
     }
 }
 

@@ -5,22 +5,25 @@
 //! the next command; mounts and loop devices are gone with its namespace.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
+use super::apply::{make_scratch, scratch_point};
 use super::filesystem::{FileSystem, LABEL};
 use super::initramfs::{self, Checked};
+use super::inside::Inside;
 use super::plan::{Plan, Step};
-use super::script::Script;
+use super::recipe::{PackageList, Places};
 use super::source::Input;
 use super::tree::{Measure, Root, copy, measure, written_back};
 use super::version::KernelRelease;
 use super::watch::{Phase, Timed, Watch};
-use super::{Excludes, InitramfsCheck, facts, kernel, reconnect};
-use crate::exec::{Cancel, Mount, PrivateMounts};
-use crate::library::manifest::{FileSystemFacts, TreeFacts};
+use super::{Excludes, InitramfsCheck, SizeSpec, facts, kernel, reconnect};
+use crate::exec::{Cancel, Mount, PrivateMounts, Program};
+use crate::library::manifest::{Distribution, FileSystemFacts, TreeFacts};
 use crate::library::{Draft, Library, Progress, Version, VersionFacts, VersionId};
 
 /// What came out of a build.
@@ -34,45 +37,91 @@ pub struct Built {
     pub phases: Vec<Phase>,
 }
 
+/// What becomes of a draft that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// It is removed.
+    #[default]
+    Nothing,
+    /// It stays, for a person to look into.
+    Failed,
+}
+
 /// Where the mount point of a draft is, beside its disk.
 const MOUNT_POINT: &str = "root";
 
-/// A version on its way. The order of the fields is the order in which they are given up.
+/// A version on its way. The order of the first fields is the order in which they are given up.
 pub(super) struct Work<'a> {
+    inside: Option<Inside<'a>>,
+    mounted: Option<Mount>,
+    scratch: Option<Mount>,
+    draft: Option<Draft<'a>>,
     pub(super) mounts: &'a PrivateMounts,
-    pub(super) mounted: Option<Mount>,
-    pub(super) draft: Option<Draft<'a>>,
     pub(super) filesystem: FileSystem,
+    /// The size of the disk, where it waits for the tree.
+    pub(super) size: Option<SizeSpec>,
     pub(super) kernel: Option<KernelRelease>,
+    /// Where kernel and initramfs may be, besides the usual places.
+    pub(super) places: Places,
+    pub(super) packages: PackageList,
     /// What is copied or unpacked.
     pub(super) input: Option<Input>,
     pub(super) excludes: Excludes,
     pub(super) tree: Measure,
     /// The version that is copied.
     pub(super) parent: Option<Version>,
-    pub(super) script: Option<Script>,
+    /// What the tree was before anything in it was changed.
+    pub(super) before: Option<Distribution>,
     pub(super) check: InitramfsCheck,
     /// The verdict on the initramfs, where it was read before anything was written.
     pub(super) checked: Option<Checked>,
+    pub(super) keep: Keep,
     pub(super) facts: VersionFacts,
-    pub(super) warnings: Vec<String>,
-    pub(super) sealed: Option<Version>,
+    warnings: Vec<String>,
+    sealed: Option<Version>,
     pub(super) cancel: &'a Cancel,
     pub(super) watch: &'a Timed<'a>,
 }
 
 impl<'a> Work<'a> {
+    /// Nothing done yet.
+    pub(super) fn new(
+        mounts: &'a PrivateMounts,
+        filesystem: FileSystem,
+        facts: VersionFacts,
+        cancel: &'a Cancel,
+        watch: &'a Timed<'a>,
+    ) -> Self {
+        Self {
+            inside: None,
+            mounted: None,
+            scratch: None,
+            draft: None,
+            mounts,
+            filesystem,
+            size: None,
+            kernel: None,
+            places: Places::default(),
+            packages: PackageList::default(),
+            input: None,
+            excludes: Excludes::default(),
+            tree: Measure::default(),
+            parent: None,
+            before: None,
+            check: InitramfsCheck::default(),
+            checked: None,
+            keep: Keep::default(),
+            facts,
+            warnings: Vec::new(),
+            sealed: None,
+            cancel,
+            watch,
+        }
+    }
+
     /// Does all steps of `plan` for `library`.
     pub(super) fn perform(mut self, plan: &Plan, library: &'a Library) -> Result<Built> {
-        let image = plan.image.parse()?;
-        self.warn(plan.warnings.iter().cloned());
-        self.draft = Some(library.draft(&image)?);
-        for (at, step) in plan.steps.iter().enumerate() {
-            self.cancel.check()?;
-            stop_here(at);
-            self.step(step)?;
-        }
-        stop_here(plan.steps.len());
+        self.do_all(plan, library)?;
         let version = self.sealed.context("the plan does not seal anything")?;
         Ok(Built {
             version: version.id().clone(),
@@ -81,12 +130,63 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// Does all steps of a `plan` that seals nothing, and leaves nothing.
+    pub(super) fn try_out(mut self, plan: &Plan, library: &'a Library) -> Result<()> {
+        self.do_all(plan, library)
+    }
+
+    fn do_all(&mut self, plan: &Plan, library: &'a Library) -> Result<()> {
+        let image = plan.image.parse()?;
+        self.warn(plan.warnings.iter().cloned());
+        self.draft = Some(library.draft(&image)?);
+        let done = self.all(&plan.steps);
+        if done.is_err() && self.keep == Keep::Failed {
+            self.keep_draft();
+        }
+        done
+    }
+
+    fn all(&mut self, steps: &[Step]) -> Result<()> {
+        for (at, step) in steps.iter().enumerate() {
+            self.cancel.check()?;
+            stop_here(at);
+            self.step(step)?;
+        }
+        stop_here(steps.len());
+        Ok(())
+    }
+
+    /// Lets a person look into what failed.
+    fn keep_draft(&mut self) {
+        drop(self.inside.take());
+        drop(self.mounted.take());
+        drop(self.scratch.take());
+        let Some(draft) = self.draft.take() else {
+            return;
+        };
+        let disk = match draft.disk_path().exists() {
+            true => draft.disk_path(),
+            false => draft.scratch_path(),
+        };
+        match draft.keep() {
+            Ok(kept) => {
+                let name = disk.file_name().unwrap_or_default();
+                self.watch.warn(&format!(
+                    "the draft is kept: look inside by `mount -o loop,ro,nosuid,nodev{} {} /mnt`; \
+                     `netroot image prune` removes it",
+                    self.filesystem.look_options(),
+                    kept.join(name).display(),
+                ));
+            }
+            // The first error is the one to tell; the draft goes as it would have.
+            Err(error) => self.watch.warn(&format!("the draft is not kept: {error}")),
+        }
+    }
+
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::CreateDisk { size } => {
-                self.watch.step("creating the disk", None);
-                Ok(self.draft()?.create_sparse(*size)?)
-            }
+            Step::CreateScratch => self.create_scratch(),
+            Step::CreateDisk { size } => self.create_disk(*size),
             Step::CopyVersion { .. } => self.copy_version(),
             Step::Enlarge { size } => self.enlarge(*size),
             Step::MakeFileSystem { .. } => self.make_file_system(),
@@ -97,7 +197,12 @@ impl<'a> Work<'a> {
             }
             Step::CopyTree { source, bytes, .. } => self.copy_tree(source, *bytes),
             Step::Unpack { source, .. } => self.unpack(source),
-            Step::Run { command } => self.run(command),
+            Step::CopyScratch => self.copy_scratch(),
+            Step::Enter => self.enter(),
+            Step::Apply { action } => self.apply(action),
+            Step::Leave => self.leave(),
+            Step::Scrub { action } => self.scrub(action),
+            Step::Trim => self.trim(),
             Step::TakeBootFiles { .. } => self.take_boot_files(),
             Step::Unmount => self.unmount(),
             Step::Check => {
@@ -121,9 +226,98 @@ impl<'a> Work<'a> {
         self.draft.as_ref().context("the version is sealed already")
     }
 
-    fn mount_point(&self) -> Result<&std::path::Path> {
+    fn mount_point(&self) -> Result<&Path> {
         let mounted = self.mounted.as_ref().context("the disk is not mounted")?;
         Ok(mounted.path())
+    }
+
+    /// The tree that is being made: on its disk, or on the scratch file system before that.
+    pub(super) fn tree_path(&self) -> Result<&Path> {
+        let mounted = self.mounted.as_ref().or(self.scratch.as_ref());
+        Ok(mounted.context("nothing is mounted")?.path())
+    }
+
+    pub(super) fn scratch(&self) -> Result<&Mount> {
+        self.scratch
+            .as_ref()
+            .context("there is no scratch file system")
+    }
+
+    pub(super) fn inside(&mut self) -> Result<&mut Inside<'a>> {
+        self.inside.as_mut().context("nobody is in the image")
+    }
+
+    fn create_scratch(&mut self) -> Result<()> {
+        self.watch.step("making a scratch file system", None);
+        let file = self.draft()?.scratch_path();
+        let home = file.parent().context("a draft is somewhere")?;
+        let room = statvfs(home).with_context(|| format!("looking at {}", home.display()))?;
+        let free = room.blocks_available().saturating_mul(room.fragment_size());
+        make_scratch(&file, free, self.cancel)?;
+        let point = scratch_point(&file);
+        fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
+        let options = FileSystem::Xfs.draft_options();
+        let mounted = self
+            .mounts
+            .executable_image(&file, "xfs", options, &point, self.cancel)
+            .context("mounting the scratch file system")?;
+        self.scratch = Some(mounted);
+        Ok(())
+    }
+
+    fn create_disk(&mut self, size: Option<u64>) -> Result<()> {
+        self.watch.step("creating the disk", None);
+        let size = match size {
+            Some(size) => size,
+            None => {
+                let root = Root::open(self.tree_path()?)?;
+                self.tree = measure(&root, &Excludes::default(), self.cancel)?;
+                let wanted = self.kernel.as_ref().map(KernelRelease::as_str);
+                self.kernel = Some(kernel::release(&root, wanted, &self.places)?);
+                let size = self.filesystem.disk_size(self.size, &self.tree);
+                self.filesystem.ensure_fit(size, &self.tree)?;
+                size
+            }
+        };
+        Ok(self.draft()?.create_sparse(size)?)
+    }
+
+    fn copy_scratch(&mut self) -> Result<()> {
+        let scratch = self.scratch()?.path().to_owned();
+        let root = Root::from_dir(self.mounts.view(&scratch)?, &scratch);
+        self.input = Some(Input::Tree(root));
+        self.excludes = Excludes::default();
+        let bytes = self.tree.data;
+        self.copy_tree("the tree", bytes)?;
+        // The view holds the file system.
+        self.input = None;
+        if let Some(mounted) = self.scratch.take() {
+            mounted.unmount()?;
+        }
+        fs::remove_dir(&scratch).with_context(|| format!("removing {}", scratch.display()))?;
+        let file = self.draft()?.scratch_path();
+        fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))
+    }
+
+    pub(super) fn enter(&mut self) -> Result<()> {
+        let path = self.tree_path()?.to_owned();
+        self.before = facts::distribution(&Root::open(&path)?)?;
+        self.inside = Some(Inside::enter(self.mounts, &path)?);
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self) -> Result<()> {
+        match self.inside.take() {
+            Some(inside) => inside.leave(),
+            None => Ok(()),
+        }
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        self.watch.step("giving back free blocks", None);
+        let fstrim = Program::new("fstrim").arg(self.mount_point()?);
+        fstrim.cancel(self.cancel).run()?;
+        Ok(())
     }
 
     fn copy_version(&mut self) -> Result<()> {
@@ -168,7 +362,8 @@ impl<'a> Work<'a> {
             fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
         }
         let (name, options) = (self.filesystem.name(), self.filesystem.draft_options());
-        let mounted = if self.script.is_some() {
+        // Programs of it are run where it is changed, and never where it is only filled.
+        let mounted = if self.parent.is_some() {
             self.mounts
                 .executable_image(&disk, name, options, &point, self.cancel)
         } else {
@@ -183,7 +378,7 @@ impl<'a> Work<'a> {
         let Some(Input::Tree(from)) = &self.input else {
             bail!("there is no tree to copy");
         };
-        let target = Root::open(self.mount_point()?)?;
+        let target = Root::open(self.tree_path()?)?;
         let copied = written_back(target.dir(), |written| {
             let done = |bytes| {
                 written(bytes);
@@ -200,7 +395,7 @@ impl<'a> Work<'a> {
         };
         let total = archive.packed_size();
         self.watch.step(&format!("unpacking {source}"), total);
-        let target = Root::open(self.mount_point()?)?;
+        let target = Root::open(self.tree_path()?)?;
         let unpacked = written_back(target.dir(), |written| {
             let done = |bytes| {
                 written(bytes);
@@ -211,31 +406,20 @@ impl<'a> Work<'a> {
         unpacked.with_context(|| format!("unpacking {source}"))
     }
 
-    fn run(&mut self, command: &str) -> Result<()> {
-        self.watch.step(&format!("running {command}"), None);
-        let root = self.mount_point()?;
-        let script = self.script.as_ref().context("there is nothing to run")?;
-        script
-            .run(self.mounts, root, self.cancel, self.watch)
-            .with_context(|| format!("running {command} in the image"))?;
-        if script.forget_history(root)? {
-            self.facts
-                .scrubbed
-                .push(String::from("/root/.bash_history"));
-        }
-        Ok(())
-    }
-
     /// Kernel and initramfs go beside the disk; the rest of what the manifest tells is written down.
     fn take_boot_files(&mut self) -> Result<()> {
         self.watch.step("taking out kernel and initramfs", None);
         let path = self.mount_point()?.to_owned();
         let root = Root::open(&path)?;
         let release = match &self.kernel {
-            Some(release) if self.script.is_none() => release.clone(),
-            wanted => kernel::release(&root, wanted.as_ref().map(KernelRelease::as_str))?,
+            // It was looked for before the tree was copied.
+            Some(release) if self.parent.is_none() => release.clone(),
+            wanted => {
+                let wanted = wanted.as_ref().map(KernelRelease::as_str);
+                kernel::release(&root, wanted, &self.places)?
+            }
         };
-        let mut files = kernel::boot_files(&root, release)?;
+        let mut files = kernel::boot_files(&root, release, &self.places)?;
         let checked = match self.checked.take() {
             Some(checked) => checked,
             None => judge(self.check, &root, &files)?,
@@ -247,7 +431,7 @@ impl<'a> Work<'a> {
         draft.add_kernel(&mut files.kernel.file)?;
         draft.add_initramfs(&mut files.initramfs.file)?;
         self.facts.distribution = facts::distribution(&root)?;
-        self.facts.packages = facts::packages(&root, &path, self.cancel)?;
+        self.facts.packages = facts::packages(&root, self.packages, &path, self.cancel)?;
         if self.tree == Measure::default() {
             self.tree = measure(&root, &Excludes::default(), self.cancel)?;
         }

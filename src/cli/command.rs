@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::build::{FileSystem, SizeSpec, Source};
+use crate::build::{CopyIn, FileSystem, SizeSpec, Source};
 use crate::library::ClientSelector;
 use crate::library::{
     ClientName, GroupName, HostName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
@@ -50,6 +50,9 @@ pub(super) enum Command {
     /// Make, look at and remove root images
     #[command(subcommand)]
     Image(Image),
+    /// How distributions are bootstrapped, prepared, updated and upgraded
+    #[command(subcommand)]
+    Recipe(Recipe),
     /// Assign images to machines, and put machines back to them
     #[command(subcommand)]
     Client(Client),
@@ -115,10 +118,16 @@ pub(super) struct Init {
 /// `netroot image …`
 #[derive(Debug, Subcommand)]
 pub(super) enum Image {
-    /// Build a version of an image from a directory or a tar archive
+    /// Build a version of an image from a distribution, a directory or a tar archive
     Build(ImageBuild),
-    /// Make a new image from the current version of another, changed by a script run inside it
+    /// Make a new image from another: its distribution's next release, or what a script makes of it
     Upgrade(ImageUpgrade),
+    /// Install updates of the same release: a new version of the image
+    Update(ImageUpdate),
+    /// Run a command in a copy of an image: a new version of it, if the command succeeds
+    Exec(ImageExec),
+    /// Work in a copy of an image: a new version of it, if the shell ends with 0
+    Shell(ImageShell),
     /// List images and their versions
     List,
     /// Show an image or one version of it
@@ -145,10 +154,35 @@ pub(super) enum Image {
 pub(super) struct ImageBuild {
     /// The image; made if it is new, else it gets its next version
     pub name: ImageName,
-    /// A chroot directory, a tar archive (plain, gz, xz, zst), or - for a tar archive on standard
-    /// input, which needs --size in bytes and --kernel, since it can be read only once
+    /// A distribution and its release (debian:bookworm), a chroot directory, a tar archive (plain, gz,
+    /// xz, zst), or - for a tar archive on standard input, which needs --size in bytes and --kernel
+    /// unless a recipe prepares it, since it can be read only once
     #[arg(long, value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
     pub from: Source,
+    /// Prepare the tree by this recipe, scrub it, make its initramfs; a distribution has its own
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
+    /// Where the recipe gets packages from
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// Install this package too; repeatable
+    #[arg(long = "package", value_name = "NAME")]
+    pub packages: Vec<String>,
+    /// What its clients are called, unless DHCP tells them
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// root's password, hashed as `openssl passwd -6` does
+    #[arg(long, value_name = "HASH")]
+    pub root_password_hash: Option<String>,
+    /// Let this SSH key log in as root: a line of authorized_keys, or a .pub file; repeatable
+    #[arg(long = "authorized-key", value_name = "KEY", value_hint = ValueHint::FilePath)]
+    pub authorized_keys: Vec<String>,
+    /// Copy a file, or what is in a directory, into the image as root's; repeatable
+    #[arg(long = "copy", value_name = "SRC:DEST")]
+    pub copies: Vec<CopyIn>,
+    /// Run this script or command line in the image; repeatable
+    #[arg(long = "run", value_name = "SCRIPT", value_hint = ValueHint::FilePath)]
+    pub scripts: Vec<OsString>,
     /// The file system of the root disk
     #[arg(long, value_name = "xfs|ext4", default_value = "xfs")]
     pub fs: FileSystem,
@@ -164,6 +198,12 @@ pub(super) struct ImageBuild {
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
+    /// Leave machine-id, SSH host keys and the like in what a recipe prepared
+    #[arg(long)]
+    pub no_scrub: bool,
+    /// Keep the draft if the build fails, and say how to look inside
+    #[arg(long)]
+    pub keep_failed: bool,
     #[command(flatten)]
     pub run: DryRun,
 }
@@ -175,20 +215,84 @@ pub(super) struct ImageUpgrade {
     pub from: VersionSpec,
     /// The image to make
     pub to: ImageName,
+    /// Upgrade the distribution to this release, by its recipe
+    #[arg(long, value_name = "RELEASE", required_unless_present = "script")]
+    pub release: Option<String>,
+    /// A script or command that runs in the image, with its arguments; after the upgrade, if both
+    #[arg(last = true, num_args = 1.., value_name = "SCRIPT")]
+    pub script: Vec<OsString>,
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// `netroot image update`
+#[derive(Debug, Args)]
+pub(super) struct ImageUpdate {
+    /// The image; its current version stays as it is
+    pub image: VersionSpec,
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// `netroot image exec`
+#[derive(Debug, Args)]
+pub(super) struct ImageExec {
+    /// The image; its current version stays as it is
+    pub image: VersionSpec,
+    /// A command of the image, or a script of this host (./change.sh), with its arguments
+    #[arg(last = true, required = true, num_args = 1.., value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// `netroot image shell`
+#[derive(Debug, Args)]
+pub(super) struct ImageShell {
+    /// The image; its current version stays as it is
+    pub image: VersionSpec,
+    /// Throw away what was done
+    #[arg(long)]
+    pub discard: bool,
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// For commands that make a version from another one.
+#[derive(Debug, Args)]
+pub(super) struct ChangeOptions {
     /// Grow the disk: a multiple of its size (1.5x) or absolute (20G)
     #[arg(long, value_name = "SIZE")]
     pub size: Option<SizeSpec>,
     /// Boot this kernel, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
+    /// Go by this recipe, instead of the one that it was made by or that is for its distribution
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
-    /// The script that runs in the chroot, with its arguments
-    #[arg(last = true, required = true, num_args = 1.., value_name = "SCRIPT")]
-    pub script: Vec<OsString>,
+    /// Leave machine-id, SSH host keys, histories and the like as they are
+    #[arg(long)]
+    pub no_scrub: bool,
+    /// Keep the draft if it fails, and say how to look inside
+    #[arg(long)]
+    pub keep_failed: bool,
     #[command(flatten)]
     pub run: DryRun,
+}
+
+/// `netroot recipe …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Recipe {
+    /// List recipes: which distributions they are for, and what they can do
+    List,
+    /// Print a recipe; a changed copy of it in the library's recipes/ takes its place
+    Show {
+        /// Its name
+        name: String,
+    },
 }
 
 /// `netroot client …`

@@ -1,26 +1,44 @@
-//! `netroot image build` and `netroot image upgrade`: commands that make versions.
+//! Commands that make versions: `netroot image build`, `upgrade`, `update`, `exec` and `shell`.
 
 use anyhow::Result;
 
-use super::command::{Cli, ImageBuild, ImageUpgrade};
+use super::command::{
+    ChangeOptions, Cli, ImageBuild, ImageExec, ImageShell, ImageUpdate, ImageUpgrade,
+};
 use super::progress::Shown;
 use super::{image, open, print};
 use crate::build::{
-    self, BuildRequest, Built, Excludes, InitramfsCheck, Plan, Script, UpgradeRequest,
+    self, BuildRequest, Built, Change, ChangeRequest, Custom, Excludes, InitramfsCheck, Keep, Plan,
+    Script, Scrub,
 };
 use crate::exec::Cancel;
-use crate::library::Library;
+use crate::library::{ImageName, Library, VersionSpec};
 
 pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
     let library = open(cli)?;
+    let scripts = args.scripts.iter();
     let request = BuildRequest {
         image: args.name.clone(),
         source: args.from.clone(),
+        recipe: args.recipe.clone(),
+        mirror: args.mirror.clone(),
+        packages: args.packages.clone(),
+        custom: Custom {
+            hostname: args.hostname.clone(),
+            root_password_hash: args.root_password_hash.clone(),
+            authorized_keys: args.authorized_keys.clone(),
+            copies: args.copies.clone(),
+            scripts: scripts
+                .map(|script| Script::from_words(std::slice::from_ref(script)))
+                .collect(),
+        },
         filesystem: args.fs,
         size: args.size,
         kernel: args.kernel.clone(),
         check: check(args.no_initramfs_check),
         excludes: Excludes::new(&args.exclude),
+        scrub: scrub(args.no_scrub),
+        keep: keep(args.keep_failed),
     };
     let cancel = Cancel::on_signals()?;
     if args.run.dry_run {
@@ -33,23 +51,89 @@ pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
 }
 
 pub(super) fn upgrade(cli: &Cli, args: &ImageUpgrade) -> Result<()> {
+    let release = args.release.clone();
+    let mut changes: Vec<Change> = release
+        .map(|release| Change::Upgrade { release })
+        .into_iter()
+        .collect();
+    if !args.script.is_empty() {
+        changes.push(Change::Script(Script::from_words(&args.script)));
+    }
+    change(cli, &args.from, &args.to, changes, &args.change)
+}
+
+pub(super) fn update(cli: &Cli, args: &ImageUpdate) -> Result<()> {
+    let (from, to) = (&args.image, &args.image.image);
+    change(cli, from, to, vec![Change::Update], &args.change)
+}
+
+pub(super) fn exec(cli: &Cli, args: &ImageExec) -> Result<()> {
+    let changes = vec![Change::Script(Script::from_words(&args.command))];
+    change(cli, &args.image, &args.image.image, changes, &args.change)
+}
+
+pub(super) fn shell(cli: &Cli, args: &ImageShell) -> Result<()> {
+    let (from, to) = (&args.image, &args.image.image);
+    if !args.discard || args.change.run.dry_run {
+        return change(cli, from, to, vec![Change::Shell], &args.change);
+    }
     let library = open(cli)?;
-    let request = UpgradeRequest {
-        from: args.from.clone(),
-        to: args.to.clone(),
-        script: Script::from_words(&args.script),
-        size: args.size,
-        kernel: args.kernel.clone(),
-        check: check(args.no_initramfs_check),
-    };
-    if args.run.dry_run {
-        return show_plan(cli, &build::plan_upgrade(&library, &request)?);
+    let request = request(from, to, vec![Change::Shell], &args.change);
+    let cancel = Cancel::on_signals()?;
+    let progress = Shown::new(&cancel);
+    build::try_change(&library, &request, &cancel, &progress)?;
+    drop(progress);
+    print::lines([format!("nothing of it was kept; {from} is as it was")])
+}
+
+fn change(
+    cli: &Cli,
+    from: &VersionSpec,
+    to: &ImageName,
+    changes: Vec<Change>,
+    options: &ChangeOptions,
+) -> Result<()> {
+    let library = open(cli)?;
+    let request = request(from, to, changes, options);
+    if options.run.dry_run {
+        return show_plan(cli, &build::plan_change(&library, &request)?);
     }
     let cancel = Cancel::on_signals()?;
     let progress = Shown::new(&cancel);
-    let built = build::upgrade(&library, &request, &cancel, &progress)?;
+    let built = build::change(&library, &request, &cancel, &progress)?;
     drop(progress);
     show_built(cli, &library, &built)
+}
+
+fn request(
+    from: &VersionSpec,
+    to: &ImageName,
+    changes: Vec<Change>,
+    options: &ChangeOptions,
+) -> ChangeRequest {
+    ChangeRequest {
+        from: from.clone(),
+        to: to.clone(),
+        changes,
+        recipe: options.recipe.clone(),
+        size: options.size,
+        kernel: options.kernel.clone(),
+        check: check(options.no_initramfs_check),
+        scrub: scrub(options.no_scrub),
+        keep: keep(options.keep_failed),
+    }
+}
+
+fn scrub(skip: bool) -> Scrub {
+    if skip {
+        Scrub::Nothing
+    } else {
+        Scrub::ByRecipe
+    }
+}
+
+fn keep(failed: bool) -> Keep {
+    if failed { Keep::Failed } else { Keep::Nothing }
 }
 
 fn check(skip: bool) -> InitramfsCheck {

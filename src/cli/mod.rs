@@ -14,6 +14,7 @@ mod make;
 mod print;
 mod progress;
 mod reach;
+mod recipe;
 mod serve;
 mod target;
 
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
-use command::{Boot, Cli, Client, Command, Esp, Image, Session, Target};
+use command::{Boot, Cli, Client, Command, Esp, Image, Recipe, Session, Target};
 
 use crate::library::{Error, Library};
 
@@ -46,10 +47,15 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Init(args) => init::init(cli, args),
         Command::Image(Image::Build(args)) => make::build(cli, args),
         Command::Image(Image::Upgrade(args)) => make::upgrade(cli, args),
+        Command::Image(Image::Update(args)) => make::update(cli, args),
+        Command::Image(Image::Exec(args)) => make::exec(cli, args),
+        Command::Image(Image::Shell(args)) => make::shell(cli, args),
         Command::Image(Image::List) => image::list(cli),
         Command::Image(Image::Show { image }) => image::show(cli, image),
         Command::Image(Image::Verify { image }) => image::verify(cli, image),
         Command::Image(Image::Remove { image, consent }) => image::remove(cli, image, *consent),
+        Command::Recipe(Recipe::List) => recipe::list(cli),
+        Command::Recipe(Recipe::Show { name }) => recipe::show(cli, name),
         Command::Client(Client::Add(args)) => client::add(cli, args),
         Command::Client(Client::Set(args)) => client::set(cli, args),
         Command::Client(Client::Assign(args)) => client::assign(cli, args),

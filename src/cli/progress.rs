@@ -92,6 +92,10 @@ impl Watch for Shown {
     fn warn(&self, text: &str) {
         self.aside(&format!("netroot: warning: {text}"));
     }
+
+    fn pause(&self) {
+        self.replace(None);
+    }
 }
 
 impl Drop for Shown {

@@ -11,7 +11,14 @@ pub struct Cancelled;
 
 /// A flag shared by the one who may stop the work and all who do it.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    cancelled: AtomicBool,
+    /// Ctrl-C means a program that has the terminal.
+    interrupts_are_anothers: AtomicBool,
+}
 
 impl Cancel {
     /// A flag that is not set yet.
@@ -42,12 +49,21 @@ impl Cancel {
 
     /// Asks everybody who looks at this flag to stop.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancelled.store(true, Ordering::Relaxed);
     }
 
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Does `work` while Ctrl-C is meant for a program that has the terminal, and not for us.
+    pub(super) fn while_interrupts_are_anothers<T>(&self, work: impl FnOnce() -> T) -> T {
+        let flag = &self.0.interrupts_are_anothers;
+        flag.store(true, Ordering::Relaxed);
+        let done = work();
+        flag.store(false, Ordering::Relaxed);
+        done
     }
 
     /// Goes on only if nobody asked to stop.
@@ -83,7 +99,11 @@ async fn watch(cancel: Cancel, ready: std::sync::mpsc::Sender<io::Result<()>>) {
     let _ = ready.send(Ok(()));
     loop {
         tokio::select! {
-            _ = interrupt.recv() => {}
+            _ = interrupt.recv() => {
+                if cancel.0.interrupts_are_anothers.load(Ordering::Relaxed) {
+                    continue;
+                }
+            }
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }

@@ -48,17 +48,6 @@ shift 2
 exec setpriv --bounding-set "$dropped" --inh-caps "$dropped" chroot "$root" "$@"
 "#;
 
-/// Variables that a script may need to reach the network.
-const PASSED_ON: &[&str] = &[
-    "http_proxy",
-    "https_proxy",
-    "ftp_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-];
-
 /// A tree with what a script needs mounted in it. Dropping it unmounts that again.
 #[derive(Debug)]
 pub struct Chroot {
@@ -125,24 +114,23 @@ impl Chroot {
         cancel: &Cancel,
         each: &mut dyn FnMut(Line),
     ) -> Result<()> {
-        let mut program = Program::new("unshare")
+        let program = self.program(command).shown_as(name);
+        program.cancel(cancel).stream(each)
+    }
+
+    /// `command` as a program that runs in the tree; whatever it leaves running ends with it.
+    pub fn program(&self, command: &[OsString]) -> Program {
+        Program::new("unshare")
             .args(["--mount", "--pid", "--fork", "--kill-child"])
             .args(["--ipc", "--uts", "--", "sh", "-c", ENTER, "sh"])
             .arg(&self.root)
             .arg(DROPPED)
             .args(command.iter().cloned())
-            .shown_as(name)
             .env("HOME", "/root")
             .env("TERM", "dumb")
             .env("DEBIAN_FRONTEND", "noninteractive")
             .current_dir("/")
-            .cancel(cancel);
-        for name in PASSED_ON {
-            if let Some(value) = std::env::var_os(name) {
-                program = program.env(*name, value);
-            }
-        }
-        program.stream(each)
+            .with_proxies()
     }
 
     /// Unmounts what [`enter`](Self::enter) mounted.

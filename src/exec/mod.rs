@@ -20,6 +20,7 @@ mod program;
 pub use cancel::{Cancel, Cancelled};
 pub use chroot::Chroot;
 pub use mounts::{Mount, PrivateMounts, in_private_mounts};
+pub use packages::advice;
 pub use program::{Line, Output, Program, find_program};
 
 use std::io;

@@ -188,6 +188,34 @@ impl Mount {
         &self.target
     }
 
+    /// Lets device nodes in it be opened, for programs of the host that make a tree.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn allow_devices(&self) -> Result<()> {
+        self.remount(MsFlags::empty())
+    }
+
+    /// Takes that back.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn deny_devices(&self) -> Result<()> {
+        self.remount(MsFlags::MS_NODEV)
+    }
+
+    fn remount(&self, flags: MsFlags) -> Result<()> {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags;
+        mount(
+            None::<&str>,
+            &self.target,
+            None::<&str>,
+            flags,
+            None::<&str>,
+        )
+        .map_err(failed("change the mount on", &self.target))
+    }
+
     /// Unmounts. When this returns, everything written is in the device or file behind.
     ///
     /// # Errors

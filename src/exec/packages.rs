@@ -4,10 +4,14 @@
 const PACKAGES: &[(&str, &str, &str)] = &[
     ("blkid", "util-linux", "util-linux"),
     ("chroot", "coreutils", "coreutils"),
+    ("debootstrap", "debootstrap", "debootstrap"),
+    ("dnf", "dnf", "dnf"),
     ("dumpe2fs", "e2fsprogs", "e2fsprogs"),
     ("e2fsck", "e2fsprogs", "e2fsprogs"),
     ("mkfs.ext4", "e2fsprogs", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs", "xfsprogs"),
+    ("fstrim", "util-linux", "util-linux"),
+    ("mmdebstrap", "mmdebstrap", "mmdebstrap"),
     ("mount", "mount", "util-linux-core"),
     ("resize2fs", "e2fsprogs", "e2fsprogs"),
     ("rpm", "rpm", "rpm"),
@@ -20,8 +24,8 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("xfs_repair", "xfsprogs", "xfsprogs"),
 ];
 
-/// The end of a message about a missing program.
-pub(super) fn advice(program: &str) -> String {
+/// The end of a message about a missing program: which package brings it.
+pub fn advice(program: &str) -> String {
     match PACKAGES.iter().find(|(name, ..)| *name == program) {
         Some((_, debian, fedora)) if debian == fedora => {
             format!(": install package {debian}")

@@ -18,6 +18,17 @@ use super::{Cancel, Cancelled, Error, Result, child};
 /// unprivileged user's.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Variables that a program may need to reach the network.
+const PASSED_ON: &[&str] = &[
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+
 /// The end of what a program said that an error keeps.
 const STDERR_KEPT: usize = 8 * 1024;
 
@@ -127,6 +138,17 @@ impl Program {
         self
     }
 
+    /// Passes on how this host reaches the network, for programs that fetch packages.
+    #[must_use]
+    pub fn with_proxies(mut self) -> Self {
+        for name in PASSED_ON {
+            if let Some(value) = std::env::var_os(name) {
+                self = self.env(*name, value);
+            }
+        }
+        self
+    }
+
     /// What it is called in errors, where its command line says less than this.
     #[must_use]
     pub fn shown_as(mut self, text: impl Into<String>) -> Self {
@@ -181,6 +203,27 @@ impl Program {
         self.succeeded(status, &stderr)
     }
 
+    /// Gives it the terminal, and returns when a person is done with it.
+    ///
+    /// It stays in our process group, so that the terminal is its own: Ctrl-C reaches it and us, and
+    /// means it alone while this runs.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), but for what it said, which the person has seen.
+    pub fn interactive(&self) -> Result<()> {
+        self.cancel.check()?;
+        let status = self.cancel.while_interrupts_are_anothers(|| {
+            let mut command = self.command()?;
+            command
+                .stdin(Stdio::inherit())
+                .stdout(Stdio::inherit())
+                .stderr(Stdio::inherit());
+            let mut child = command.spawn().map_err(|e| self.cannot(e))?;
+            self.wait(&mut child)
+        })?;
+        self.succeeded(status, &[])
+    }
+
     fn succeeded(&self, status: ExitStatus, stderr: &[u8]) -> Result<()> {
         if status.success() {
             return Ok(());
@@ -226,16 +269,8 @@ impl Program {
     }
 
     fn start(&self) -> Result<Child> {
-        let path = find_program(&self.name).ok_or_else(|| Error::Missing {
-            program: self.name.to_string_lossy().into_owned(),
-        })?;
-        let mut command = Command::new(path);
+        let mut command = self.command()?;
         command
-            .args(&self.args)
-            .env_clear()
-            .env("PATH", PATH)
-            .env("LC_ALL", "C.UTF-8")
-            .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdin(if self.input.is_empty() {
                 Stdio::null()
             } else {
@@ -245,11 +280,25 @@ impl Program {
             .stderr(Stdio::piped())
             // A group of its own: Ctrl-C reaches netroot, which ends the whole group in its time.
             .process_group(0);
+        command.spawn().map_err(|e| self.cannot(e))
+    }
+
+    fn command(&self) -> Result<Command> {
+        let path = find_program(&self.name).ok_or_else(|| Error::Missing {
+            program: self.name.to_string_lossy().into_owned(),
+        })?;
+        let mut command = Command::new(path);
+        command
+            .args(&self.args)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LC_ALL", "C.UTF-8")
+            .envs(self.env.iter().map(|(k, v)| (k, v)));
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
         child::die_with_parent(&mut command);
-        command.spawn().map_err(|e| self.cannot(e))
+        Ok(command)
     }
 
     /// Gives it its input from a thread, so that neither side waits for the other.
@@ -333,6 +382,8 @@ fn read_apart<R: Read + Send + 'static>(
 
 /// Ends the whole process group and waits for the program, so that nothing of it runs on.
 fn kill(child: &mut Child) {
+    // One that has the terminal has no group of its own; then this ends it alone.
+    let _ = child.kill();
     if let Ok(pid) = i32::try_from(child.id()) {
         // It may have ended by itself; it is not reaped yet, so the number is still its own.
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);

@@ -135,6 +135,12 @@ pub struct Distribution {
     pub release: Option<String>,
     /// `PRETTY_NAME` of os-release.
     pub name: Option<String>,
+    /// `VERSION_CODENAME` of os-release, such as `bookworm`.
+    #[serde(default)]
+    pub codename: Option<String>,
+    /// `ID_LIKE` of os-release: what it descends from, nearest first.
+    #[serde(default)]
+    pub like: Option<String>,
 }
 
 /// An installed package.

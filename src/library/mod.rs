@@ -119,6 +119,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("clones", 0o700),
     ("bindings", 0o750),
     ("events", 0o750),
+    ("recipes", 0o755),
     ("secrets", 0o700),
 ];
 
@@ -218,6 +219,11 @@ impl Library {
     /// The directory that holds everything.
     pub fn root(&self) -> &Path {
         self.places.root()
+    }
+
+    /// Where people put recipes of their own.
+    pub fn recipes_dir(&self) -> PathBuf {
+        self.places.root().join("recipes")
     }
 
     /// Where a running server listens for commands.

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::awkward;
+use crate::recipes::site_with_recipe;
 use crate::site::{KERNEL, Site};
 use crate::upgrades::site_with_programs;
 
@@ -101,6 +102,44 @@ fn a_build_that_is_killed_before_each_step() {
             "step {step}"
         );
     }
+}
+
+/// How many steps the plan of a command has.
+fn steps(site: &Site, arguments: &[&str]) -> usize {
+    let library = site.path("library");
+    let said = Command::new(env!("CARGO_BIN_EXE_netroot"))
+        .args(["--json", "--library", library.to_str().unwrap()])
+        .args(arguments)
+        .arg("--dry-run")
+        .output()
+        .unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    plan["steps"].as_array().unwrap().len()
+}
+
+/// Kills a command before each step of its plan; `made` tells whether it has made its version.
+fn kill_before_each_step(site: &Site, arguments: &[&str], made: impl Fn(&Library) -> bool) {
+    let last = steps(site, arguments);
+    assert!(last > 8, "{last} steps of {arguments:?}");
+    for step in 0..=last {
+        let status = start(site, Some(step), arguments).wait().unwrap();
+        assert_killed(site, status, &format!("step {step} of {arguments:?}"));
+        assert_nothing_half(site);
+        let library = Library::open(&site.path("library"), None).unwrap();
+        assert_eq!(made(&library), step == last, "step {step} of {arguments:?}");
+    }
+}
+
+#[test]
+fn a_recipe_that_is_killed_before_each_step() {
+    let site = site_with_recipe();
+    let has = |library: &Library, spec: &str| library.resolve(&spec.parse().unwrap()).is_ok();
+    let build = ["image", "build", "one", "--from", "tiny:1"];
+    kill_before_each_step(&site, &build, |library| has(library, "one"));
+    let update = ["image", "update", "one"];
+    kill_before_each_step(&site, &update, |library| has(library, "one@2"));
+    let upgrade = ["image", "upgrade", "one", "two", "--release", "2"];
+    kill_before_each_step(&site, &upgrade, |library| has(library, "two"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod archives;
 mod awkward;
 mod compare;
 mod kills;
+mod recipes;
 mod site;
 mod trees;
 mod upgrades;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use netroot::build::{self, BuildRequest, Built, Excludes, FileSystem, InitramfsCheck, Watch};
+use netroot::build::{self, BuildRequest, Built, Watch};
 use netroot::exec::{Cancel, Program, in_private_mounts};
 use netroot::library::{InitOptions, Library, Progress, Quiet, Version, VersionSpec};
 
@@ -58,15 +58,8 @@ impl Site {
     }
 
     pub(crate) fn request(&self, source: &Path) -> BuildRequest {
-        BuildRequest {
-            image: "fc28".parse().unwrap(),
-            source: source.to_str().unwrap().parse().unwrap(),
-            filesystem: FileSystem::Xfs,
-            size: None,
-            kernel: None,
-            check: InitramfsCheck::Refuse,
-            excludes: Excludes::default(),
-        }
+        let source = source.to_str().unwrap().parse().unwrap();
+        BuildRequest::new("fc28".parse().unwrap(), source)
     }
 
     pub(crate) fn build(&self, request: &BuildRequest) -> anyhow::Result<Built> {

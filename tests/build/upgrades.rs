@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use netroot::build::{self, Built, InitramfsCheck, Script, UpgradeRequest, Watch};
+use netroot::build::{self, Built, Change, ChangeRequest, InitramfsCheck, Script, Watch};
 use netroot::exec::{Cancel, Program};
 use netroot::library::{Progress, Quiet};
 
@@ -15,24 +15,31 @@ use crate::site::{KERNEL, Site, run, write};
 pub(crate) fn site_with_programs() -> Site {
     let site = Site::new();
     let tree = site.tree(KERNEL);
-    for name in ["bin", "lib64"] {
-        symlink(Path::new("usr").join(name), tree.join(name)).unwrap();
-    }
-    let programs = ["sh", "cat", "ls", "mv", "rm", "df", "id", "sleep", "touch"];
-    for name in programs {
-        let program = format!("/usr/bin/{name}");
-        install(&tree, Path::new(&program));
-        for word in run("ldd", &[&program]).split_whitespace() {
-            if word.starts_with('/') {
-                install(&tree, Path::new(word));
-            }
-        }
-    }
+    programs(&tree);
     write(&tree.join("etc/resolv.conf"), b"nameserver 203.0.113.9\n");
     write(&tree.join("usr/sbin/invoke-rc.d"), b"#!/bin/sh\n");
     write(&tree.join("root/.bash_history"), b"secret\n");
     site.build(&site.request(&tree)).unwrap();
     site
+}
+
+/// Puts programs of this host into a tree, with what they need.
+pub(crate) fn programs(tree: &Path) {
+    for name in ["bin", "lib64"] {
+        symlink(Path::new("usr").join(name), tree.join(name)).unwrap();
+    }
+    let programs = [
+        "sh", "cat", "cp", "ls", "mkdir", "mv", "rm", "df", "dirname", "id", "sleep", "touch",
+    ];
+    for name in programs {
+        let program = format!("/usr/bin/{name}");
+        install(tree, Path::new(&program));
+        for word in run("ldd", &[&program]).split_whitespace() {
+            if word.starts_with('/') {
+                install(tree, Path::new(word));
+            }
+        }
+    }
 }
 
 /// Copies a program or library of the host to its place in the tree.
@@ -47,19 +54,13 @@ fn install(tree: &Path, path: &Path) {
     fs::copy(path, place).unwrap();
 }
 
-fn request(to: &str, script: &str) -> UpgradeRequest {
-    UpgradeRequest {
-        from: "fc28".parse().unwrap(),
-        to: to.parse().unwrap(),
-        script: Script::Shell(script.into()),
-        size: None,
-        kernel: None,
-        check: InitramfsCheck::Refuse,
-    }
+fn request(to: &str, script: &str) -> ChangeRequest {
+    let changes = vec![Change::Script(Script::Shell(script.into()))];
+    ChangeRequest::new("fc28".parse().unwrap(), to.parse().unwrap(), changes)
 }
 
-fn upgrade(site: &Site, request: &UpgradeRequest) -> anyhow::Result<Built> {
-    build::upgrade(&site.library, request, &Cancel::new(), &Quiet)
+fn upgrade(site: &Site, request: &ChangeRequest) -> anyhow::Result<Built> {
+    build::change(&site.library, request, &Cancel::new(), &Quiet)
 }
 
 #[test]
@@ -79,7 +80,10 @@ fn a_script_changes_a_copy_and_seals_it() {
     let facts = &new.manifest().facts;
     assert_eq!(facts.parent.as_ref().unwrap().to_string(), "fc28@1");
     assert_eq!(facts.kernel_version, "6.2.0-1-amd64");
-    assert_eq!(facts.scrubbed, ["/root/.bash_history"]);
+    assert!(
+        facts.scrubbed.iter().any(|what| what.contains("histor")),
+        "{facts:?}"
+    );
     assert_eq!(facts.filesystem, old.manifest().facts.filesystem);
     assert_eq!(new.manifest().disk.size, 2 * old.manifest().disk.size);
     site.look_into(&new, |root| {
@@ -90,7 +94,7 @@ fn a_script_changes_a_copy_and_seals_it() {
         assert!(!root.join("usr/sbin/policy-rc.d").exists());
         let resolv = fs::read(root.join("etc/resolv.conf")).unwrap();
         assert_eq!(resolv, b"nameserver 203.0.113.9\n");
-        assert_eq!(fs::read(root.join("root/.bash_history")).unwrap(), b"");
+        assert!(!root.join("root/.bash_history").exists());
         for empty in ["dev", "proc", "sys", "run"] {
             assert_eq!(
                 fs::read_dir(root.join(empty)).unwrap().count(),
@@ -115,8 +119,8 @@ fn a_script_of_the_host_is_run_inside() {
         b"#!/bin/sh\nls / > /root/seen\necho \"$@\" > /root/given\n",
     );
     let mut request = request("fc28", "");
-    request.script =
-        Script::from_words(&[OsString::from(&script), "--release".into(), "29".into()]);
+    let words = [OsString::from(&script), "--release".into(), "29".into()];
+    request.changes = vec![Change::Script(Script::from_words(&words))];
     assert_eq!(
         upgrade(&site, &request).unwrap().version.to_string(),
         "fc28@2"
@@ -176,7 +180,7 @@ fn stopping_ends_all_that_the_script_started() {
     let cancel = Cancel::new();
     let watch = StopAtLine(cancel.clone());
     let script = request("fc28", "echo begun; sleep 71.9 & sleep 71.9; :");
-    let error = build::upgrade(&site.library, &script, &cancel, &watch).unwrap_err();
+    let error = build::change(&site.library, &script, &cancel, &watch).unwrap_err();
     assert!(format!("{error:#}").contains("interrupted"), "{error:#}");
     let left = Program::new("pgrep").args(["-f", "sleep 71[.]9"]).run();
     assert!(left.is_err(), "a child of the script runs on");
@@ -189,19 +193,20 @@ fn a_plan_of_an_upgrade_tells_all() {
     let site = site_with_programs();
     let mut request = request("fc29", "dnf -y distro-sync");
     request.size = Some("2x".parse().unwrap());
-    let text = build::plan_upgrade(&site.library, &request)
+    let text = build::plan_change(&site.library, &request)
         .unwrap()
         .to_string();
     assert!(text.contains("1. copy the disk of fc28@1\n"), "{text}");
     assert!(text.contains("run `dnf -y distro-sync` in it\n"), "{text}");
-    request.script = Script::from_words(&["./no-such-script.sh".into()]);
-    let error = build::plan_upgrade(&site.library, &request)
+    let missing = Script::from_words(&["./no-such-script.sh".into()]);
+    request.changes = vec![Change::Script(missing)];
+    let error = build::plan_change(&site.library, &request)
         .unwrap_err()
         .to_string();
     assert_eq!(error, "opening the script ./no-such-script.sh");
-    request.script = Script::Shell("true".into());
+    request.changes = vec![Change::Script(Script::Shell("true".into()))];
     request.from = "fc27".parse().unwrap();
-    let error = build::plan_upgrade(&site.library, &request)
+    let error = build::plan_change(&site.library, &request)
         .unwrap_err()
         .to_string();
     assert!(error.contains("no image `fc27`"), "{error}");
@@ -230,7 +235,7 @@ fn the_cost_of_a_copy_is_said_before_it_is_made() {
         "stat",
         &["-f", "-c", "%T", site.path("library").to_str().unwrap()],
     );
-    let plan = build::plan_upgrade(&site.library, &request("fc29", ":")).unwrap();
+    let plan = build::plan_change(&site.library, &request("fc29", ":")).unwrap();
     // On XFS and btrfs a copy costs nothing.
     let shares = matches!(kind.trim(), "xfs" | "btrfs");
     assert_eq!(

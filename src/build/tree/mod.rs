@@ -6,6 +6,7 @@
 //! matters. It does not leave the tree's file system.
 
 pub(crate) mod attributes;
+mod change;
 mod copy;
 mod data;
 mod exclude;

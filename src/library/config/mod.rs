@@ -188,14 +188,27 @@ impl Config {
 }
 
 /// Says where in the file a mistake is, as a person finds it: line and key.
-fn located(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+pub(crate) fn located(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let at = error.span().unwrap_or(Range { start: 0, end: 0 }).start;
+    let before = text.get(..at).unwrap_or(text);
+    let key = key_at(text, before.matches('\n').count());
+    at_line(file, text, at, key, error.message().replace('\n', ", "))
+}
+
+/// The same for a mistake at byte `at` that only its reader knows.
+pub(crate) fn at_line(
+    file: &Path,
+    text: &str,
+    at: usize,
+    key: Option<String>,
+    message: String,
+) -> ConfigError {
     let before = text.get(..at).unwrap_or(text);
     ConfigError {
         file: file.to_owned(),
         line: before.matches('\n').count() + 1,
-        key: key_at(text, before.matches('\n').count()),
-        message: error.message().replace('\n', ", "),
+        key,
+        message,
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flags::{self, Writing};
 use super::hash::{Stopped, hash_path, hash_reader};
-use super::{BLOCK_SIZE, DISK, DRAFT, INITRAMFS, KERNEL, MANIFEST, random_name};
+use super::{BLOCK_SIZE, DISK, DRAFT, FAILED, INITRAMFS, KERNEL, MANIFEST, random_name};
 use crate::library::error::{Doing, Error, Result};
 use crate::library::images::Version;
 use crate::library::manifest::{DiskFacts, FileFacts, Manifest, VersionFacts};
@@ -23,6 +23,9 @@ use crate::library::{Library, document, lock};
 
 /// The file whose lock says that a draft's maker is alive.
 const HELD: &str = "held";
+
+/// The file of a scratch file system.
+const SCRATCH: &str = "scratch.img";
 
 /// What a version consists of, and who may read it. Its tree has a `shadow` and host keys in it, and
 /// an initramfs may have: those are for root, and for who shares the library's group.
@@ -85,6 +88,24 @@ impl<'a> Draft<'a> {
     /// Where its disk is, or will be.
     pub fn disk_path(&self) -> PathBuf {
         self.dir.join(DISK)
+    }
+
+    /// Where a file system for a tree on its way may be, beside the disk.
+    pub fn scratch_path(&self) -> PathBuf {
+        self.dir.join(SCRATCH)
+    }
+
+    /// Keeps it although it failed, for a person to look into; `image prune` removes it. Tells where
+    /// it is.
+    ///
+    /// # Errors
+    /// When it cannot be renamed; then it goes as any draft does.
+    pub fn keep(self) -> Result<PathBuf> {
+        let name = self.dir.file_name().and_then(|name| name.to_str());
+        let id = name.and_then(|name| name.strip_prefix(DRAFT)).unwrap_or("");
+        let kept = self.dir.with_file_name(format!("{FAILED}{id}"));
+        fs::rename(&self.dir, &kept).doing("keeping", &self.dir)?;
+        Ok(kept)
     }
 
     /// Makes an empty disk of `size` bytes that takes no room yet.

@@ -26,6 +26,8 @@ pub const BLOCK_SIZE: u32 = 512;
 
 /// Begins the names of drafts. A name that begins with a dot is never listed as a version.
 const DRAFT: &str = ".draft-";
+/// Begins the names of drafts that failed and were kept for a person to look into.
+pub(crate) const FAILED: &str = ".failed-";
 /// Begins the names of what is being removed.
 pub(crate) const REMOVED: &str = ".removed-";
 

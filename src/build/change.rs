@@ -1,0 +1,310 @@
+//! `image upgrade`, `update`, `exec` and `shell`: a version from another one, changed in a copy.
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, FsType, XFS_SUPER_MAGIC, statfs};
+
+use super::plan::{Plan, Step};
+use super::recipe::{Action, Deed, Recipe, Recipes};
+use super::script::Script;
+use super::sections::{Known, Sections, in_order};
+use super::size::human;
+use super::watch::{Timed, Watch};
+use super::work::{Built, Keep, Work};
+use super::{FileSystem, InitramfsCheck, Scrub, SizeSpec};
+use crate::exec::{Cancel, in_private_mounts};
+use crate::library::{ImageName, Library, Version, VersionFacts, VersionSpec};
+
+/// File systems on which copies of files share their blocks.
+const CAN_SHARE: &[FsType] = &[XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC];
+
+/// What is to be changed.
+#[derive(Debug, Clone)]
+pub struct ChangeRequest {
+    /// The version that is copied; the current one if it names an image only.
+    pub from: VersionSpec,
+    /// The image that gets the new version: the same one, or another.
+    pub to: ImageName,
+    /// What is done in the copy, in this order.
+    pub changes: Vec<Change>,
+    /// Whose steps they are; by what the version was made with, or by its distribution, if not given.
+    pub recipe: Option<String>,
+    /// The size of its disk, at least that of the version; a multiple is one of the version's.
+    pub size: Option<SizeSpec>,
+    /// The release of its kernel; the newest in the tree if not given.
+    pub kernel: Option<String>,
+    /// What to do about an initramfs that cannot boot over iSCSI.
+    pub check: InitramfsCheck,
+    /// Whether what no two clients should share is taken out.
+    pub scrub: Scrub,
+    /// What becomes of a draft that failed.
+    pub keep: Keep,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The recipe's upgrade to another release of the distribution.
+    Upgrade {
+        /// The release, as the distribution or its recipe calls it.
+        release: String,
+    },
+    /// The recipe's update within the release.
+    Update,
+    /// A script or a command.
+    Script(Script),
+    /// What a person does in a shell.
+    Shell,
+}
+
+impl ChangeRequest {
+    /// A change of `from` for `to`, with nothing special about it.
+    pub fn new(from: VersionSpec, to: ImageName, changes: Vec<Change>) -> Self {
+        Self {
+            from,
+            to,
+            changes,
+            recipe: None,
+            size: None,
+            kernel: None,
+            check: InitramfsCheck::default(),
+            scrub: Scrub::default(),
+            keep: Keep::default(),
+        }
+    }
+}
+
+/// What [`change`] would do. Nothing is touched.
+///
+/// # Errors
+/// When there is no such version, or its disk cannot get that size.
+pub fn plan_change(library: &Library, request: &ChangeRequest) -> Result<Plan> {
+    let parent = library.resolve(&request.from)?;
+    let recipes = Recipes::of(library)?;
+    plan(
+        library,
+        request,
+        &parent,
+        recipe(&recipes, request, &parent)?,
+    )
+}
+
+/// Copies a version, changes the copy, and seals it as a new version.
+///
+/// # Errors
+/// When a change fails, the result cannot boot, somebody asks to stop: then there is no new
+/// version, and nothing is left of it.
+pub fn change(
+    library: &Library,
+    request: &ChangeRequest,
+    cancel: &Cancel,
+    watch: &dyn Watch,
+) -> Result<Built> {
+    with_work(library, request, cancel, watch, &|work, plan| {
+        work.perform(plan, library)
+    })
+}
+
+/// Copies a version, changes the copy, and throws it away.
+///
+/// # Errors
+/// As [`change`].
+pub fn try_change(
+    library: &Library,
+    request: &ChangeRequest,
+    cancel: &Cancel,
+    watch: &dyn Watch,
+) -> Result<()> {
+    with_work(library, request, cancel, watch, &|work, plan| {
+        let sealing = plan.steps.iter().position(|step| *step == Step::Trim);
+        let mut plan = plan.clone();
+        plan.steps.truncate(sealing.unwrap_or(plan.steps.len()));
+        plan.steps.push(Step::Unmount);
+        work.try_out(&plan, library)
+    })
+}
+
+fn with_work<T: Send>(
+    library: &Library,
+    request: &ChangeRequest,
+    cancel: &Cancel,
+    watch: &dyn Watch,
+    act: &(dyn Fn(Work<'_>, &Plan) -> Result<T> + Sync),
+) -> Result<T> {
+    let parent = library.resolve(&request.from)?;
+    let recipes = Recipes::of(library)?;
+    let recipe = recipe(&recipes, request, &parent)?;
+    let plan = plan(library, request, &parent, recipe)?;
+    let told = &parent.manifest().facts;
+    let filesystem: FileSystem = told
+        .filesystem
+        .kind
+        .parse()
+        .with_context(|| format!("reading what {} is", parent.id()))?;
+    let facts = VersionFacts {
+        parent: Some(parent.id().clone()),
+        source: described(&request.changes),
+        // The identifier stays: an image may mount its root by it, and changing it on XFS takes a
+        // feature of its own. The server mounts copies with nouuid; clients find disks by path.
+        filesystem: told.filesystem.clone(),
+        recipe: Some(recipe.facts()),
+        ..VersionFacts::default()
+    };
+    let kernel = super::image::wanted_kernel(request.kernel.as_deref())?;
+    let timed = Timed::new(watch, cancel, &request.to);
+    in_private_mounts(|mounts| {
+        let mut work = Work::new(mounts, filesystem, facts, cancel, &timed);
+        work.kernel = kernel;
+        work.parent = Some(parent);
+        work.check = request.check;
+        work.places = recipe.places().clone();
+        work.packages = recipe.packages();
+        work.keep = request.keep;
+        act(work, &plan)
+    })?
+}
+
+/// The recipe that changes of `parent` go by.
+fn recipe<'a>(
+    recipes: &'a Recipes,
+    request: &ChangeRequest,
+    parent: &Version,
+) -> Result<&'a Recipe> {
+    if let Some(name) = &request.recipe {
+        return recipes.named(name);
+    }
+    let facts = &parent.manifest().facts;
+    match facts
+        .recipe
+        .as_ref()
+        .map(|recipe| recipes.named(&recipe.name))
+    {
+        Some(Ok(recipe)) => Ok(recipe),
+        // It was made by a recipe that is not there any more, or by none.
+        _ => recipes.for_tree(facts.distribution.as_ref()),
+    }
+}
+
+fn plan(
+    library: &Library,
+    request: &ChangeRequest,
+    parent: &Version,
+    recipe: &Recipe,
+) -> Result<Plan> {
+    // Within one image this is an update; any other image that is there would get a version that
+    // has nothing to do with its own.
+    let is_own = request.to == parent.id().image;
+    ensure!(
+        is_own || library.image(&request.to).is_err(),
+        "the image {} exists already: build or upgrade into a new name",
+        request.to
+    );
+    let mut steps = vec![Step::CopyVersion {
+        version: parent.id().to_string(),
+    }];
+    let had = parent.manifest().disk.size;
+    let size = request.size.map(|wanted| wanted.of(had));
+    if let Some(size) = size {
+        ensure!(
+            size >= had,
+            "the disk of {} has {}, and file systems cannot shrink: give a larger --size",
+            parent.id(),
+            human(had)
+        );
+    }
+    let grown = size.filter(|&size| size > had);
+    steps.extend(grown.map(|size| Step::Enlarge { size }));
+    steps.push(Step::Mount);
+    steps.extend(grown.map(|_| Step::Grow));
+    steps.extend(in_order(Vec::new(), actions(&request.changes, recipe)?));
+    if request.scrub == Scrub::ByRecipe {
+        let known = Known::default();
+        let scrubs = Sections::new(recipe, &known).actions("scrub")?;
+        steps.extend(scrubs.into_iter().map(|action| Step::Scrub { action }));
+    }
+    let check = request.check;
+    steps.extend([
+        Step::Trim,
+        Step::TakeBootFiles { check },
+        Step::Unmount,
+        Step::Check,
+        Step::Seal,
+    ]);
+    Ok(Plan {
+        image: request.to.to_string(),
+        steps,
+        warnings: cost_of_copy(library, parent)?.into_iter().collect(),
+    })
+}
+
+fn actions(changes: &[Change], recipe: &Recipe) -> Result<Vec<Action>> {
+    let mut actions = Vec::new();
+    for change in changes {
+        match change {
+            Change::Upgrade { release } => {
+                let known = Known {
+                    release: Some(recipe.release(release).to_owned()),
+                    ..Known::default()
+                };
+                let sections = Sections::new(recipe, &known);
+                actions.extend(sections.needed("upgrade")?);
+                actions.extend(sections.actions("initramfs")?);
+                actions.extend(sections.actions("clean")?);
+            }
+            Change::Update => {
+                let known = Known::default();
+                let sections = Sections::new(recipe, &known);
+                actions.extend(sections.needed("update")?);
+                actions.extend(sections.actions("initramfs")?);
+                actions.extend(sections.actions("clean")?);
+            }
+            Change::Script(script) => {
+                script.ensure_there()?;
+                let script = script.clone();
+                let say = format!("run `{script}` in it");
+                actions.push(Action::new(say, Deed::Script { script }));
+            }
+            Change::Shell => actions.push(Action::new("open a shell in it", Deed::Shell)),
+        }
+    }
+    Ok(actions)
+}
+
+/// What manifests say that a version came from.
+fn described(changes: &[Change]) -> String {
+    let parts: Vec<_> = changes
+        .iter()
+        .map(|change| match change {
+            Change::Upgrade { release } => format!("upgrade to {release}"),
+            Change::Update => String::from("update"),
+            Change::Script(script) => script.to_string(),
+            Change::Shell => String::from("shell"),
+        })
+        .collect();
+    parts.join(", ")
+}
+
+/// What a copy costs where the library's file system cannot share blocks, if it has room for it.
+fn cost_of_copy(library: &Library, parent: &Version) -> Result<Option<String>> {
+    let about = || format!("looking at {}", library.root().display());
+    let kind = statfs(library.root()).with_context(about)?;
+    if CAN_SHARE.contains(&kind.filesystem_type()) {
+        return Ok(None);
+    }
+    let cost = parent.manifest().disk.allocated;
+    let block = u64::try_from(kind.block_size()).unwrap_or(0);
+    let free = kind.blocks_available().saturating_mul(block);
+    ensure!(
+        free > cost,
+        "the library {} has {} left, but a copy of {} takes {}: make room, or move the library to \
+         XFS or btrfs, where a copy takes nothing",
+        library.root().display(),
+        human(free),
+        parent.id(),
+        human(cost)
+    );
+    Ok(Some(format!(
+        "the library's file system cannot share blocks: the copy of {} takes {}",
+        parent.id(),
+        human(cost)
+    )))
+}

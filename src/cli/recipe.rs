@@ -1,0 +1,69 @@
+//! `netroot recipe …`
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::command::Cli;
+use super::{open, print};
+use crate::build::{Origin, Recipes};
+
+/// One line of `recipe list`.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    about: &'a str,
+    distributions: &'a [String],
+    can: Vec<&'static str>,
+    origin: &'a Origin,
+}
+
+/// What people ask recipes for.
+const ABILITIES: &[&str] = &["bootstrap", "prepare", "update", "upgrade"];
+
+pub(super) fn list(cli: &Cli) -> Result<()> {
+    let recipes = Recipes::of(&open(cli)?)?;
+    let rows: Vec<Row> = recipes
+        .iter()
+        .map(|recipe| Row {
+            name: recipe.name(),
+            about: recipe.about(),
+            distributions: recipe.ids(),
+            can: ABILITIES
+                .iter()
+                .copied()
+                .filter(|what| recipe.can(what))
+                .collect(),
+            origin: recipe.origin(),
+        })
+        .collect();
+    if cli.json {
+        return print::json(&rows);
+    }
+    let mut table = print::Table::new(&["RECIPE", "FOR", "CAN", "FROM", "ABOUT"]);
+    for row in rows {
+        table.row([
+            row.name.to_owned(),
+            row.distributions.join(", "),
+            row.can.join(", "),
+            match row.origin {
+                Origin::BuiltIn => String::from("netroot"),
+                Origin::File(path) => path.display().to_string(),
+            },
+            row.about.to_owned(),
+        ]);
+    }
+    table.print("no recipes")
+}
+
+pub(super) fn show(cli: &Cli, name: &str) -> Result<()> {
+    let recipes = Recipes::of(&open(cli)?)?;
+    let recipe = recipes.named(name)?;
+    match cli.json {
+        true => print::json(&serde_json::json!({
+            "name": recipe.name(),
+            "origin": recipe.origin(),
+            "text": recipe.text(),
+        })),
+        false => print::lines(recipe.text().lines().map(str::to_owned)),
+    }
+}
