@@ -14,8 +14,9 @@ use xtask::qemu::{Accelerator, Machine, OnReset};
 use xtask::server::{Server, Site, remove_library};
 use xtask::{debian, lab_dir};
 
-/// The image of tests that need any real one.
-pub(crate) const IMAGE: &str = "deb12";
+pub(crate) use xtask::debian::IMAGE;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_netroot");
 
 /// A client that is switched off without a word is noticed by probes of its connection: 20 s.
 const GONE: Duration = Duration::from_secs(45);
@@ -42,19 +43,16 @@ pub(crate) enum Storage {
 }
 
 impl Lab {
-    /// A site with the image [`IMAGE`], of the laboratory's own tree.
+    /// A site with the image [`IMAGE`], the laboratory's quick one.
     pub(crate) fn with_debian(name: &'static str, storage: Storage) -> Self {
-        let tree = debian::tree().unwrap();
+        let ready = debian::library(Path::new(BINARY)).unwrap();
         let lab = Self::new(name, storage, Leases::Infinite);
-        let tree = tree.to_string_lossy();
-        lab.site
-            .netroot(&["image", "build", IMAGE, "--from", &tree])
-            .unwrap();
-        lab.tell("the image is built");
+        debian::copy_library(&ready, lab.site.library()).unwrap();
+        lab.tell("the image is there");
         lab
     }
 
-    /// A site without images.
+    /// A site whose library is not made yet.
     pub(crate) fn new(name: &'static str, storage: Storage, leases: Leases) -> Self {
         let started = Instant::now();
         assert!(
@@ -70,19 +68,15 @@ impl Lab {
         if matches!(storage, Storage::Reflink) {
             mount_xfs(&xfs, &library);
         }
-        let site = Site::new(Path::new(env!("CARGO_BIN_EXE_netroot")), &library);
-        let lab = Self {
+        let site = Site::new(Path::new(BINARY), &library);
+        Self {
             name,
             dir,
             xfs,
             site,
             network,
             started,
-        };
-        lab.site
-            .netroot(&["init", "--host", "server-01.example.edu", "--yes"])
-            .unwrap();
-        lab
+        }
     }
 
     pub(crate) fn add_client(&self, mac: &str, image: &str, mode: &str) {
@@ -111,14 +105,8 @@ impl Lab {
         let log = self
             .dir
             .join(format!("{}-{count}.log", mac.replace(':', "")));
-        Machine::start(&self.network, mac, self.accelerator(), on_reset, &log).unwrap()
-    }
-
-    /// What runs the machines, found out with the kernel of a version.
-    fn accelerator(&self) -> Accelerator {
-        let library = Library::open(self.site.library(), None).unwrap();
-        let version = library.resolve(&IMAGE.parse().unwrap()).unwrap();
-        Accelerator::find(&version.kernel_path())
+        let accelerator = Accelerator::find(&self.site.kernel(IMAGE));
+        Machine::start(&self.network, mac, accelerator, on_reset, &log).unwrap()
     }
 
     pub(crate) fn wait_until_up(&self, mac: &str, machine: &Machine) -> String {

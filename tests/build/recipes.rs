@@ -235,10 +235,7 @@ fn a_mistake_is_told_with_file_line_and_key() {
     check("format = 1\nabuot = 'x'\n", &[":2: ", "abuot"]);
     let steps: [(&str, &[&str]); 12] = [
         ("[[prepare]]\nrnu = ['true']\n", &[":3: ", "rnu"]),
-        (
-            "[[prepare]]\nsay = 'x'\n",
-            &[":2: ", "exactly one of run"],
-        ),
+        ("[[prepare]]\nsay = 'x'\n", &[":2: ", "exactly one of run"]),
         ("[[prepare]]\nrun = []\n", &["`run`", "no program"]),
         ("[[prepare]]\nrun = ['{relaese}']\n", &["{relaese}"]),
         ("[[prepare]]\nremove = ['etc/x']\n", &["`remove`", "etc/x"]),
