@@ -36,6 +36,9 @@
 //! kept, and the rules that keep it safe), [`build`] (how a version is made), [`boot`] (what a client
 //! is told), [`daemon`] (all of it at once), [`cli`] and [`web`] (the ways in).
 
+// Their macros panic when who reads them has gone, as `head` does: the fronts write by `cli::print`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod block;
 pub mod boot;
 pub mod build;

@@ -555,6 +555,47 @@ fn who_is_connected_is_listed_and_can_be_sent_away() {
     site.remove();
 }
 
+/// As after `2>&1 | head -1`.
+#[test]
+fn work_goes_on_when_nobody_reads_what_is_told_about_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "6.1.0-21-amd64");
+    let tree = dir.path().join("tree-fc28-6.1.0-21-amd64");
+    let build = &["image", "build", "fc28", "--from", tree.to_str().unwrap()][..];
+    let build = &[build, &["--fs", "ext4", "--no-initramfs-check"]].concat()[..];
+    for (wanted, args) in [
+        (Some(0), build),
+        (Some(0), &["completions", "bash"]),
+        (Some(0), &["image", "list"]),
+        (Some(1), &["image", "show", "fc29"]),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = site.command(args);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        assert_eq!(command.status().unwrap().code(), wanted, "{args:?}");
+    }
+    let listed = site.json(&["image", "list"]);
+    assert_eq!(listed[1]["version"], "fc28@2", "{listed}");
+    site.ok(&["image", "verify", "fc28@2"]);
+    site.remove();
+}
+
+#[test]
+fn a_server_outlives_who_read_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    let mut server = site.serve();
+    drop(server.child.stderr.take());
+    let asked = server.get("/no/such/page");
+    assert_eq!(asked.0, 404, "{}", asked.1);
+    let id = nix::unistd::Pid::from_raw(i32::try_from(server.child.id()).unwrap());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    // It logs that it ends.
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn a_server_that_only_loopback_can_reach_says_so() {
     let dir = tempfile::tempdir().unwrap();

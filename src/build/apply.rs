@@ -102,8 +102,12 @@ impl Work<'_> {
             }
             Deed::Shell => {
                 let (cancel, watch) = (self.cancel, self.watch);
+                let name = self.image_name()?;
                 watch.pause();
-                self.inside()?.shell(cancel)
+                watch.line(&format!(
+                    "you are in a copy of {name}: `exit` goes on with it, `exit 1` leaves {name} as it was"
+                ));
+                self.inside()?.shell(&name, cancel)
             }
             Deed::Section { name } => bail!("the section {name} was not put in its place"),
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
+use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -17,9 +18,6 @@ use super::tree::Root;
 use super::tree::root::open_dir;
 use super::watch::Watch;
 use crate::exec::{Cancel, Chroot, Line, PrivateMounts, Program};
-
-/// Where things of the host are put: on a private file system that goes with the chroot.
-const PLACE: &str = "run/netroot";
 
 /// Keeps Debian's packages from starting services in a chroot (policy-rc.d, exit status 101).
 const NO_SERVICES: &[u8] = b"#!/bin/sh\nexit 101\n";
@@ -62,8 +60,6 @@ impl<'a> Inside<'a> {
         provided.name_servers(&tree)?;
         provided.no_services(&tree)?;
         let chroot = Chroot::enter(mounts, root)?;
-        let place = root.join(PLACE);
-        fs::create_dir(&place).with_context(|| format!("making {}", place.display()))?;
         Ok(Self {
             chroot,
             provided,
@@ -92,19 +88,19 @@ impl<'a> Inside<'a> {
             let name = self.next_name();
             // The private `/run` was mounted a moment ago: nothing of the image is there.
             create(
-                &File::open(self.root.join(PLACE))?,
+                &File::open(self.root.join(Chroot::PLACE))?,
                 &name,
                 &text,
                 EXECUTABLE,
             )?;
-            placed = Path::new("/").join(PLACE).join(name);
+            placed = Path::new("/").join(Chroot::PLACE).join(name);
         }
         let program = self.program(&script.command(&placed));
         run(program.shown_as(script.to_string()), cancel, watch)
     }
 
     /// Lets a person work in it until the shell ends.
-    pub(super) fn shell(&self, cancel: &Cancel) -> Result<()> {
+    pub(super) fn shell(&self, name: &str, cancel: &Cancel) -> Result<()> {
         let shell = ["/bin/bash", "/bin/sh"]
             .into_iter()
             .find(|shell| {
@@ -113,7 +109,11 @@ impl<'a> Inside<'a> {
             })
             .context("the image has neither /bin/bash nor /bin/sh")?;
         let term = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
-        let program = self.program(&[shell.into()]).env("TERM", term);
+        let program = self
+            .program(&[shell.into()])
+            .env("TERM", term)
+            // Debian's prompts show it.
+            .env("debian_chroot", name);
         Ok(program.shown_as("the shell").cancel(cancel).interactive()?)
     }
 
@@ -126,7 +126,7 @@ impl<'a> Inside<'a> {
         watch: &dyn Watch,
     ) -> Result<()> {
         let name = self.next_name();
-        let point = self.root.join(PLACE).join(&name);
+        let point = self.root.join(Chroot::PLACE).join(&name);
         let about = || format!("looking at {}", from.display());
         let made = if fs::metadata(from).with_context(about)?.is_dir() {
             fs::create_dir(&point)
@@ -134,8 +134,10 @@ impl<'a> Inside<'a> {
             File::create_new(&point).map(drop)
         };
         made.with_context(|| format!("making {}", point.display()))?;
-        let bound = self.mounts.bind(from, &point)?;
-        let place = Path::new("/").join(PLACE).join(&name);
+        // The copying is done by a program of the image, which could as well write there.
+        let harmless = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let bound = self.mounts.bind_read_only(from, &point, harmless)?;
+        let place = Path::new("/").join(Chroot::PLACE).join(&name);
         let command = ["/bin/sh", "-c", COPY_IN, "sh"].map(OsString::from);
         let command = [&command[..], &[place.into(), to.into()]].concat();
         let program = self.program(&command);

@@ -16,6 +16,7 @@ mod compressed;
 mod custom;
 mod facts;
 mod filesystem;
+mod identity;
 mod image;
 mod initramfs;
 mod inside;

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::mount::MsFlags;
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
@@ -21,7 +22,7 @@ use super::source::Input;
 use super::tree::{Measure, Root, copy, measure, written_back};
 use super::version::KernelRelease;
 use super::watch::{Phase, Timed, Watch};
-use super::{Excludes, InitramfsCheck, SizeSpec, facts, kernel, reconnect};
+use super::{Excludes, InitramfsCheck, SizeSpec, facts, identity, kernel, reconnect};
 use crate::exec::{Cancel, Mount, PrivateMounts, Program};
 use crate::library::manifest::{Distribution, FileSystemFacts, TreeFacts};
 use crate::library::{Draft, Library, Progress, Version, VersionFacts, VersionId};
@@ -49,6 +50,9 @@ pub enum Keep {
 
 /// Where the mount point of a draft is, beside its disk.
 const MOUNT_POINT: &str = "root";
+
+/// Where the list of packages is read, beside its disk.
+const LISTING: &str = "packages";
 
 /// A version on its way. The order of the first fields is the order in which they are given up.
 pub(super) struct Work<'a> {
@@ -247,6 +251,15 @@ impl<'a> Work<'a> {
         self.inside.as_mut().context("nobody is in the image")
     }
 
+    /// What the image is called that is being made or changed.
+    pub(super) fn image_name(&self) -> Result<String> {
+        let from = self
+            .parent
+            .as_ref()
+            .map(|parent| parent.id().image.to_string());
+        Ok(from.unwrap_or(self.draft()?.image().to_string()))
+    }
+
     fn create_scratch(&mut self) -> Result<()> {
         self.watch.step("making a scratch file system", None);
         let file = self.draft()?.scratch_path();
@@ -431,7 +444,7 @@ impl<'a> Work<'a> {
         draft.add_kernel(&mut files.kernel.file)?;
         draft.add_initramfs(&mut files.initramfs.file)?;
         self.facts.distribution = facts::distribution(&root)?;
-        self.facts.packages = facts::packages(&root, self.packages, &path, self.cancel)?;
+        self.list_packages(&root)?;
         if self.tree == Measure::default() {
             self.tree = measure(&root, &Excludes::default(), self.cancel)?;
         }
@@ -439,6 +452,21 @@ impl<'a> Work<'a> {
             bytes: self.tree.allocated,
             entries: self.tree.entries,
         };
+        Ok(())
+    }
+
+    /// Writes down what is installed. What programs of this host need for that is in memory, and gone
+    /// when this process is.
+    fn list_packages(&mut self, root: &Root) -> Result<()> {
+        let point = self.draft()?.disk_path().with_file_name(LISTING);
+        fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let memory = self.mounts.kernel_fs("tmpfs", &point, flags, "mode=700")?;
+        let packages = facts::packages(root, self.packages, &point, self.cancel)?;
+        memory.unmount()?;
+        fs::remove_dir(&point).with_context(|| format!("removing {}", point.display()))?;
+        self.facts.packages = packages.list;
+        self.warn(packages.warning);
         Ok(())
     }
 
@@ -482,6 +510,7 @@ pub(super) fn judge(
     };
     let more = reconnect::warnings(root, checked.facts.kind)?;
     checked.warnings.extend(more);
+    checked.warnings.extend(identity::warning(root)?);
     Ok(checked)
 }
 

@@ -107,16 +107,18 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
             .with_context(|| format!("exporting boot files to {}", args.dir.display()))?;
     }
     match &loader {
-        None => eprintln!(
-            "netroot: warning: there is no iPXE in {}, so efi/boot/bootx64.efi is left out: install \
-             the package ipxe, or name a loader with --ipxe",
+        None => print::warning(&format!(
+            "there is no iPXE in {}, so efi/boot/bootx64.efi is left out: install the package ipxe, \
+             or name a loader with --ipxe",
             library.config().boot.ipxe_dir.display()
-        ),
-        Some(loader) if !runs_autoexec(loader).context("reading the loader")? => eprintln!(
-            "netroot: warning: {} is too old to run autoexec.ipxe by itself: it stops at its prompt; \
-             take an iPXE of 2021 or later with --ipxe",
-            loader.display()
-        ),
+        )),
+        Some(loader) if !runs_autoexec(loader).context("reading the loader")? => {
+            print::warning(&format!(
+                "{} is too old to run autoexec.ipxe by itself: it stops at its prompt; take an iPXE \
+                 of 2021 or later with --ipxe",
+                loader.display()
+            ));
+        }
         Some(_) => {}
     }
     if cli.json {

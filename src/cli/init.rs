@@ -27,10 +27,10 @@ pub(super) fn init(cli: &Cli, args: &Init) -> Result<()> {
         immutable: true,
     };
     if !host.as_str().contains('.') {
-        eprintln!(
-            "netroot: warning: `{host}` has no domain, and the names of all targets are made from it \
-             once and for ever; --host server-01.example.edu gives another"
-        );
+        print::warning(&format!(
+            "`{host}` has no domain, and the names of all targets are made from it once and for \
+             ever; --host server-01.example.edu gives another"
+        ));
     }
     if args.run.dry_run {
         Library::check_init(&cli.library)?;

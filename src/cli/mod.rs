@@ -10,6 +10,7 @@ mod command;
 mod control;
 mod image;
 mod init;
+mod log;
 mod make;
 mod print;
 mod progress;
@@ -32,11 +33,15 @@ use crate::library::{Error, Library};
 /// 2 wrong usage (by clap).
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    log::begin(match cli.command {
+        Command::Serve(_) => tracing::Level::INFO,
+        _ => tracing::Level::WARN,
+    });
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if closed_early(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("netroot: {}", print::chain(&error));
+            print::aside(&format!("netroot: {}", print::chain(&error)));
             ExitCode::FAILURE
         }
     }
@@ -83,13 +88,10 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Session(Session::List) => target::sessions(cli),
         Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                *shell,
-                &mut Cli::command(),
-                "netroot",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            // Not straight to standard output, which may be closed: that would be a panic.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "netroot", &mut script);
+            print::raw(&script)
         }
         Command::Man { dir } => man(dir),
     }
@@ -101,7 +103,7 @@ fn open(cli: &Cli) -> Result<Library> {
     match library.sweep() {
         Ok(swept) => {
             for swept in swept {
-                eprintln!("netroot: warning: an earlier command was interrupted: {swept}");
+                print::warning(&format!("an earlier command was interrupted: {swept}"));
             }
         }
         // Who may only look is shown what there is; cleaning up is for those who may write.

@@ -1,6 +1,6 @@
 //! How results look: aligned tables for people, JSON for programs.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{IsTerminal, Write, stderr, stdout};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -19,6 +19,28 @@ pub(super) fn lines<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> Result
         writeln!(out, "{}", line.as_ref()).context("printing")?;
     }
     Ok(())
+}
+
+/// Writes bytes as they are.
+pub(super) fn raw(bytes: &[u8]) -> Result<()> {
+    stdout().lock().write_all(bytes).context("printing")
+}
+
+/// A line beside the result, on standard error.
+///
+/// Whoever read it may have gone (`2>&1 | head`): that stops nothing, and there is nobody to tell.
+pub(super) fn aside(line: &str) {
+    let _ = writeln!(stderr().lock(), "{line}");
+}
+
+/// Something that a person should know, which stops nothing.
+pub(super) fn warning(text: &str) {
+    aside(&as_warning(text));
+}
+
+/// How a warning looks.
+pub(super) fn as_warning(text: &str) -> String {
+    format!("netroot: warning: {text}")
 }
 
 /// A table with a heading line. Columns are as wide as their widest cell.

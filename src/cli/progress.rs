@@ -36,7 +36,7 @@ impl Shown {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match slot.as_ref() {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => print::aside(text),
         }
     }
 
@@ -55,7 +55,7 @@ impl Shown {
 impl Progress for Shown {
     fn step(&self, what: &str, total: Option<u64>) {
         if !self.terminal {
-            eprintln!("{what}");
+            print::aside(what);
             return;
         }
         let bar = match total {
@@ -90,7 +90,7 @@ impl Watch for Shown {
     }
 
     fn warn(&self, text: &str) {
-        self.aside(&format!("netroot: warning: {text}"));
+        self.aside(&print::as_warning(text));
     }
 
     fn pause(&self) {

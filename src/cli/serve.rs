@@ -1,6 +1,5 @@
 //! `netroot serve`
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
@@ -12,15 +11,6 @@ use crate::daemon::{Listeners, Routers, Server, own_address, run};
 use crate::web;
 
 pub(super) fn serve(cli: &Cli, _: &Serve) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .with_env_var("NETROOT_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

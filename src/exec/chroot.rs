@@ -1,10 +1,9 @@
 //! Running a script inside a tree as if it were the machine's root.
 //!
-//! The script gets mount, PID, IPC and UTS namespaces of its own, a minimal `/dev`, a private
-//! `/run`, and a `/proc` and `/sys` through which nothing of the host can be changed. It keeps the
-//! network, because packages come over it. Its capabilities are cut down to what package managers
-//! need; without `CAP_SYS_ADMIN`, and with every file system mounted `nodev`, it cannot get at the
-//! host's disks.
+//! The script gets namespaces of its own in which there is nothing of the host but this tree (`jail`
+//! tells how), a minimal `/dev`, a private `/run`, and a `/proc` and `/sys` through which nothing of
+//! the host can be changed. It keeps the network, because packages come over it. Without
+//! `CAP_SYS_ADMIN`, and with every file system mounted `nodev`, it cannot get at the host's disks.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
@@ -28,26 +27,6 @@ const LINKS: &[(&str, &str)] = &[
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// What a package manager has no business with.
-const DROPPED: &str = "-sys_admin,-sys_module,-sys_rawio,-sys_boot,-sys_time,-sys_tty_config,\
-    -net_admin,-mac_admin,-mac_override,-syslog,-wake_alarm,-audit_control,-audit_read";
-
-/// Runs in the new namespaces, still outside of the tree: `$1` is the tree, `$2` the capabilities
-/// to drop, `$3` and on the command. `/proc` must be mounted by a process of the new PID namespace;
-/// the parts of it that reach the whole machine become read-only.
-const ENTER: &str = r#"
-set -e
-mount -n -t proc -o nosuid,nodev,noexec proc "$1/proc"
-for part in sys sysrq-trigger irq bus fs acpi asound scsi; do
-    [ -e "$1/proc/$part" ] || continue
-    mount -n --bind "$1/proc/$part" "$1/proc/$part"
-    mount -n -o remount,bind,ro,nosuid,nodev,noexec "$1/proc/$part"
-done
-root=$1 dropped=$2
-shift 2
-exec setpriv --bounding-set "$dropped" --inh-caps "$dropped" chroot "$root" "$@"
-"#;
-
 /// A tree with what a script needs mounted in it. Dropping it unmounts that again.
 #[derive(Debug)]
 pub struct Chroot {
@@ -57,6 +36,10 @@ pub struct Chroot {
 }
 
 impl Chroot {
+    /// Where things of the host are put for a script. It is a mount of its own: a script can neither
+    /// move it away nor put a link in its place, by which the next thing would land on the host.
+    pub const PLACE: &str = "run/netroot";
+
     /// Mounts `dev`, `dev/pts`, `dev/shm`, `sys` and `run` in the tree at `root`, which should be
     /// mounted itself ([`PrivateMounts::executable_image`]).
     ///
@@ -76,12 +59,16 @@ impl Chroot {
         for (name, target) in LINKS {
             symlink(target, dev.join(name)).map_err(cannot("make a link in", &dev))?;
         }
+        // Read-only, or a script could take the host's own /dev/null away by a chmod.
+        let device = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
         for name in DEVICES {
             let node = dev.join(name);
             File::create(&node).map_err(cannot("make", &node))?;
-            chroot
-                .mounts
-                .push(mounts.bind(&Path::new("/dev").join(name), &node)?);
+            chroot.mounts.push(mounts.bind_read_only(
+                &Path::new("/dev").join(name),
+                &node,
+                device,
+            )?);
         }
         for name in ["dev/pts", "dev/shm"] {
             let dir = root.join(name);
@@ -99,6 +86,9 @@ impl Chroot {
             .mode(0o1777)
             .create(run.join("lock"))
             .map_err(cannot("make a directory in", &run))?;
+        let place = root.join(Self::PLACE);
+        fs::create_dir(&place).map_err(cannot("make", &place))?;
+        chroot.add(mounts, "tmpfs", Self::PLACE, executable, "mode=755")?;
         Ok(chroot)
     }
 
@@ -120,16 +110,15 @@ impl Chroot {
 
     /// `command` as a program that runs in the tree; whatever it leaves running ends with it.
     pub fn program(&self, command: &[OsString]) -> Program {
-        Program::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child"])
-            .args(["--ipc", "--uts", "--", "sh", "-c", ENTER, "sh"])
-            .arg(&self.root)
-            .arg(DROPPED)
-            .args(command.iter().cloned())
+        let (name, arguments) = match command.split_first() {
+            Some((name, arguments)) => (name.clone(), arguments),
+            None => (OsString::new(), command),
+        };
+        Program::inside(&self.root, name)
+            .args(arguments.iter().cloned())
             .env("HOME", "/root")
             .env("TERM", "dumb")
             .env("DEBIAN_FRONTEND", "noninteractive")
-            .current_dir("/")
             .with_proxies()
     }
 
@@ -264,6 +253,80 @@ mod tests {
         let (result, allowed) = run_inside(&format!("{script}\necho end"));
         result.unwrap();
         assert_eq!(allowed, ["end"]);
+    }
+
+    #[test]
+    fn a_chroot_in_the_chroot_does_not_lead_out() {
+        let host = tempfile::tempdir().unwrap();
+        let secret = host.path().join("secret");
+        fs::write(&secret, "the host's").unwrap();
+        let script = r#"mkdir /run/x; perl -e '
+            chroot("/run/x") or die; chdir("..") for 1..64; chroot(".") or die;
+            print join(" ", glob("/*")), "\n";
+            open(F, ">SECRET") and print "opened the host\n";
+            open(F, ">/new") and print "wrote to its root\n";
+        '"#;
+        let (_, lines) = run_inside(&script.replace("SECRET", secret.to_str().unwrap()));
+        assert_eq!(lines, ["/tree"]);
+        assert_eq!(fs::read(&secret).unwrap(), b"the host's");
+    }
+
+    #[test]
+    fn a_script_has_few_capabilities_and_gets_no_more() {
+        let script = "grep -E '^Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status | cut -f2; \
+            unshare --user true 2>/dev/null && echo 'a user namespace'; \
+            perl -e 'socket(S, 17, 3, 0) and print qq(packets\n)'";
+        let (_, lines) = run_inside(script);
+        let kept = "00000000a80401fb";
+        let none = "0000000000000000";
+        assert_eq!(lines, [none, kept, kept, kept, none]);
+    }
+
+    #[test]
+    fn a_script_has_no_terminal_and_no_mount_of_the_host() {
+        let (_, lines) = run_inside(
+            "cut -d' ' -f6 /proc/1/stat; (: </dev/tty) 2>/dev/null && echo terminal; \
+             cut -d' ' -f5 /proc/self/mountinfo | grep -v -e '^/dev' -e '^/proc/' | sort",
+        );
+        // The session is its own, and `/` is the tree.
+        assert_eq!(
+            lines,
+            ["1", "/", "/proc", "/run", "/run/netroot", "/sys", "/usr"]
+        );
+    }
+
+    #[test]
+    fn a_script_cannot_talk_to_daemons_with_abstract_sockets() {
+        use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixListener};
+        let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        if strict.scope(Scope::AbstractUnixSocket).is_err() {
+            eprintln!("not tested: this kernel is older than 6.12, or has no Landlock");
+            return;
+        }
+        let name = format!("netroot-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let _daemon = UnixListener::bind_addr(&address).unwrap();
+        let connect = format!(
+            r#"perl -MSocket -e '
+                socket(S, AF_UNIX, SOCK_STREAM, 0) or die;
+                print connect(S, pack("S a*", AF_UNIX, "\0{name}")) ? "connected" : "$!", "\n"'"#
+        );
+        let (_, lines) = run_inside(&connect);
+        assert_eq!(lines, ["Operation not permitted"]);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        in_private_mounts(|mounts| {
+            let chroot = Chroot::enter(mounts, dir.path()).unwrap();
+            let error = chroot.program(&["dnf".into()]).run().unwrap_err();
+            let expected = "the image has no program dnf, or lacks what runs it";
+            assert_eq!(error.to_string(), expected);
+        })
+        .unwrap();
     }
 
     #[test]

@@ -13,6 +13,7 @@
 mod cancel;
 mod child;
 mod chroot;
+mod jail;
 mod mounts;
 mod packages;
 mod program;
@@ -33,6 +34,12 @@ pub enum Error {
     /// The program is not on this host.
     #[error("{program} is not installed on this host{}", packages::advice(program))]
     Missing {
+        /// Its name.
+        program: String,
+    },
+    /// The program is not in the tree that it should run in.
+    #[error("the image has no program {program}, or lacks what runs it")]
+    MissingInside {
         /// Its name.
         program: String,
     },

@@ -139,6 +139,17 @@ impl PrivateMounts {
         Ok(Mount::new(target))
     }
 
+    /// As [`bind`](Self::bind), but there nothing of it can be changed: no content, and no mode or
+    /// owner either. Devices can be written to all the same.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn bind_read_only(&self, source: &Path, target: &Path, flags: MsFlags) -> Result<Mount> {
+        let bound = self.bind(source, target)?;
+        bound.remount(MsFlags::MS_RDONLY | flags)?;
+        Ok(bound)
+    }
+
     /// A new instance of a file system of the kernel (`tmpfs`, `devpts`, `sysfs`).
     ///
     /// # Errors

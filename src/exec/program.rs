@@ -1,9 +1,9 @@
 //! Running one program to its end.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -12,7 +12,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{Cancel, Cancelled, Error, Result, child};
+use super::child::{Session, die_with_parent};
+use super::jail::{self, Keeper};
+use super::{Cancel, Cancelled, Error, Result};
 
 /// Where programs are looked for: not where the caller's environment says, since that may be an
 /// unprivileged user's.
@@ -44,6 +46,8 @@ pub struct Program {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
+    /// The tree that is all it sees; else it is a program of the host.
+    inside: Option<PathBuf>,
     input: Vec<u8>,
     cancel: Cancel,
     shown_as: Option<String>,
@@ -90,9 +94,18 @@ impl Program {
             args: Vec::new(),
             env: Vec::new(),
             dir: None,
+            inside: None,
             input: Vec::new(),
             cancel: Cancel::new(),
             shown_as: None,
+        }
+    }
+
+    /// The program `name` of the tree at `root`, where it runs apart from the host ([`jail`]).
+    pub(super) fn inside(root: &Path, name: impl Into<OsString>) -> Self {
+        Self {
+            inside: Some(root.to_owned()),
+            ..Self::new(name)
         }
     }
 
@@ -218,8 +231,8 @@ impl Program {
                 .stdin(Stdio::inherit())
                 .stdout(Stdio::inherit())
                 .stderr(Stdio::inherit());
-            let mut child = command.spawn().map_err(|e| self.cannot(e))?;
-            self.wait(&mut child)
+            let mut running = self.spawn(command, Session::Ours)?;
+            self.wait(&mut running.child)
         })?;
         self.succeeded(status, &[])
     }
@@ -239,7 +252,8 @@ impl Program {
     /// Starts it and hands on what it writes until it has ended.
     fn watch(&self, reader: Reader, mut each: impl FnMut(Chunk)) -> Result<ExitStatus> {
         self.cancel.check()?;
-        let mut child = self.start()?;
+        let mut running = self.start()?;
+        let child = &mut running.child;
         let (send, chunks) = mpsc::channel();
         if let Some(pipe) = child.stdout.take() {
             read_apart(reader, pipe, Chunk::Out, send.clone());
@@ -247,12 +261,12 @@ impl Program {
         if let Some(pipe) = child.stderr.take() {
             read_apart(reader, pipe, Chunk::Err, send);
         }
-        self.feed(&mut child);
+        self.feed(child);
         loop {
             match chunks.recv_timeout(CANCEL_POLL) {
                 Ok(chunk) => each(chunk),
                 // Both pipes are closed: it has ended, or is about to.
-                Err(RecvTimeoutError::Disconnected) => return self.wait(&mut child),
+                Err(RecvTimeoutError::Disconnected) => return self.wait(child),
                 Err(RecvTimeoutError::Timeout) => {
                     // A daemon that it left behind may hold the pipes open for ever.
                     if let Some(status) = child.try_wait().map_err(|e| self.cannot(e))? {
@@ -262,32 +276,34 @@ impl Program {
                 }
             }
             if self.cancel.is_cancelled() {
-                kill(&mut child);
+                kill(child);
                 return Err(Cancelled.into());
             }
         }
     }
 
-    fn start(&self) -> Result<Child> {
+    fn start(&self) -> Result<Running> {
         let mut command = self.command()?;
         command
             .stdin(if self.input.is_empty() {
-                Stdio::null()
+                // Not Stdio::null(), which would be opened where a jail has no /dev yet.
+                File::open("/dev/null").map_err(|e| self.cannot(e))?.into()
             } else {
                 Stdio::piped()
             })
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: Ctrl-C reaches netroot, which ends the whole group in its time.
-            .process_group(0);
-        command.spawn().map_err(|e| self.cannot(e))
+            .stderr(Stdio::piped());
+        self.spawn(command, Session::Own)
     }
 
     fn command(&self) -> Result<Command> {
-        let path = find_program(&self.name).ok_or_else(|| Error::Missing {
-            program: self.name.to_string_lossy().into_owned(),
-        })?;
-        let mut command = Command::new(path);
+        let mut command = match &self.inside {
+            // Looked for where it runs.
+            Some(_) => Command::new(&self.name),
+            None => Command::new(find_program(&self.name).ok_or_else(|| Error::Missing {
+                program: self.name.to_string_lossy().into_owned(),
+            })?),
+        };
         command
             .args(&self.args)
             .env_clear()
@@ -297,8 +313,28 @@ impl Program {
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
-        child::die_with_parent(&mut command);
         Ok(command)
+    }
+
+    fn spawn(&self, mut command: Command, session: Session) -> Result<Running> {
+        let Some(root) = &self.inside else {
+            die_with_parent(&mut command, session);
+            let child = command.spawn().map_err(|e| self.cannot(e))?;
+            return Ok(Running {
+                child,
+                _keeper: None,
+            });
+        };
+        let (child, keeper) = jail::start(command, root, session).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::MissingInside {
+                program: self.name.to_string_lossy().into_owned(),
+            },
+            _ => self.cannot(e),
+        })?;
+        Ok(Running {
+            child,
+            _keeper: Some(keeper),
+        })
     }
 
     /// Gives it its input from a thread, so that neither side waits for the other.
@@ -343,6 +379,12 @@ impl Output {
     }
 }
 
+/// A program on its way. The order of the fields is that of their ends.
+struct Running {
+    child: Child,
+    _keeper: Option<Keeper>,
+}
+
 enum Chunk {
     Out(Vec<u8>),
     Err(Vec<u8>),
@@ -382,7 +424,8 @@ fn read_apart<R: Read + Send + 'static>(
 
 /// Ends the whole process group and waits for the program, so that nothing of it runs on.
 fn kill(child: &mut Child) {
-    // One that has the terminal has no group of its own; then this ends it alone.
+    // One that has the terminal has no group of its own; then this ends it alone. In a tree, the
+    // kernel ends all others with the first process.
     let _ = child.kill();
     if let Ok(pid) = i32::try_from(child.id()) {
         // It may have ended by itself; it is not reaped yet, so the number is still its own.

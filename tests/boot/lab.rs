@@ -16,7 +16,7 @@ use xtask::{debian, lab_dir};
 
 pub(crate) use xtask::debian::IMAGE;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_netroot");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_netroot");
 
 /// A client that is switched off without a word is noticed by probes of its connection: 20 s.
 const GONE: Duration = Duration::from_secs(45);
@@ -234,7 +234,7 @@ fn mount_xfs(image: &Path, mount_point: &Path) {
 }
 
 /// Copies a disk into a sparse file.
-fn copy_disk(disk: &dyn Disk, to: &Path) {
+pub(crate) fn copy_disk(disk: &dyn Disk, to: &Path) {
     // Disks answer on the blocking threads of a runtime.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()

@@ -7,5 +7,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod clients;
+mod disks;
 mod lab;
 mod life;

@@ -7,8 +7,11 @@
 mod archives;
 mod awkward;
 mod compare;
+mod dnf;
+mod hostile;
 mod kills;
 mod recipes;
+mod rpms;
 mod site;
 mod trees;
 mod upgrades;

@@ -1,9 +1,10 @@
 //! Directories as sources.
 
 use std::fs;
+use std::path::Path;
 
 use netroot::build::{self, Excludes, FileSystem, InitramfsCheck, Source};
-use netroot::exec::{Cancel, in_private_mounts};
+use netroot::exec::{Cancel, find_program, in_private_mounts};
 use netroot::library::Actor;
 use netroot::library::{NoServer, Quiet};
 
@@ -60,6 +61,29 @@ fn the_manifest_tells_what_is_in_the_image() {
     let uuid = facts.filesystem.uuid.as_deref().unwrap();
     assert!(shown.contains(&format!("\nUUID={uuid}\n")), "{shown}");
     assert!(shown.contains("\nLABEL=NETROOT\n"), "{shown}");
+}
+
+#[test]
+fn a_host_without_rpm_warns_that_packages_are_not_listed() {
+    let site = Site::new();
+    let tree = site.tree(KERNEL);
+    fs::remove_file(tree.join("var/lib/dpkg/status")).unwrap();
+    write(
+        &tree.join("usr/lib/sysimage/rpm/rpmdb.sqlite"),
+        b"never read",
+    );
+    let rpm = find_program("rpm").unwrap();
+    let built = in_private_mounts(|mounts| {
+        let hidden = mounts.bind(Path::new("/dev/null"), &rpm).unwrap();
+        let built = site.build(&site.request(&tree)).unwrap();
+        hidden.unmount().unwrap();
+        built
+    });
+    let told = "the tree's packages are not listed: rpm is not installed on this host: install \
+                package rpm";
+    assert_eq!(built.unwrap().warnings, [told]);
+    assert_eq!(site.version("fc28").manifest().facts.packages, None);
+    site.assert_clean();
 }
 
 #[test]

@@ -32,12 +32,17 @@ pub(crate) fn programs(tree: &Path) {
         "sh", "cat", "cp", "ls", "mkdir", "mv", "rm", "df", "dirname", "id", "sleep", "touch",
     ];
     for name in programs {
-        let program = format!("/usr/bin/{name}");
-        install(tree, Path::new(&program));
-        for word in run("ldd", &[&program]).split_whitespace() {
-            if word.starts_with('/') {
-                install(tree, Path::new(word));
-            }
+        program(tree, name);
+    }
+}
+
+/// Puts one more program of this host into a tree.
+pub(crate) fn program(tree: &Path, name: &str) {
+    let program = netroot::exec::find_program(name).unwrap();
+    install(tree, &program);
+    for word in run("ldd", &[program.to_str().unwrap()]).split_whitespace() {
+        if word.starts_with('/') {
+            install(tree, Path::new(word));
         }
     }
 }

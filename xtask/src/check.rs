@@ -41,6 +41,12 @@ const PARTS: &[Part] = &[
             "warnings",
         ])
     }),
+    // `--all-targets` leaves out what a plain `cargo test` does.
+    ("clippy, boots", || {
+        cargo(&[
+            "clippy", "--test", "boot", "--test", "firmware", "--", "-D", "warnings",
+        ])
+    }),
     ("documentation", || cargo_doc()),
     ("floors", || cargo(&["test", "--quiet", "--test", "layers"])),
     ("licences", || licences()),

@@ -23,6 +23,7 @@ pub mod qemu;
 pub mod serial;
 pub mod server;
 pub mod suite;
+pub mod uefi;
 
 use std::path::PathBuf;
 

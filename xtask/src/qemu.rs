@@ -1,7 +1,8 @@
-//! Machines without a disk: QEMU with a network card whose iPXE ROM boots from the laboratory's network.
+//! Machines without a disk: QEMU with a network card whose iPXE ROM boots from the laboratory's network,
+//! or with UEFI that does so by itself.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::netns::Network;
 use crate::program::{Background, command};
 use crate::serial::{Line, Serial};
+use crate::uefi;
 
 /// What a boot passes through, in order, and the line of the console that shows it. The client needs
 /// `loglevel=6` on its kernel line, or `quiet` hides half of them.
@@ -62,15 +64,44 @@ impl Machine {
         on_reset: OnReset,
         log: &Path,
     ) -> Result<Self> {
+        let mut qemu = network.command("qemu-system-x86_64");
+        qemu.args(accelerator.arguments())
+            // graphics=off makes SeaBIOS, and so iPXE, speak on the serial line.
+            .args(["-machine", "pc,graphics=off", "-smp", "2", "-m", "1024"]);
+        let card = format!("virtio-net-pci,netdev=net,mac={mac},bootindex=1");
+        Self::switch_on(qemu, network, &card, on_reset, log)
+    }
+
+    /// Switches on a machine with UEFI, whose variables are in the file `variables`, and no ROM on its
+    /// network card: whatever it boots from, its firmware finds by itself.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start_uefi(network: &Network, mac: &str, variables: &Path, log: &Path) -> Result<Self> {
+        let flash = |unit: u8, file: &str| format!("if=pflash,format=raw,unit={unit},file={file}");
+        let mut qemu = network.command("qemu-system-x86_64");
+        // It runs for seconds only, which finding out about KVM would take as well.
+        qemu.args(Accelerator::Tcg.arguments())
+            .args(["-machine", "q35", "-smp", "1", "-m", "512", "-drive"])
+            .arg(flash(0, uefi::CODE) + ",readonly=on")
+            .arg("-drive")
+            .arg(flash(1, &variables.to_string_lossy()));
+        let card = format!("virtio-net-pci,netdev=net,mac={mac},romfile=");
+        Self::switch_on(qemu, network, &card, OnReset::End, log)
+    }
+
+    fn switch_on(
+        mut qemu: Command,
+        network: &Network,
+        card: &str,
+        on_reset: OnReset,
+        log: &Path,
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let socket = dir.path().join("serial");
         let complaints = std::fs::File::create(log.with_extension("qemu"))?;
         let tap = network.tap()?;
-        let mut qemu = network.command("qemu-system-x86_64");
-        qemu.args(accelerator.arguments())
-            // graphics=off makes SeaBIOS, and so iPXE, speak on the serial line.
-            .args(["-machine", "pc,graphics=off", "-smp", "2", "-m", "1024"])
-            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        qemu.args(["-nodefaults", "-no-user-config", "-display", "none"])
             .args(match on_reset {
                 OnReset::End => &["-no-reboot"][..],
                 OnReset::BootAgain => &[],
@@ -78,7 +109,7 @@ impl Machine {
             .arg("-netdev")
             .arg(format!("tap,id=net,ifname={tap},script=no,downscript=no"))
             .arg("-device")
-            .arg(format!("virtio-net-pci,netdev=net,mac={mac},bootindex=1"))
+            .arg(card)
             .arg("-chardev")
             .arg(format!(
                 "socket,id=serial,path={},server=on,wait=off",
@@ -203,6 +234,14 @@ impl Machine {
             .wait(Duration::from_secs(120))
             .context("the client does not power off")?;
         Ok(asked.elapsed())
+    }
+
+    /// Waits until the machine is off, by its own doing.
+    ///
+    /// # Errors
+    /// When it is not within `limit`.
+    pub fn wait_until_off(mut self, limit: Duration) -> Result<()> {
+        self.qemu.wait(limit).map(drop)
     }
 
     /// Pulls the plug.

@@ -58,8 +58,10 @@ pub fn run(options: Options) -> Result<()> {
         options.long,
     );
     if options.boots == Boots::Included {
-        let boot = ["test", "--test", "boot", "--", "--nocapture"];
-        report.tests("boots", &boot, options.long);
+        for (name, test) in [("boots", "boot"), ("firmware", "firmware")] {
+            let arguments = ["test", "--test", test, "--", "--nocapture"];
+            report.tests(name, &arguments, options.long);
+        }
     }
     report.finish()
 }

@@ -180,7 +180,11 @@ fn dracut(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings) 
              /etc/dracut.conf.d/netroot.conf and run `dracut --force --kver {kernel}`"
         ));
     }
-    if !contents.has("etc/iscsi/initiatorname.iscsi") {
+    // Where nobody tells a name, dracut draws one with iscsi-iname.
+    let has_name = ["etc/iscsi/initiatorname.iscsi", "usr/sbin/iscsi-iname"]
+        .iter()
+        .any(|path| contents.has(path));
+    if !has_name {
         findings.doubtful.push(String::from(
             "the initramfs has no /etc/iscsi/initiatorname.iscsi: clients of `netroot serve` do not \
              need it, since they are told their name; machines that boot from an exported ESP may",
