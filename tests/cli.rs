@@ -263,6 +263,167 @@ fn acts_that_destroy_ask_and_dry_runs_touch_nothing() {
 }
 
 #[test]
+fn the_history_of_an_image_is_shown_compared_and_gone_back_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    site.build("fc28", "5.10.2");
+    let add = ["client", "add", MAC, "--image", "fc28", "--name", "lab-07"];
+    site.ok(&add);
+    let list = site.ok(&["image", "list"]);
+    let headings = list.lines().next().unwrap();
+    assert!(headings.contains("ON DISK  OWN"), "{list}");
+    let shown = site.json(&["image", "show", "fc28"]);
+    assert_eq!(shown["current"], 2);
+    let versions = shown["versions"].as_array().unwrap();
+    assert_eq!(versions.len(), 2);
+    assert!(versions[0]["usage"]["allocated"].as_u64().unwrap() > 0);
+    assert_eq!(versions[1]["uses"][0]["client"], "lab-07");
+    let table = site.ok(&["image", "show", "fc28"]);
+    assert!(table.contains("assigned: lab-07"), "{table}");
+    let whole = site.json(&["image", "show", "fc28@1"]);
+    assert_eq!(whole["kernel_version"], "5.10.1");
+    assert_eq!(whole["now"]["current"], false);
+
+    let found = site.json(&["image", "diff", "fc28"]);
+    assert_eq!(
+        (&found["from"], &found["to"]),
+        (&"fc28@1".into(), &"fc28@2".into())
+    );
+    let added: Vec<_> = found["files"]["added"].as_array().unwrap().iter().collect();
+    assert!(
+        added
+            .iter()
+            .any(|entry| entry["path"] == "lib/modules/5.10.2/vmlinuz"),
+        "{added:?}"
+    );
+    let told = site.ok(&["image", "diff", "fc28@2", "fc28@1"]);
+    assert!(
+        told.contains("  - /lib/modules/5.10.2/  with 1 entries, 8 B\n"),
+        "{told}"
+    );
+    let alone = stderr(&site.run(&["image", "diff", "fc28@2"]));
+    assert!(alone.contains("with what?"), "{alone}");
+
+    let asked = stderr(&site.run(&["image", "rollback", "fc28"]));
+    assert!(
+        asked.starts_with("netroot: fc28@1 becomes current instead of fc28@2\n")
+            && asked.contains("lab-07 (shared) gets fc28@1 at its next boot")
+            && asked.contains("--yes"),
+        "{asked}"
+    );
+    let plan = site.json(&["image", "rollback", "fc28", "--dry-run"]);
+    assert_eq!(plan["to"], "fc28@1");
+    assert_eq!(site.json(&["image", "show", "fc28"])["current"], 2);
+    site.ok(&["image", "rollback", "fc28", "--yes"]);
+    assert_eq!(site.json(&["image", "show", "fc28"])["current"], 1);
+    // Forward again, while a server runs: it is the server that moves it.
+    let server = site.serve();
+    let told = site.ok(&["image", "rollback", "fc28", "2", "--yes"]);
+    assert!(
+        told.starts_with("fc28@2 is current instead of fc28@1\n"),
+        "{told}"
+    );
+    assert_eq!(site.json(&["image", "show", "fc28"])["current"], 2);
+    let again = site.ok(&["image", "rollback", "fc28@2"]);
+    assert_eq!(again, "fc28@2 is current already: nothing to do\n");
+    server.stop();
+    site.remove();
+}
+
+#[test]
+fn what_is_used_goes_by_force_only_and_its_clients_are_told_why_they_boot_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    for kernel in ["5.10.1", "5.10.2", "5.10.3"] {
+        site.build("fc28", kernel);
+    }
+    let add = [
+        "client",
+        "add",
+        MAC,
+        "--name",
+        "lab-07",
+        "--mode",
+        "persistent",
+    ];
+    site.ok(&[&add[..], &["--image", "fc28@1"]].concat());
+    let server = site.serve();
+    let refused = stderr(&site.run(&["image", "remove", "fc28@1", "--yes"]));
+    assert!(
+        refused.contains("lab-07 has a clone of it") && refused.contains("--force"),
+        "{refused}"
+    );
+    let asked = stderr(&site.run(&["image", "remove", "fc28@1", "--force"]));
+    assert!(
+        asked.contains("lab-07: the disk that was made from it")
+            && asked.contains("lab-07: stays assigned to what is gone")
+            && asked.contains("--yes"),
+        "{asked}"
+    );
+    let pruned = site.json(&["image", "prune", "--keep", "1", "--dry-run"]);
+    assert_eq!(pruned["removes"][0]["version"], "fc28@2");
+    assert_eq!(pruned["stays"][0]["version"], "fc28@1");
+    let told = site.ok(&["image", "prune", "fc28", "--keep", "1", "--yes"]);
+    assert!(
+        told.starts_with("removed fc28@2, which frees at least ")
+            && told.contains("\nfc28@1 stays: client lab-07 is assigned to it"),
+        "{told}"
+    );
+    let nothing = site.ok(&["image", "prune", "--keep", "1"]);
+    assert!(nothing.ends_with("nothing to remove\n"), "{nothing}");
+    site.ok(&["image", "remove", "fc28@1", "--force", "--yes"]);
+    let view = site.ok(&["client", "show", "lab-07"]);
+    assert!(view.contains("boots     nothing"), "{view}");
+    let (status, script) = server.get(&format!("/boot.cfg?mac={MAC}"));
+    assert_eq!(status, 200);
+    assert!(
+        script.starts_with(
+            "#!ipxe\necho netroot: booting client lab-07: refused, because it is assigned to fc28@1"
+        ) && script.ends_with("\nsleep 30\nexit 1\n"),
+        "{script}"
+    );
+    site.ok(&["client", "assign", "lab-07", "fc28@3"]);
+    let (_, script) = server.get(&format!("/boot.cfg?mac={MAC}"));
+    assert!(script.contains("/images/fc28/3\n"), "{script}");
+    server.stop();
+    site.remove();
+}
+
+#[test]
+fn verify_tells_of_every_version_and_fails_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    site.build("fc28", "5.10.2");
+    let one = site.json(&["image", "verify", "fc28"]);
+    assert_eq!(
+        (&one["version"], &one["filesystem"]),
+        (&"fc28@2".into(), &"ext4".into())
+    );
+    let all = site.json(&["image", "verify", "--all"]);
+    assert_eq!(all.as_array().unwrap().len(), 2);
+    let kernel = site.library.join("images/fc28/1/vmlinuz");
+    // Sealed files may be immutable: root has to say twice that he means it.
+    let _ = Command::new("chattr").arg("-i").arg(&kernel).output();
+    fs::write(&kernel, "another").unwrap();
+    let damaged = site.run(&["image", "verify", "--all", "fc28"]);
+    assert_eq!(damaged.status.code(), Some(1));
+    let told = String::from_utf8(damaged.stdout.clone()).unwrap();
+    assert!(
+        told.contains("fc28@1 is not what was sealed: the hash of ")
+            && told.contains("\nfc28@2 is whole: "),
+        "{told}"
+    );
+    assert!(
+        stderr(&damaged).contains("1 of 2 versions are damaged: fc28@1"),
+        "{}",
+        stderr(&damaged)
+    );
+    site.remove();
+}
+
+#[test]
 fn an_act_on_a_group_tells_of_each_client() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());
@@ -500,6 +661,108 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
         assert!(text.contains("\"detail\""), "{nothing}: {text}");
     }
     server.stop();
+    site.remove();
+}
+
+#[test]
+fn a_disk_that_boots_itself_is_imported_and_given_to_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    // An MBR with boot code and one partition.
+    let mut disk = vec![0; 1 << 20];
+    disk[0] = 0xeb;
+    disk[450] = 0x83;
+    disk[454] = 64;
+    disk[458] = 128;
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let file = dir.path().join("win.raw");
+    fs::write(&file, disk).unwrap();
+    let import = ["image", "import", "win", "--from", file.to_str().unwrap()];
+    let plan = site.json(&[&import[..], &["--dry-run"]].concat());
+    assert_eq!(plan["steps"][1]["table"]["kind"], "mbr");
+    assert_eq!(site.json(&["image", "list"]), Value::Array(vec![]));
+    let said = site.ok(&import);
+    assert!(said.starts_with("sealed win@1\n"), "{said}");
+    assert!(said.contains("MBR with 1 partition, for BIOS"), "{said}");
+    assert!(said.contains("--image win --mode persistent"), "{said}");
+
+    let mac = "52:54:00:12:34:56";
+    site.ok(&["client", "add", mac, "--image", "win", "-m", "persistent"]);
+    let shown = site.ok(&["boot", "show", mac, "--server", "192.0.2.1"]);
+    assert!(shown.contains("\nsanboot iscsi:192.0.2.1::"), "{shown}");
+    assert!(!shown.contains("vmlinuz"), "{shown}");
+    let esp = dir.path().join("esp");
+    let refused = site.run(&["esp", "export", esp.to_str().unwrap(), "--image", "win"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("it boots from its own disk"));
+    assert!(!esp.exists());
+
+    let other = ["image", "import", "x", "--from", "Cargo.toml", "--format"];
+    let wrong = site.run(&[&other[..], &["vdi"]].concat());
+    assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
+    let refused = site.run(&other[..5]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(
+        why.contains("is taken, and a bare file system: xfs"),
+        "{why}"
+    );
+    site.remove();
+}
+
+#[test]
+fn a_clients_disk_becomes_an_image_while_the_server_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    let mac = "52:54:00:12:34:56";
+    site.ok(&["client", "add", mac, "--image", "fc28", "-m", "persistent"]);
+    let server = site.serve();
+    let promote = ["client", "promote", mac, "tools", "--no-initramfs-check"];
+    let planned = site.json(&[&promote[..], &["--dry-run"]].concat());
+    assert_eq!(planned["steps"][0]["step"], "copy-clone");
+
+    let ticket = &site.json(&["boot", "show", mac])["ticket"];
+    let word = |key: &str| ticket[key].as_str().unwrap();
+    let session = server.log_in(word("initiator"), word("target"));
+    let yes = [&promote[..], &["--yes"]].concat();
+    let refused = site.run(&yes);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(why.contains("it may be running"), "{why}");
+
+    drop(session);
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while site.json(&["client", "show", mac])["state"] != "off" {
+        assert!(
+            std::time::Instant::now() < limit,
+            "the session does not end"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // Where nobody can be asked, it has to be said before.
+    let asked = site.run(&promote);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(stderr(&asked).contains("this needs --yes"));
+    let promoted = site.run(&yes);
+    assert!(promoted.status.success(), "{}", stderr(&promoted));
+    let told = stderr(&promoted);
+    assert!(told.contains("files: no differences"), "{told}");
+    let said = String::from_utf8(promoted.stdout).unwrap();
+    assert!(said.starts_with("sealed tools@1\n"), "{said}");
+    let shown = site.json(&["image", "show", "tools@1"]);
+    assert_eq!(shown["parent"], "fc28@1");
+    assert_eq!(
+        shown["source"],
+        format!("the disk of client client-{}", mac.replace(':', ""))
+    );
+    // And the client boots on.
+    let ticket = &site.json(&["boot", "show", mac])["ticket"];
+    let word = |key: &str| ticket[key].as_str().unwrap();
+    let session = server.log_in(word("initiator"), word("target"));
+    server.stop();
+    drop(session);
+    site.ok(&["client", "remove", mac, "--yes", "--force"]);
     site.remove();
 }
 

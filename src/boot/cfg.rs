@@ -126,11 +126,7 @@ impl BootCfg<'_> {
         } = &self.root;
         // iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET (dracut.cmdline(7)); what is empty is the default,
         // and the LUN stands in root= already.
-        let port = if portal.port == ISCSI_PORT {
-            String::new()
-        } else {
-            portal.port.to_string()
-        };
+        let port = portal.other_port();
         let mut args = vec![format!(
             "netroot=iscsi:{}::{port}::{target}",
             Bracketed(portal.ip)
@@ -197,6 +193,16 @@ impl fmt::Display for BootCfg<'_> {
     }
 }
 
+impl Portal {
+    /// The port where it must be said; nothing where it is the usual one.
+    pub(super) fn other_port(&self) -> String {
+        match self.port {
+            ISCSI_PORT => String::new(),
+            port => port.to_string(),
+        }
+    }
+}
+
 impl Root {
     /// The device that udev makes for this disk.
     pub fn by_path(&self) -> String {
@@ -220,7 +226,7 @@ pub fn boot_ipxe(base: &str) -> String {
 }
 
 /// An address as it stands where a colon follows or separates: IPv6 in brackets.
-struct Bracketed(IpAddr);
+pub(super) struct Bracketed(pub(super) IpAddr);
 
 impl fmt::Display for Bracketed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,8 @@
 
 mod cfg;
 mod esp;
+mod san;
 
 pub use cfg::{BootCfg, Portal, Root, Writes, boot_ipxe};
 pub use esp::{Esp, EspError, EspFile, find_loader, runs_autoexec};
+pub use san::SanBoot;

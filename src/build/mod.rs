@@ -7,21 +7,25 @@
 //! Reading order: `plan` (what is done), `image` and `change` (which steps, in which order), `work`
 //! (how), `recipe` and `sections` (what a distribution needs), `apply` and `inside` (doing it in the
 //! tree), `tree` and `archive` (the files), `filesystem` (what they are put on), `kernel`, `initramfs`
-//! and `reconnect` (whether it can boot, and stay).
+//! and `reconnect` (whether it can boot, and stay), `diff` (what changed).
 
+mod adopt;
 mod apply;
 mod archive;
 mod change;
 mod compressed;
 mod custom;
+mod diff;
 mod facts;
 mod filesystem;
 mod identity;
 mod image;
+mod import;
 mod initramfs;
 mod inside;
 mod kernel;
 mod plan;
+mod promote;
 mod recipe;
 mod reconnect;
 mod script;
@@ -35,9 +39,15 @@ mod work;
 
 pub use change::{Change, ChangeRequest, change, plan_change, try_change};
 pub use custom::{CopyIn, Custom, WrongCopy};
+pub use diff::{
+    Aspect, Changed, Changes, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
+    TreePath, Trust, check_file_system, diff,
+};
 pub use filesystem::{FileSystem, UnknownFileSystem};
 pub use image::{BuildRequest, image, plan_image};
+pub use import::{DiskFormat, ImportRequest, UnknownFormat, import, plan_import};
 pub use plan::{Plan, Step};
+pub use promote::{Asked, PromoteRequest, plan_promote, promote};
 pub use recipe::{Action, Origin, PackageList, Recipe, Recipes};
 pub use script::Script;
 pub use size::{SizeSpec, WrongSize};

@@ -4,9 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::InitramfsCheck;
 use super::recipe::Action;
 use super::size::human;
+use super::{DiskFormat, InitramfsCheck};
+use crate::library::manifest::TableFacts;
+use crate::library::{ClientName, VersionId};
 
 /// What makes a version, step by step. Showing it touches nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +37,41 @@ pub enum Step {
         /// The version, such as `fc28@3`.
         version: String,
     },
+    /// Bring in a disk that was made elsewhere.
+    ReadDisk {
+        /// The file that it is in.
+        source: String,
+        /// The file's format.
+        format: DiskFormat,
+        /// Bytes of the disk.
+        size: u64,
+    },
+    /// Make the disk a copy of a client's, which nobody writes meanwhile.
+    CopyClone {
+        /// The client.
+        client: ClientName,
+        /// The version that its disk was made from.
+        from: VersionId,
+    },
+    /// Leave it as it is: it has partitions, and boots by itself.
+    KeepPartitions {
+        /// What its partition table tells.
+        table: TableFacts,
+    },
+    /// Replay the journal of its file system, and check it before anything looks inside.
+    Settle {
+        /// `xfs`, `ext4`, ...
+        filesystem: String,
+    },
+    /// Show how the tree differs from a version's, and ask whether to go on.
+    Agree {
+        /// The version.
+        version: VersionId,
+    },
+    /// Find out which distribution is on it, and so which recipe it goes by.
+    Recognize,
+    /// Take out what no two clients should share, as that recipe says.
+    ScrubRecognized,
     /// Give the disk more bytes at its end.
     Enlarge {
         /// Bytes.
@@ -122,6 +159,37 @@ impl fmt::Display for Step {
                 f.write_str("create a sparse disk for the tree that came out")
             }
             Self::CopyVersion { version } => write!(f, "copy the disk of {version}"),
+            Self::ReadDisk {
+                source,
+                format: DiskFormat::Raw,
+                size,
+            } => write!(f, "copy the disk {source}, {}", human(*size)),
+            Self::ReadDisk {
+                source,
+                format,
+                size,
+            } => write!(
+                f,
+                "convert {source} from {format} to a sparse disk of {}",
+                human(*size)
+            ),
+            Self::CopyClone { client, from } => write!(
+                f,
+                "copy the disk of client {client}, made from {from}; it cannot boot meanwhile"
+            ),
+            Self::KeepPartitions { table } => {
+                write!(f, "take it as it is: {table}; clients boot it by sanboot")
+            }
+            Self::Settle { filesystem } => {
+                write!(f, "replay the journal of its {filesystem}, and check it")
+            }
+            Self::Agree { version } => {
+                write!(f, "show how it differs from {version}, and ask")
+            }
+            Self::Recognize => f.write_str("find out which distribution is on it"),
+            Self::ScrubRecognized => {
+                f.write_str("take out what no two clients should share, as its recipe says")
+            }
             Self::Enlarge { size } => write!(f, "enlarge it to {}", human(*size)),
             Self::MakeFileSystem {
                 filesystem,

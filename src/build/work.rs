@@ -12,12 +12,14 @@ use nix::mount::MsFlags;
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
+use super::adopt::Foreign;
 use super::apply::{make_scratch, scratch_point};
 use super::filesystem::{FileSystem, LABEL};
 use super::initramfs::{self, Checked};
 use super::inside::Inside;
 use super::plan::{Plan, Step};
-use super::recipe::{PackageList, Places};
+use super::promote::Asked;
+use super::recipe::{PackageList, Places, Recipe, Recipes};
 use super::source::Input;
 use super::tree::{Measure, Root, copy, measure, written_back};
 use super::version::KernelRelease;
@@ -59,7 +61,7 @@ pub(super) struct Work<'a> {
     inside: Option<Inside<'a>>,
     mounted: Option<Mount>,
     scratch: Option<Mount>,
-    draft: Option<Draft<'a>>,
+    pub(super) draft: Option<Draft<'a>>,
     pub(super) mounts: &'a PrivateMounts,
     pub(super) filesystem: FileSystem,
     /// The size of the disk, where it waits for the tree.
@@ -74,6 +76,15 @@ pub(super) struct Work<'a> {
     pub(super) tree: Measure,
     /// The version that is copied.
     pub(super) parent: Option<Version>,
+    /// The disk that is taken over.
+    pub(super) foreign: Option<Foreign<'a>>,
+    /// The version that a client's disk was made from.
+    pub(super) promoted: Option<Version>,
+    /// Who is asked before it is sealed.
+    pub(super) asked: Option<&'a dyn Asked>,
+    /// Recipes to choose from once it is seen what is on it, and the one that was chosen.
+    pub(super) recipes: Option<&'a Recipes>,
+    pub(super) recipe: Option<&'a Recipe>,
     /// What the tree was before anything in it was changed.
     pub(super) before: Option<Distribution>,
     pub(super) check: InitramfsCheck,
@@ -111,6 +122,11 @@ impl<'a> Work<'a> {
             excludes: Excludes::default(),
             tree: Measure::default(),
             parent: None,
+            foreign: None,
+            promoted: None,
+            asked: None,
+            recipes: None,
+            recipe: None,
             before: None,
             check: InitramfsCheck::default(),
             checked: None,
@@ -192,6 +208,12 @@ impl<'a> Work<'a> {
             Step::CreateScratch => self.create_scratch(),
             Step::CreateDisk { size } => self.create_disk(*size),
             Step::CopyVersion { .. } => self.copy_version(),
+            Step::ReadDisk { .. } | Step::CopyClone { .. } => self.take_over(),
+            Step::KeepPartitions { .. } => self.keep_partitions(),
+            Step::Settle { .. } => self.settle(),
+            Step::Agree { version } => self.agree(version),
+            Step::Recognize => self.recognize(),
+            Step::ScrubRecognized => self.scrub_recognized(),
             Step::Enlarge { size } => self.enlarge(*size),
             Step::MakeFileSystem { .. } => self.make_file_system(),
             Step::Mount => self.mount(),
@@ -219,14 +241,14 @@ impl<'a> Work<'a> {
     }
 
     /// Tells a person now, and the caller at the end.
-    fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+    pub(super) fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
         for warning in warnings {
             self.watch.warn(&warning);
             self.warnings.push(warning);
         }
     }
 
-    fn draft(&self) -> Result<&Draft<'a>> {
+    pub(super) fn draft(&self) -> Result<&Draft<'a>> {
         self.draft.as_ref().context("the version is sealed already")
     }
 
@@ -239,6 +261,10 @@ impl<'a> Work<'a> {
     pub(super) fn tree_path(&self) -> Result<&Path> {
         let mounted = self.mounted.as_ref().or(self.scratch.as_ref());
         Ok(mounted.context("nothing is mounted")?.path())
+    }
+
+    pub(super) fn is_mounted(&self) -> bool {
+        self.mounted.is_some()
     }
 
     pub(super) fn scratch(&self) -> Result<&Mount> {
@@ -514,7 +540,7 @@ pub(super) fn judge(
     Ok(checked)
 }
 
-fn beside(disk: &std::path::Path) -> PathBuf {
+pub(super) fn beside(disk: &std::path::Path) -> PathBuf {
     disk.with_file_name(MOUNT_POINT)
 }
 

@@ -10,6 +10,7 @@ use super::{open, print};
 use crate::boot::{BootCfg, Esp, Portal, Root, Writes, find_loader, runs_autoexec};
 use crate::daemon::{self, Doors};
 use crate::library::config::ISCSI_PORT;
+use crate::library::manifest::BootFrom;
 use crate::library::{Client, ClientSelector};
 use crate::library::{Library, Mode, Target};
 use crate::web;
@@ -64,6 +65,14 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
         (None, None) => bail!("say whose boot files: --image IMAGE or --client CLIENT"),
     };
     let version = library.resolve(spec)?;
+    if let BootFrom::Disk(_) = version.manifest().boot {
+        bail!(
+            "exporting boot files for {}: it boots from its own disk, so there is no kernel to export, \
+             and a static boot.cfg would give every machine the same disk, read-only; boot it over \
+             HTTP by boot.ipxe, in mode persistent or ephemeral",
+            version.id()
+        );
+    }
     let facts = &version.manifest().facts;
     let mut kernel_args = library.config().boot.kernel_args.clone();
     kernel_args.extend(client.iter().flat_map(|client| client.args.clone()));

@@ -370,12 +370,21 @@ fn description(view: &ClientView) -> Vec<String> {
     if let Some(clone) = &client.clone {
         more(
             "disk",
-            format!(
-                "{} of {}, {}",
-                clone.kind,
-                clone.from,
-                print::bytes(view.clone_bytes)
-            ),
+            match view.clone_own {
+                Some(own) => format!(
+                    "{} of {}, {} on disk, {} of it its own",
+                    clone.kind,
+                    clone.from,
+                    print::bytes(view.clone_bytes),
+                    print::bytes(own)
+                ),
+                None => format!(
+                    "{} of {}, {} on disk",
+                    clone.kind,
+                    clone.from,
+                    print::bytes(view.clone_bytes)
+                ),
+            },
         );
     }
     let comes_back = client

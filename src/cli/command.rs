@@ -1,12 +1,13 @@
 //! The command line, as one definition: help, completions and man pages all come from it.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::build::{CopyIn, FileSystem, SizeSpec, Source};
+use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source};
 use crate::library::ClientSelector;
 use crate::library::{
     ClientName, GroupName, HostName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
@@ -128,25 +129,79 @@ pub(super) enum Image {
     Exec(ImageExec),
     /// Work in a copy of an image: a new version of it, if the shell ends with 0
     Shell(ImageShell),
+    /// Make a version of an image from a disk that was made elsewhere
+    Import(ImageImport),
     /// List images and their versions
     List,
-    /// Show an image or one version of it
+    /// Show the line of an image's versions and who uses them, or one version
     Show {
         /// fc28, or fc28@3 for one version
         image: VersionSpec,
     },
-    /// Recompute the hashes of a version and compare them with its manifest
-    Verify {
-        /// fc28 (its current version), or fc28@3
+    /// Tell what changed from one version to another: files and packages
+    Diff(ImageDiff),
+    /// Make an older version current again, or a newer one: clients get it at their next boot, clones
+    /// stay what they are
+    Rollback {
+        /// fc28, or fc28@2
         image: VersionSpec,
-    },
-    /// Remove an image with all its versions, or one version
-    Remove {
-        /// fc28 (all of it), or fc28@3
-        image: VersionSpec,
+        /// The number of the version [default: the one that the current version was made from]
+        #[arg(value_name = "VERSION")]
+        number: Option<u32>,
         #[command(flatten)]
         consent: Consent,
     },
+    /// Check versions against their manifests: all hashes, and the file system, read-only
+    Verify {
+        /// fc28 (its current version), or fc28@3
+        #[arg(required_unless_present = "all")]
+        images: Vec<VersionSpec>,
+        /// All versions, of the images that are named or of every image
+        #[arg(long)]
+        all: bool,
+    },
+    /// Remove old versions that are neither current nor used, and what failed builds have left
+    Prune {
+        /// Only versions of this image
+        image: Option<ImageName>,
+        /// How many of the newest versions stay
+        #[arg(long, value_name = "N")]
+        keep: NonZeroU32,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Remove an image with all its versions, or one version, unless somebody uses it
+    Remove {
+        /// fc28 (all of it), or fc28@3
+        image: VersionSpec,
+        /// Also when it is used: running boots are cut off first, clones of it and what is kept of
+        /// them for undo are removed for ever, and clients that are assigned to it boot nothing
+        /// until they are assigned to something else
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// `netroot image diff`
+#[derive(Debug, Args)]
+pub(super) struct ImageDiff {
+    /// fc28 (its current version), or fc28@2
+    pub from: VersionSpec,
+    /// What to compare it with; without it, the version before an image's current one is compared
+    /// with the current one
+    pub to: Option<VersionSpec>,
+    /// Tell changed modification times, too
+    #[arg(long)]
+    pub times: bool,
+    /// Read the contents of all files, where both disks are copies of one file system also of those
+    /// whose inode, size and times say that nobody changed them
+    #[arg(long)]
+    pub read_all: bool,
+    /// Print every path, not only the first of each directory
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `netroot image build`
@@ -283,6 +338,39 @@ pub(super) struct ChangeOptions {
     pub run: DryRun,
 }
 
+/// `netroot image import`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A disk with a partition table is taken as it is. Clients boot it by themselves, \
+    as if it were a drive of theirs, which needs a boot loader on it, and a system that can run from \
+    an iSCSI disk of the firmware (iBFT). Give it to clients in mode persistent or ephemeral: in mode \
+    shared it is read-only, which few systems can boot from.\n\n\
+    A bare file system (xfs, ext4) is checked, and its kernel and initramfs are taken out, as \
+    from a directory by `image build`."
+)]
+pub(super) struct ImageImport {
+    /// The image; made if it is new, else it gets its next version
+    pub name: ImageName,
+    /// The file with the disk: raw, qcow2, vmdk or vhdx, and whole: one that names other files is
+    /// refused
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub from: PathBuf,
+    /// What the file is [default: told from its first bytes]
+    #[arg(long, value_name = "raw|qcow2|vmdk|vhdx")]
+    pub format: Option<DiskFormat>,
+    /// Boot this kernel of a bare file system, instead of the newest under /lib/modules
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
+    /// Accept an initramfs that does not look able to mount an iSCSI root
+    #[arg(long)]
+    pub no_initramfs_check: bool,
+    /// Leave machine-id, SSH host keys, histories and the like of a bare file system as they are
+    #[arg(long)]
+    pub no_scrub: bool,
+    #[command(flatten)]
+    pub run: DryRun,
+}
+
 /// `netroot recipe …`
 #[derive(Debug, Subcommand)]
 pub(super) enum Recipe {
@@ -333,6 +421,8 @@ pub(super) enum Client {
         #[command(flatten)]
         consent: Consent,
     },
+    /// Make an image of a client's disk: what it installed, every client can have
+    Promote(ClientPromote),
     /// Forget a client and remove its disk
     Remove {
         /// MAC, name, or @group
@@ -415,6 +505,32 @@ pub(super) struct ClientAssign {
     pub image: VersionSpec,
     #[command(flatten)]
     pub running: Running,
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// `netroot client promote`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The client has to be shut down, and cannot boot while its disk is copied. The copy \
+    is checked, and what no two machines should share (machine-id, SSH host keys, logs, ...) is taken \
+    out of it. Kernel and initramfs are the newest that the client has installed. The client keeps \
+    its disk as it is."
+)]
+pub(super) struct ClientPromote {
+    /// MAC or name
+    pub client: ClientSelector,
+    /// The image that its disk was made from, or a new one
+    pub name: ImageName,
+    /// Accept an initramfs that does not look able to mount an iSCSI root
+    #[arg(long)]
+    pub no_initramfs_check: bool,
+    /// Leave machine-id, SSH host keys, histories and the like as they are
+    #[arg(long)]
+    pub no_scrub: bool,
+    /// Keep a draft that failed, and say how to look inside
+    #[arg(long)]
+    pub keep_failed: bool,
     #[command(flatten)]
     pub consent: Consent,
 }

@@ -1,17 +1,19 @@
-//! Commands that make versions: `netroot image build`, `upgrade`, `update`, `exec` and `shell`.
+//! Commands that make versions: `netroot image build`, `upgrade`, `update`, `exec`, `shell` and
+//! `import`.
 
 use anyhow::Result;
 
 use super::command::{
-    ChangeOptions, Cli, ImageBuild, ImageExec, ImageShell, ImageUpdate, ImageUpgrade,
+    ChangeOptions, Cli, ImageBuild, ImageExec, ImageImport, ImageShell, ImageUpdate, ImageUpgrade,
 };
 use super::progress::Shown;
 use super::{image, open, print};
 use crate::build::{
-    self, BuildRequest, Built, Change, ChangeRequest, Custom, Excludes, InitramfsCheck, Keep, Plan,
-    Script, Scrub,
+    self, BuildRequest, Built, Change, ChangeRequest, Custom, Excludes, ImportRequest,
+    InitramfsCheck, Keep, Plan, Script, Scrub,
 };
 use crate::exec::Cancel;
+use crate::library::manifest::BootFrom;
 use crate::library::{ImageName, Library, VersionSpec};
 
 pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
@@ -124,7 +126,27 @@ fn request(
     }
 }
 
-fn scrub(skip: bool) -> Scrub {
+pub(super) fn import(cli: &Cli, args: &ImageImport) -> Result<()> {
+    let library = open(cli)?;
+    let request = ImportRequest {
+        image: args.name.clone(),
+        file: args.from.clone(),
+        format: args.format,
+        kernel: args.kernel.clone(),
+        check: check(args.no_initramfs_check),
+        scrub: scrub(args.no_scrub),
+    };
+    let cancel = Cancel::on_signals()?;
+    if args.run.dry_run {
+        return show_plan(cli, &build::plan_import(&library, &request, &cancel)?);
+    }
+    let progress = Shown::new(&cancel);
+    let built = build::import(&library, &request, &cancel, &progress)?;
+    drop(progress);
+    show_built(cli, &library, &built)
+}
+
+pub(super) fn scrub(skip: bool) -> Scrub {
     if skip {
         Scrub::Nothing
     } else {
@@ -132,11 +154,11 @@ fn scrub(skip: bool) -> Scrub {
     }
 }
 
-fn keep(failed: bool) -> Keep {
+pub(super) fn keep(failed: bool) -> Keep {
     if failed { Keep::Failed } else { Keep::Nothing }
 }
 
-fn check(skip: bool) -> InitramfsCheck {
+pub(super) fn check(skip: bool) -> InitramfsCheck {
     if skip {
         InitramfsCheck::Skip
     } else {
@@ -144,22 +166,27 @@ fn check(skip: bool) -> InitramfsCheck {
     }
 }
 
-fn show_plan(cli: &Cli, plan: &Plan) -> Result<()> {
+pub(super) fn show_plan(cli: &Cli, plan: &Plan) -> Result<()> {
     match cli.json {
         true => print::json(plan),
         false => print::lines([plan.to_string()]),
     }
 }
 
-fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<()> {
+pub(super) fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<()> {
     if cli.json {
         return print::json(built);
     }
     let version = library.version(&built.version)?;
     let mut lines = vec![format!("sealed {}", version.id())];
     lines.extend(image::description(&version).into_iter().skip(1));
+    // In mode shared, the default, a disk that boots itself would be read-only.
+    let mode = match version.manifest().boot {
+        BootFrom::Kernel { .. } => "",
+        BootFrom::Disk(_) => " --mode persistent",
+    };
     lines.push(format!(
-        "next: netroot client add MAC --image {}",
+        "next: netroot client add MAC --image {}{mode}",
         version.id().image
     ));
     print::lines(lines)

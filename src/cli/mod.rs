@@ -14,6 +14,7 @@ mod log;
 mod make;
 mod print;
 mod progress;
+mod promote;
 mod reach;
 mod recipe;
 mod serve;
@@ -52,13 +53,29 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Init(args) => init::init(cli, args),
         Command::Image(Image::Build(args)) => make::build(cli, args),
         Command::Image(Image::Upgrade(args)) => make::upgrade(cli, args),
+        Command::Image(Image::Import(args)) => make::import(cli, args),
         Command::Image(Image::Update(args)) => make::update(cli, args),
         Command::Image(Image::Exec(args)) => make::exec(cli, args),
         Command::Image(Image::Shell(args)) => make::shell(cli, args),
         Command::Image(Image::List) => image::list(cli),
         Command::Image(Image::Show { image }) => image::show(cli, image),
-        Command::Image(Image::Verify { image }) => image::verify(cli, image),
-        Command::Image(Image::Remove { image, consent }) => image::remove(cli, image, *consent),
+        Command::Image(Image::Diff(args)) => image::diff(cli, args),
+        Command::Image(Image::Rollback {
+            image,
+            number,
+            consent,
+        }) => image::rollback(cli, image, *number, *consent),
+        Command::Image(Image::Verify { images, all }) => image::verify(cli, images, *all),
+        Command::Image(Image::Prune {
+            image,
+            keep,
+            consent,
+        }) => image::prune(cli, image.as_ref(), *keep, *consent),
+        Command::Image(Image::Remove {
+            image,
+            force,
+            consent,
+        }) => image::remove(cli, image, *force, *consent),
         Command::Recipe(Recipe::List) => recipe::list(cli),
         Command::Recipe(Recipe::Show { name }) => recipe::show(cli, name),
         Command::Client(Client::Add(args)) => client::add(cli, args),
@@ -76,6 +93,7 @@ fn run(cli: &Cli) -> Result<()> {
             running,
             consent,
         }) => client::undo(cli, client, *running, *consent),
+        Command::Client(Client::Promote(args)) => promote::promote(cli, args),
         Command::Client(Client::Remove {
             client,
             force,

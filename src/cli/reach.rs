@@ -3,6 +3,8 @@
 //! Both sides of each `match` call the same function of the library; one of them over the control
 //! socket.
 
+use std::num::NonZeroU32;
+
 use anyhow::{Result, bail};
 
 use super::command::Cli;
@@ -10,8 +12,9 @@ use super::control::Control;
 use crate::daemon::SessionRow;
 use crate::library::Actor;
 use crate::library::{Act, ClientSelector, ClientView, Done, Edit, NewClient, Plan, When};
-use crate::library::{Library, MacAddr, NoServer, Published, VersionId, VersionSpec};
-use crate::web::calls::{ActCall, AddCall, EditCall, RemoveCall};
+use crate::library::{ImageName, ImageView, Pruning, Removal, Rollback, VersionSpec};
+use crate::library::{Library, MacAddr, NoServer, Published};
+use crate::web::calls::{ActCall, AddCall, EditCall, PruneCall, RemoveCall, RollbackCall};
 
 /// See the module.
 pub(super) enum Reach {
@@ -45,7 +48,7 @@ impl Reach {
             Reach::Alone(library, live) => {
                 let clients = library.select(selector)?.into_iter();
                 Ok(clients
-                    .map(|client| library.view(client, live))
+                    .map(|client| library.close_view(client, live))
                     .collect::<Result<_, _>>()?)
             }
         }
@@ -163,29 +166,79 @@ impl Reach {
         }
     }
 
-    pub(super) fn plan_image_removal(&self, spec: &VersionSpec) -> Result<Vec<VersionId>> {
-        match self {
-            Reach::Server(control) => {
-                let call = RemoveCall {
-                    when: When::Now,
-                    dry_run: true,
-                };
-                control.delete(&format!("/api/v1/images/{spec}"), &call)
-            }
-            Reach::Alone(library, live) => Ok(library.plan_removal(spec, live)?),
+    /// An image's versions, what they take and who uses them. For looking, so it takes no lock: where
+    /// no server runs, nobody has a session.
+    pub(super) fn image_view(cli: &Cli, name: &ImageName) -> Result<ImageView> {
+        // Who may not talk to the server may still read what the library shows to everybody.
+        match Control::running(&cli.library) {
+            Ok(Some(control)) => control.get(&format!("/api/v1/images/{name}")),
+            _ => Ok(super::open(cli)?.image_view(name, &[])?),
         }
     }
 
-    pub(super) fn remove_image(&self, spec: &VersionSpec) -> Result<Vec<VersionId>> {
+    pub(super) fn plan_image_removal(&self, spec: &VersionSpec, when: When) -> Result<Removal> {
         match self {
             Reach::Server(control) => {
-                let call = RemoveCall {
-                    when: When::Now,
-                    dry_run: false,
-                };
+                let dry_run = true;
+                let call = RemoveCall { when, dry_run };
                 control.delete(&format!("/api/v1/images/{spec}"), &call)
             }
-            Reach::Alone(library, live) => Ok(library.remove(spec, live, &Actor::command())?),
+            Reach::Alone(library, live) => Ok(library.plan_removal(spec, when, live)?),
+        }
+    }
+
+    pub(super) fn remove_image(&self, spec: &VersionSpec, when: When) -> Result<Removal> {
+        match self {
+            Reach::Server(control) => {
+                let dry_run = false;
+                let call = RemoveCall { when, dry_run };
+                control.delete(&format!("/api/v1/images/{spec}"), &call)
+            }
+            Reach::Alone(library, live) => {
+                Ok(library.remove(spec, when, live, &Actor::command())?)
+            }
+        }
+    }
+
+    pub(super) fn plan_rollback(&self, spec: &VersionSpec) -> Result<Rollback> {
+        match self {
+            Reach::Server(control) => control.post(
+                &format!("/api/v1/images/{spec}/rollback"),
+                &RollbackCall { dry_run: true },
+            ),
+            Reach::Alone(library, _) => Ok(library.plan_rollback(spec)?),
+        }
+    }
+
+    pub(super) fn roll_back(&self, spec: &VersionSpec) -> Result<Rollback> {
+        match self {
+            Reach::Server(control) => control.post(
+                &format!("/api/v1/images/{spec}/rollback"),
+                &RollbackCall { dry_run: false },
+            ),
+            Reach::Alone(library, _) => Ok(library.roll_back(spec, &Actor::command())?),
+        }
+    }
+
+    pub(super) fn plan_prune(
+        &self,
+        image: Option<&ImageName>,
+        keep: NonZeroU32,
+    ) -> Result<Pruning> {
+        match self {
+            Reach::Server(control) => control.post("/api/v1/prune", &prune_call(image, keep, true)),
+            Reach::Alone(library, live) => Ok(library.plan_prune(image, keep, live)?),
+        }
+    }
+
+    pub(super) fn prune(&self, image: Option<&ImageName>, keep: NonZeroU32) -> Result<Pruning> {
+        match self {
+            Reach::Server(control) => {
+                control.post("/api/v1/prune", &prune_call(image, keep, false))
+            }
+            Reach::Alone(library, live) => {
+                Ok(library.prune(image, keep, live, &Actor::command())?)
+            }
         }
     }
 
@@ -209,5 +262,13 @@ impl Reach {
             Reach::Server(control) => control.delete(&format!("/api/v1/sessions/{id}"), &()),
             Reach::Alone(..) => bail!("there is no session {id}: no server runs on this library"),
         }
+    }
+}
+
+fn prune_call(image: Option<&ImageName>, keep: NonZeroU32, dry_run: bool) -> PruneCall {
+    PruneCall {
+        image: image.cloned(),
+        keep,
+        dry_run,
     }
 }

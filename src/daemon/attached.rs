@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::iscsi::{End, SessionControl};
 use crate::library::BootId;
-use crate::library::{Live, LiveSession, MacAddr};
+use crate::library::{Live, LiveSession, MacAddr, VersionId};
 
 /// The sessions that hold a disk, from before their login is answered until their last command has
 /// settled.
@@ -42,6 +42,24 @@ impl Attached {
         self.table().remove(&id);
     }
 
+    /// Ends the sessions that are meant, and waits until they have settled.
+    fn end(&self, is_meant: impl Fn(&Entry) -> bool) {
+        let controls: Vec<SessionControl> = self
+            .table()
+            .values()
+            .filter(|entry| is_meant(entry))
+            .map(|entry| entry.control.clone())
+            .collect();
+        for control in &controls {
+            control.end(End::Kicked);
+        }
+        self.runtime.block_on(async {
+            for control in &controls {
+                control.ended().await;
+            }
+        });
+    }
+
     fn table(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
         // Each change is one call of the map, so a panic elsewhere cannot leave it half-changed.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,23 +75,14 @@ impl Live for Attached {
     }
 
     fn fence(&self, client: &MacAddr, but: Option<&BootId>) {
-        let fenced = |entry: &&Entry| {
+        let fenced = |entry: &Entry| {
             entry.session.client.as_ref() == Some(client)
                 && (but.is_none() || entry.session.boot.as_ref() != but)
         };
-        let controls: Vec<SessionControl> = self
-            .table()
-            .values()
-            .filter(fenced)
-            .map(|entry| entry.control.clone())
-            .collect();
-        for control in &controls {
-            control.end(End::Kicked);
-        }
-        self.runtime.block_on(async {
-            for control in &controls {
-                control.ended().await;
-            }
-        });
+        self.end(fenced);
+    }
+
+    fn evict(&self, versions: &[VersionId]) {
+        self.end(|entry| versions.contains(&entry.session.version));
     }
 }

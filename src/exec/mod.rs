@@ -17,6 +17,7 @@ mod jail;
 mod mounts;
 mod packages;
 mod program;
+mod terminal;
 
 pub use cancel::{Cancel, Cancelled};
 pub use chroot::Chroot;

@@ -13,6 +13,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("fstrim", "util-linux", "util-linux"),
     ("mmdebstrap", "mmdebstrap", "mmdebstrap"),
     ("mount", "mount", "util-linux-core"),
+    ("qemu-img", "qemu-utils", "qemu-img"),
     ("resize2fs", "e2fsprogs", "e2fsprogs"),
     ("rpm", "rpm", "rpm"),
     ("setpriv", "util-linux", "util-linux-core"),
@@ -21,6 +22,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("unshare", "util-linux", "util-linux-core"),
     ("xfs_db", "xfsprogs", "xfsprogs"),
     ("xfs_growfs", "xfsprogs", "xfsprogs"),
+    ("xfs_logprint", "xfsprogs", "xfsprogs"),
     ("xfs_repair", "xfsprogs", "xfsprogs"),
 ];
 

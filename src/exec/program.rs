@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use super::child::{Session, die_with_parent};
 use super::jail::{self, Keeper};
+use super::terminal::Lent;
 use super::{Cancel, Cancelled, Error, Result};
 
 /// Where programs are looked for: not where the caller's environment says, since that may be an
@@ -202,8 +203,21 @@ impl Program {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn stream(&self, each: &mut dyn FnMut(Line)) -> Result<()> {
+        self.follow(by_line, each)
+    }
+
+    /// As [`stream`](Self::stream), where a carriage return ends a line too: what tells how far it is
+    /// writes the same line again and again.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn stream_updates(&self, each: &mut dyn FnMut(Line)) -> Result<()> {
+        self.follow(by_update, each)
+    }
+
+    fn follow(&self, reader: Reader, each: &mut dyn FnMut(Line)) -> Result<()> {
         let mut stderr = Vec::new();
-        let status = self.watch(by_line, |chunk| match chunk {
+        let status = self.watch(reader, |chunk| match chunk {
             Chunk::Out(bytes) => each(Line::Out(text_of(&bytes))),
             Chunk::Err(bytes) => {
                 each(Line::Err(text_of(&bytes)));
@@ -231,8 +245,15 @@ impl Program {
                 .stdin(Stdio::inherit())
                 .stdout(Stdio::inherit())
                 .stderr(Stdio::inherit());
+            let terminal = Lent::standard_input();
             let mut running = self.spawn(command, Session::Ours)?;
-            self.wait(&mut running.child)
+            let status = self.wait(&mut running.child);
+            // All that ran in an image ends with its first process: nobody types any more.
+            drop(running);
+            if let Some(terminal) = terminal {
+                terminal.take_back();
+            }
+            status
         })?;
         self.succeeded(status, &[])
     }
@@ -403,6 +424,21 @@ fn by_line(pipe: &mut dyn BufRead) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
     // A line without end must not fill the memory.
     pipe.take(64 * 1024).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+fn by_update(pipe: &mut dyn BufRead) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    while line.len() < 64 * 1024 {
+        let piece = pipe.fill_buf()?;
+        let end = piece.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let taken = end.map_or(piece.len(), |end| end + 1);
+        line.extend(piece.iter().take(taken));
+        pipe.consume(taken);
+        if end.is_some() || taken == 0 {
+            break;
+        }
+    }
     Ok(line)
 }
 

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::document::{self, Document};
 use super::error::{Error, Result};
+use super::images::Use;
 use super::live::Live;
 use super::lock::WriteLock;
 use super::logins::{Caller, Grant};
@@ -132,8 +133,8 @@ impl Library {
         document::write(&lock, &path, &mut binding)
     }
 
-    /// The initiators that an alias binds to a version, in words, one line each.
-    pub(super) fn bound_to(&self, version: &VersionId) -> Result<Vec<String>> {
+    /// The initiators that an alias binds to a version, and that may be running.
+    pub(super) fn bound_to(&self, version: &VersionId) -> Result<Vec<Use>> {
         let mut users = Vec::new();
         for name in document::names(&self.places().bindings())? {
             let path = self.places().bindings().join(format!("{name}.json"));
@@ -142,12 +143,11 @@ impl Library {
             };
             // Who was seen to leave runs nothing; if it comes back, it is told that the version is gone.
             if binding.open && binding.version == *version {
-                users.push(format!(
-                    "{} at {} may run it: nobody saw it leave (if it does not, remove {})",
-                    binding.initiator,
-                    binding.peer,
-                    path.display()
-                ));
+                users.push(Use::Bound {
+                    initiator: binding.initiator,
+                    peer: binding.peer,
+                    note: path,
+                });
             }
         }
         Ok(users)

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::clients::{Assignment, Client};
-use super::error::Result;
-use super::names::{KernelArg, Mode, NameError, VersionId, serde_as_text, version_number};
+use super::error::{Error, Result};
+use super::names::{
+    KernelArg, Mode, NameError, VersionId, VersionSpec, serde_as_text, version_number,
+};
 use super::{Library, MacAddr, Target, manifest, now_millis};
 
 /// One boot of one client: `SEQ-VERSION-MAC16`, the last part of its initiator's name.
@@ -136,7 +138,7 @@ impl Library {
         let next = client.next_boot()?;
         let version = match next.fixed {
             Some(version) => version,
-            None => self.resolve(&next.assignment.image)?.id().clone(),
+            None => self.assigned_version(client, &next.assignment.image)?,
         };
         let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
@@ -153,6 +155,22 @@ impl Library {
             lun: self.config().iscsi.lun.number(),
             args: everybody.iter().chain(&client.args).cloned().collect(),
         })
+    }
+
+    /// The version that an assignment means. It may be gone: by force, or by hand.
+    fn assigned_version(&self, client: &Client, image: &VersionSpec) -> Result<VersionId> {
+        match self.resolve(image) {
+            Ok(version) => Ok(version.id().clone()),
+            Err(why @ (Error::Unknown { .. } | Error::NoVersion { .. })) => Err(Error::refused(
+                format!("booting client {}", client.name),
+                format!("it is assigned to {image}, and {why}"),
+                format!(
+                    "give it another one: netroot client assign {} IMAGE",
+                    client.name
+                ),
+            )),
+            Err(error) => Err(error),
+        }
     }
 
     fn boot_id(&self, mac: &MacAddr, seq: u64, version: &VersionId, mode: Mode) -> Result<BootId> {
@@ -177,7 +195,7 @@ impl Library {
         mode: Mode,
     ) -> Result<Hmac<Sha256>> {
         let mut code = <Hmac<Sha256> as KeyInit>::new_from_slice(self.boot_key()?)
-            .map_err(|_| super::Error::Invalid("the key of boot ids cannot be used".into()))?;
+            .map_err(|_| Error::Invalid("the key of boot ids cannot be used".into()))?;
         code.update(format!("boot|{}|{seq}|{version}|{mode}", mac.bare()).as_bytes());
         Ok(code)
     }

@@ -40,17 +40,14 @@ pub trait Live: Send + Sync {
     /// made sure before that they cannot log in again, and holds no lock.
     fn fence(&self, client: &MacAddr, but: Option<&BootId>);
 
+    /// Ends all sessions on these versions, whoever has them, and returns when they are over. They
+    /// only read; the library has made sure that none of them can log in again.
+    fn evict(&self, versions: &[VersionId]);
+
     /// The sessions of a client.
     fn sessions_of(&self, client: &MacAddr) -> Vec<LiveSession> {
         let mut sessions = self.sessions();
         sessions.retain(|session| session.client.as_ref() == Some(client));
-        sessions
-    }
-
-    /// The sessions that read a version.
-    fn sessions_on_version(&self, version: &VersionId) -> Vec<LiveSession> {
-        let mut sessions = self.sessions();
-        sessions.retain(|session| session.version == *version);
         sessions
     }
 
@@ -81,4 +78,6 @@ impl Live for NoServer {
     }
 
     fn fence(&self, _: &MacAddr, _: Option<&BootId>) {}
+
+    fn evict(&self, _: &[VersionId]) {}
 }

@@ -81,6 +81,13 @@ pub(crate) fn try_whole(file: &File) -> std::io::Result<bool> {
     }
 }
 
+/// Whether somebody holds the whole of `file`, by [`try_whole`]. Reading it is right enough.
+pub(crate) fn is_held(file: &File) -> std::io::Result<bool> {
+    let mut found = range(0, libc::F_RDLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    Ok(found.l_type != libc::F_UNLCK as libc::c_short)
+}
+
 fn open(path: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
@@ -114,6 +121,19 @@ mod tests {
         drop(WriteLock::take(&path).unwrap());
         drop(live);
         assert!(LiveLock::take(&path).is_ok());
+    }
+
+    #[test]
+    fn who_holds_a_file_is_seen_by_who_may_only_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("held");
+        let held = File::create(&path).unwrap();
+        let reader = File::open(&path).unwrap();
+        assert!(!is_held(&reader).unwrap());
+        assert!(try_whole(&held).unwrap());
+        assert!(is_held(&reader).unwrap());
+        drop(held);
+        assert!(!is_held(&reader).unwrap());
     }
 
     #[test]

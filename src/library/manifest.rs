@@ -18,13 +18,50 @@ pub struct Manifest {
     pub netroot: String,
     /// The disk's size and hashes.
     pub disk: DiskFacts,
-    /// The kernel that boots it.
-    pub kernel: FileFacts,
-    /// The initramfs that mounts it.
-    pub initramfs: FileFacts,
+    /// How a client boots it.
+    #[serde(flatten)]
+    pub boot: BootFrom,
     /// What its builder found out.
     #[serde(flatten)]
     pub facts: VersionFacts,
+}
+
+/// How a client boots a version. Manifests that do not say it are of versions with a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BootDocument", into = "BootDocument")]
+pub enum BootFrom {
+    /// A kernel and an initramfs that lie beside the disk and mount it.
+    Kernel {
+        /// The kernel.
+        kernel: FileFacts,
+        /// The initramfs.
+        initramfs: FileFacts,
+    },
+    /// The disk itself, as if it were one of the machine's own: it has partitions and a boot loader.
+    Disk(TableFacts),
+}
+
+/// What the partition table of a disk tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFacts {
+    /// Which table it is.
+    pub kind: TableKind,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// Whether there is something that a BIOS would start.
+    pub bios: bool,
+    /// Whether there is an EFI system partition.
+    pub efi: bool,
+}
+
+/// The kinds of partition tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableKind {
+    /// The one of the PC's BIOS.
+    Mbr,
+    /// The one of EFI.
+    Gpt,
 }
 
 /// What a builder tells about the version that it made.
@@ -38,7 +75,7 @@ pub struct VersionFacts {
     pub filesystem: FileSystemFacts,
     /// Bytes of the files in the tree, as `du` counts them, and how many entries it has.
     pub tree: TreeFacts,
-    /// The kernel's release, such as `4.19.5-300.fc29.x86_64`.
+    /// The kernel's release, such as `4.19.5-300.fc29.x86_64`; empty where the disk boots itself.
     pub kernel_version: String,
     /// What kind of initramfs it is.
     pub early: InitramfsFacts,
@@ -69,7 +106,7 @@ pub struct DiskFacts {
 }
 
 /// Size and hash of a file beside the disk.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFacts {
     /// Bytes.
     pub size: u64,
@@ -143,6 +180,16 @@ pub struct Distribution {
     pub like: Option<String>,
 }
 
+impl std::fmt::Display for Distribution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.name, &self.release) {
+            (Some(name), _) => f.write_str(name),
+            (None, Some(release)) => write!(f, "{} {release}", self.id),
+            (None, None) => f.write_str(&self.id),
+        }
+    }
+}
+
 /// An installed package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
@@ -167,6 +214,87 @@ impl InitramfsFacts {
         let version = self.version.as_deref()?;
         let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().ok()
+    }
+}
+
+impl std::fmt::Display for TableKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            TableKind::Mbr => "MBR",
+            TableKind::Gpt => "GPT",
+        })
+    }
+}
+
+impl std::fmt::Display for TableFacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let boots = match (self.bios, self.efi) {
+            (true, true) => "BIOS and EFI",
+            (true, false) => "BIOS",
+            (false, true) => "EFI",
+            (false, false) => "nobody knows what",
+        };
+        let plural = if self.partitions == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} with {} partition{plural}, for {boots}",
+            self.kind, self.partitions
+        )
+    }
+}
+
+/// How [`BootFrom`] stands in a manifest: `"boot": "disk"` with its table, or kernel and initramfs.
+#[derive(Serialize, Deserialize)]
+struct BootDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<BootWord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table: Option<TableFacts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kernel: Option<FileFacts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    initramfs: Option<FileFacts>,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BootWord {
+    Kernel,
+    Disk,
+}
+
+impl TryFrom<BootDocument> for BootFrom {
+    type Error = &'static str;
+
+    fn try_from(document: BootDocument) -> Result<Self, Self::Error> {
+        match (document.boot, document.kernel, document.initramfs) {
+            (Some(BootWord::Disk), None, None) => match document.table {
+                Some(table) => Ok(BootFrom::Disk(table)),
+                None => Err("it boots from its disk, and `table` is missing"),
+            },
+            (Some(BootWord::Disk), ..) => Err("it boots from its disk, and yet has a kernel"),
+            (_, Some(kernel), Some(initramfs)) => Ok(BootFrom::Kernel { kernel, initramfs }),
+            (_, None, _) => Err("`kernel` is missing"),
+            (_, _, None) => Err("`initramfs` is missing"),
+        }
+    }
+}
+
+impl From<BootFrom> for BootDocument {
+    fn from(boot: BootFrom) -> Self {
+        let (kernel, initramfs, table) = match boot {
+            BootFrom::Kernel { kernel, initramfs } => (Some(kernel), Some(initramfs), None),
+            BootFrom::Disk(table) => (None, None, Some(table)),
+        };
+        BootDocument {
+            boot: Some(match table {
+                Some(_) => BootWord::Disk,
+                None => BootWord::Kernel,
+            }),
+            table,
+            kernel,
+            initramfs,
+        }
     }
 }
 
@@ -275,6 +403,41 @@ mod tests {
         let text = serde_json::to_string(&chunks).unwrap();
         assert_eq!(text, format!("[2,\"{hash}\",\"{hash}\",1]"));
         assert_eq!(serde_json::from_str::<ChunkHashes>(&text).unwrap(), chunks);
+    }
+
+    #[test]
+    fn a_manifest_tells_how_its_version_boots() {
+        let file = format!("{{\"size\":1,\"sha256\":\"{}\"}}", Hash([7; 32]));
+        let facts: FileFacts = serde_json::from_str(&file).unwrap();
+        let kernel = BootFrom::Kernel {
+            kernel: facts.clone(),
+            initramfs: facts,
+        };
+        let disk = BootFrom::Disk(TableFacts {
+            kind: TableKind::Gpt,
+            partitions: 3,
+            bios: false,
+            efi: true,
+        });
+        for boot in [&kernel, &disk] {
+            let text = serde_json::to_string(boot).unwrap();
+            assert_eq!(&serde_json::from_str::<BootFrom>(&text).unwrap(), boot);
+        }
+        let old = format!("{{\"kernel\":{file},\"initramfs\":{file}}}");
+        assert_eq!(serde_json::from_str::<BootFrom>(&old).unwrap(), kernel);
+        // A manifest that lost a part is damaged, not of another kind.
+        for (damaged, why) in [
+            (format!("{{\"kernel\":{file}}}"), "`initramfs` is missing"),
+            (
+                format!("{{\"boot\":\"disk\",\"kernel\":{file}}}"),
+                "yet has a kernel",
+            ),
+            (String::from("{\"boot\":\"disk\"}"), "`table` is missing"),
+            (String::from("{}"), "`kernel` is missing"),
+        ] {
+            let error = serde_json::from_str::<BootFrom>(&damaged).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -67,7 +67,10 @@ pub use clients::{
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
 pub use events::{Actor, Event};
-pub use images::{Image, Version};
+pub use images::{
+    Followed, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use, Version,
+    VersionView,
+};
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;
 pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
@@ -78,7 +81,7 @@ pub use names::{
 };
 pub use progress::{Progress, Quiet};
 pub use store::clone::CloneInfo;
-pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, Swept};
+pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
 pub use wire::{Published, PublishedKind, Target};
 
 use error::Doing;

@@ -10,11 +10,11 @@ use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use serde::Serialize;
 
-use super::calls::{ActCall, AddCall, EditCall, RemoveCall};
+use super::calls::{ActCall, AddCall, EditCall, PruneCall, RemoveCall, RollbackCall};
 use super::{Problem, blocking};
 use crate::daemon::{Doors, Peer, Server, SessionRow};
 use crate::library::{self, Error, MacAddr, Published, VersionSpec};
-use crate::library::{ClientSelector, ClientView};
+use crate::library::{ClientSelector, ClientView, ImageName, ImageView, Pruning, Rollback};
 
 /// No call needs more than a list of kernel arguments.
 const MAX_BODY: usize = 256 << 10;
@@ -29,7 +29,9 @@ pub fn api(server: Arc<Server>) -> Router {
         )
         .route("/clients/{client}/acts", post(act))
         .route("/images", get(images))
-        .route("/images/{image}", delete(remove_image))
+        .route("/images/{image}", get(image).delete(remove_image))
+        .route("/images/{image}/rollback", post(roll_back))
+        .route("/prune", post(prune))
         .route("/server", get(doors))
         .route("/targets", get(targets))
         .route("/sessions", get(sessions))
@@ -56,7 +58,7 @@ async fn client(
     blocking(&server, move |server| {
         let clients = server.library().select(&selector)?.into_iter();
         clients
-            .map(|client| server.library().view(client, server.live()))
+            .map(|client| server.library().close_view(client, server.live()))
             .collect()
     })
     .await
@@ -140,6 +142,18 @@ async fn images(State(server): State<Arc<Server>>) -> Answer<Vec<library::Image>
         .map(Json)
 }
 
+async fn image(
+    State(server): State<Arc<Server>>,
+    Path(name): Path<ImageName>,
+) -> Answer<ImageView> {
+    blocking(&server, move |server| {
+        let sessions = server.live().sessions();
+        server.library().image_view(&name, &sessions)
+    })
+    .await
+    .map(Json)
+}
+
 async fn remove_image(
     State(server): State<Arc<Server>>,
     Extension(peer): Extension<Peer>,
@@ -149,11 +163,43 @@ async fn remove_image(
     blocking(&server, move |server| {
         let (library, live) = (server.library(), server.live());
         match call.dry_run {
-            true => library.plan_removal(&spec, live).map(answer),
-            false => library.remove(&spec, live, &peer.actor()).map(answer),
+            true => library.plan_removal(&spec, call.when, live).map(answer),
+            false => library
+                .remove(&spec, call.when, live, &peer.actor())
+                .map(answer),
         }
     })
     .await
+}
+
+async fn roll_back(
+    State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
+    Path(spec): Path<VersionSpec>,
+    Body(call): Body<RollbackCall>,
+) -> Answer<Rollback> {
+    blocking(&server, move |server| match call.dry_run {
+        true => server.library().plan_rollback(&spec),
+        false => server.library().roll_back(&spec, &peer.actor()),
+    })
+    .await
+    .map(Json)
+}
+
+async fn prune(
+    State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
+    Body(call): Body<PruneCall>,
+) -> Answer<Pruning> {
+    blocking(&server, move |server| {
+        let (library, live, image) = (server.library(), server.live(), call.image.as_ref());
+        match call.dry_run {
+            true => library.plan_prune(image, call.keep, live),
+            false => library.prune(image, call.keep, live, &peer.actor()),
+        }
+    })
+    .await
+    .map(Json)
 }
 
 async fn doors(State(server): State<Arc<Server>>) -> Json<Doors> {

@@ -13,10 +13,11 @@ use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
 use super::{Problem, blocking};
-use crate::boot::{BootCfg, Portal, Root, Writes, boot_ipxe};
+use crate::boot::{BootCfg, Portal, Root, SanBoot, Writes, boot_ipxe};
 use crate::daemon::{Peer, Server};
 use crate::library::BootTicket;
 use crate::library::Event;
+use crate::library::manifest::BootFrom;
 use crate::library::{Error, Library, MacAddr, Mode, VersionId};
 
 /// `/boot.ipxe`, `/boot.cfg` and the files that they name.
@@ -47,23 +48,28 @@ pub fn client_cfg(
     let version = library.version(&ticket.version)?;
     let facts = &version.manifest().facts;
     let VersionId { image, number } = &ticket.version;
+    let root = Root {
+        portal: Portal {
+            ip: portal.ip(),
+            port: portal.port(),
+        },
+        target: ticket.target.clone(),
+        lun: ticket.lun,
+        initiator: Some(ticket.initiator.clone()),
+    };
+    let writes = match ticket.mode {
+        Mode::Shared => Writes::Ram,
+        Mode::Persistent | Mode::Ephemeral => Writes::Disk,
+    };
+    if let BootFrom::Disk(_) = version.manifest().boot {
+        return Ok(SanBoot { root, writes }.to_string());
+    }
     let cfg = BootCfg {
         prefix: Some(format!("{base}/images/{image}/{number}")),
         kernel: &facts.kernel_version,
         initramfs: &facts.early,
-        root: Root {
-            portal: Portal {
-                ip: portal.ip(),
-                port: portal.port(),
-            },
-            target: ticket.target.clone(),
-            lun: ticket.lun,
-            initiator: Some(ticket.initiator.clone()),
-        },
-        writes: match ticket.mode {
-            Mode::Shared => Writes::Ram,
-            Mode::Persistent | Mode::Ephemeral => Writes::Disk,
-        },
+        root,
+        writes,
         mac: Some(mac),
         nameservers: &library.config().boot.nameservers,
         args: &ticket.args,
@@ -97,7 +103,12 @@ async fn cfg(
         let client = library.client(&mac).inspect_err(|error| {
             tracing::warn!(%mac, peer = %peer.actor(), "no boot.cfg was given: {error}");
         })?;
-        let ticket = library.issue_boot(&client)?;
+        let ticket = match library.issue_boot(&client) {
+            Ok(ticket) => ticket,
+            // Known, and yet there is nothing for it: who stands before the machine is told why.
+            Err(why @ Error::Refused { .. }) => return Ok(text(boots_nothing(&why))),
+            Err(error) => return Err(error),
+        };
         let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local))?;
         if server.is_news(&ticket.client) {
             let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);
@@ -107,6 +118,17 @@ async fn cfg(
         Ok(text(cfg))
     })
     .await
+}
+
+/// A script that says why there is nothing to boot, for long enough to be read, and fails.
+fn boots_nothing(why: &Error) -> String {
+    // It goes into a script: nothing in it is expanded, ends the line or begins a comment.
+    let plain = |c: char| match c {
+        ' '..='~' if !matches!(c, '$' | '#' | '"' | '\\') => c,
+        _ => '?',
+    };
+    let why: String = why.to_string().chars().map(plain).collect();
+    format!("#!ipxe\necho netroot: {why}\nsleep 30\nexit 1\n")
 }
 
 async fn file(
@@ -198,6 +220,15 @@ mod tests {
     fn scripts_name_the_server_as_the_client_knows_it() {
         assert_eq!(asked("boot.example.edu:80"), "http://boot.example.edu:80");
         assert_eq!(asked("[2001:db8::1]:8080"), "http://[2001:db8::1]:8080");
+    }
+
+    #[test]
+    fn why_there_is_nothing_to_boot_is_one_line_of_text() {
+        let why = Error::Invalid("no `fc28`\nshell ${uuid} \"x\" # \u{1b}[1m\\".into());
+        assert_eq!(
+            boots_nothing(&why),
+            "#!ipxe\necho netroot: no `fc28`?shell ?{uuid} ?x? ? ?[1m?\nsleep 30\nexit 1\n"
+        );
     }
 
     #[test]

@@ -10,26 +10,30 @@ use netroot::build::{self, BuildRequest, Built, Change, ChangeRequest, Recipes, 
 use netroot::exec::Cancel;
 use netroot::library::Quiet;
 
+use crate::hostile::Loop;
 use crate::rpms::{LOG, Release, Repositories};
 use crate::site::{Site, write};
 
-const OLD: Release = Release {
+const OLD: Release<'_> = Release {
     name: "28",
     kernel: "4.18.16-300.fc28",
     tiny: "28",
+    script: ":",
 };
 
-const NEW: Release = Release {
+const NEW: Release<'_> = Release {
     name: "29",
     kernel: "4.19.5-300.fc29",
     tiny: "29",
+    script: ":",
 };
 
 /// What is published for the new release later on.
-const UPDATES: Release = Release {
+const UPDATES: Release<'_> = Release {
     name: "29",
     kernel: "4.20.3-200.fc29",
     tiny: "29.1",
+    script: ":",
 };
 
 /// A library with `fc28@1`, bootstrapped from `mirrors`. Their packages are not signed.
@@ -187,6 +191,38 @@ fn only_netroot_changes_the_kernel() {
     assert_eq!(kernel("fc29@3"), "4.20.3-200.fc29.x86_64");
     let conf = text(&site, "fc29@3", "etc/dnf/dnf.conf");
     assert_eq!(conf, text(&site, "fc29@2", "etc/dnf/dnf.conf"));
+}
+
+#[test]
+fn a_packages_script_reaches_nothing_of_the_host() {
+    let mirrors = Repositories::new();
+    let site = site_with_fc28(&mirrors);
+    let file = site.path("file-of-the-host");
+    write(&file, &[7; 1 << 20]);
+    let device = Loop::over(&file);
+    let (major, minor) = device.number();
+    let attempts = [
+        format!("mknod /dev/disk b {major} {minor} && dd if=/dev/zero of=/dev/disk count=1"),
+        format!("mknod /root/disk b {major} {minor} && dd if=/dev/zero of=/root/disk count=1"),
+        format!("echo evil >>{}", file.display()),
+        String::from("chmod 0 /dev/null"),
+        String::from("systemctl is-system-running"),
+        String::from("systemctl show --property=Version"),
+    ];
+    let script: String = attempts
+        .iter()
+        .map(|attempt| format!("({attempt}) && echo '{attempt}' >>/root/allowed\n"))
+        .collect();
+    let script = format!("touch /root/allowed\nsystemctl restart sshd.service\n{script}:");
+    mirrors.publish(&Release {
+        script: &script,
+        ..NEW
+    });
+    change(&site, "fc28", "fc29", upgrade()).unwrap();
+    assert_eq!(text(&site, "fc29", "root/allowed"), "");
+    drop(device);
+    assert_eq!(fs::read(&file).unwrap(), [7; 1 << 20]);
+    site.assert_clean();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -79,10 +80,10 @@ impl Attack {
 }
 
 /// A loop device over a file of the host, as long as this lives.
-struct Loop(String);
+pub(crate) struct Loop(String);
 
 impl Loop {
-    fn over(file: &Path) -> Self {
+    pub(crate) fn over(file: &Path) -> Self {
         let path = file.to_str().unwrap();
         Self(
             run("losetup", &["--find", "--show", path])
@@ -92,7 +93,7 @@ impl Loop {
     }
 
     /// Its major and minor number.
-    fn number(&self) -> (u64, u64) {
+    pub(crate) fn number(&self) -> (u64, u64) {
         let device = fs::metadata(&self.0).unwrap().rdev();
         (nix::sys::stat::major(device), nix::sys::stat::minor(device))
     }
@@ -291,4 +292,43 @@ fn a_mounted_version_has_no_devices_and_raises_nobody() {
         let error = fs::File::open(root.join("root/null")).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
     });
+}
+
+#[test]
+fn what_a_shell_in_an_image_types_is_not_read_by_the_shell_outside() {
+    let attack = Attack::new();
+    program(&attack.tree, "perl");
+    attack.build();
+    let library = attack.site.path("library");
+    let command = format!(
+        "{} --library {} image shell fc28 --discard; echo outside; read line; echo \"read: $line\"",
+        env!("CARGO_BIN_EXE_netroot"),
+        library.display()
+    );
+    // 0x5412 is TIOCSTI. What the person types comes later than that.
+    let typed = "perl -e 'ioctl(STDIN, 0x5412, $_) for split //, qq(evil\\n)'\nexit 0\n";
+    let script = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn();
+    let mut script = script.unwrap();
+    let mut input = script.stdin.take().unwrap();
+    let mut output = BufReader::new(script.stdout.take().unwrap());
+    let mut said = String::new();
+    let mut until = |end: &str| {
+        while !said.contains(end) {
+            let mut line = Vec::new();
+            assert!(output.read_until(b'\n', &mut line).unwrap() > 0, "{said}");
+            said.push_str(&String::from_utf8_lossy(&line));
+        }
+        std::mem::take(&mut said)
+    };
+    until("you are in a copy of fc28");
+    input.write_all(typed.as_bytes()).unwrap();
+    until("\noutside");
+    input.write_all(b"mine\n").unwrap();
+    let end = until("read: ");
+    assert!(end.contains("read: mine"), "{end}");
+    script.wait().unwrap();
 }

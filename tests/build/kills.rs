@@ -5,11 +5,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use netroot::build::FileSystem;
 use netroot::library::{Library, Quiet};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::awkward;
+use crate::promotes::{MAC, site_with_client};
 use crate::recipes::site_with_recipe;
 use crate::site::{KERNEL, Site};
 use crate::upgrades::site_with_programs;
@@ -140,6 +142,17 @@ fn a_recipe_that_is_killed_before_each_step() {
     kill_before_each_step(&site, &update, |library| has(library, "one@2"));
     let upgrade = ["image", "upgrade", "one", "two", "--release", "2"];
     kill_before_each_step(&site, &upgrade, |library| has(library, "two"));
+}
+
+#[test]
+fn a_promotion_that_is_killed_before_each_step() {
+    let site = site_with_client(FileSystem::Ext4);
+    let promote = ["client", "promote", "lab-07", "tools", "--yes"];
+    kill_before_each_step(&site, &promote, |library| {
+        // Whatever held the client's disk is gone, too.
+        drop(library.hold_clone(&MAC.parse().unwrap()).unwrap());
+        library.resolve(&"tools".parse().unwrap()).is_ok()
+    });
 }
 
 #[test]

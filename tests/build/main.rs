@@ -7,9 +7,12 @@
 mod archives;
 mod awkward;
 mod compare;
+mod diffs;
 mod dnf;
 mod hostile;
+mod imports;
 mod kills;
+mod promotes;
 mod recipes;
 mod rpms;
 mod site;

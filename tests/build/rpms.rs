@@ -27,12 +27,14 @@ pub(crate) struct Repositories {
 }
 
 /// What a release of the distribution brings.
-pub(crate) struct Release {
+pub(crate) struct Release<'a> {
     pub(crate) name: &'static str,
     /// Without the architecture.
     pub(crate) kernel: &'static str,
     /// The version of the package `tiny`.
     pub(crate) tiny: &'static str,
+    /// What that package runs once it is installed.
+    pub(crate) script: &'a str,
 }
 
 impl Repositories {
@@ -186,7 +188,8 @@ fn specification(release: &Release, files: &Path) -> String {
         .unwrap();
     }
     // The kernel comes to a tree that is configured already, or not at all.
-    spec.push_str("%pre -n kernel-core\ntest -s /etc/dracut.conf.d/50-netroot.conf\n%install\n");
+    spec.push_str("%pre -n kernel-core\ntest -s /etc/dracut.conf.d/50-netroot.conf\n");
+    write!(spec, "%post -n tiny\n{}\n%install\n", release.script).unwrap();
     for name in ["fedora-release", "tiny", "userland", "kernel-core"] {
         let from = files.join(name);
         writeln!(

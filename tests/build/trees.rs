@@ -68,6 +68,7 @@ fn a_host_without_rpm_warns_that_packages_are_not_listed() {
     let site = Site::new();
     let tree = site.tree(KERNEL);
     fs::remove_file(tree.join("var/lib/dpkg/status")).unwrap();
+    write(&tree.join("etc/os-release"), b"ID=fedora\n");
     write(
         &tree.join("usr/lib/sysimage/rpm/rpmdb.sqlite"),
         b"never read",

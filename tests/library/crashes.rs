@@ -322,6 +322,7 @@ fn a_boot_that_was_cut_off_while_it_entered_begins_again() {
         fn fence(&self, _: &MacAddr, _: Option<&BootId>) {
             panic!("killed");
         }
+        fn evict(&self, _: &[VersionId]) {}
     }
     let caller = Caller {
         initiator: &ticket.initiator,

@@ -33,6 +33,11 @@ impl Live for Room {
             self.fenced.lock().unwrap().push(*client);
         }
     }
+
+    fn evict(&self, versions: &[VersionId]) {
+        let mut sessions = self.sessions.lock().unwrap();
+        sessions.retain(|session| !versions.contains(&session.version));
+    }
 }
 
 impl Room {
@@ -248,6 +253,32 @@ impl Lab {
             disk.write(extent, vec![bytes.into()]).wait().await.unwrap();
             disk.flush().wait().await.unwrap();
         });
+    }
+
+    /// The client writes `bytes`, whole blocks, and unmaps `unmapped` blocks from there on.
+    pub(crate) fn change(&self, mac: &MacAddr, lba: u64, bytes: Vec<u8>, unmapped: u64) {
+        let disk = self.lib.open_clone(mac).unwrap();
+        let blocks = bytes.len() as u64 / 512;
+        let extent = |lba, blocks| disk.geometry().extent(lba, blocks).unwrap();
+        self.runtime.block_on(async {
+            let written = disk.write(extent(lba, blocks), vec![bytes.into()]);
+            written.wait().await.unwrap();
+            let gone = extent(lba + blocks, unmapped);
+            disk.unmap(gone).wait().await.unwrap();
+            disk.flush().wait().await.unwrap();
+        });
+    }
+
+    /// All that is on a client's disk.
+    pub(crate) fn whole(&self, mac: &MacAddr) -> Vec<u8> {
+        let disk = self.lib.open_clone(mac).unwrap();
+        let geometry = disk.geometry();
+        let extent = geometry.extent(0, geometry.blocks).unwrap();
+        let bytes = self.runtime.block_on(async {
+            let segments = disk.read(extent).wait().await.unwrap();
+            netroot::block::load(segments).wait().await.unwrap()
+        });
+        bytes.to_vec()
     }
 
     /// What the client finds at the beginning of its disk.

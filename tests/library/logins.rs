@@ -353,6 +353,7 @@ fn what_is_armed_while_a_boot_enters_waits_for_one_that_fits() {
             let act = assign(Some("fc29"), None);
             self.0.act(&self.1, act, When::AtNextBoot).unwrap();
         }
+        fn evict(&self, _: &[VersionId]) {}
     }
     let caller = Caller {
         initiator: &ticket.initiator,

@@ -13,7 +13,11 @@
 mod anything;
 mod clients;
 mod crashes;
+mod disks;
+mod history;
+mod holds;
 mod images;
 mod lab;
 mod logins;
 mod names_on_the_wire;
+mod usage;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::packages::Consent;
 use xtask::suite::{Boots, Length, Options};
-use xtask::{bench_build, check, demo, suite};
+use xtask::{bench_build, bench_image, check, demo, suite};
 
 /// The project's own tools.
 #[derive(Parser)]
@@ -64,6 +64,18 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Upgrades of one image, in turn with a copy of its tree and a new disk of that
+    Image {
+        /// How often each way is taken
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Measure this program [default: a release build of this source]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -95,6 +107,15 @@ fn run(command: Command) -> Result<()> {
             json,
         }) => bench_build::run_bench(&bench_build::Options {
             tree,
+            rounds,
+            binary,
+            json,
+        }),
+        Command::Bench(Bench::Image {
+            rounds,
+            binary,
+            json,
+        }) => bench_image::run_bench(&bench_image::Options {
             rounds,
             binary,
             json,

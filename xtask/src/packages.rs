@@ -76,9 +76,13 @@ const NEEDS: &[Need] = &[
         "ovmf",
         "a client whose firmware logs in by itself",
     ),
-    need("sfdisk", "fdisk", "the disk that it boots from"),
-    need("mcopy", "mtools", "the same"),
-    need("qemu-img", "qemu-utils", "an initiator that is not ours"),
+    need("sfdisk", "fdisk", "disks with partitions"),
+    need("mcopy", "mtools", "a file system for firmware"),
+    need(
+        "qemu-img",
+        "qemu-utils",
+        "disks of virtual machines are imported; an initiator that is not ours",
+    ),
     need(
         "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
         "qemu-block-extra",

@@ -69,6 +69,12 @@ impl OverlayDisk {
         Self::over(data, bitmap, base, BootId::of_this_host())
     }
 
+    /// The whole disk in parts: ranges of bytes, and whether the overlay holds them. The others are
+    /// the base's.
+    pub fn parts(&self) -> impl Iterator<Item = (Range<u64>, bool)> {
+        self.parts.runs(0..self.parts.bitmap.size())
+    }
+
     fn over(
         data: Arc<dyn Backing>,
         bitmap: Arc<dyn Backing>,

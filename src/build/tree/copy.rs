@@ -235,7 +235,7 @@ fn node(here: &Pair, name: &OsStr, kind: SFlag, stat: &FileStat) -> Result<()> {
 }
 
 /// A deep tree keeps a pair of directories open for each level of it.
-fn allow_many_files() {
+pub(crate) fn allow_many_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard

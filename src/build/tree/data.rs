@@ -12,7 +12,7 @@ use crate::exec::Cancel;
 
 /// Bytes that are read and written at once: large enough that the calls cost nothing, small enough
 /// to stay in a processor's cache.
-pub(super) const BUFFER: usize = 256 * 1024;
+pub(crate) const BUFFER: usize = 256 * 1024;
 
 /// Copies what `stat` says is in `source` into the empty file `target`; `done` is told each piece.
 pub(super) fn copy(
@@ -44,7 +44,7 @@ pub(super) fn copy(
 }
 
 /// The next range of data from `at` on, as far as `size`.
-fn next_data(file: &File, at: u64, size: u64) -> Result<Option<(u64, u64)>> {
+pub(crate) fn next_data(file: &File, at: u64, size: u64) -> Result<Option<(u64, u64)>> {
     if at >= size {
         return Ok(None);
     }

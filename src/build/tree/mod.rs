@@ -8,15 +8,15 @@
 pub(crate) mod attributes;
 mod change;
 mod copy;
-mod data;
+pub(crate) mod data;
 mod exclude;
 mod links;
 mod measure;
-mod pool;
+pub(crate) mod pool;
 pub(crate) mod root;
 mod writeback;
 
-pub(crate) use copy::copy;
+pub(crate) use copy::{allow_many_files, copy};
 pub use exclude::Excludes;
 pub(crate) use measure::{Measure, measure};
 pub(crate) use root::Root;
@@ -33,20 +33,20 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
 /// Threads that walk a tree: more than processors, since some of the time they wait for a disk.
-fn workers() -> usize {
+pub(crate) fn workers() -> usize {
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     (2 * processors).clamp(4, 16)
 }
 
 /// An entry of a directory.
-struct Entry {
-    name: OsString,
+pub(crate) struct Entry {
+    pub(crate) name: OsString,
     inode: u64,
 }
 
 /// The entries of `dir` in the order of their inodes, which is about the order that they lie on
 /// the disk in.
-fn entries(dir: &File) -> Result<Vec<Entry>> {
+pub(crate) fn entries(dir: &File) -> Result<Vec<Entry>> {
     // A descriptor of its own: reading moves the position.
     let own = openat(
         dir,
@@ -72,16 +72,16 @@ fn entries(dir: &File) -> Result<Vec<Entry>> {
 }
 
 /// What `name` in `dir` is; symlinks are not followed.
-fn stat_at(dir: &File, name: &OsStr) -> Result<FileStat> {
+pub(crate) fn stat_at(dir: &File, name: &OsStr) -> Result<FileStat> {
     fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).context("looking at it")
 }
 
-fn kind_of(stat: &FileStat) -> SFlag {
+pub(crate) fn kind_of(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
 /// The directory `name` in `dir`, or `None` where another file system is mounted on it.
-fn enter(dir: &File, name: &OsStr) -> Result<Option<File>> {
+pub(crate) fn enter(dir: &File, name: &OsStr) -> Result<Option<File>> {
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
         .resolve(ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS);
@@ -93,6 +93,10 @@ fn enter(dir: &File, name: &OsStr) -> Result<Option<File>> {
 }
 
 /// Puts the entry's path in front of what went wrong with it.
-fn about<T>(result: Result<T>, doing: &str, path: impl FnOnce() -> PathBuf) -> Result<T> {
+pub(crate) fn about<T>(
+    result: Result<T>,
+    doing: &str,
+    path: impl FnOnce() -> PathBuf,
+) -> Result<T> {
     result.with_context(|| format!("{doing} {}", path().display()))
 }

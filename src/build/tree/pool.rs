@@ -8,7 +8,7 @@ use crate::exec::Cancel;
 
 /// What is still to be done, newest first: a tree is walked in depth, so that few directories are
 /// open at once.
-pub(super) struct Pool<T> {
+pub(crate) struct Pool<T> {
     // A plain lock: it is held for a push or a pop, never while work is done.
     state: Mutex<State<T>>,
     changed: Condvar,
@@ -23,7 +23,7 @@ struct State<T> {
 
 /// Does `first` and all that it leads to on `workers` threads, each with a worker that `hire`
 /// makes. The first failure ends it; what the others have begun is finished.
-pub(super) fn in_parallel<T, W>(
+pub(crate) fn in_parallel<T, W>(
     first: T,
     workers: usize,
     cancel: &Cancel,
@@ -63,13 +63,13 @@ where
 
 impl<T> Pool<T> {
     /// Adds work, to be done in the order of `items` after what is added later.
-    pub(super) fn add(&self, items: impl IntoIterator<Item = T>) {
+    pub(crate) fn add(&self, items: impl IntoIterator<Item = T>) {
         self.lock().todo.extend(items);
         self.changed.notify_all();
     }
 
     /// Whether one of the workers has failed, so that waiting for it makes no sense.
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.lock().failed.is_some()
     }
 

@@ -200,12 +200,23 @@ impl Library {
         Ok(client)
     }
 
-    /// Fences the boot that may be running: first no login of it succeeds any more, then its
-    /// sessions end.
+    /// Fences the boot that may be running, for an act that makes sense.
     fn shut_out(&self, mac: &MacAddr, act: &Act, live: &dyn Live) -> Result<()> {
         let lock = self.write_lock()?;
-        let mut client = self.client_to_change(&lock, mac)?;
+        let client = self.client_to_change(&lock, mac)?;
         client.after(act)?;
+        self.fence(lock, client, live)
+    }
+
+    /// Fences the boot of a client that may be running.
+    pub(crate) fn cut_off(&self, mac: &MacAddr, live: &dyn Live) -> Result<()> {
+        let lock = self.write_lock()?;
+        let client = self.client_to_change(&lock, mac)?;
+        self.fence(lock, client, live)
+    }
+
+    /// First no login of it succeeds any more, then its sessions end.
+    fn fence(&self, lock: WriteLock, mut client: Client, live: &dyn Live) -> Result<()> {
         if !is_running(&client, live) {
             return Ok(());
         }

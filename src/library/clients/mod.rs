@@ -18,6 +18,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use acts::is_running;
 pub use acts::{Act, AssignTo, Done, Plan, When};
 pub use change::Step;
 pub(crate) use change::{Change, DiskChange, Ready};
@@ -27,7 +28,7 @@ pub use view::{ClientState, ClientView};
 use super::boots::Boot;
 use super::document::{self, Document};
 use super::error::{Error, Result};
-use super::names::{ClientName, GroupName, KernelArg, Mode, VersionId, VersionSpec, serde_as_text};
+use super::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec, serde_as_text};
 use super::store::clone::CloneInfo;
 use super::{Library, MacAddr, NameError};
 
@@ -178,49 +179,6 @@ impl Client {
                 "assign it another mode, or boot it again",
             )
         })
-    }
-
-    /// Why `version` must not go away: `is_it` tells whether an assignment means it now.
-    pub(crate) fn uses(
-        &self,
-        version: &VersionId,
-        is_it: impl Fn(&VersionSpec) -> bool,
-    ) -> Vec<String> {
-        let mut why = Vec::new();
-        let name = &self.name;
-        if is_it(&self.image) {
-            why.push(format!("client {name} is assigned to it"));
-        }
-        if let Some(Armed {
-            act: Act::Assign(to),
-            ..
-        }) = &self.armed
-            && to.image.as_ref().is_some_and(&is_it)
-        {
-            why.push(format!(
-                "client {name} will be assigned to it at its next boot"
-            ));
-        }
-        if self
-            .clone
-            .as_ref()
-            .is_some_and(|clone| clone.from == *version)
-        {
-            why.push(format!("client {name} has a clone of it"));
-        }
-        if self.discarded.iter().any(|old| old.clone.from == *version) {
-            why.push(format!(
-                "client {name} has a discarded clone of it, kept for undo"
-            ));
-        }
-        if self
-            .boot
-            .as_ref()
-            .is_some_and(|boot| boot.may_run() && boot.version == *version)
-        {
-            why.push(format!("client {name} runs it"));
-        }
-        why
     }
 }
 

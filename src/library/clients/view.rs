@@ -24,6 +24,10 @@ pub struct ClientView {
     pub drift: Option<VersionId>,
     /// Bytes that its clone takes, those that it shares with the version included.
     pub clone_bytes: u64,
+    /// Those of them that nobody shares. Told only where clients are looked at closely, since it
+    /// takes a look at every extent; nothing too where the file system does not tell.
+    #[serde(default)]
+    pub clone_own: Option<u64>,
     /// Its sessions.
     pub sessions: Vec<LiveSession>,
 }
@@ -51,6 +55,14 @@ impl Library {
             .collect()
     }
 
+    /// What a person is shown of a client, with what takes longer to find out.
+    pub fn close_view(&self, client: Client, live: &dyn Live) -> Result<ClientView> {
+        let usage = self.clone_usage(&client.mac)?;
+        let mut view = self.view(client, live)?;
+        view.clone_own = usage.and_then(|usage| usage.exclusive);
+        Ok(view)
+    }
+
     /// What a person is shown of a client.
     pub fn view(&self, client: Client, live: &dyn Live) -> Result<ClientView> {
         let sessions = live.sessions_of(&client.mac);
@@ -72,6 +84,7 @@ impl Library {
         Ok(ClientView {
             drift: meant.filter(|current| follows && boots.as_ref() != Some(current)),
             clone_bytes: clone::allocated(self.places(), &client.mac),
+            clone_own: None,
             client,
             state,
             boots,

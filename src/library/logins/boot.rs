@@ -87,6 +87,14 @@ impl Library {
                 client.name, client.mac
             )));
         }
+        // Not for ever: whoever tries again is let in when the copy is made.
+        if self.is_held(mac)? {
+            return Err(LoginError::Failed(Error::refused(
+                format!("a login of client {}", client.name),
+                "its disk is being copied for an image",
+                "it is let in when that is done",
+            )));
+        }
         Ok(client)
     }
 

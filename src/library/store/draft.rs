@@ -9,14 +9,16 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
+use super::copy::{CopyKind, copy_disk, copy_foreign};
 use super::flags::{self, Writing};
-use super::hash::{Stopped, hash_path, hash_reader};
+use super::hash::{hash_path, hash_reader};
 use super::{BLOCK_SIZE, DISK, DRAFT, FAILED, INITRAMFS, KERNEL, MANIFEST, random_name};
 use crate::library::error::{Doing, Error, Result};
 use crate::library::images::Version;
-use crate::library::manifest::{DiskFacts, FileFacts, Manifest, VersionFacts};
+use crate::library::manifest::{
+    BootFrom, DiskFacts, FileFacts, Manifest, TableFacts, VersionFacts,
+};
 use crate::library::names::{ImageName, VersionId};
 use crate::library::progress::Progress;
 use crate::library::{Library, document, lock};
@@ -36,16 +38,6 @@ const SEALED: [(&str, u32); 4] = [
     (MANIFEST, 0o444),
 ];
 
-/// How a disk was copied into a draft.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CopyKind {
-    /// Blocks are shared with the version until they are written.
-    Reflink,
-    /// Data was copied, holes were not.
-    Sparse,
-}
-
 /// A version that is being made. Removed on drop, unless it was sealed.
 #[derive(Debug)]
 pub struct Draft<'a> {
@@ -54,6 +46,7 @@ pub struct Draft<'a> {
     dir: PathBuf,
     kernel: Option<FileFacts>,
     initramfs: Option<FileFacts>,
+    table: Option<TableFacts>,
     _held: File,
 }
 
@@ -76,6 +69,7 @@ impl<'a> Draft<'a> {
             dir,
             kernel: None,
             initramfs: None,
+            table: None,
             _held: held,
         })
     }
@@ -122,17 +116,29 @@ impl<'a> Draft<'a> {
         let (from, to) = (version.disk_path(), self.disk_path());
         let source = File::open(&from).doing("opening", &from)?;
         let target = new_file(&to).doing("creating", &to)?;
-        let size = source.metadata().doing("reading", &from)?.len();
-        match reflink_copy::reflink_file(&source, &target) {
-            Ok(()) => Ok(CopyKind::Reflink),
-            Err(error) if super::clone::cannot_share(&error) => {
-                progress.step(&format!("copying {}", version.id()), Some(size));
-                copy_sparse(&source, &target, size, progress)
-                    .map_err(|stopped| stopped.at("copying", &from))?;
-                Ok(CopyKind::Sparse)
-            }
-            Err(error) => Err(error).doing("copying", &from),
-        }
+        let what = format!("copying {}", version.id());
+        copy_disk(&source, &target, &what, progress).map_err(|stopped| stopped.at("copying", &from))
+    }
+
+    /// Makes the disk a copy of a file that holds one byte for byte. Zeros in it take no room; one
+    /// that ends within a block gets the rest of the block.
+    ///
+    /// `source` is the file open for reading, `from` what it is called.
+    pub fn copy_file(
+        &self,
+        source: &File,
+        from: &Path,
+        progress: &dyn Progress,
+    ) -> Result<CopyKind> {
+        let to = self.disk_path();
+        let target = new_file(&to).doing("creating", &to)?;
+        let what = format!("copying {}", from.display());
+        let kind = copy_foreign(source, &target, &what, progress)
+            .map_err(|stopped| stopped.at("copying", from))?;
+        let size = target.metadata().doing("reading", &to)?.len();
+        let whole = size.next_multiple_of(u64::from(BLOCK_SIZE));
+        target.set_len(whole).doing("enlarging", &to)?;
+        Ok(kind)
     }
 
     /// Keeps the kernel beside the disk.
@@ -147,6 +153,11 @@ impl<'a> Draft<'a> {
         let facts = self.add(INITRAMFS, reader)?;
         self.initramfs = Some(facts.clone());
         Ok(facts)
+    }
+
+    /// Says that the disk boots itself: there is neither kernel nor initramfs beside it.
+    pub fn boots_itself(&mut self, table: TableFacts) {
+        self.table = Some(table);
     }
 
     /// Where the kernel is, once it was added.
@@ -164,15 +175,8 @@ impl<'a> Draft<'a> {
     /// The disk must be clean and unmounted (rule 6). Everything is synced and hashed before the
     /// rename that publishes it.
     pub fn seal(self, facts: VersionFacts, progress: &dyn Progress) -> Result<Version> {
-        let kernel = self
-            .kernel
-            .clone()
-            .ok_or_else(|| self.incomplete("kernel"))?;
-        let initramfs = self
-            .initramfs
-            .clone()
-            .ok_or_else(|| self.incomplete("initramfs"))?;
-        self.sync()?;
+        let boot = self.boot()?;
+        self.sync(&boot)?;
         let disk = self.hash(progress)?;
         let library = self.library;
         let lock = library.write_lock()?;
@@ -186,8 +190,7 @@ impl<'a> Draft<'a> {
             sealed: Timestamp::now(),
             netroot: env!("CARGO_PKG_VERSION").to_owned(),
             disk,
-            kernel,
-            initramfs,
+            boot,
             facts,
         };
         self.close(&manifest)?;
@@ -205,16 +208,28 @@ impl<'a> Draft<'a> {
         hash_reader(&mut again).doing("hashing", &path)
     }
 
-    fn incomplete(&self, what: &str) -> Error {
-        Error::refused(
-            format!("sealing {}", self.image),
-            format!("the draft has no {what}"),
-            "add one first",
-        )
+    fn boot(&self) -> Result<BootFrom> {
+        let refused = |why: &str, what_to_do| {
+            Error::refused(format!("sealing {}", self.image), why, what_to_do)
+        };
+        let add = "add one first";
+        match (&self.table, &self.kernel, &self.initramfs) {
+            (Some(table), None, None) => Ok(BootFrom::Disk(table.clone())),
+            (Some(_), ..) => Err(refused(
+                "the draft boots from its disk, and yet has a kernel",
+                "leave one of them out",
+            )),
+            (None, None, _) => Err(refused("the draft has no kernel", add)),
+            (None, _, None) => Err(refused("the draft has no initramfs", add)),
+            (None, Some(kernel), Some(initramfs)) => Ok(BootFrom::Kernel {
+                kernel: kernel.clone(),
+                initramfs: initramfs.clone(),
+            }),
+        }
     }
 
-    fn sync(&self) -> Result<()> {
-        for name in [DISK, KERNEL, INITRAMFS] {
+    fn sync(&self, boot: &BootFrom) -> Result<()> {
+        for name in files(boot) {
             let path = self.dir.join(name);
             File::open(&path)
                 .and_then(|file| file.sync_all())
@@ -236,7 +251,8 @@ impl<'a> Draft<'a> {
         })?;
         text.push(b'\n');
         document::replace(&path, &text, 0o644)?;
-        for (name, permissions) in SEALED {
+        let there = |name| name == MANIFEST || files(&manifest.boot).contains(&name);
+        for (name, permissions) in SEALED.into_iter().filter(|(name, _)| there(name)) {
             let path = self.dir.join(name);
             let file = File::open(&path).doing("opening", &path)?;
             file.set_permissions(Permissions::from_mode(permissions))
@@ -273,6 +289,14 @@ impl Drop for Draft<'_> {
         if let Some(home) = self.dir.parent() {
             let _ = fs::remove_dir(home);
         }
+    }
+}
+
+/// The files of a version that boots so, beside its manifest.
+fn files(boot: &BootFrom) -> &'static [&'static str] {
+    match boot {
+        BootFrom::Kernel { .. } => &[DISK, KERNEL, INITRAMFS],
+        BootFrom::Disk(_) => &[DISK],
     }
 }
 
@@ -316,64 +340,11 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
     fs::remove_dir(dir).doing("removing", dir)
 }
 
-fn new_file(path: &Path) -> io::Result<File> {
+pub(super) fn new_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
-}
-
-/// Copies what is not a hole.
-fn copy_sparse(
-    source: &File,
-    target: &File,
-    size: u64,
-    progress: &dyn Progress,
-) -> std::result::Result<(), Stopped> {
-    use nix::errno::Errno;
-    use nix::unistd::{Whence, lseek64};
-    target.set_len(size)?;
-    let end = i64::try_from(size).map_err(io::Error::other)?;
-    let mut at = 0;
-    while at < end {
-        let data = match lseek64(source, at, Whence::SeekData) {
-            Ok(data) => data,
-            Err(Errno::ENXIO) => break,
-            Err(error) => return Err(io::Error::from(error).into()),
-        };
-        let hole = lseek64(source, data, Whence::SeekHole).map_err(io::Error::from)?;
-        progress.advance(u64::try_from(data - at).unwrap_or(0));
-        copy_range(source, target, data, hole, progress)?;
-        at = hole;
-    }
-    progress.advance(u64::try_from(end - at).unwrap_or(0));
-    Ok(())
-}
-
-fn copy_range(
-    source: &File,
-    target: &File,
-    from: i64,
-    to: i64,
-    progress: &dyn Progress,
-) -> std::result::Result<(), Stopped> {
-    /// Often enough to notice Ctrl-C at once.
-    const STEP: i64 = 16 << 20;
-    let (mut read, mut write) = (from, from);
-    while read < to {
-        if progress.cancelled() {
-            return Err(Stopped::Cancelled);
-        }
-        let len = usize::try_from(STEP.min(to - read)).map_err(io::Error::other)?;
-        let done =
-            nix::fcntl::copy_file_range(source, Some(&mut read), target, Some(&mut write), len)
-                .map_err(io::Error::from)?;
-        if done == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        progress.advance(done as u64);
-    }
-    Ok(())
 }

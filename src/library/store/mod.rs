@@ -3,17 +3,24 @@
 //! Another kind of storage (Ceph RBD) will stand behind the same few calls.
 
 pub(crate) mod clone;
+mod copy;
 mod draft;
+mod extents;
 mod flags;
 mod hash;
+mod held;
 mod open;
 mod sweep;
+mod usage;
 
 use std::path::{Path, PathBuf};
 
 pub use clone::CloneKind;
-pub use draft::{CopyKind, Draft};
+pub use copy::CopyKind;
+pub use draft::Draft;
+pub use held::{HeldClone, Hold};
 pub use sweep::Swept;
+pub use usage::Usage;
 
 pub(crate) use draft::has_live_draft;
 pub(crate) use hash::{CHUNK, hash_path, hash_reader};
@@ -100,6 +107,11 @@ impl Places {
         self.clones().join(mac.bare())
     }
 
+    /// Who copies a client's clone holds this.
+    pub(crate) fn held(&self, mac: &MacAddr) -> PathBuf {
+        self.clone(mac).join(HELD_CLONE)
+    }
+
     pub(crate) fn bindings(&self) -> PathBuf {
         self.root.join("bindings")
     }
@@ -118,6 +130,9 @@ pub(crate) const DISK: &str = "disk.img";
 pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.img";
 pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// The file whose lock says that a clone is being copied.
+const HELD_CLONE: &str = "held";
 
 /// Letters for names that nobody else draws.
 pub(crate) fn random_name() -> std::io::Result<String> {

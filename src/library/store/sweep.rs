@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::draft::{is_dead, remove_tree};
-use super::{DRAFT, REMOVED, clone};
+use super::{DRAFT, REMOVED, clone, held};
 use crate::library::document;
 use crate::library::error::Result;
 use crate::library::names::{ImageName, VersionId};
@@ -101,10 +101,11 @@ impl Library {
         for name in document::entries(&places.clones())? {
             if name.starts_with(REMOVED) {
                 clone::remove_all(&places.clones().join(name))?;
-            } else if let Ok(mac) = name.parse::<MacAddr>()
-                && clone::sweep_new(&places.clone(&mac))?
-            {
-                swept.push(Swept::Clone { mac });
+            } else if let Ok(mac) = name.parse::<MacAddr>() {
+                held::sweep(&places.clone(&mac))?;
+                if clone::sweep_new(&places.clone(&mac))? {
+                    swept.push(Swept::Clone { mac });
+                }
             }
         }
         Ok(swept)

@@ -1,0 +1,100 @@
+//! `netroot image …`, but for what makes versions.
+
+mod acts;
+mod diff;
+mod draw;
+mod show;
+mod verify;
+
+pub(super) use acts::{prune, remove, rollback};
+pub(super) use diff::{diff, told_changes};
+pub(super) use show::{description, show};
+pub(super) use verify::verify;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::command::Cli;
+use super::{open, print};
+use crate::library::{Library, Usage, VersionId};
+
+/// One line of `image list`.
+#[derive(Debug, Serialize)]
+struct Row {
+    version: VersionId,
+    current: bool,
+    sealed: jiff::Timestamp,
+    size: u64,
+    #[serde(flatten)]
+    usage: Usage,
+    kernel: String,
+    distribution: Option<String>,
+    parent: Option<VersionId>,
+}
+
+pub(super) fn list(cli: &Cli) -> Result<()> {
+    let library = open(cli)?;
+    let mut rows = Vec::new();
+    for image in library.images()? {
+        for id in image.ids() {
+            let current = image.current == Some(id.number);
+            rows.push(row(&library, &id, current)?);
+        }
+    }
+    if cli.json {
+        return print::json(&rows);
+    }
+    let headings = [
+        "VERSION", "CURRENT", "SEALED", "SIZE", "ON DISK", "OWN", "KERNEL", "SYSTEM", "FROM",
+    ];
+    let mut table = print::Table::new(&headings);
+    for row in rows {
+        table.row([
+            row.version.to_string(),
+            match row.current {
+                true => "current".to_owned(),
+                false => String::new(),
+            },
+            print::moment(row.sealed),
+            print::bytes(row.size),
+            print::bytes(row.usage.allocated),
+            row.usage.exclusive.map(print::bytes).unwrap_or_default(),
+            row.kernel,
+            row.distribution.unwrap_or_default(),
+            row.parent
+                .map(|parent| parent.to_string())
+                .unwrap_or_default(),
+        ]);
+    }
+    table.print("no images; make one with: netroot image build NAME --from CHROOT")
+}
+
+fn row(library: &Library, id: &VersionId, current: bool) -> Result<Row> {
+    let version = library.version(id)?;
+    let manifest = version.manifest();
+    let facts = &manifest.facts;
+    Ok(Row {
+        version: id.clone(),
+        current,
+        sealed: manifest.sealed,
+        size: manifest.disk.size,
+        usage: library.usage(id)?,
+        kernel: facts.kernel_version.clone(),
+        distribution: facts.distribution.as_ref().map(ToString::to_string),
+        parent: facts.parent.clone(),
+    })
+}
+
+/// What something takes: `1.4 GiB on disk, 120 MiB of it its own`.
+fn told_usage(usage: &Usage) -> String {
+    let on_disk = print::bytes(usage.allocated);
+    match usage.exclusive {
+        Some(own) if own == usage.allocated => format!("{on_disk} on disk, shared with nobody"),
+        Some(own) => format!(
+            "{on_disk} on disk: {} its own, {} shared",
+            print::bytes(own),
+            print::bytes(usage.allocated.saturating_sub(own))
+        ),
+        None => format!("{on_disk} on disk"),
+    }
+}

@@ -1,0 +1,130 @@
+//! `netroot image verify`
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use crate::build;
+use crate::cli::command::Cli;
+use crate::cli::progress::Shown;
+use crate::cli::{open, print};
+use crate::exec::Cancel;
+use crate::library::manifest::Hash;
+use crate::library::{Error, Library, Progress, Version, VersionId, VersionSpec};
+
+/// What was found out about a version.
+#[derive(Serialize)]
+struct Verdict {
+    version: VersionId,
+    root: Hash,
+    whole: bool,
+    /// The file system that was checked; nothing for a disk that has none of its own.
+    filesystem: Option<&'static str>,
+    /// What is wrong with it.
+    damage: Option<String>,
+}
+
+pub(in crate::cli) fn verify(cli: &Cli, specs: &[VersionSpec], all: bool) -> Result<()> {
+    let library = open(cli)?;
+    let versions = meant(&library, specs, all)?;
+    let cancel = Cancel::on_signals()?;
+    let progress = Shown::new(&cancel);
+    let mut verdicts = Vec::new();
+    for version in &versions {
+        verdicts.push(judge(&library, version, &progress, &cancel)?);
+    }
+    drop(progress);
+    match (cli.json, verdicts.as_slice()) {
+        // One version is asked for by its name, and then it is one that is printed.
+        (true, [verdict]) if !all && specs.len() == 1 => print::json(verdict)?,
+        (true, verdicts) => print::json(&verdicts)?,
+        (false, verdicts) => print::lines(verdicts.iter().map(told))?,
+    }
+    let damaged = verdicts.iter().filter(|verdict| !verdict.whole);
+    let damaged: Vec<String> = damaged.map(|verdict| verdict.version.to_string()).collect();
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} of {} versions are damaged: {}; do not boot from them: roll back, build them again, or \
+         restore them from a backup",
+        damaged.len(),
+        verdicts.len(),
+        damaged.join(", ")
+    )
+}
+
+fn meant(library: &Library, specs: &[VersionSpec], all: bool) -> Result<Vec<Version>> {
+    let mut versions = Vec::new();
+    if !all {
+        for spec in specs {
+            versions.push(library.resolve(spec)?);
+        }
+        return Ok(versions);
+    }
+    let mut images = Vec::new();
+    for spec in specs {
+        if spec.number.is_some() {
+            bail!("--all means all versions: name an image, not {spec}");
+        }
+        images.push(library.image(&spec.image)?);
+    }
+    if specs.is_empty() {
+        images = library.images()?;
+    }
+    for id in images.iter().flat_map(crate::library::Image::ids) {
+        versions.push(library.version(&id)?);
+    }
+    Ok(versions)
+}
+
+/// Hashes first: they tell where a byte is not what it was. The file system is checked, too, since
+/// it may have been damaged before it was sealed.
+fn judge(
+    library: &Library,
+    version: &Version,
+    progress: &Shown,
+    cancel: &Cancel,
+) -> Result<Verdict> {
+    let mut verdict = Verdict {
+        version: version.id().clone(),
+        root: version.manifest().disk.root,
+        whole: true,
+        filesystem: None,
+        damage: None,
+    };
+    let mut wrong = Vec::new();
+    match library.verify(version.id(), progress) {
+        Ok(()) => {}
+        Err(error @ Error::Damaged { .. }) => wrong.push(error.to_string()),
+        Err(error) => return Err(error.into()),
+    }
+    progress.step(
+        &format!("checking the file system of {}", version.id()),
+        None,
+    );
+    match build::check_file_system(version, cancel) {
+        Ok(checked) => verdict.filesystem = checked.map(build::FileSystem::name),
+        Err(error) if cancel.is_cancelled() => return Err(error),
+        Err(error) => wrong.push(print::chain(&error)),
+    }
+    if !wrong.is_empty() {
+        verdict.whole = false;
+        verdict.damage = Some(wrong.join("\n"));
+    }
+    Ok(verdict)
+}
+
+fn told(verdict: &Verdict) -> String {
+    let Verdict { version, root, .. } = verdict;
+    match (&verdict.damage, verdict.filesystem) {
+        (Some(damage), _) => print_lines(damage),
+        (None, Some(kind)) => format!("{version} is whole: {root}, and so is its {kind}"),
+        (None, None) => format!("{version} is whole: {root}; its disk has no file system to check"),
+    }
+}
+
+/// What a checker said is as printable as what it read.
+fn print_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(print::printable).collect();
+    lines.join("\n")
+}

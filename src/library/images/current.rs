@@ -1,0 +1,129 @@
+//! Which version of an image is current, and which numbers were drawn.
+
+use serde::{Deserialize, Serialize};
+
+use crate::library::Library;
+use crate::library::document::{self, Document};
+use crate::library::error::Result;
+use crate::library::events::{Actor, Event};
+use crate::library::lock::WriteLock;
+use crate::library::names::{ImageName, VersionId, version_number};
+
+use super::Image;
+
+/// `images/NAME/current`: which version clients get, and the highest number that was ever drawn, so
+/// that the number of a removed version never means another one.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Current {
+    revision: u64,
+    current: Option<u32>,
+    drawn: u32,
+}
+
+impl Document for Current {
+    fn revision(&mut self) -> &mut u64 {
+        &mut self.revision
+    }
+}
+
+/// `images/.drawn-NAME.json`: what stays of an image that was removed, so that the next one of that
+/// name counts on. A machine that runs `fc28@1` may come back, and must not find another disk.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Drawn {
+    revision: u64,
+    drawn: u32,
+}
+
+impl Document for Drawn {
+    fn revision(&mut self) -> &mut u64 {
+        &mut self.revision
+    }
+}
+
+impl Library {
+    /// Makes a version the one that clients get at their next boot.
+    pub fn set_current(&self, version: &VersionId, actor: &Actor) -> Result<()> {
+        let lock = self.write_lock()?;
+        self.version(version)?;
+        self.make_current(&lock, version)?;
+        drop(lock);
+        self.note(&Event::new(actor, "image-current").of_version(version));
+        Ok(())
+    }
+
+    pub(super) fn find_image(&self, name: &ImageName) -> Result<Option<Image>> {
+        let versions = self.numbers(name)?;
+        if versions.is_empty() {
+            return Ok(None);
+        }
+        let document: Option<Current> = document::read(&self.places().current(name))?;
+        Ok(Some(Image {
+            name: name.clone(),
+            current: document.and_then(|document| document.current),
+            versions,
+        }))
+    }
+
+    pub(super) fn numbers(&self, image: &ImageName) -> Result<Vec<u32>> {
+        let mut numbers: Vec<u32> = document::entries(&self.places().image(image))?
+            .iter()
+            .filter_map(|name| version_number(name))
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The number that the next version of an image gets.
+    pub(crate) fn next_version(&self, image: &ImageName) -> Result<VersionId> {
+        Ok(VersionId {
+            image: image.clone(),
+            number: self.drawn(image)? + 1,
+        })
+    }
+
+    /// The highest number that a version of an image ever had, or of one of that name before it.
+    fn drawn(&self, image: &ImageName) -> Result<u32> {
+        let highest = self.numbers(image)?.last().copied().unwrap_or(0);
+        let current: Current = document::read(&self.places().current(image))?.unwrap_or_default();
+        let before: Drawn = document::read(&self.places().drawn(image))?.unwrap_or_default();
+        Ok(highest.max(current.drawn).max(before.drawn))
+    }
+
+    /// Notes it where it outlives the image.
+    pub(super) fn keep_drawn(&self, lock: &WriteLock, image: &ImageName) -> Result<()> {
+        let path = self.places().drawn(image);
+        let mut document: Drawn = document::read(&path)?.unwrap_or_default();
+        document.drawn = self.drawn(image)?;
+        document::write(lock, &path, &mut document)
+    }
+
+    pub(crate) fn make_current(&self, lock: &WriteLock, version: &VersionId) -> Result<()> {
+        let path = self.places().current(&version.image);
+        let mut document: Current = document::read(&path)?.unwrap_or_default();
+        document.current = Some(version.number);
+        document.drawn = document.drawn.max(version.number);
+        document::write(lock, &path, &mut document)
+    }
+
+    /// A version whose number was never noted was published by a builder that was killed before it
+    /// could make it current: whole and checked, so that last step is done here.
+    pub(crate) fn finish_publishing(
+        &self,
+        lock: &WriteLock,
+        image: &ImageName,
+    ) -> Result<Option<VersionId>> {
+        let Some(&highest) = self.numbers(image)?.last() else {
+            return Ok(None);
+        };
+        let document: Current = document::read(&self.places().current(image))?.unwrap_or_default();
+        if highest <= document.drawn {
+            return Ok(None);
+        }
+        let version = VersionId {
+            image: image.clone(),
+            number: highest,
+        };
+        self.make_current(lock, &version)?;
+        Ok(Some(version))
+    }
+}

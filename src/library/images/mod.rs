@@ -1,0 +1,262 @@
+//! Images and their versions.
+//!
+//! - `current`: which version clients get, and which numbers were drawn
+//! - `uses`: who uses a version; `history`: all that is told of an image's versions
+//! - `rollback`, `removal`, `prune`: moving `current`, and what goes for ever
+
+mod current;
+mod history;
+mod prune;
+mod removal;
+mod rollback;
+mod uses;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+pub use history::{ImageView, VersionView};
+pub use prune::{Pruned, Pruning, Staying};
+pub use removal::Removal;
+pub use rollback::{Followed, Rollback};
+pub use uses::Use;
+
+use super::document;
+use super::error::{Doing, Error, Result};
+use super::manifest::{BootFrom, FileFacts, Manifest};
+use super::names::{ImageName, VersionId, VersionSpec};
+use super::progress::Progress;
+use super::store::{self, DISK, Draft, INITRAMFS, KERNEL, MANIFEST};
+use super::{Library, store::Places};
+
+/// An image: its versions, and which of them clients get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Its name.
+    pub name: ImageName,
+    /// The number of the version that clients get at their next boot.
+    pub current: Option<u32>,
+    /// The numbers of all versions, in order.
+    pub versions: Vec<u32>,
+}
+
+/// A sealed version: where its files are, and what is known about it.
+#[derive(Debug, Clone)]
+pub struct Version {
+    manifest: Arc<Manifest>,
+    dir: PathBuf,
+}
+
+impl Image {
+    /// All its versions, in order.
+    pub fn ids(&self) -> Vec<VersionId> {
+        self.versions
+            .iter()
+            .map(|&number| self.id(number))
+            .collect()
+    }
+
+    fn id(&self, number: u32) -> VersionId {
+        VersionId {
+            image: self.name.clone(),
+            number,
+        }
+    }
+}
+
+impl Version {
+    /// Its name and number.
+    pub fn id(&self) -> &VersionId {
+        &self.manifest.version
+    }
+
+    /// What is known about it.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its disk, never written.
+    pub fn disk_path(&self) -> PathBuf {
+        self.dir.join(DISK)
+    }
+
+    /// The kernel that boots it.
+    pub fn kernel_path(&self) -> PathBuf {
+        self.dir.join(KERNEL)
+    }
+
+    /// The initramfs that mounts it.
+    pub fn initramfs_path(&self) -> PathBuf {
+        self.dir.join(INITRAMFS)
+    }
+
+    /// The file that boot.cfg calls by this name: `vmlinuz-RELEASE` or `initramfs-RELEASE.img`, or
+    /// either without the release. Nothing for any other name, and where the disk boots itself.
+    pub fn boot_file(&self, name: &str) -> Option<PathBuf> {
+        if matches!(self.manifest.boot, BootFrom::Disk(_)) {
+            None
+        } else if name == KERNEL || name == self.kernel_name() {
+            Some(self.kernel_path())
+        } else if name == INITRAMFS || name == self.initramfs_name() {
+            Some(self.initramfs_path())
+        } else {
+            None
+        }
+    }
+
+    /// `vmlinuz-RELEASE`.
+    pub fn kernel_name(&self) -> String {
+        format!("vmlinuz-{}", self.manifest.facts.kernel_version)
+    }
+
+    /// `initramfs-RELEASE.img`.
+    pub fn initramfs_name(&self) -> String {
+        format!("initramfs-{}.img", self.manifest.facts.kernel_version)
+    }
+}
+
+/// Manifests that were read. They are never written again, so a file that is still the same one
+/// needs no second look.
+#[derive(Debug, Default)]
+pub(crate) struct Manifests(Mutex<HashMap<VersionId, (FileId, Arc<Manifest>)>>);
+
+/// Device, inode and change time: a version that was removed and made anew has others.
+type FileId = (u64, u64, i64, i64);
+
+impl Manifests {
+    fn read(&self, places: &Places, version: &VersionId) -> Result<Option<Arc<Manifest>>> {
+        use std::os::unix::fs::MetadataExt;
+        let path = places.version(version).join(MANIFEST);
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).doing("reading", &path),
+        };
+        let id = (
+            metadata.dev(),
+            metadata.ino(),
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+        );
+        // A poisoned map only means that somebody panicked while reading; what is in it is whole.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known_id, manifest)) = known.get(version)
+            && *known_id == id
+        {
+            return Ok(Some(manifest.clone()));
+        }
+        let Some(manifest) = document::read::<Manifest>(&path)? else {
+            return Ok(None);
+        };
+        let manifest = Arc::new(manifest);
+        known.insert(version.clone(), (id, manifest.clone()));
+        Ok(Some(manifest))
+    }
+}
+
+impl Library {
+    /// All images that have a version, by name.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        let mut images = Vec::new();
+        for name in document::entries(&self.places().images())? {
+            let Ok(name) = name.parse::<ImageName>() else {
+                continue;
+            };
+            images.extend(self.find_image(&name)?);
+        }
+        images.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(images)
+    }
+
+    /// One image.
+    pub fn image(&self, name: &ImageName) -> Result<Image> {
+        self.find_image(name)?
+            .ok_or_else(|| Error::unknown("image", name))
+    }
+
+    /// One version.
+    pub fn version(&self, version: &VersionId) -> Result<Version> {
+        match self.manifests.read(self.places(), version)? {
+            Some(manifest) => Ok(Version {
+                manifest,
+                dir: self.places().version(version),
+            }),
+            None => Err(Error::NoVersion {
+                version: version.clone(),
+                there: self.image(&version.image)?.versions,
+            }),
+        }
+    }
+
+    /// The version that is meant: the one that is named, or the image's current one.
+    pub fn resolve(&self, spec: &VersionSpec) -> Result<Version> {
+        let number = match spec.number {
+            Some(number) => number,
+            None => self
+                .image(&spec.image)?
+                .current
+                .ok_or_else(|| Error::unknown("image", format!("{spec}, current version")))?,
+        };
+        self.version(&VersionId {
+            image: spec.image.clone(),
+            number,
+        })
+    }
+
+    /// Begins a new version of an image, or the first one of a new image.
+    pub fn draft(&self, image: &ImageName) -> Result<Draft<'_>> {
+        Draft::begin(self, image)
+    }
+
+    /// Reads a version again and compares it with its manifest.
+    pub fn verify(&self, version: &VersionId, progress: &dyn Progress) -> Result<()> {
+        let version = self.version(version)?;
+        let manifest = version.manifest();
+        let damaged = |what: String| Error::Damaged {
+            version: version.id().to_string(),
+            what,
+        };
+        let beside = match &manifest.boot {
+            BootFrom::Kernel { kernel, initramfs } => vec![
+                (version.kernel_path(), kernel),
+                (version.initramfs_path(), initramfs),
+            ],
+            BootFrom::Disk(_) => Vec::new(),
+        };
+        for (path, facts) in beside {
+            let found = hash_file(&path)?;
+            if found != *facts {
+                return Err(damaged(format!("the hash of {} differs", path.display())));
+            }
+        }
+        let path = version.disk_path();
+        let found = store::hash_path(&path, manifest.disk.block_size, progress)?;
+        if found.size != manifest.disk.size {
+            return Err(damaged(format!(
+                "{} has {} bytes, not {}",
+                path.display(),
+                found.size,
+                manifest.disk.size
+            )));
+        }
+        match manifest.disk.chunks.first_difference(&found.chunks) {
+            Some(chunk) => Err(damaged(format!(
+                "{} differs in the 4 MiB that begin at byte {}",
+                path.display(),
+                chunk * store::CHUNK
+            ))),
+            None if found.root != manifest.disk.root => {
+                Err(damaged("its root hash is not that of its chunks".into()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn hash_file(path: &std::path::Path) -> Result<FileFacts> {
+    let mut file = File::open(path).doing("opening", path)?;
+    store::hash_reader(&mut file).doing("hashing", path)
+}

@@ -1,0 +1,134 @@
+//! Another version becomes current: back to an older one, or forward again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::library::Library;
+use crate::library::clients::Client;
+use crate::library::error::{Error, Result};
+use crate::library::events::{Actor, Event};
+use crate::library::names::{ClientName, ImageName, Mode, VersionId, VersionSpec};
+
+/// What a move of `current` does, or did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The image.
+    pub image: ImageName,
+    /// What was current.
+    pub from: Option<VersionId>,
+    /// What is current afterwards.
+    pub to: VersionId,
+    /// What becomes of the clients that follow the image.
+    pub clients: Vec<Followed>,
+}
+
+/// What a client that follows an image boots after its current version moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    /// The client.
+    pub client: ClientName,
+    /// Its mode.
+    pub mode: Mode,
+    /// What its next boot gets.
+    pub boots: VersionId,
+    /// It keeps a disk of another version than the current one.
+    pub drifts: bool,
+}
+
+impl Rollback {
+    /// Whether nothing moves.
+    pub fn is_nothing(&self) -> bool {
+        self.from.as_ref() == Some(&self.to)
+    }
+}
+
+impl Library {
+    /// What [`roll_back`](Self::roll_back) would do.
+    pub fn plan_rollback(&self, spec: &VersionSpec) -> Result<Rollback> {
+        let image = self.image(&spec.image)?;
+        let from = image.current.map(|number| image.id(number));
+        let to = match spec.number {
+            Some(_) => self.resolve(spec)?.id().clone(),
+            None => self.previous(&spec.image)?,
+        };
+        let mut clients = Vec::new();
+        for client in self.clients()? {
+            clients.extend(followed(&client, &to)?);
+        }
+        Ok(Rollback {
+            image: spec.image.clone(),
+            from,
+            to,
+            clients,
+        })
+    }
+
+    /// Makes the version that is named current; where none is named, the one that the current version
+    /// was made from, or else the one before it. No disk changes: clients get it at their next boot,
+    /// and clones stay what they are (rule 5).
+    pub fn roll_back(&self, spec: &VersionSpec, actor: &Actor) -> Result<Rollback> {
+        let plan = self.plan_rollback(spec)?;
+        if plan.is_nothing() {
+            return Ok(plan);
+        }
+        let lock = self.write_lock()?;
+        // Somebody may have sealed or removed a version since: then it is not what was asked about.
+        let now = self.plan_rollback(spec)?;
+        if (&now.from, &now.to) != (&plan.from, &plan.to) {
+            return Err(Error::refused(
+                format!("rolling {} back", plan.image),
+                "its versions have changed meanwhile",
+                "look at them with `netroot image show`, and repeat it",
+            ));
+        }
+        self.make_current(&lock, &plan.to)?;
+        drop(lock);
+        let event = Event::new(actor, "image-rollback").of_version(&plan.to);
+        self.note(&match &plan.from {
+            Some(from) => event.with("from", from.to_string()),
+            None => event,
+        });
+        Ok(plan)
+    }
+
+    /// The version before the current one: its parent, or the one of the next lower number where the
+    /// parent is of another image or gone.
+    pub fn previous(&self, image: &ImageName) -> Result<VersionId> {
+        let current = self.resolve(&image.clone().into())?;
+        let image = self.image(image)?;
+        let parent = current.manifest().facts.parent.clone();
+        if let Some(parent) = parent
+            && parent.image == image.name
+            && image.versions.contains(&parent.number)
+        {
+            return Ok(parent);
+        }
+        let below = image.versions.iter().rev();
+        let before = below.copied().find(|number| *number < current.id().number);
+        before.map(|number| image.id(number)).ok_or_else(|| {
+            Error::refused(
+                format!("going back from {}", current.id()),
+                "there is no version before it",
+                format!(
+                    "name another one; `netroot image show {}` shows what there is",
+                    image.name
+                ),
+            )
+        })
+    }
+}
+
+/// What a client boots next when `to` is current; nothing of a client that does not follow its image.
+fn followed(client: &Client, to: &VersionId) -> Result<Option<Followed>> {
+    let next = client.next_boot()?;
+    let meant = &next.assignment.image;
+    if meant.image != to.image || meant.number.is_some() {
+        return Ok(None);
+    }
+    let boots = next.fixed.unwrap_or_else(|| to.clone());
+    Ok(Some(Followed {
+        client: client.name.clone(),
+        mode: next.assignment.mode,
+        drifts: boots != *to,
+        boots,
+    }))
+}

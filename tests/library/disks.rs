@@ -1,0 +1,46 @@
+//! Versions that boot from their own disk: there is neither kernel nor initramfs beside it.
+
+use netroot::library::manifest::{BootFrom, TableFacts, TableKind};
+use netroot::library::{Quiet, VersionFacts};
+
+use crate::lab::{Lab, MIB, refused};
+
+fn table() -> TableFacts {
+    TableFacts {
+        kind: TableKind::Mbr,
+        partitions: 1,
+        bios: true,
+        efi: false,
+    }
+}
+
+#[test]
+fn a_disk_that_boots_itself_is_sealed_alone_and_verified() {
+    let lab = Lab::new();
+    let mut draft = lab.lib.draft(&"win".parse().unwrap()).unwrap();
+    draft.create_sparse(MIB).unwrap();
+    draft.boots_itself(table());
+    let version = draft.seal(VersionFacts::default(), &Quiet).unwrap();
+    assert_eq!(version.manifest().boot, BootFrom::Disk(table()));
+    let mut names: Vec<_> = std::fs::read_dir(lab.home().join("images/win/1"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["disk.img", "manifest.json"]);
+    for name in ["vmlinuz", "vmlinuz-", "initramfs.img", "initramfs-.img"] {
+        assert_eq!(version.boot_file(name), None);
+    }
+    lab.lib.verify(version.id(), &Quiet).unwrap();
+}
+
+#[test]
+fn a_draft_has_a_kernel_or_a_disk_that_boots_itself() {
+    let lab = Lab::new();
+    let mut draft = lab.lib.draft(&"win".parse().unwrap()).unwrap();
+    draft.create_sparse(MIB).unwrap();
+    draft.boots_itself(table());
+    draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
+    refused(draft.seal(VersionFacts::default(), &Quiet));
+    assert!(!lab.home().join("images/win").exists());
+}
