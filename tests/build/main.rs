@@ -12,6 +12,7 @@ mod dnf;
 mod hostile;
 mod imports;
 mod kills;
+mod network;
 mod promotes;
 mod recipes;
 mod rpms;
