@@ -1,6 +1,6 @@
 //! `image upgrade`, `update`, `exec` and `shell`: a version from another one, changed in a copy.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, FsType, XFS_SUPER_MAGIC, statfs};
 
 use super::plan::{Plan, Step};
@@ -12,6 +12,7 @@ use super::watch::{Timed, Watch};
 use super::work::{Built, Keep, Work};
 use super::{FileSystem, InitramfsCheck, Scrub, SizeSpec};
 use crate::exec::{Cancel, in_private_mounts};
+use crate::library::manifest::BootFrom;
 use crate::library::{ImageName, Library, Version, VersionFacts, VersionSpec};
 
 /// File systems on which copies of files share their blocks.
@@ -135,17 +136,12 @@ fn with_work<T: Send>(
     let recipe = recipe(&recipes, request, &parent)?;
     let plan = plan(library, request, &parent, recipe)?;
     let told = &parent.manifest().facts;
-    let filesystem: FileSystem = told
-        .filesystem
-        .kind
-        .parse()
-        .with_context(|| format!("reading what {} is", parent.id()))?;
+    let filesystem = filesystem(&parent)?;
     let facts = VersionFacts {
         parent: Some(parent.id().clone()),
         source: described(&request.changes),
-        // The identifier stays: an image may mount its root by it, and changing it on XFS takes a
-        // feature of its own. The server mounts copies with nouuid; clients find disks by path.
         filesystem: told.filesystem.clone(),
+        kernel_version: told.kernel_version.clone(),
         recipe: Some(recipe.facts()),
         ..VersionFacts::default()
     };
@@ -161,6 +157,12 @@ fn with_work<T: Send>(
         work.keep = request.keep;
         act(work, &plan)
     })?
+}
+
+fn filesystem(version: &Version) -> Result<FileSystem> {
+    let kind = &version.manifest().facts.filesystem.kind;
+    let about = || format!("reading what {} is", version.id());
+    kind.parse().with_context(about)
 }
 
 /// The recipe that changes of `parent` go by.
@@ -190,6 +192,13 @@ fn plan(
     parent: &Version,
     recipe: &Recipe,
 ) -> Result<Plan> {
+    if let BootFrom::Disk(table) = &parent.manifest().boot {
+        bail!(
+            "{} boots from its own disk ({table}), and nobody looks into that here: change it on a \
+             client of it, and make a version of that by `netroot client promote`",
+            parent.id()
+        );
+    }
     // Within one image this is an update; any other image that is there would get a version that
     // has nothing to do with its own.
     let is_own = request.to == parent.id().image;
@@ -198,9 +207,18 @@ fn plan(
         "the image {} exists already: build or upgrade into a new name",
         request.to
     );
+    let filesystem = filesystem(parent)?;
+    ensure!(
+        filesystem.is_writable(),
+        "{} is {}, which is read-only: build a new version from its source, or keep the image as \
+         xfs and build the read-only one from what comes out",
+        parent.id(),
+        filesystem.name()
+    );
     let mut steps = vec![Step::CopyVersion {
         version: parent.id().to_string(),
     }];
+    steps.extend(filesystem.needs_identifier().then_some(Step::Identify));
     let had = parent.manifest().disk.size;
     let size = request.size.map(|wanted| wanted.of(had));
     if let Some(size) = size {

@@ -1,11 +1,14 @@
 //! `image build`: a version from a directory or an archive.
 
+mod packed;
+
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::statvfs::statvfs;
 
+use self::packed::{differs, packing, packing_steps};
 use super::archive::Archive;
 use super::custom::Custom;
 use super::initramfs::Checked;
@@ -18,7 +21,7 @@ use super::tree::{Measure, Root, measure};
 use super::version::KernelRelease;
 use super::watch::{Timed, Watch};
 use super::work::{Built, Keep, Work, judge};
-use super::{Excludes, FileSystem, InitramfsCheck, Scrub, SizeSpec, facts, kernel};
+use super::{Excludes, FileSystem, InitramfsCheck, Scrub, SizeSpec, SourceDate, facts, kernel};
 use crate::exec::{Cancel, PrivateMounts, in_private_mounts};
 use crate::library::{ImageName, Library, Progress, VersionFacts};
 
@@ -47,6 +50,8 @@ pub struct BuildRequest {
     pub check: InitramfsCheck,
     /// What of the source is left out.
     pub excludes: Excludes,
+    /// The date that the build claims: with it, ext4 and erofs come out the same every time.
+    pub date: Option<SourceDate>,
     /// Whether what no two clients should share is taken out of what a recipe made.
     pub scrub: Scrub,
     /// What becomes of a draft that failed.
@@ -68,6 +73,7 @@ impl BuildRequest {
             kernel: None,
             check: InitramfsCheck::default(),
             excludes: Excludes::default(),
+            date: None,
             scrub: Scrub::default(),
             keep: Keep::default(),
         }
@@ -79,6 +85,11 @@ impl BuildRequest {
             || !self.packages.is_empty()
             || !self.custom.is_empty()
             || matches!(self.source, Source::Distribution { .. })
+    }
+
+    /// Whether the tree must be made before its disk.
+    fn needs_scratch(&self) -> bool {
+        self.is_changed() || !self.filesystem.is_writable()
     }
 }
 
@@ -127,6 +138,7 @@ pub fn image(
             ..VersionFacts::default()
         };
         let mut work = Work::new(mounts, request.filesystem, facts, cancel, &timed);
+        work.date = request.date;
         work.size = request.size;
         work.kernel = prepared.kernel;
         work.places = prepared.recipe.places().clone();
@@ -157,6 +169,14 @@ fn prepare<'r>(
     recipes: &'r Recipes,
     cancel: &Cancel,
 ) -> Result<Prepared<'r>> {
+    if !request.filesystem.is_writable() {
+        library.ensure_only_shared(&request.image)?;
+        ensure!(
+            request.size.is_none(),
+            "{} has the size that its files need: leave --size out",
+            request.filesystem.name()
+        );
+    }
     match &request.source {
         Source::Directory(dir) => prepare_tree(mounts, library, request, recipes, dir, cancel),
         Source::Distribution { name, release } => {
@@ -174,7 +194,7 @@ fn prepare<'r>(
             let steps = changed_steps(request, recipe, &known, None, bootstrap)?;
             prepared_later(request, recipe, steps, None)
         }
-        Source::Archive(path) if request.is_changed() => {
+        Source::Archive(path) if request.needs_scratch() => {
             let archive = Archive::open(path)?;
             unpacked_and_changed(request, recipes, archive)
         }
@@ -191,7 +211,7 @@ fn prepare<'r>(
                 survey.kernel,
             )
         }
-        Source::StandardInput if request.is_changed() => {
+        Source::StandardInput if request.needs_scratch() => {
             unpacked_and_changed(request, recipes, Archive::stdin()?)
         }
         Source::StandardInput => {
@@ -285,13 +305,18 @@ fn prepared_later<'r>(
     mut steps: Vec<Step>,
     input: Option<Input>,
 ) -> Result<Prepared<'r>> {
-    steps.push(Step::CreateDisk { size: None });
-    steps.extend(disk_steps(request, None, Step::CopyScratch));
+    match request.filesystem.is_writable() {
+        true => {
+            steps.push(Step::CreateDisk { size: None });
+            steps.extend(disk_steps(request, None, Step::CopyScratch));
+        }
+        false => steps.extend(packing_steps(request, None, None, None)),
+    }
     Ok(Prepared {
         plan: Plan {
             image: request.image.to_string(),
             steps,
-            warnings: Vec::new(),
+            warnings: differs(request, &request.excludes).into_iter().collect(),
         },
         input,
         excludes: request.excludes.clone(),
@@ -337,25 +362,31 @@ fn prepare_tree<'r>(
         let source = copy_step(&dir, &tree);
         let steps = changed_steps(request, recipe, &known, Some(source), Vec::new())?;
         let mut prepared = prepared_later(request, recipe, steps, Some(Input::Tree(root)))?;
-        prepared.plan.warnings = warnings;
+        prepared.plan.warnings.extend(warnings);
         prepared.excludes = excludes;
         return Ok(prepared);
     }
     let places = recipe.places();
     let release = kernel::release(&root, request.kernel.as_deref(), places)
         .with_context(|| format!("looking for a kernel in {}", dir.display()))?;
+    request.filesystem.ensure_kernel(&release)?;
     let files = kernel::boot_files(&root, release, places)?;
     let (checked, tree) = judge_and_measure(request, &root, &files, &excludes, cancel)?;
     let size = disk_size(library, request, &tree)?;
+    warnings.extend(differs(request, &excludes));
     warnings.extend(checked.warnings.iter().cloned());
-    Ok(Prepared {
-        plan: plan(
+    let plan = match request.packs(&excludes) {
+        true => packing(request, size, &files.release, &dir, warnings),
+        false => plan(
             request,
             size,
             &files.release,
             copy_step(&dir, &tree),
             warnings,
         ),
+    };
+    Ok(Prepared {
+        plan,
         input: Some(Input::Tree(root)),
         excludes,
         tree,
@@ -385,7 +416,7 @@ fn judge_and_measure(
     cancel: &Cancel,
 ) -> Result<(Checked, Measure)> {
     std::thread::scope(|scope| {
-        let judged = scope.spawn(|| judge(request.check, root, files));
+        let judged = scope.spawn(|| judge(request.check, root, files, request.filesystem));
         let tree = measure(root, excludes, cancel);
         let checked = match judged.join() {
             Ok(checked) => checked?,
@@ -409,7 +440,13 @@ fn prepare_archive<'r>(
         holds: (tree != Measure::default()).then_some((tree.entries, tree.data)),
     };
     Ok(Prepared {
-        plan: plan(request, size, &kernel, source, Vec::new()),
+        plan: plan(
+            request,
+            size,
+            &kernel,
+            source,
+            differs(request, &request.excludes).into_iter().collect(),
+        ),
         input: Some(Input::Archive(archive)),
         excludes: request.excludes.clone(),
         tree,

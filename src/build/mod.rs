@@ -4,10 +4,11 @@
 //! A version is made in a draft of the library, mounted where nobody else sees it; whatever ends a
 //! build, there is no half version, no mount and no loop device afterwards.
 //!
-//! Reading order: `plan` (what is done), `image` and `change` (which steps, in which order), `work`
-//! (how), `recipe` and `sections` (what a distribution needs), `apply` and `inside` (doing it in the
-//! tree), `tree` and `archive` (the files), `filesystem` (what they are put on), `kernel`, `initramfs`
-//! and `reconnect` (whether it can boot, and stay), `diff` (what changed).
+//! Reading order: `plan` (what is done), `image`, `change`, `import` and `promote` (which steps, in which
+//! order), `work` (how), `recipe` and `sections` (what a distribution needs), `apply` and `inside` (doing
+//! it in the tree), `adopt` (disks that somebody else wrote), `tree` and `archive` (the files),
+//! `filesystem` (what they are put on), `kernel`, `initramfs` and `reconnect` (whether it can boot, and
+//! stay), `diff` (what changed).
 
 mod adopt;
 mod apply;
@@ -43,7 +44,7 @@ pub use diff::{
     Aspect, Changed, Changes, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
     TreePath, Trust, check_file_system, diff,
 };
-pub use filesystem::{FileSystem, UnknownFileSystem};
+pub use filesystem::{FileSystem, SourceDate, UnknownFileSystem, WrongDate};
 pub use image::{BuildRequest, image, plan_image};
 pub use import::{DiskFormat, ImportRequest, UnknownFormat, import, plan_import};
 pub use plan::{Plan, Step};

@@ -37,6 +37,8 @@ pub enum Step {
         /// The version, such as `fc28@3`.
         version: String,
     },
+    /// Give the file system of the copy an identifier of its own.
+    Identify,
     /// Bring in a disk that was made elsewhere.
     ReadDisk {
         /// The file that it is in.
@@ -79,7 +81,7 @@ pub enum Step {
     },
     /// Make the file system on the disk.
     MakeFileSystem {
-        /// `xfs` or `ext4`.
+        /// `xfs`, `ext4` or `btrfs`.
         filesystem: &'static str,
         /// The kernel that it is made for; the tree's where that is not known yet.
         kernel: Option<String>,
@@ -99,6 +101,20 @@ pub enum Step {
     },
     /// Copy the tree from the scratch file system into it, and give that up.
     CopyScratch,
+    /// Mount a directory by itself, read-only and where nobody else sees it.
+    View {
+        /// The directory; the tree that came out where there is none.
+        source: Option<String>,
+    },
+    /// Make a disk with all files of that tree in it.
+    Pack {
+        /// `erofs` or `ext4`.
+        filesystem: &'static str,
+        /// The kernel that it is made for; the tree's where that is not known yet.
+        kernel: Option<String>,
+        /// Bytes of the disk; what its files need where none are told.
+        size: Option<u64>,
+    },
     /// Unpack an archive into it.
     Unpack {
         /// The archive; `-` is the standard input.
@@ -159,6 +175,7 @@ impl fmt::Display for Step {
                 f.write_str("create a sparse disk for the tree that came out")
             }
             Self::CopyVersion { version } => write!(f, "copy the disk of {version}"),
+            Self::Identify => f.write_str("give its file system an identifier of its own"),
             Self::ReadDisk {
                 source,
                 format: DiskFormat::Raw,
@@ -211,6 +228,24 @@ impl fmt::Display for Step {
                 human(*bytes)
             ),
             Self::CopyScratch => f.write_str("copy the tree from the scratch file system into it"),
+            Self::View {
+                source: Some(source),
+            } => write!(f, "mount {source} privately, read-only"),
+            Self::View { source: None } => {
+                f.write_str("mount the tree that came out privately, read-only")
+            }
+            Self::Pack {
+                filesystem,
+                kernel,
+                size,
+            } => {
+                let kernel = kernel.as_deref().unwrap_or("of the tree");
+                write!(f, "pack it into {filesystem} for the kernel {kernel}")?;
+                match size {
+                    Some(size) => write!(f, ", on a sparse disk of {}", human(*size)),
+                    None => Ok(()),
+                }
+            }
             Self::Unpack {
                 source,
                 holds: Some((members, bytes)),

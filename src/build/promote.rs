@@ -101,7 +101,9 @@ pub fn promote(
     let facts = VersionFacts {
         parent: Some(disk.version.id().clone()),
         source: format!("the disk of client {}", disk.client.name),
+        promoted: Some(disk.client.name.clone()),
         filesystem: parent.facts.filesystem.clone(),
+        kernel_version: parent.facts.kernel_version.clone(),
         recipe: parent.facts.recipe.clone(),
         ..VersionFacts::default()
     };
@@ -199,8 +201,11 @@ fn plan(library: &Library, request: &PromoteRequest, disk: &Disk) -> Result<Plan
             let check = request.check;
             let filesystem = manifest.facts.filesystem.kind.clone();
             let version = from.clone();
-            steps.extend([Step::Settle { filesystem }, Step::Mount, Step::Recognize]);
-            steps.push(Step::Agree { version });
+            steps.push(Step::Settle { filesystem });
+            // After its journal was replayed, which needs the one that it was written with.
+            let needs = disk.filesystem()?.needs_identifier();
+            steps.extend(needs.then_some(Step::Identify));
+            steps.extend([Step::Mount, Step::Recognize, Step::Agree { version }]);
             steps.extend((request.scrub == Scrub::ByRecipe).then_some(Step::ScrubRecognized));
             steps.extend([
                 Step::Trim,

@@ -4,6 +4,8 @@
 //! panic all leave nothing. What a killed process leaves (a draft that nobody holds) is removed by
 //! the next command; mounts and loop devices are gone with its namespace.
 
+mod disk;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,7 @@ use serde::Serialize;
 
 use super::adopt::Foreign;
 use super::apply::{make_scratch, scratch_point};
-use super::filesystem::{FileSystem, LABEL};
+use super::filesystem::{FileSystem, SourceDate};
 use super::initramfs::{self, Checked};
 use super::inside::Inside;
 use super::plan::{Plan, Step};
@@ -26,14 +28,16 @@ use super::version::KernelRelease;
 use super::watch::{Phase, Timed, Watch};
 use super::{Excludes, InitramfsCheck, SizeSpec, facts, identity, kernel, reconnect};
 use crate::exec::{Cancel, Mount, PrivateMounts, Program};
-use crate::library::manifest::{Distribution, FileSystemFacts, TreeFacts};
-use crate::library::{Draft, Library, Progress, Version, VersionFacts, VersionId};
+use crate::library::manifest::{Distribution, TreeFacts};
+use crate::library::{Draft, Library, Progress, Usage, Version, VersionFacts, VersionId};
 
 /// What came out of a build.
 #[derive(Debug, Clone, Serialize)]
 pub struct Built {
     /// The new version, such as `fc28@1`.
     pub version: VersionId,
+    /// What it takes, and what of that it shares with nobody.
+    pub usage: Usage,
     /// What may hinder a client.
     pub warnings: Vec<String>,
     /// How long each part took.
@@ -64,6 +68,8 @@ pub(super) struct Work<'a> {
     pub(super) draft: Option<Draft<'a>>,
     pub(super) mounts: &'a PrivateMounts,
     pub(super) filesystem: FileSystem,
+    /// The date that the build claims.
+    pub(super) date: Option<SourceDate>,
     /// The size of the disk, where it waits for the tree.
     pub(super) size: Option<SizeSpec>,
     pub(super) kernel: Option<KernelRelease>,
@@ -114,6 +120,7 @@ impl<'a> Work<'a> {
             draft: None,
             mounts,
             filesystem,
+            date: None,
             size: None,
             kernel: None,
             places: Places::default(),
@@ -145,6 +152,7 @@ impl<'a> Work<'a> {
         let version = self.sealed.context("the plan does not seal anything")?;
         Ok(Built {
             version: version.id().clone(),
+            usage: library.usage(version.id())?,
             warnings: self.warnings,
             phases: self.watch.phases(),
         })
@@ -184,9 +192,10 @@ impl<'a> Work<'a> {
         let Some(draft) = self.draft.take() else {
             return;
         };
-        let disk = match draft.disk_path().exists() {
-            true => draft.disk_path(),
-            false => draft.scratch_path(),
+        // While there is a scratch file system, it has the whole tree and the disk has not.
+        let (disk, filesystem) = match draft.scratch_path().exists() {
+            true => (draft.scratch_path(), FileSystem::Xfs),
+            false => (draft.disk_path(), self.filesystem),
         };
         match draft.keep() {
             Ok(kept) => {
@@ -194,7 +203,7 @@ impl<'a> Work<'a> {
                 self.watch.warn(&format!(
                     "the draft is kept: look inside by `mount -o loop,ro,nosuid,nodev{} {} /mnt`; \
                      `netroot image prune` removes it",
-                    self.filesystem.look_options(),
+                    filesystem.look_options(),
                     kept.join(name).display(),
                 ));
             }
@@ -208,6 +217,7 @@ impl<'a> Work<'a> {
             Step::CreateScratch => self.create_scratch(),
             Step::CreateDisk { size } => self.create_disk(*size),
             Step::CopyVersion { .. } => self.copy_version(),
+            Step::Identify => self.identify(),
             Step::ReadDisk { .. } | Step::CopyClone { .. } => self.take_over(),
             Step::KeepPartitions { .. } => self.keep_partitions(),
             Step::Settle { .. } => self.settle(),
@@ -222,6 +232,8 @@ impl<'a> Work<'a> {
                 self.filesystem.grow(self.mount_point()?, self.cancel)
             }
             Step::CopyTree { source, bytes, .. } => self.copy_tree(source, *bytes),
+            Step::View { .. } => self.view(),
+            Step::Pack { size, .. } => self.pack(*size),
             Step::Unpack { source, .. } => self.unpack(source),
             Step::CopyScratch => self.copy_scratch(),
             Step::Enter => self.enter(),
@@ -309,10 +321,7 @@ impl<'a> Work<'a> {
         let size = match size {
             Some(size) => size,
             None => {
-                let root = Root::open(self.tree_path()?)?;
-                self.tree = measure(&root, &Excludes::default(), self.cancel)?;
-                let wanted = self.kernel.as_ref().map(KernelRelease::as_str);
-                self.kernel = Some(kernel::release(&root, wanted, &self.places)?);
+                self.survey()?;
                 let size = self.filesystem.disk_size(self.size, &self.tree);
                 self.filesystem.ensure_fit(size, &self.tree)?;
                 size
@@ -322,17 +331,23 @@ impl<'a> Work<'a> {
     }
 
     fn copy_scratch(&mut self) -> Result<()> {
-        let scratch = self.scratch()?.path().to_owned();
-        let root = Root::from_dir(self.mounts.view(&scratch)?, &scratch);
+        let scratch = self.scratch()?.path();
+        let root = Root::from_dir(self.mounts.view(scratch)?, scratch);
         self.input = Some(Input::Tree(root));
         self.excludes = Excludes::default();
         let bytes = self.tree.data;
         self.copy_tree("the tree", bytes)?;
         // The view holds the file system.
         self.input = None;
-        if let Some(mounted) = self.scratch.take() {
-            mounted.unmount()?;
-        }
+        self.give_up_scratch()
+    }
+
+    fn give_up_scratch(&mut self) -> Result<()> {
+        let Some(mounted) = self.scratch.take() else {
+            return Ok(());
+        };
+        let scratch = mounted.path().to_owned();
+        mounted.unmount()?;
         fs::remove_dir(&scratch).with_context(|| format!("removing {}", scratch.display()))?;
         let file = self.draft()?.scratch_path();
         fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))
@@ -377,29 +392,9 @@ impl<'a> Work<'a> {
             .with_context(|| format!("enlarging {}", disk.display()))
     }
 
-    fn make_file_system(&mut self) -> Result<()> {
-        self.watch.step("making the file system", None);
-        let kernel = self.kernel.as_ref().context("the kernel is not known")?;
-        let disk = self.draft()?.disk_path();
-        let made = self
-            .filesystem
-            .make(&disk, kernel, &self.tree, self.cancel)?;
-        self.facts.filesystem = FileSystemFacts {
-            kind: self.filesystem.name().to_owned(),
-            label: LABEL.to_owned(),
-            uuid: Some(made.uuid),
-            features: made.features,
-        };
-        Ok(())
-    }
-
     fn mount(&mut self) -> Result<()> {
         self.watch.step("mounting", None);
-        let disk = self.draft()?.disk_path();
-        let point = beside(&disk);
-        if !point.exists() {
-            fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
-        }
+        let (disk, point) = (self.draft()?.disk_path(), self.new_mount_point()?);
         let (name, options) = (self.filesystem.name(), self.filesystem.draft_options());
         // Programs of it are run where it is changed, and never where it is only filled.
         let mounted = if self.parent.is_some() {
@@ -410,6 +405,14 @@ impl<'a> Work<'a> {
         };
         self.mounted = Some(mounted.context("mounting the draft")?);
         Ok(())
+    }
+
+    fn new_mount_point(&self) -> Result<PathBuf> {
+        let point = beside(&self.draft()?.disk_path());
+        if !point.exists() {
+            fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
+        }
+        Ok(point)
     }
 
     fn copy_tree(&mut self, source: &str, bytes: u64) -> Result<()> {
@@ -461,7 +464,7 @@ impl<'a> Work<'a> {
         let mut files = kernel::boot_files(&root, release, &self.places)?;
         let checked = match self.checked.take() {
             Some(checked) => checked,
-            None => judge(self.check, &root, &files)?,
+            None => judge(self.check, &root, &files, self.filesystem)?,
         };
         self.facts.kernel_version = files.release.to_string();
         self.facts.early = checked.facts;
@@ -501,7 +504,9 @@ impl<'a> Work<'a> {
         let mounted = self.mounted.take().context("the disk is not mounted")?;
         let point = mounted.path().to_owned();
         mounted.unmount()?;
-        fs::remove_dir(&point).with_context(|| format!("removing {}", point.display()))
+        fs::remove_dir(&point).with_context(|| format!("removing {}", point.display()))?;
+        // It was still needed where the tree was packed from there.
+        self.give_up_scratch()
     }
 
     fn seal(&mut self) -> Result<()> {
@@ -518,16 +523,18 @@ pub(super) fn judge(
     check: InitramfsCheck,
     root: &Root,
     files: &kernel::BootFiles,
+    filesystem: FileSystem,
 ) -> Result<Checked> {
     let path = &files.initramfs.path;
     let stream = root
         .file(path)?
         .with_context(|| format!("{path} is gone"))?;
     let mut checked = match check {
-        InitramfsCheck::Refuse => initramfs::check(stream, &files.release).with_context(|| {
-            let tree = root.path().display();
-            format!("the initramfs {path} of {tree} is refused")
-        })?,
+        InitramfsCheck::Refuse => initramfs::check(stream, &files.release, filesystem.name())
+            .with_context(|| {
+                let tree = root.path().display();
+                format!("the initramfs {path} of {tree} is refused")
+            })?,
         InitramfsCheck::Skip => Checked {
             // An initramfs that cannot even be read is of unknown kind, which is all that is told.
             facts: initramfs::look(stream).unwrap_or_else(|_| initramfs::unknown()),

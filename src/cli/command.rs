@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source};
+use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
 use crate::library::ClientSelector;
 use crate::library::{
     ClientName, GroupName, HostName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
@@ -120,7 +120,7 @@ pub(super) struct Init {
 #[derive(Debug, Subcommand)]
 pub(super) enum Image {
     /// Build a version of an image from a distribution, a directory or a tar archive
-    Build(ImageBuild),
+    Build(Box<ImageBuild>),
     /// Make a new image from another: its distribution's next release, or what a script makes of it
     Upgrade(ImageUpgrade),
     /// Install updates of the same release: a new version of the image
@@ -238,8 +238,9 @@ pub(super) struct ImageBuild {
     /// Run this script or command line in the image; repeatable
     #[arg(long = "run", value_name = "SCRIPT", value_hint = ValueHint::FilePath)]
     pub scripts: Vec<OsString>,
-    /// The file system of the root disk
-    #[arg(long, value_name = "xfs|ext4", default_value = "xfs")]
+    /// The file system of the root disk; erofs is compressed and read-only, for clients in mode
+    /// shared only
+    #[arg(long, value_name = "xfs|ext4|btrfs|erofs", default_value = "xfs")]
     pub fs: FileSystem,
     /// Size of the disk: a multiple of the tree's (1.5x) or absolute (20G) [default: 2x]
     #[arg(long, value_name = "SIZE")]
@@ -247,6 +248,15 @@ pub(super) struct ImageBuild {
     /// Boot this kernel, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
+    /// Make the same disk from the same tree every time, dated no later than this (seconds since
+    /// 1970): with --fs erofs or ext4, which then keeps times to the second
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SOURCE_DATE_EPOCH",
+        hide_env_values = true
+    )]
+    pub source_date: Option<SourceDate>,
     /// Leave out this path of the tree, such as /var/cache/dnf; * and ? match within a name; repeatable
     #[arg(long, value_name = "PATH")]
     pub exclude: Vec<String>,

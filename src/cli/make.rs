@@ -39,6 +39,7 @@ pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
         kernel: args.kernel.clone(),
         check: check(args.no_initramfs_check),
         excludes: Excludes::new(&args.exclude),
+        date: args.source_date,
         scrub: scrub(args.no_scrub),
         keep: keep(args.keep_failed),
     };
@@ -180,14 +181,16 @@ pub(super) fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<
     let version = library.version(&built.version)?;
     let mut lines = vec![format!("sealed {}", version.id())];
     lines.extend(image::description(&version).into_iter().skip(1));
-    // In mode shared, the default, a disk that boots itself would be read-only.
-    let mode = match version.manifest().boot {
-        BootFrom::Kernel { .. } => "",
-        BootFrom::Disk(_) => " --mode persistent",
-    };
-    lines.push(format!(
-        "next: netroot client add MAC --image {}{mode}",
-        version.id().image
-    ));
+    lines.push(format!("  takes       {}", image::told_usage(&built.usage)));
+    let id = version.id();
+    lines.push(match &version.manifest().boot {
+        _ if id.number > 1 => format!("clients of {} get it at their next boot", id.image),
+        BootFrom::Kernel { .. } => format!("next: netroot client add MAC --image {}", id.image),
+        // In mode shared, the default, a disk that boots itself would be read-only.
+        BootFrom::Disk(_) => format!(
+            "next: netroot client add MAC --image {} --mode persistent",
+            id.image
+        ),
+    });
     print::lines(lines)
 }

@@ -105,15 +105,7 @@ impl PrivateMounts {
         // Mounted for a moment where only this thread sees it; the descriptor keeps it. It cannot
         // be mounted on `source` itself, since no path leads to what covers `/`.
         let target = Path::new(VIEWPOINT);
-        let mounted = self.bind(source, target)?;
-        let flags = MsFlags::MS_BIND
-            | MsFlags::MS_REMOUNT
-            | MsFlags::MS_RDONLY
-            | MsFlags::MS_NOSUID
-            | MsFlags::MS_NODEV
-            | MsFlags::MS_NOEXEC;
-        mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
-            .map_err(failed("make read-only", target))?;
+        let mounted = self.view_on(source, target)?;
         let view = OpenOptions::new()
             .read(true)
             .custom_flags(OFlag::O_DIRECTORY.bits())
@@ -126,6 +118,23 @@ impl PrivateMounts {
         umount2(target, MntFlags::MNT_DETACH).map_err(failed("detach", target))?;
         mounted.forget();
         Ok(view)
+    }
+
+    /// The same, mounted on `target`, for programs that take paths.
+    ///
+    /// # Errors
+    /// When there is no such directory or the kernel refuses.
+    pub fn view_on(&self, source: &Path, target: &Path) -> Result<Mount> {
+        let mounted = self.bind(source, target)?;
+        let flags = MsFlags::MS_BIND
+            | MsFlags::MS_REMOUNT
+            | MsFlags::MS_RDONLY
+            | MsFlags::MS_NOSUID
+            | MsFlags::MS_NODEV
+            | MsFlags::MS_NOEXEC;
+        mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
+            .map_err(failed("make read-only", target))?;
+        Ok(mounted)
     }
 
     /// The file or directory `source`, without what is mounted below it, on `target` as well.

@@ -3,11 +3,16 @@
 /// Program, Debian package, Fedora package.
 const PACKAGES: &[(&str, &str, &str)] = &[
     ("blkid", "util-linux", "util-linux"),
+    ("btrfs", "btrfs-progs", "btrfs-progs"),
+    ("btrfstune", "btrfs-progs", "btrfs-progs"),
     ("chroot", "coreutils", "coreutils"),
     ("debootstrap", "debootstrap", "debootstrap"),
     ("dnf", "dnf", "dnf"),
     ("dumpe2fs", "e2fsprogs", "e2fsprogs"),
     ("e2fsck", "e2fsprogs", "e2fsprogs"),
+    ("fsck.erofs", "erofs-utils", "erofs-utils"),
+    ("mkfs.btrfs", "btrfs-progs", "btrfs-progs"),
+    ("mkfs.erofs", "erofs-utils", "erofs-utils"),
     ("mkfs.ext4", "e2fsprogs", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs", "xfsprogs"),
     ("fstrim", "util-linux", "util-linux"),

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -37,6 +37,9 @@ const STDERR_KEPT: usize = 8 * 1024;
 
 /// How long a request to stop may go unnoticed while a program runs.
 const CANCEL_POLL: Duration = Duration::from_millis(100);
+
+/// How long the pipes of a program that has ended are read, where somebody else holds them open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A program to run: arguments as they are, no shell, an environment of its own.
 ///
@@ -289,9 +292,14 @@ impl Program {
                 // Both pipes are closed: it has ended, or is about to.
                 Err(RecvTimeoutError::Disconnected) => return self.wait(child),
                 Err(RecvTimeoutError::Timeout) => {
-                    // A daemon that it left behind may hold the pipes open for ever.
+                    // A daemon that it left behind may hold the pipes open for ever; but on a busy
+                    // host what it wrote itself may not have been read yet.
                     if let Some(status) = child.try_wait().map_err(|e| self.cannot(e))? {
-                        chunks.try_iter().for_each(&mut each);
+                        let deadline = Instant::now() + LAST_WORDS;
+                        let left = || deadline.saturating_duration_since(Instant::now());
+                        while let Ok(chunk) = chunks.recv_timeout(left()) {
+                            each(chunk);
+                        }
                         return Ok(status);
                     }
                 }

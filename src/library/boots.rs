@@ -138,7 +138,12 @@ impl Library {
         let next = client.next_boot()?;
         let version = match next.fixed {
             Some(version) => version,
-            None => self.assigned_version(client, &next.assignment.image)?,
+            None => {
+                let version = self.assigned_version(client, &next.assignment.image)?;
+                let what = || format!("booting {}", client.name);
+                version.ensure_mode(next.assignment.mode, what)?;
+                version.id().clone()
+            }
         };
         let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
@@ -158,9 +163,9 @@ impl Library {
     }
 
     /// The version that an assignment means. It may be gone: by force, or by hand.
-    fn assigned_version(&self, client: &Client, image: &VersionSpec) -> Result<VersionId> {
+    fn assigned_version(&self, client: &Client, image: &VersionSpec) -> Result<super::Version> {
         match self.resolve(image) {
-            Ok(version) => Ok(version.id().clone()),
+            Ok(version) => Ok(version),
             Err(why @ (Error::Unknown { .. } | Error::NoVersion { .. })) => Err(Error::refused(
                 format!("booting client {}", client.name),
                 format!("it is assigned to {image}, and {why}"),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::names::VersionId;
+use super::names::{ClientName, VersionId};
 
 /// Everything that `manifest.json` tells. It is written once, when the version is sealed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +88,9 @@ pub struct VersionFacts {
     /// What was taken out before sealing.
     #[serde(default)]
     pub scrubbed: Vec<String>,
+    /// The client whose disk it was, where it was promoted from one.
+    #[serde(default)]
+    pub promoted: Option<ClientName>,
 }
 
 /// Size and hashes of a disk.
@@ -206,6 +209,13 @@ pub struct RecipeFacts {
     pub name: String,
     /// The hash of its text.
     pub sha256: Hash,
+}
+
+impl FileSystemFacts {
+    /// Whether nobody can write to it, whatever disk it lies on.
+    pub fn is_read_only(&self) -> bool {
+        self.kind == "erofs"
+    }
 }
 
 impl InitramfsFacts {

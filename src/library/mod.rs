@@ -24,7 +24,8 @@
 //!
 //! - `names`, `mac`, `config`, `manifest`: what things are called, and what is known about them
 //! - `document`, `lock`: how documents change, one writer at a time
-//! - `store`: where disks are; drafts, sealing, clones, hashes, and what cleans up after the killed
+//! - `store`: where disks are; drafts, sealing, clones, holds on them, hashes, and what cleans up after
+//!   the killed
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
 //! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)

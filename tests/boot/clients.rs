@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use xtask::qemu::ANSWER_LIMIT;
+use xtask::debian;
+use xtask::qemu::{ANSWER_LIMIT, BOOT_LIMIT, UP};
 
 use crate::lab::{IMAGE, Lab, RECONNECT, Storage, draw};
 
@@ -24,6 +25,17 @@ fn a_persistent_client_keeps_its_disk_until_reset_and_gets_it_back_by_undo() {
     client.power_off().unwrap();
     lab.wait_until_gone(MAC);
     assert_eq!(lab.nonce_in_a_copy(MAC), nonce, "seen from the host");
+
+    // What it wrote becomes an image, which another machine boots while the server goes on.
+    const OTHER: &str = "52:54:00:00:0a:02";
+    lab.site
+        .netroot(&["client", "promote", MAC, "promoted", "--yes"])
+        .unwrap();
+    lab.add_client(OTHER, "promoted", "ephemeral");
+    let other = lab.boot(OTHER);
+    assert_eq!(other.nonce().unwrap(), Some(nonce.clone()), "promoted");
+    other.power_off().unwrap();
+    lab.wait_until_gone(OTHER);
 
     lab.site
         .netroot(&["client", "reset", MAC, "--yes"])
@@ -121,5 +133,38 @@ fn clients_outlive_a_killed_server_and_leave_the_version_as_it_is() {
     let took = server.stop().unwrap();
     assert!(took < Duration::from_secs(10), "serve took {took:?} to end");
     lab.site.netroot(&["image", "verify", "deb12"]).unwrap();
+    lab.clean_up();
+}
+
+#[test]
+fn a_shared_client_boots_from_a_compressed_image() {
+    const MAC: &str = "52:54:00:00:0e:01";
+    let lab = Lab::with_debian("erofs", Storage::AsItIs);
+    let tree = lab.mount_tree();
+    let build = ["image", "build", "kiosk", "--fs", "erofs", "--from"];
+    let build = [&build[..], &[tree.to_str().unwrap()]].concat();
+    lab.site.netroot(&build).unwrap();
+    let mut add = vec!["client", "add", MAC, "--image", "kiosk"];
+    for argument in debian::KERNEL_ARGS {
+        add.extend(["--arg", argument]);
+    }
+    let why = [&add[..], &["--mode", "persistent"]].concat();
+    let why = lab.site.refused(&why).unwrap();
+    assert!(why.contains("use mode shared"), "{why}");
+    lab.site.netroot(&add).unwrap();
+    let server = lab.serve();
+
+    let client = lab.switch_on(MAC);
+    // Not the usual stages: this kernel has no word about the mount of an EROFS.
+    let said = client.serial().wait_for(UP, 0, BOOT_LIMIT).unwrap();
+    lab.tell("the client is up");
+    assert!(said.text.contains("root=overlay"), "{}", said.text);
+    let kind = client.ask("run blkid -o value -s TYPE /dev/sda", ANSWER_LIMIT);
+    assert_eq!(kind.unwrap(), "ran erofs");
+    client.write_nonce("only-in-ram").unwrap();
+    client.power_off().unwrap();
+
+    server.stop().unwrap();
+    lab.site.netroot(&["image", "verify", "kiosk"]).unwrap();
     lab.clean_up();
 }

@@ -79,6 +79,14 @@ impl Lab {
         }
     }
 
+    /// The tree of [`IMAGE`], to make another image of.
+    pub(crate) fn mount_tree(&self) -> PathBuf {
+        let disk = self.site.kernel(IMAGE).with_file_name("disk.img");
+        let tree = self.dir.join("tree");
+        mount_privately("loop,ro,nouuid", &disk, &tree);
+        tree
+    }
+
     pub(crate) fn add_client(&self, mac: &str, image: &str, mode: &str) {
         let mut add = vec!["client", "add", mac, "--image", image, "--mode", mode];
         for argument in debian::KERNEL_ARGS {
@@ -227,10 +235,15 @@ impl Lab {
 fn mount_xfs(image: &Path, mount_point: &Path) {
     File::create(image).unwrap().set_len(20 << 30).unwrap();
     run(command("mkfs.xfs", ["-q", "-m", "reflink=1"]).arg(image)).unwrap();
+    mount_privately("loop", image, mount_point);
+}
+
+/// Mounts a file for this thread and what it starts.
+fn mount_privately(options: &str, image: &Path, mount_point: &Path) {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
     run(&mut command("mount", ["--make-rprivate", "/"])).unwrap();
     fs::create_dir(mount_point).unwrap();
-    run(command("mount", ["-o", "loop"]).args([image, mount_point])).unwrap();
+    run(command("mount", ["-o", options]).args([image, mount_point])).unwrap();
 }
 
 /// Copies a disk into a sparse file.

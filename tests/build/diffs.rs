@@ -205,18 +205,40 @@ fn every_aspect_is_told_on_ext4() {
 
 #[test]
 fn two_builds_of_one_tree_are_the_same_whatever_they_lie_on() {
-    let site = awkward_site(FileSystem::Xfs);
-    let mut request = site.request(&site.path("tree"));
-    request.filesystem = FileSystem::Ext4;
-    site.build(&request).unwrap();
-    let found = diff(&site, "fc28@1", "fc28@2", Times::Told, Trust::Inodes);
-    // mkfs.ext4 makes a directory that XFS has no use for.
-    let all = told(&found);
-    let names: Vec<_> = all
-        .iter()
-        .map(|(path, what)| (path.to_str().unwrap(), what.as_str()))
-        .collect();
-    assert_eq!(names, [("lost+found", "+directory")]);
+    let site = Site::new();
+    let tree = site.tree(KERNEL);
+    awkward::fill(&tree);
+    // Longer than the tools of EROFS take.
+    fs::remove_dir_all(tree.join("deep")).unwrap();
+    fs::remove_file(tree.join("names").join("n".repeat(255))).unwrap();
+    let all = [
+        FileSystem::Xfs,
+        FileSystem::Ext4,
+        FileSystem::Btrfs,
+        FileSystem::Erofs,
+    ];
+    for filesystem in all {
+        let mut request = site.request(&tree);
+        request.filesystem = filesystem;
+        site.build(&request).unwrap();
+    }
+    // mkfs.ext4 makes a directory that the others have no use for.
+    let expected = [
+        ("fc28@1", "fc28@2", "+directory"),
+        ("fc28@2", "fc28@3", "-directory"),
+        ("fc28@3", "fc28@4", ""),
+    ];
+    for (from, to, what) in expected {
+        let found = diff(&site, from, to, Times::Told, Trust::Inodes);
+        let all = told(&found);
+        let others: Vec<_> = all
+            .iter()
+            .filter(|(path, _)| *path != Path::new("lost+found"))
+            .collect();
+        assert!(others.is_empty(), "{from} {to}: {others:?}");
+        let found = all.get(Path::new("lost+found"));
+        assert_eq!(found.map_or("", String::as_str), what, "{from} {to}");
+    }
     site.assert_clean();
 }
 
@@ -238,6 +260,44 @@ fn a_changed_byte_is_found_where_everything_else_was_put_back() {
     let all = told(&found);
     assert_eq!(all.len(), 1, "{all:?}");
     assert_eq!(all[Path::new("files/more")], "content");
+}
+
+#[test]
+fn what_a_client_wrote_past_its_file_system_is_found_in_what_was_promoted() {
+    const SECRET: &[u8] = b"a line that is nowhere else on this disk";
+    let site = Site::new();
+    let tree = site.tree(KERNEL);
+    write(&tree.join("etc/line"), SECRET);
+    site.build(&site.request(&tree)).unwrap();
+    let first = site.version("fc28@1");
+    let forged = |image: &str, promoted: Option<&str>| {
+        let mut draft = site.library.draft(&image.parse().unwrap()).unwrap();
+        draft.copy_from(&first, &Quiet).unwrap();
+        let disk = fs::read(draft.disk_path()).unwrap();
+        let at = disk.windows(SECRET.len()).position(|part| part == SECRET);
+        // No inode, no time: only the block that holds the line.
+        let file = File::options().write(true).open(draft.disk_path()).unwrap();
+        file.write_all_at(b"A", at.unwrap() as u64).unwrap();
+        draft.add_kernel(&mut &b"k"[..]).unwrap();
+        draft.add_initramfs(&mut &b"i"[..]).unwrap();
+        let facts = VersionFacts {
+            parent: Some(first.id().clone()),
+            promoted: promoted.map(|name| name.parse().unwrap()),
+            ..first.manifest().facts.clone()
+        };
+        draft.seal(facts, &Quiet).unwrap();
+    };
+    forged("promoted", Some("lab-07"));
+    forged("updated", None);
+    let paths = |to, trust| -> Vec<PathBuf> {
+        let found = diff(&site, "fc28", to, Times::Ignored, trust);
+        told(&found).into_keys().collect()
+    };
+    let line = [PathBuf::from("etc/line")];
+    assert_eq!(paths("promoted", Trust::Inodes), line);
+    // This host's own kernel writes no file without its time of change, so it is not looked for.
+    assert!(paths("updated", Trust::Inodes).is_empty());
+    assert_eq!(paths("updated", Trust::Nothing), line);
 }
 
 #[test]

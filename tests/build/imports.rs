@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use netroot::build::{self, Built, DiskFormat, ImportRequest, Scrub};
+use netroot::build::{self, Built, Change, ChangeRequest, DiskFormat, ImportRequest, Scrub};
 use netroot::exec::{Cancel, Program, in_private_mounts};
 use netroot::library::Quiet;
 use netroot::library::manifest::{BootFrom, TableKind};
@@ -404,6 +404,24 @@ fn what_is_cut_off_is_refused() {
     assert!(why.contains("it is cut off"), "{why}");
     cut(&raw, 0).unwrap();
     refused(&site, &request(&raw));
+}
+
+#[test]
+fn what_is_not_looked_into_is_not_changed_here() {
+    let site = Site::new();
+    import(&site, &request(&partitioned(&site))).unwrap();
+    let change = ChangeRequest::new(
+        "win".parse().unwrap(),
+        "win".parse().unwrap(),
+        vec![Change::Update],
+    );
+    let why = build::plan_change(&site.library, &change).unwrap_err();
+    let why = why.to_string();
+    assert!(
+        why.contains("win@1 boots from its own disk (GPT with 3"),
+        "{why}"
+    );
+    assert!(why.contains("client promote"), "{why}");
 }
 
 #[test]

@@ -138,6 +138,10 @@ fn a_recipe_that_is_killed_before_each_step() {
     let has = |library: &Library, spec: &str| library.resolve(&spec.parse().unwrap()).is_ok();
     let build = ["image", "build", "one", "--from", "tiny:1"];
     kill_before_each_step(&site, &build, |library| has(library, "one"));
+    let packed = [
+        "image", "build", "kiosk", "--from", "tiny:1", "--fs", "erofs",
+    ];
+    kill_before_each_step(&site, &packed, |library| has(library, "kiosk"));
     let update = ["image", "update", "one"];
     kill_before_each_step(&site, &update, |library| has(library, "one@2"));
     let upgrade = ["image", "upgrade", "one", "two", "--release", "2"];

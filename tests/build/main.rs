@@ -1,5 +1,5 @@
-//! Builds of whole images, as a person would run them: needs root, xfsprogs, e2fsprogs and loop
-//! devices.
+//! Builds of whole images, as a person would run them: needs root, xfsprogs, e2fsprogs, btrfs-progs,
+//! erofs-utils and loop devices.
 
 // clippy.toml exempts functions marked #[test]; here the whole file is a test.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -9,6 +9,7 @@ mod awkward;
 mod compare;
 mod diffs;
 mod dnf;
+mod filesystems;
 mod hostile;
 mod imports;
 mod kills;

@@ -83,7 +83,9 @@ impl Site {
         let options: &[&str] = match kind.as_str() {
             // Without recovery: a dirty log would show.
             "xfs" => &["ro", "norecovery", "nouuid"],
-            _ => &["ro", "noload"],
+            "ext4" => &["ro", "noload"],
+            "btrfs" => &["ro", "rescue=nologreplay"],
+            _ => &["ro"],
         };
         in_private_mounts(|mounts| {
             let disk = version.disk_path();
@@ -148,10 +150,8 @@ pub(crate) fn run(program: &str, args: &[&str]) -> String {
 /// What dracut would have made for `kernel`, as far as the check looks.
 pub(crate) fn initramfs(kernel: &str) -> Vec<u8> {
     let module = |path: &str| {
-        (
-            format!("usr/lib/modules/{kernel}/kernel/drivers/{path}"),
-            "",
-        )
+        let path = format!("usr/lib/modules/{kernel}/kernel/{path}");
+        (path, "")
     };
     let files = [
         (
@@ -160,12 +160,16 @@ pub(crate) fn initramfs(kernel: &str) -> Vec<u8> {
         ),
         ("usr/lib/dracut/dracut-059-4".to_owned(), ""),
         ("etc/iscsi/initiatorname.iscsi".to_owned(), ""),
-        module("scsi/iscsi_tcp.ko"),
-        module("net/virtio_net.ko"),
-        module("net/ethernet/r8169.ko"),
-        module("net/ethernet/igb.ko"),
-        module("net/ethernet/tg3.ko"),
-        module("net/ethernet/e1000e.ko"),
+        module("fs/xfs/xfs.ko"),
+        module("fs/ext4/ext4.ko"),
+        module("fs/btrfs/btrfs.ko"),
+        module("fs/erofs/erofs.ko"),
+        module("drivers/scsi/iscsi_tcp.ko"),
+        module("drivers/net/virtio_net.ko"),
+        module("drivers/net/ethernet/r8169.ko"),
+        module("drivers/net/ethernet/igb.ko"),
+        module("drivers/net/ethernet/tg3.ko"),
+        module("drivers/net/ethernet/e1000e.ko"),
         ("TRAILER!!!".to_owned(), ""),
     ];
     let mut archive = Vec::new();

@@ -40,6 +40,11 @@ fn an_awkward_tree_comes_out_the_same_on_ext4() {
 }
 
 #[test]
+fn an_awkward_tree_comes_out_the_same_on_btrfs() {
+    awkward_tree_comes_out_the_same(FileSystem::Btrfs);
+}
+
+#[test]
 fn the_manifest_tells_what_is_in_the_image() {
     let site = Site::new();
     let tree = site.tree(KERNEL);

@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use netroot::build::{self, Built, Change, ChangeRequest, InitramfsCheck, Script, Watch};
+use netroot::build::{
+    self, Built, Change, ChangeRequest, FileSystem, InitramfsCheck, Script, Watch,
+};
 use netroot::exec::{Cancel, Program};
 use netroot::library::{Progress, Quiet};
 
@@ -13,13 +15,20 @@ use crate::site::{KERNEL, Site, run, write};
 
 /// A library with `fc28@1`, in which a few programs of this host can be run.
 pub(crate) fn site_with_programs() -> Site {
+    site_with_programs_on(FileSystem::Xfs)
+}
+
+/// The same, on a file system of another kind.
+pub(crate) fn site_with_programs_on(filesystem: FileSystem) -> Site {
     let site = Site::new();
     let tree = site.tree(KERNEL);
     programs(&tree);
     write(&tree.join("etc/resolv.conf"), b"nameserver 203.0.113.9\n");
     write(&tree.join("usr/sbin/invoke-rc.d"), b"#!/bin/sh\n");
     write(&tree.join("root/.bash_history"), b"secret\n");
-    site.build(&site.request(&tree)).unwrap();
+    let mut request = site.request(&tree);
+    request.filesystem = filesystem;
+    site.build(&request).unwrap();
     site
 }
 

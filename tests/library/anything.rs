@@ -16,6 +16,10 @@ enum Happening {
     ServerKilled,
     Seal,
     Act(Act, When),
+    /// `current` moves back, or to the first version.
+    RollBack(Option<u32>),
+    /// The first version is removed, whoever uses it.
+    Remove(When),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -42,6 +46,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::Leave),
         1 => Just(Happening::ServerKilled),
         1 => Just(Happening::Seal),
+        1 => prop_oneof![Just(None), Just(Some(1))].prop_map(Happening::RollBack),
+        1 => prop_oneof![Just(When::Now), Just(When::Force)].prop_map(Happening::Remove),
         4 => (act, when).prop_map(|(act, when)| Happening::Act(act, when)),
     ]
 }
@@ -75,7 +81,11 @@ impl World {
 
     fn happen(&mut self, what: &Happening) {
         match what {
-            Happening::Script => self.scripts.push(self.lab.script(&self.mac)),
+            // There is none while what the client is assigned to is gone.
+            Happening::Script => {
+                let client = self.lab.client(&self.mac);
+                self.scripts.extend(self.lab.lib.issue_boot(&client).ok());
+            }
             // Counted from the latest, which is what clients mostly use.
             Happening::Login(back) => {
                 if let Some(at) = self.scripts.len().checked_sub(1 + back) {
@@ -95,6 +105,16 @@ impl World {
             Happening::Seal => {
                 self.lab.seal("fc28", "pristine");
             }
+            Happening::RollBack(number) => {
+                let spec = VersionSpec {
+                    image: "fc28".parse().unwrap(),
+                    number: *number,
+                };
+                let before = self.lab.client(&self.mac);
+                let _ = self.lab.lib.roll_back(&spec, &Actor::command());
+                assert_eq!(self.lab.client(&self.mac), before, "no client is touched");
+            }
+            Happening::Remove(when) => self.remove_first(*when),
             Happening::Act(act, when) => {
                 let before = self.lab.client(&self.mac);
                 let running = !self.live.is_empty();
@@ -112,6 +132,23 @@ impl World {
         self.live
             .retain(|grant| sessions.iter().any(|session| session.peer == grant.peer));
         self.check();
+    }
+
+    fn remove_first(&mut self, when: When) {
+        let first: VersionId = "fc28@1".parse().unwrap();
+        let before = self.lab.client(&self.mac);
+        let spec = first.clone().into();
+        let room = &self.lab.room;
+        let removed = self.lab.lib.remove(&spec, when, room, &Actor::command());
+        let after = self.lab.client(&self.mac);
+        if removed.is_err() || when == When::Now {
+            assert_eq!(after, before, "who uses it keeps it");
+        }
+        if removed.is_ok() {
+            assert!(self.lab.lib.version(&first).is_err());
+            let sessions = self.lab.room.sessions();
+            assert!(sessions.iter().all(|session| session.version != first));
+        }
     }
 
     fn login(&mut self, at: usize) {
@@ -154,7 +191,12 @@ impl World {
                 assert_eq!(self.lab.read(&self.mac), self.wrote[&boot.id], "rule 1");
             }
         }
-        assert_eq!(client.mode.has_clone(), client.clone.is_some());
+        assert!(client.mode.has_clone() || client.clone.is_none());
+        let kept = client.discarded.iter().map(|old| &old.clone);
+        for clone in client.clone.iter().chain(kept) {
+            let from = self.lab.lib.version(&clone.from);
+            assert!(from.is_ok(), "no clone is without its version");
+        }
         let places = self.lab.home().join("clones").join(self.mac.bare());
         let mut there: Vec<String> = std::fs::read_dir(places.join("discarded"))
             .map(|dir| {

@@ -158,6 +158,17 @@ impl Lab {
     }
 
     pub(crate) fn seal_sized(&self, image: &str, text: &str, size: u64) -> VersionId {
+        self.try_seal(image, text, size, "xfs").unwrap()
+    }
+
+    /// Seals a version that says to have the file system `kind`.
+    pub(crate) fn try_seal(
+        &self,
+        image: &str,
+        text: &str,
+        size: u64,
+        kind: &str,
+    ) -> Result<VersionId> {
         let mut draft = self.lib.draft(&image.parse().unwrap()).unwrap();
         draft.create_sparse(size).unwrap();
         let disk = std::fs::OpenOptions::new()
@@ -169,9 +180,13 @@ impl Lab {
         draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
         let facts = VersionFacts {
             kernel_version: "6.1.0".into(),
+            filesystem: manifest::FileSystemFacts {
+                kind: kind.into(),
+                ..manifest::FileSystemFacts::default()
+            },
             ..VersionFacts::default()
         };
-        draft.seal(facts, &Quiet).unwrap().id().clone()
+        Ok(draft.seal(facts, &Quiet)?.id().clone())
     }
 
     pub(crate) fn add(&self, mac: &str, image: &str, mode: Mode) -> MacAddr {

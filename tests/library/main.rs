@@ -19,5 +19,6 @@ mod holds;
 mod images;
 mod lab;
 mod logins;
+mod modes;
 mod names_on_the_wire;
 mod usage;

@@ -3,7 +3,7 @@
 //! Both take a system of 30,000 files to its next release by the same script, which changes a
 //! hundredth of them, in turn and on one XFS of their own. The described way copies the tree, runs the
 //! script in the copy and makes a new disk of it; netroot copies the disk, which shares its blocks, and
-//! runs the script in that. Hashing and checking, which the described way does not do, are counted.
+//! runs the script in that. The cp of today shares blocks, too, where it copies the tree. Hashing and checking, which the described way does not do, are counted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -244,7 +244,7 @@ fn print(options: &Options, theirs: &[Cost], ours: &[Cost], hashing: &[f64]) {
         );
     }
     println!(
-        "netroot is {ratio:.2} times as fast, of which hashing takes {:.2} s",
+        "netroot is {ratio:.2} times as fast; hashing takes {:.2} s of its time",
         median(hashing)
     );
 }

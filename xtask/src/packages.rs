@@ -55,6 +55,8 @@ const NEEDS: &[Need] = &[
         "a repository for it to do that from",
     ),
     need("mkfs.ext4", "e2fsprogs", "file systems of images"),
+    need("mkfs.btrfs", "btrfs-progs", "file systems of images"),
+    need("mkfs.erofs", "erofs-utils", "file systems of images"),
     need(
         "ldd",
         "libc-bin",

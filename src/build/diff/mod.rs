@@ -6,13 +6,11 @@
 //! for one case: where one disk is a copy of the other, or both are of a third, a file whose inode,
 //! size and times of change and modification are the same in both has not been touched since the copy
 //! was made: a file system sets the time of change with whatever happens to a file, and no program can
-//! choose it. A stranger who wrote to the disk itself could, hence [`Trust`].
+//! choose it. A client that wrote its disk itself could have, so nothing of the kind is believed of
+//! what was promoted from one.
 
 mod packages;
 mod trees;
-
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -25,7 +23,7 @@ use super::tree::Root;
 use crate::exec::{Cancel, Mount, PrivateMounts, in_private_mounts};
 use crate::library::manifest::Package;
 use crate::library::{Library, Progress, Version, VersionId};
-pub(crate) use trees::{How, compare};
+use trees::{How, compare};
 
 /// When a file is taken for unchanged although nobody read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,18 +76,12 @@ pub(super) fn changes_since(
     packages: Option<&[Package]>,
     cancel: &Cancel,
 ) -> Result<Changes> {
-    let about = || format!("comparing it with {}", version.id());
-    let points = Points::<1>::new()?;
-    let [point] = &points.0;
-    let mounted = mount_sealed(mounts, version, point, cancel)?;
     let how = How {
         times: Times::Ignored,
         trust: Trust::Nothing,
     };
-    let before = Root::open(mounted.path())?;
-    let files = compare(&before, root, how, cancel).with_context(about)?;
-    drop(before);
-    mounted.unmount()?;
+    let files = against(version, root, how, mounts, cancel)
+        .with_context(|| format!("comparing it with {}", version.id()))?;
     let had = version.manifest().facts.packages.as_deref();
     Ok(Changes {
         files,
@@ -127,9 +119,14 @@ pub fn diff(
         };
         let what = format!("comparing {} with {}", from.id(), to.id());
         progress.step(&what, None);
-        looking_into([from, to], cancel, |[from, to]| {
-            compare(from, to, how, cancel)
-        })
+        in_private_mounts(|mounts| {
+            let mounted = mount_sealed(mounts, to, cancel)?;
+            let tree = Root::open(mounted.path())?;
+            let found = against(from, &tree, how, mounts, cancel)?;
+            drop(tree);
+            mounted.unmount()?;
+            Ok::<_, anyhow::Error>(found)
+        })?
         .context(what)?
     };
     Ok(Diff {
@@ -156,66 +153,74 @@ pub fn check_file_system(version: &Version, cancel: &Cancel) -> Result<Option<Fi
     Ok(Some(filesystem))
 }
 
-/// Whether the disks of two versions began as copies of one, and are of a kind that keeps inodes and
-/// their times of change.
+/// Whether the disks of two versions began as copies of one, are of a kind that keeps inodes and their
+/// times of change, and were written by no client since.
 fn are_copies(library: &Library, one: &Version, other: &Version) -> bool {
     let kind = |version: &Version| version.manifest().facts.filesystem.kind.clone();
     // EROFS has no time of change of its own, and is made anew with each version.
     let keeps = matches!(kind(one).as_str(), "xfs" | "ext4" | "btrfs");
     let (mine, theirs) = (line_of(library, one), line_of(library, other));
-    keeps && kind(one) == kind(other) && mine.iter().any(|version| theirs.contains(version))
+    let common = mine.iter().find(|step| {
+        let mut line = theirs.iter();
+        line.any(|other| other.version == step.version)
+    });
+    let Some(common) = common.filter(|_| keeps && kind(one) == kind(other)) else {
+        return false;
+    };
+    let since = |line: &[Descent]| {
+        let mut since = line
+            .iter()
+            .take_while(|step| step.version != common.version);
+        since.all(|step| !step.promoted)
+    };
+    since(&mine) && since(&theirs)
+}
+
+/// A version in a line of descent.
+struct Descent {
+    version: VersionId,
+    /// Its disk was a client's.
+    promoted: bool,
 }
 
 /// A version and those that it descends from, as far as they are there to tell.
-fn line_of(library: &Library, version: &Version) -> Vec<VersionId> {
-    let mut line = vec![version.id().clone()];
-    let mut parent = version.manifest().facts.parent.clone();
-    while let Some(id) = parent.filter(|id| !line.contains(id)) {
-        parent = library
-            .version(&id)
-            .ok()
-            .and_then(|version| version.manifest().facts.parent.clone());
-        line.push(id);
+fn line_of(library: &Library, version: &Version) -> Vec<Descent> {
+    let mut line: Vec<Descent> = Vec::new();
+    let mut next = Some(version.id().clone());
+    while let Some(id) = next.take_if(|id| line.iter().all(|step| step.version != *id)) {
+        let known = library.version(&id).ok();
+        let facts = known.as_ref().map(|version| &version.manifest().facts);
+        next = facts.and_then(|facts| facts.parent.clone());
+        line.push(Descent {
+            version: id,
+            promoted: facts.is_some_and(|facts| facts.promoted.is_some()),
+        });
     }
     line
 }
 
-/// Mounts the disks of versions read-only, and looks into their trees.
-fn looking_into<T: Send, const N: usize>(
-    versions: [&Version; N],
+/// Compares a version with a tree that is mounted already: another version's, or that of a copy of a
+/// client's disk.
+fn against(
+    version: &Version,
+    tree: &Root,
+    how: How,
+    mounts: &PrivateMounts,
     cancel: &Cancel,
-    look: impl FnOnce([&Root; N]) -> Result<T> + Send,
-) -> Result<T> {
-    let points = Points::<N>::new()?;
-    in_private_mounts(|mounts| {
-        let mut mounted = Vec::new();
-        for (version, point) in versions.iter().zip(&points.0) {
-            mounted.push(mount_sealed(mounts, version, point, cancel)?);
-        }
-        let roots: Vec<Root> = mounted
-            .iter()
-            .map(|mount| Root::open(mount.path()))
-            .collect::<Result<_>>()?;
-        let all: Vec<&Root> = roots.iter().collect();
-        let all = all
-            .try_into()
-            .map_err(|_| anyhow::anyhow!("a tree for each version"))?;
-        let seen = look(all);
-        drop(roots);
-        for mount in mounted {
-            mount.unmount()?;
-        }
-        seen
-    })?
+) -> Result<Differences> {
+    let mounted = mount_sealed(mounts, version, cancel)?;
+    let root = Root::open(mounted.path())?;
+    let found = compare(&root, tree, how, cancel)?;
+    drop(root);
+    mounted.unmount()?;
+    Ok(found)
 }
 
 /// A sealed disk is clean, so nothing needs to be replayed; and it is not written, whatever is in it.
-fn mount_sealed(
-    mounts: &PrivateMounts,
-    version: &Version,
-    point: &Path,
-    cancel: &Cancel,
-) -> Result<Mount> {
+///
+/// It is mounted over the version's own directory: nobody but this thread sees that, and no other
+/// directory has to be made, which a killed process would leave.
+fn mount_sealed(mounts: &PrivateMounts, version: &Version, cancel: &Cancel) -> Result<Mount> {
     let kind = version.manifest().facts.filesystem.kind.as_str();
     let filesystem: FileSystem = kind.parse().with_context(|| {
         format!(
@@ -223,40 +228,10 @@ fn mount_sealed(
             version.id()
         )
     })?;
-    let options = format!("ro{}", filesystem.look_options());
     let disk = version.disk_path();
+    let point = disk.parent().context("a disk is in a directory")?;
+    let options = format!("ro{}", filesystem.look_options());
     mounts
         .image(&disk, filesystem.name(), &[&options], point, cancel)
         .with_context(|| format!("mounting {} read-only", version.id()))
-}
-
-/// Empty directories to mount on. Nothing in them is ever deleted: a mount that would not go may be
-/// on one still.
-struct Points<const N: usize>([PathBuf; N]);
-
-impl<const N: usize> Points<N> {
-    fn new() -> Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("netroot-diff-")
-            .tempdir()
-            .context("making a directory to mount on")?
-            .keep();
-        let points = Self(std::array::from_fn(|at| dir.join(at.to_string())));
-        for point in &points.0 {
-            fs::create_dir(point).with_context(|| format!("making {}", point.display()))?;
-        }
-        Ok(points)
-    }
-}
-
-impl<const N: usize> Drop for Points<N> {
-    fn drop(&mut self) {
-        for point in &self.0 {
-            // What cannot be removed is an empty directory in /tmp.
-            let _ = fs::remove_dir(point);
-        }
-        if let Some(dir) = self.0.first().and_then(|point| point.parent()) {
-            let _ = fs::remove_dir(dir);
-        }
-    }
 }

@@ -146,9 +146,9 @@ pub struct TreePath(PathBuf);
 
 /// How strictly trees are compared.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct How {
-    pub(crate) times: Times,
-    pub(crate) trust: Trust,
+pub(super) struct How {
+    pub(super) times: Times,
+    pub(super) trust: Trust,
 }
 
 impl Differences {
@@ -195,7 +195,7 @@ impl fmt::Display for Kind {
 }
 
 /// Compares the trees `before` and `after`, as far as their own file systems go.
-pub(crate) fn compare(
+pub(super) fn compare(
     before: &Root,
     after: &Root,
     how: How,

@@ -172,8 +172,19 @@ fn plan(
         Content::FileSystem(found) => {
             let check = request.check;
             let filesystem = found.kind.clone();
-            steps.extend([Step::Settle { filesystem }, Step::Mount, Step::Recognize]);
-            steps.extend((request.scrub == Scrub::ByRecipe).then_some(Step::ScrubRecognized));
+            let kind: FileSystem = filesystem.parse()?;
+            let scrubs = kind.is_writable() && request.scrub == Scrub::ByRecipe;
+            if !kind.is_writable() {
+                library.ensure_only_shared(&request.image)?;
+                warnings.push(format!(
+                    "{filesystem} cannot be scrubbed: identities in it (machine-id, SSH host keys) \
+                     are every client's"
+                ));
+            }
+            steps.push(Step::Settle { filesystem });
+            steps.extend(kind.needs_identifier().then_some(Step::Identify));
+            steps.extend([Step::Mount, Step::Recognize]);
+            steps.extend(scrubs.then_some(Step::ScrubRecognized));
             steps.extend([Step::TakeBootFiles { check }, Step::Unmount, Step::Check]);
         }
     }

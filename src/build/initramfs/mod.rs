@@ -58,8 +58,13 @@ const SQUASHED: &[&str] = &[
 /// Reads an initramfs and tells what it is.
 ///
 /// # Errors
-/// When it cannot be read, or lacks what a client needs; then with everything that it lacks.
-pub(crate) fn check(stream: impl Read, kernel: &KernelRelease) -> Result<Checked> {
+/// When it cannot be read, or lacks what a client needs to mount a root of the file system
+/// `filesystem`; then with everything that it lacks.
+pub(crate) fn check(
+    stream: impl Read,
+    kernel: &KernelRelease,
+    filesystem: &str,
+) -> Result<Checked> {
     let contents = Contents::read(stream, &is_read)?;
     let facts = facts(&contents);
     let mut findings = Findings::default();
@@ -71,7 +76,7 @@ pub(crate) fn check(stream: impl Read, kernel: &KernelRelease) -> Result<Checked
              iSCSI support",
         )),
     }
-    drivers(&contents, kernel, &mut findings);
+    drivers(&contents, kernel, filesystem, &mut findings);
     if findings.fatal.is_empty() {
         return Ok(Checked {
             facts,
@@ -204,8 +209,8 @@ fn initramfs_tools(contents: &Contents, kernel: &KernelRelease, findings: &mut F
     }
 }
 
-/// The kernel's own part: iSCSI over TCP, and network cards.
-fn drivers(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings) {
+/// The kernel's own part: iSCSI over TCP, the root's file system, and network cards.
+fn drivers(contents: &Contents, kernel: &KernelRelease, filesystem: &str, findings: &mut Findings) {
     let dir = format!("usr/lib/modules/{kernel}/");
     let built_in = contents
         .text(&format!("{dir}modules.builtin"))
@@ -231,6 +236,15 @@ fn drivers(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings)
             "the kernel's module iscsi_tcp is not in it. In the chroot, check that \
              /lib/modules/{kernel} has it (on Debian the cloud kernels do not; install \
              linux-image-amd64), and make the initramfs again"
+        ));
+    }
+    if !is_there(filesystem) {
+        findings.fatal.push(format!(
+            "the kernel's module {filesystem} is not in it, so it cannot mount this image. In the \
+             chroot, write `filesystems+=\" {filesystem} \"` to /etc/dracut.conf.d/netroot.conf \
+             and run `dracut --force --kver {kernel}`, or write {filesystem} to \
+             /etc/initramfs-tools/modules and run `update-initramfs -u -k {kernel}`; or build the \
+             image with another --fs"
         ));
     }
     let is_card = |path: &&str| path.contains("/drivers/net/") && path.contains(".ko");
@@ -259,10 +273,14 @@ mod tests {
     fn read(files: &[(&str, &str)]) -> Result<Checked> {
         let image = cpio::archive_of(files);
         let image = zstd::encode_all(&image[..], 1).unwrap();
-        check(&image[..], &KernelRelease::parse(KERNEL).unwrap())
+        check(&image[..], &KernelRelease::parse(KERNEL).unwrap(), "xfs")
     }
 
     const CARDS: &[(&str, &str)] = &[
+        (
+            "usr/lib/modules/6.1.0-21-amd64/kernel/fs/xfs/xfs.ko.zst",
+            "",
+        ),
         (
             "usr/lib/modules/6.1.0-21-amd64/kernel/drivers/scsi/iscsi_tcp.ko",
             "",
@@ -350,14 +368,21 @@ mod tests {
 
     #[test]
     fn drivers_are_needed_as_modules_or_built_in() {
-        refused(&[DRACUT, &CARDS[1..]], "iscsi_tcp is not in it");
-        refused(&[DRACUT, &CARDS[..1]], "no driver of a network card");
+        refused(
+            &[DRACUT, &CARDS[1..]],
+            "module xfs is not in it, so it cannot mount this image",
+        );
+        refused(
+            &[DRACUT, &CARDS[..1], &CARDS[2..]],
+            "iscsi_tcp is not in it",
+        );
+        refused(&[DRACUT, &CARDS[..2]], "no driver of a network card");
         let built_in = (
             "lib/modules/6.1.0-21-amd64/modules.builtin",
-            "kernel/drivers/scsi/iscsi_tcp.ko\n",
+            "kernel/drivers/scsi/iscsi_tcp.ko\nkernel/fs/xfs/xfs.ko\n",
         );
-        assert!(read(&[DRACUT, &CARDS[1..], &[built_in]].concat()).is_ok());
-        let checked = read(&[DRACUT, &CARDS[..2]].concat()).unwrap();
+        assert!(read(&[DRACUT, &CARDS[2..], &[built_in]].concat()).is_ok());
+        let checked = read(&[DRACUT, &CARDS[..3]].concat()).unwrap();
         assert!(checked.warnings[0].contains("only 1 network cards"));
         let other = ("lib/modules/5.10.0/kernel/drivers/scsi/iscsi_tcp.ko", "");
         refused(

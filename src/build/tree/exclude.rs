@@ -1,6 +1,7 @@
 //! What of a tree is left out.
 
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// Patterns of paths below the tree's root; `*` and `?` match within one name.
@@ -24,6 +25,22 @@ impl Excludes {
         };
         let patterns = patterns.into_iter().map(|pattern| names(pattern.as_ref()));
         Self(patterns.filter(|names| !names.is_empty()).collect())
+    }
+
+    /// Whether nothing is left out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The patterns as extended regular expressions (POSIX) of paths without a leading slash, for
+    /// programs that take such.
+    pub(crate) fn expressions(&self) -> Vec<OsString> {
+        let pattern = |names: &Vec<Vec<u8>>| {
+            let names: Vec<Vec<u8>> = names.iter().map(|name| expression(name)).collect();
+            let whole = [b"^", names.join(&b'/').as_slice(), b"$"].concat();
+            OsString::from_vec(whole)
+        };
+        self.0.iter().map(pattern).collect()
     }
 
     /// Whether `path`, below the root, is left out. What lies below something left out is never
@@ -56,6 +73,22 @@ fn matches(glob: &[u8], name: &[u8]) -> bool {
     }
 }
 
+/// What [`matches`] the names that `glob` does, as a regular expression.
+fn expression(glob: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for &byte in glob {
+        match byte {
+            b'*' => text.extend(b"[^/]*"),
+            b'?' => text.extend(b"[^/]"),
+            // Within brackets, a caret would negate and a backslash is itself.
+            b'^' => text.extend(b"\\^"),
+            _ if byte.is_ascii_punctuation() => text.extend([b'[', byte, b']']),
+            _ => text.push(byte),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +103,19 @@ mod tests {
         assert!(out("tmp/x") && !out("tmp/xy"));
         assert!(out("root/.bash_history") && !out("root/bash_history"));
         assert!(!Excludes::new(["/"]).leave_out(Path::new("")));
+        assert!(Excludes::new(["/"]).is_empty() && !excludes.is_empty());
+    }
+
+    #[test]
+    fn a_pattern_can_be_told_as_an_expression() {
+        let excludes = Excludes::new(["/var/cache/*", "/root/.?_history", "a^b]c"]);
+        assert_eq!(
+            excludes.expressions(),
+            [
+                "^var/cache/[^/]*$",
+                "^root/[.][^/][_]history$",
+                "^a\\^b[]]c$"
+            ]
+        );
     }
 }

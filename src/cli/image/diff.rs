@@ -76,18 +76,22 @@ pub(in crate::cli) fn told_changes(
         Some(packages) => lines.extend(told_packages(packages, all)),
         None => lines.push("packages: at least one of them has no list of them".to_owned()),
     }
+    lines.extend(told_files(files, all));
+    lines
+}
+
+fn told_files(files: &Differences, all: bool) -> Vec<String> {
     if files.is_empty() {
-        lines.push("files: no differences".to_owned());
-        return lines;
+        return vec!["files: no differences".to_owned()];
     }
-    lines.push(format!(
+    let mut lines = vec![format!(
         "files: {} added ({}), {} removed ({}), {} changed",
         files.added.len(),
         print::bytes(total(&files.added)),
         files.removed.len(),
         print::bytes(total(&files.removed)),
         files.changed.len()
-    ));
+    )];
     let mut groups: BTreeMap<PathBuf, Vec<(PathBuf, String)>> = BTreeMap::new();
     let each = whole_directories('+', &files.added)
         .into_iter()

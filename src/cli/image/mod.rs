@@ -86,7 +86,7 @@ fn row(library: &Library, id: &VersionId, current: bool) -> Result<Row> {
 }
 
 /// What something takes: `1.4 GiB on disk, 120 MiB of it its own`.
-fn told_usage(usage: &Usage) -> String {
+pub(super) fn told_usage(usage: &Usage) -> String {
     let on_disk = print::bytes(usage.allocated);
     match usage.exclusive {
         Some(own) if own == usage.allocated => format!("{on_disk} on disk, shared with nobody"),

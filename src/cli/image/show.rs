@@ -85,6 +85,11 @@ pub(in crate::cli) fn description(version: &Version) -> Vec<String> {
         "packages",
         facts.packages.as_ref().map(|all| all.len().to_string()),
     );
+    let promoted = facts.promoted.as_ref();
+    more(
+        "promoted",
+        promoted.map(|client| format!("from client {client}")),
+    );
     let scrubbed = (!facts.scrubbed.is_empty()).then(|| facts.scrubbed.join(", "));
     more("scrubbed", scrubbed);
     lines

@@ -112,7 +112,7 @@ impl Library {
             return Ok(plan);
         }
         let ready = client.after(act)?;
-        let fresh = self.source_of(&ready)?;
+        let fresh = self.source_of(&client, act, &ready)?;
         if client.is_already(act, &ready) {
             return Ok(plan);
         }
@@ -237,7 +237,7 @@ impl Library {
         if sessions || touches_a_boot(&client, &ready, When::Now, live) {
             return Err(still_running(&client, act, live));
         }
-        let fresh = self.source_of(&ready)?;
+        let fresh = self.source_of(&client, act, &ready)?;
         self.become_ready(&lock, &client, &ready, fresh.as_ref(), |after| {
             if ready.disk != DiskChange::Stays {
                 // Rule 1: whoever still runs on the old disk is not let in again.
@@ -295,14 +295,18 @@ impl Library {
     }
 
     /// The version that a new clone is made of.
-    fn source_of(&self, ready: &Ready) -> Result<Option<VersionId>> {
+    fn source_of(&self, client: &Client, act: &Act, ready: &Ready) -> Result<Option<VersionId>> {
         // Resolved for `shared` too: an assignment to an unknown image is refused.
         let version = self.resolve(&ready.assignment.image);
-        match ready.disk {
-            DiskChange::Fresh(_) => Ok(Some(version?.id().clone())),
-            DiskChange::Restored(_) => Ok(None),
-            DiskChange::Stays | DiskChange::Goes => version.map(|_| None),
+        if matches!(ready.disk, DiskChange::Restored(_)) {
+            return Ok(None);
         }
+        let version = version?;
+        // Also where the disk stays for now: the next one would be made of this version.
+        let title = || titled(&act.to_string(), &client.name);
+        version.ensure_mode(ready.assignment.mode, title)?;
+        let fresh = matches!(ready.disk, DiskChange::Fresh(_));
+        Ok(fresh.then(|| version.id().clone()))
     }
 }
 

@@ -54,6 +54,7 @@ impl Library {
         let client = blank(new)?;
         self.check_unique(&client)?;
         let version = self.resolve(&new.image)?;
+        version.ensure_mode(new.mode, || format!("adding client {}", client.name))?;
         let mut steps = vec![Step::Edit {
             what: format!(
                 "add client {}, {}, for {}",

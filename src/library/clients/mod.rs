@@ -3,11 +3,13 @@
 //! - `change`: what an act does to a client's document and disks, as a value
 //! - `acts`: plan it, refuse it, do it; `pending`: complete what a killed command began
 //! - `edit`: adding, describing and removing clients, where no disk is at stake
+//! - `modes`: which versions can be written to
 //! - `view`: what a person is shown
 
 mod acts;
 mod change;
 mod edit;
+mod modes;
 mod pending;
 mod view;
 

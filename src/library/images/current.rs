@@ -41,10 +41,19 @@ impl Document for Drawn {
 }
 
 impl Library {
+    /// Refuses what is not there, and what the image's clients could not boot.
+    pub(super) fn ensure_may_be_current(&self, version: &VersionId) -> Result<()> {
+        let found = self.version(version)?;
+        match found.manifest().facts.filesystem.is_read_only() {
+            true => self.ensure_only_shared(&version.image),
+            false => Ok(()),
+        }
+    }
+
     /// Makes a version the one that clients get at their next boot.
     pub fn set_current(&self, version: &VersionId, actor: &Actor) -> Result<()> {
         let lock = self.write_lock()?;
-        self.version(version)?;
+        self.ensure_may_be_current(version)?;
         self.make_current(&lock, version)?;
         drop(lock);
         self.note(&Event::new(actor, "image-current").of_version(version));

@@ -50,6 +50,7 @@ impl Library {
             Some(_) => self.resolve(spec)?.id().clone(),
             None => self.previous(&spec.image)?,
         };
+        self.ensure_may_be_current(&to)?;
         let mut clients = Vec::new();
         for client in self.clients()? {
             clients.extend(followed(&client, &to)?);

@@ -183,6 +183,10 @@ impl<'a> Draft<'a> {
         if progress.cancelled() {
             return Err(Error::Cancelled);
         }
+        if facts.filesystem.is_read_only() {
+            // Asked before it was made as well; a client may have been added since.
+            library.ensure_only_shared(&self.image)?;
+        }
         let version = library.next_version(&self.image)?;
         let manifest = Manifest {
             format: 1,

@@ -1,0 +1,72 @@
+//! Which versions a client can have a disk of its own of: those that can be written to.
+
+use crate::library::error::{Error, Result};
+use crate::library::images::Version;
+use crate::library::names::{ImageName, Mode};
+use crate::library::{Library, VersionSpec};
+
+use super::{Act, Client};
+
+impl Library {
+    /// Refuses a read-only version as the next one of an image while clients follow it with disks of
+    /// their own: they would not boot any more, and their disks could not be reset.
+    ///
+    /// # Errors
+    /// With the names of those clients.
+    pub fn ensure_only_shared(&self, image: &ImageName) -> Result<()> {
+        let clients = self.clients()?;
+        let names: Vec<String> = clients
+            .iter()
+            .filter(|client| client.follows_with_a_disk(image))
+            .map(|client| client.name.to_string())
+            .collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(Error::refused(
+            format!("giving {image} a read-only version"),
+            format!(
+                "clients of it have disks of their own, which could not be made of that: {}",
+                names.join(", ")
+            ),
+            "assign them mode shared, or another image, first",
+        ))
+    }
+}
+
+impl Version {
+    /// Refuses a client of mode `mode` whose disk would be a clone of this version, where nobody
+    /// could write to it; `what` is being done.
+    pub(crate) fn ensure_mode(&self, mode: Mode, what: impl FnOnce() -> String) -> Result<()> {
+        let filesystem = &self.manifest().facts.filesystem;
+        if !mode.has_clone() || !filesystem.is_read_only() {
+            return Ok(());
+        }
+        Err(Error::refused(
+            what(),
+            format!(
+                "{} is {}, which is read-only, and in mode {mode} a client writes to its disk",
+                self.id(),
+                filesystem.kind
+            ),
+            "use mode shared, or build the image with --fs xfs",
+        ))
+    }
+}
+
+impl Client {
+    /// Whether its next clone is, or will be, made of whatever version of `image` is the current one.
+    fn follows_with_a_disk(&self, image: &ImageName) -> bool {
+        let follows = |spec: &VersionSpec, mode: Mode| {
+            spec.image == *image && spec.number.is_none() && mode.has_clone()
+        };
+        let armed = self.armed.as_ref().is_some_and(|armed| match &armed.act {
+            Act::Assign(to) => follows(
+                to.image.as_ref().unwrap_or(&self.image),
+                to.mode.unwrap_or(self.mode),
+            ),
+            Act::Reset | Act::Undo => false,
+        });
+        armed || follows(&self.image, self.mode)
+    }
+}
