@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use netroot::library::{Library, Quiet, Target, VersionFacts};
 use xtask::lab_dir;
-use xtask::netns::{Network, SERVER};
+use xtask::netns::{Leases, Network, SERVER};
 use xtask::qemu::Machine;
 use xtask::server::{Server, Site, remove_library};
 use xtask::uefi::{IscsiBoot, PROGRAM_SIZE, write_disk, write_variables};
@@ -33,7 +33,7 @@ fn uefi_logs_in_by_itself_and_starts_what_is_on_the_disk() {
     let dir = lab_dir().join("firmware");
     remove_library(&dir).unwrap();
     fs::create_dir_all(&dir).unwrap();
-    let network = Network::create().unwrap();
+    let network = Network::create(Leases::Infinite).unwrap();
     let site = Site::new(
         Path::new(env!("CARGO_BIN_EXE_netroot")),
         &dir.join("library"),

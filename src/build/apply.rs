@@ -37,9 +37,13 @@ impl Work<'_> {
         if !self.is_due(action, &tree)? {
             return Ok(());
         }
-        self.watch.step(&action.told(), None);
+        // What is still open for the deed fails there, with a reason; here it is only shown.
+        let told = action
+            .filled(&|hole| self.fill(hole, &tree).unwrap_or(Fill::Later))
+            .told();
+        self.watch.step(&told, None);
         self.perform_deed(action, &tree, &path)
-            .with_context(|| format!("failed to {}", action.told()))
+            .with_context(|| format!("this step failed: {told}"))
     }
 
     /// Takes something out before sealing, and writes down what was there.

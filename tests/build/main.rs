@@ -13,6 +13,7 @@ mod filesystems;
 mod hostile;
 mod imports;
 mod kills;
+mod network;
 mod promotes;
 mod recipes;
 mod rpms;

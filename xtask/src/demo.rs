@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::netns::{BOOT_PORT, Network, SERVER};
+use crate::debian::IMAGE;
+use crate::netns::{BOOT_PORT, Leases, Network, SERVER};
 use crate::packages::{Consent, install_missing};
-use crate::qemu::{Accelerator, Machine};
+use crate::qemu::{Accelerator, Machine, OnReset};
 use crate::server::Site;
 use crate::{check, debian, target_dir};
 
@@ -37,12 +38,9 @@ pub fn run(consent: Consent, ending: Ending) -> Result<()> {
     println!("building netroot, which takes some minutes the first time");
     check::cargo(&["build", "--package", "netroot"])?;
     clock.stage("netroot is built");
-    let tree = debian::tree()?;
-    clock.stage("a Debian 12 tree is there");
-
     let dir = fresh_directory()?;
     let site = Site::new(&target_dir().join("debug/netroot"), &dir.join("library"));
-    show(&site, &dir, &tree, ending, &mut clock)
+    show(&site, &dir, ending, &mut clock)
         .with_context(|| format!("what server and client said is in {}", dir.display()))?;
     if ending == Ending::PowerOff {
         remove_directory(&dir)?;
@@ -52,17 +50,23 @@ pub fn run(consent: Consent, ending: Ending) -> Result<()> {
 }
 
 /// From the library to the client's last word.
-fn show(site: &Site, dir: &Path, tree: &Path, ending: Ending, clock: &mut Clock) -> Result<()> {
-    make_library(site, tree, clock)?;
-    let network = Network::create()?;
+fn show(site: &Site, dir: &Path, ending: Ending, clock: &mut Clock) -> Result<()> {
+    make_library(site, clock)?;
+    let network = Network::create(Leases::Infinite)?;
     let server = site.serve(&network, &dir.join("serve.log"))?;
     clock.stage("netroot serves");
-    let accelerator = Accelerator::find(&debian::kernel(tree)?);
+    let accelerator = Accelerator::find(&site.kernel(IMAGE));
     match accelerator {
         Accelerator::Kvm => clock.stage("KVM works here"),
         Accelerator::Tcg => clock.stage("no KVM here: the client boots in software, slowly"),
     }
-    let machine = Machine::start(&network, MAC, accelerator, &dir.join("client.log"))?;
+    let machine = Machine::start(
+        &network,
+        MAC,
+        accelerator,
+        OnReset::End,
+        &dir.join("client.log"),
+    )?;
     println!("the client is switched on");
     let said = machine.boot(|stage, at| println!("  {:6.1} s  {stage}", at.as_secs_f64()))?;
     clock.stage("the client is up");
@@ -84,18 +88,19 @@ fn show(site: &Site, dir: &Path, tree: &Path, ending: Ending, clock: &mut Clock)
     Ok(())
 }
 
-fn make_library(site: &Site, tree: &Path, clock: &mut Clock) -> Result<()> {
+fn make_library(site: &Site, clock: &mut Clock) -> Result<()> {
     site.netroot(&["init", "--host", "server-01.example.edu", "--yes"])?;
     clock.stage("a library is made");
-    let tree = tree.to_string_lossy();
-    site.netroot_visibly(&["image", "build", "deb12", "--from", &tree])?;
+    let build = ["image", "build", IMAGE, "--from", "debian:bookworm"].map(str::to_owned);
+    let build = [&build[..], &debian::quick()].concat();
+    site.netroot_visibly(&build.iter().map(String::as_str).collect::<Vec<_>>())?;
     clock.stage("image deb12@1 is built and sealed");
     let mut add = vec![
         "client",
         "add",
         MAC,
         "--image",
-        "deb12",
+        IMAGE,
         "--mode",
         "persistent",
     ];

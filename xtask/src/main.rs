@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::packages::Consent;
 use xtask::suite::{Boots, Length, Options};
-use xtask::{bench_build, bench_image, check, debian, demo, suite};
+use xtask::{bench_build, bench_image, check, demo, suite};
 
 /// The project's own tools.
 #[derive(Parser)]
@@ -40,8 +40,6 @@ enum Command {
         #[arg(long)]
         no_boot: bool,
     },
-    /// Make the Debian tree that the laboratory's images are built from, or find it, and print its path
-    Tree,
     /// Measure netroot beside what it replaces
     #[command(subcommand)]
     Bench(Bench),
@@ -102,7 +100,6 @@ fn run(command: Command) -> Result<()> {
                 Boots::Included
             },
         }),
-        Command::Tree => debian::tree().map(|tree| println!("{}", tree.display())),
         Command::Bench(Bench::Build {
             tree,
             rounds,

@@ -34,12 +34,21 @@ pub struct Network {
     leases: tempfile::TempDir,
 }
 
+/// How long clients may keep their addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leases {
+    /// For good: for images in which nobody renews them.
+    Infinite,
+    /// For two minutes, dnsmasq's shortest: whoever does not renew is soon without an address.
+    TwoMinutes,
+}
+
 impl Network {
     /// Makes a network, after sweeping what killed runs have left.
     ///
     /// # Errors
     /// When this is not root, or a program of the host fails.
-    pub fn create() -> Result<Self> {
+    pub fn create(leases: Leases) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         sweep()?;
         let name = format!(
@@ -71,7 +80,7 @@ impl Network {
         // Without duplicate address detection: dnsmasq would start before the address may be used.
         network.ip(&["addr", "add", SERVER_V6, "dev", BRIDGE, "nodad"])?;
         network.ip(&["link", "set", BRIDGE, "up"])?;
-        network.dnsmasq = Some(network.start_dnsmasq()?);
+        network.dnsmasq = Some(network.start_dnsmasq(leases)?);
         Ok(network)
     }
 
@@ -107,8 +116,21 @@ impl Network {
         run(command("ip", ["-n", &self.name]).args(arguments))
     }
 
-    fn start_dnsmasq(&self) -> Result<Background> {
+    /// What the DHCP server has said so far: who asked for an address and got it, a line each.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn dhcp_log(&self) -> Result<String> {
+        let log = self.leases.path().join("log");
+        fs::read_to_string(&log).with_context(|| format!("reading {}", log.display()))
+    }
+
+    fn start_dnsmasq(&self, leases: Leases) -> Result<Background> {
         let log = fs::File::create(self.leases.path().join("log"))?;
+        let time = match leases {
+            Leases::Infinite => "infinite",
+            Leases::TwoMinutes => "2m",
+        };
         let mut dnsmasq = self.command("dnsmasq");
         dnsmasq
             .args([
@@ -120,8 +142,9 @@ impl Network {
             .args(["--port=0", "--no-resolv", "--no-hosts", "--no-ping"])
             .args(["--dhcp-authoritative", "--bind-interfaces"])
             .arg(format!("--interface={BRIDGE}"))
-            // The real root has no DHCP client, so that nobody renews a lease: it must not end.
-            .arg("--dhcp-range=192.0.2.100,192.0.2.200,infinite")
+            .arg(format!("--dhcp-range=192.0.2.100,192.0.2.200,{time}"))
+            // To standard error, which is the log.
+            .arg("--log-facility=-")
             // Where no router answers, iPXE waits 15 s for one before it goes on with IPv4. This one is
             // nobody's default route.
             .args(["--enable-ra", "--dhcp-range=2001:db8::,ra-only,64"])
@@ -214,7 +237,7 @@ mod tests {
             nix::unistd::geteuid().is_root(),
             "making network namespaces needs root"
         );
-        let network = Network::create().unwrap();
+        let network = Network::create(Leases::Infinite).unwrap();
         assert_eq!(of_owner(std::process::id()), 1);
         let tap = network.tap().unwrap();
         assert!(

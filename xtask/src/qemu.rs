@@ -34,12 +34,20 @@ pub const BOOT_LIMIT: Duration = Duration::from_secs(900);
 /// How long a client that is up may take for an answer.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
+/// What a machine does when its system reboots it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnReset {
+    /// It is switched off: a kernel that panics is not tried again and again.
+    End,
+    /// It begins with its firmware, as real ones do.
+    BootAgain,
+}
+
 /// A machine that is switched on. It is switched off, hard, when this value ends.
 #[derive(Debug)]
 pub struct Machine {
     qemu: Background,
     serial: Serial,
-    switched_on: Instant,
     // Holds the console's socket.
     _dir: tempfile::TempDir,
 }
@@ -53,6 +61,7 @@ impl Machine {
         network: &Network,
         mac: &str,
         accelerator: Accelerator,
+        on_reset: OnReset,
         log: &Path,
     ) -> Result<Self> {
         let mut qemu = network.command("qemu-system-x86_64");
@@ -60,7 +69,7 @@ impl Machine {
             // graphics=off makes SeaBIOS, and so iPXE, speak on the serial line.
             .args(["-machine", "pc,graphics=off", "-smp", "2", "-m", "1024"]);
         let card = format!("virtio-net-pci,netdev=net,mac={mac},bootindex=1");
-        Self::switch_on(qemu, network, &card, log)
+        Self::switch_on(qemu, network, &card, on_reset, log)
     }
 
     /// Switches on a machine with UEFI, whose variables are in the file `variables`, and no ROM on its
@@ -78,33 +87,37 @@ impl Machine {
             .arg("-drive")
             .arg(flash(1, &variables.to_string_lossy()));
         let card = format!("virtio-net-pci,netdev=net,mac={mac},romfile=");
-        Self::switch_on(qemu, network, &card, log)
+        Self::switch_on(qemu, network, &card, OnReset::End, log)
     }
 
-    fn switch_on(mut qemu: Command, network: &Network, card: &str, log: &Path) -> Result<Self> {
+    fn switch_on(
+        mut qemu: Command,
+        network: &Network,
+        card: &str,
+        on_reset: OnReset,
+        log: &Path,
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let socket = dir.path().join("serial");
         let complaints = std::fs::File::create(log.with_extension("qemu"))?;
         let tap = network.tap()?;
-        qemu.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ])
-        .arg("-netdev")
-        .arg(format!("tap,id=net,ifname={tap},script=no,downscript=no"))
-        .arg("-device")
-        .arg(card)
-        .arg("-chardev")
-        .arg(format!(
-            "socket,id=serial,path={},server=on,wait=off",
-            socket.display()
-        ))
-        .args(["-serial", "chardev:serial"])
-        .stdout(Stdio::null())
-        .stderr(complaints);
+        qemu.args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args(match on_reset {
+                OnReset::End => &["-no-reboot"][..],
+                OnReset::BootAgain => &[],
+            })
+            .arg("-netdev")
+            .arg(format!("tap,id=net,ifname={tap},script=no,downscript=no"))
+            .arg("-device")
+            .arg(card)
+            .arg("-chardev")
+            .arg(format!(
+                "socket,id=serial,path={},server=on,wait=off",
+                socket.display()
+            ))
+            .args(["-serial", "chardev:serial"])
+            .stdout(Stdio::null())
+            .stderr(complaints);
         let switched_on = Instant::now();
         let mut qemu = Background::start(&mut qemu)?;
         let serial = loop {
@@ -121,7 +134,6 @@ impl Machine {
         Ok(Self {
             serial,
             qemu,
-            switched_on,
             _dir: dir,
         })
     }
@@ -136,14 +148,34 @@ impl Machine {
     ///
     /// # Errors
     /// When a stage does not come; the error names the one that was reached last.
-    pub fn boot(&self, mut reached: impl FnMut(&str, Duration)) -> Result<String> {
+    pub fn boot(&self, reached: impl FnMut(&str, Duration)) -> Result<String> {
+        self.wait_for_stages(0, reached)
+    }
+
+    /// Asks the client to reboot, and waits until it is up again, from its firmware on, as
+    /// [`boot`](Self::boot) does.
+    ///
+    /// # Errors
+    /// When a stage does not come.
+    pub fn reboot(&self, reached: impl FnMut(&str, Duration)) -> Result<String> {
+        let position = self.serial.position();
+        self.ask("reboot", ANSWER_LIMIT)?;
+        self.wait_for_stages(position, reached)
+    }
+
+    fn wait_for_stages(
+        &self,
+        position: usize,
+        mut reached: impl FnMut(&str, Duration),
+    ) -> Result<String> {
+        let started = Instant::now();
         let mut last = "nothing";
         let mut said = None;
         for (name, pattern) in STAGES {
-            let left = BOOT_LIMIT.saturating_sub(self.switched_on.elapsed());
+            let left = BOOT_LIMIT.saturating_sub(started.elapsed());
             let line = self
                 .serial
-                .wait_for(pattern, 0, left)
+                .wait_for(pattern, position, left)
                 .with_context(|| format!("the client got as far as: {last}; next: {name}"))?;
             reached(name, line.at);
             last = name;

@@ -39,6 +39,11 @@ impl Site {
         &self.library
     }
 
+    /// The kernel of an image's first version.
+    pub fn kernel(&self, image: &str) -> PathBuf {
+        self.library.join("images").join(image).join("1/vmlinuz")
+    }
+
     /// Runs one command of netroot; what it prints.
     ///
     /// # Errors

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::check;
 use crate::packages::{Consent, install_missing};
 use crate::program::command;
-use crate::{check, debian};
 
 /// What to run beside the tests that always run.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,6 @@ pub fn run(options: Options) -> Result<()> {
         options.long,
     );
     if options.boots == Boots::Included {
-        report.step("debian tree", || debian::tree().map(drop));
         for (name, test) in [("boots", "boot"), ("firmware", "firmware")] {
             let arguments = ["test", "--test", test, "--", "--nocapture"];
             report.tests(name, &arguments, options.long);

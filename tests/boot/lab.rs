@@ -1,0 +1,279 @@
+//! One site: a library, a server, a network, machines.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use netroot::block::{Disk, load};
+use netroot::library::{Library, MacAddr, Target};
+use serde_json::Value;
+use xtask::netns::{Leases, Network, SERVER};
+use xtask::program::{command, run};
+use xtask::qemu::{Accelerator, Machine, OnReset};
+use xtask::server::{Server, Site, remove_library};
+use xtask::{debian, lab_dir};
+
+pub(crate) use xtask::debian::IMAGE;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_netroot");
+
+/// A client that is switched off without a word is noticed by probes of its connection: 20 s.
+const GONE: Duration = Duration::from_secs(45);
+/// After a lost connection an initiator tries again every few seconds.
+pub(crate) const RECONNECT: Duration = Duration::from_secs(90);
+
+/// One library, one server, one network.
+pub(crate) struct Lab {
+    name: &'static str,
+    pub(crate) dir: PathBuf,
+    /// The file that the library's own file system is in, if it has one.
+    xfs: PathBuf,
+    pub(crate) site: Site,
+    pub(crate) network: Network,
+    started: Instant,
+}
+
+/// Where the library lies.
+pub(crate) enum Storage {
+    /// On whatever file system the workspace is on: clones are reflinks or overlays.
+    AsItIs,
+    /// On an XFS of its own: clones are reflinks.
+    Reflink,
+}
+
+impl Lab {
+    /// A site with the image [`IMAGE`], the laboratory's quick one.
+    pub(crate) fn with_debian(name: &'static str, storage: Storage) -> Self {
+        let ready = debian::library(Path::new(BINARY)).unwrap();
+        let lab = Self::new(name, storage, Leases::Infinite);
+        debian::copy_library(&ready, lab.site.library()).unwrap();
+        lab.tell("the image is there");
+        lab
+    }
+
+    /// A site whose library is not made yet.
+    pub(crate) fn new(name: &'static str, storage: Storage, leases: Leases) -> Self {
+        let started = Instant::now();
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "boot tests need root: namespaces, mounts, chroots"
+        );
+        let dir = lab_dir().join(format!("boot-{name}"));
+        remove_library(&dir).unwrap();
+        fs::create_dir_all(&dir).unwrap();
+        // Before the mount: `ip netns` makes mounts that everybody should see.
+        let network = Network::create(leases).unwrap();
+        let (library, xfs) = (dir.join("library"), dir.join("xfs.img"));
+        if matches!(storage, Storage::Reflink) {
+            mount_xfs(&xfs, &library);
+        }
+        let site = Site::new(Path::new(BINARY), &library);
+        Self {
+            name,
+            dir,
+            xfs,
+            site,
+            network,
+            started,
+        }
+    }
+
+    /// The tree of [`IMAGE`], to make another image of.
+    pub(crate) fn mount_tree(&self) -> PathBuf {
+        let disk = self.site.kernel(IMAGE).with_file_name("disk.img");
+        let tree = self.dir.join("tree");
+        mount_privately("loop,ro,nouuid", &disk, &tree);
+        tree
+    }
+
+    pub(crate) fn add_client(&self, mac: &str, image: &str, mode: &str) {
+        let mut add = vec!["client", "add", mac, "--image", image, "--mode", mode];
+        for argument in debian::KERNEL_ARGS {
+            add.extend(["--arg", argument]);
+        }
+        self.site.netroot(&add).unwrap();
+    }
+
+    pub(crate) fn serve(&self) -> Server {
+        let server = self
+            .site
+            .serve(&self.network, &self.dir.join("serve.log"))
+            .unwrap();
+        self.tell("the server answers");
+        server
+    }
+
+    pub(crate) fn switch_on(&self, mac: &str) -> Machine {
+        self.switch_on_with(mac, OnReset::End)
+    }
+
+    pub(crate) fn switch_on_with(&self, mac: &str, on_reset: OnReset) -> Machine {
+        let count = fs::read_dir(&self.dir).unwrap().count();
+        let log = self
+            .dir
+            .join(format!("{}-{count}.log", mac.replace(':', "")));
+        let accelerator = Accelerator::find(&self.site.kernel(IMAGE));
+        Machine::start(&self.network, mac, accelerator, on_reset, &log).unwrap()
+    }
+
+    pub(crate) fn wait_until_up(&self, mac: &str, machine: &Machine) -> String {
+        let said = machine.boot(|stage, at| {
+            self.tell(&format!("{mac} {:6.1} s  {stage}", at.as_secs_f64()));
+        });
+        // The server's side of a boot that failed is half of the story.
+        said.unwrap_or_else(|error| panic!("{error:#}\nserve said:\n{}", self.server_said()))
+    }
+
+    pub(crate) fn boot(&self, mac: &str) -> Machine {
+        let machine = self.switch_on(mac);
+        self.wait_until_up(mac, &machine);
+        machine
+    }
+
+    pub(crate) fn wait_until_gone(&self, mac: &str) {
+        self.site
+            .wait_for_sessions(&mac.replace(':', ""), 0, GONE)
+            .unwrap();
+    }
+
+    pub(crate) fn boot_id(&self, mac: &str) -> Value {
+        let shown = self.site.json(&["client", "show", mac]).unwrap();
+        let id = shown["boot"]["id"].clone();
+        assert!(
+            id.is_string(),
+            "the document of a running client names its boot: {shown}"
+        );
+        id
+    }
+
+    /// Its sessions end and stay ended, although it tries again and again, and its disk does not answer.
+    pub(crate) fn assert_locked_out(&self, mac: &str, client: &Machine) {
+        let bare = mac.replace(':', "");
+        self.site
+            .wait_for_sessions(&bare, 0, Duration::from_secs(10))
+            .unwrap();
+        let asked = client.ask("touch after-the-fence", Duration::from_secs(20));
+        assert!(asked.is_err(), "a fenced client wrote: {asked:?}");
+        assert_eq!(self.site.sessions(&bare).unwrap(), Vec::<Value>::new());
+        let said = self.server_said();
+        assert!(
+            said.contains("this boot was fenced"),
+            "it was told why: {said}"
+        );
+    }
+
+    /// The nonce in a copy of the client's clone, as the host sees it.
+    pub(crate) fn nonce_in_a_copy(&self, mac: &str) -> String {
+        let library = Library::open(self.site.library(), None).unwrap();
+        let clone = library
+            .open_clone(&mac.parse::<MacAddr>().unwrap())
+            .unwrap();
+        let copy = self.dir.join("copy.img");
+        copy_disk(&*clone, &copy);
+        // In a mount namespace of its own, so that nothing stays mounted whatever happens. The copy has
+        // the same UUID as its version.
+        let script = "mount -o loop,nouuid \"$0\" /mnt && cat /mnt/var/lib/netroot-lab.nonce";
+        let mut look = command("unshare", ["--mount", "sh", "-c", script]);
+        let nonce = run(look.arg(&copy)).unwrap();
+        fs::remove_file(copy).unwrap();
+        nonce.trim().to_owned()
+    }
+
+    /// An initiator of another make sees the version at an address that it can reach, no clone, and
+    /// reads the same bytes as the file has.
+    pub(crate) fn assert_others_read_the_version(&self) {
+        let portal = format!("iscsi://{SERVER}");
+        let list = |url: &str| run(self.network.command("iscsi-ls").args(["-s", url])).unwrap();
+        let seen = list(&portal);
+        let library = Library::open(self.site.library(), None).unwrap();
+        let version = library.resolve(&"deb12".parse().unwrap()).unwrap();
+        let target = library.target_name(&Target::Version(version.id().clone()));
+        assert!(seen.contains(&format!("{target} ")), "{seen}");
+        assert!(seen.contains(&format!("{SERVER}:3260")), "{seen}");
+        assert!(
+            !seen.contains("client-"),
+            "clones are nobody else's business: {seen}"
+        );
+        let copy = self.dir.join("read.img");
+        let url = format!("{portal}/{target}/1");
+        let mut convert = self.network.command("qemu-img");
+        convert
+            .args(["convert", "-f", "raw", "-O", "raw", &url])
+            .arg(&copy);
+        run(&mut convert).unwrap();
+        let same = run(&mut command("cmp", [&copy, &version.disk_path()]));
+        assert!(same.is_ok(), "what was read differs: {same:?}");
+        fs::remove_file(copy).unwrap();
+    }
+
+    pub(crate) fn server_said(&self) -> String {
+        fs::read_to_string(self.dir.join("serve.log")).unwrap_or_default()
+    }
+
+    pub(crate) fn tell(&self, what: &str) {
+        println!(
+            "{:10} {:6.1} s  {what}",
+            self.name,
+            self.started.elapsed().as_secs_f64()
+        );
+    }
+
+    /// Only after success: what failed is looked at. The consoles stay in any case.
+    pub(crate) fn clean_up(self) {
+        self.tell("done");
+        if self.xfs.exists() {
+            run(&mut command("umount", [self.site.library()])).unwrap();
+            fs::remove_file(&self.xfs).unwrap();
+        }
+        remove_library(self.site.library()).unwrap();
+    }
+}
+
+/// Makes an XFS in the file `image` and mounts it for this thread and what it starts: the mount and its
+/// loop device end with the thread, even if it is killed.
+fn mount_xfs(image: &Path, mount_point: &Path) {
+    File::create(image).unwrap().set_len(20 << 30).unwrap();
+    run(command("mkfs.xfs", ["-q", "-m", "reflink=1"]).arg(image)).unwrap();
+    mount_privately("loop", image, mount_point);
+}
+
+/// Mounts a file for this thread and what it starts.
+fn mount_privately(options: &str, image: &Path, mount_point: &Path) {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    run(&mut command("mount", ["--make-rprivate", "/"])).unwrap();
+    fs::create_dir(mount_point).unwrap();
+    run(command("mount", ["-o", options]).args([image, mount_point])).unwrap();
+}
+
+/// Copies a disk into a sparse file.
+pub(crate) fn copy_disk(disk: &dyn Disk, to: &Path) {
+    // Disks answer on the blocking threads of a runtime.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let geometry = disk.geometry();
+    let file = File::create(to).unwrap();
+    let step = (4 << 20) / u64::from(geometry.block_size);
+    for lba in (0..geometry.blocks).step_by(usize::try_from(step).unwrap()) {
+        let extent = geometry
+            .extent(lba, step.min(geometry.blocks - lba))
+            .unwrap();
+        let bytes = runtime.block_on(async {
+            let segments = disk.read(extent).wait().await.unwrap();
+            load(segments).wait().await.unwrap()
+        });
+        if bytes.iter().any(|byte| *byte != 0) {
+            file.write_all_at(&bytes, extent.offset()).unwrap();
+        }
+    }
+    file.set_len(geometry.blocks * u64::from(geometry.block_size))
+        .unwrap();
+}
+
+/// A word that no earlier run has written anywhere.
+pub(crate) fn draw() -> String {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
