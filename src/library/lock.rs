@@ -10,6 +10,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -18,6 +19,11 @@ use super::error::{Doing, Error, Result};
 
 const LIVE: i64 = 0;
 const WRITE: i64 = 1;
+
+/// A program that was being started when the holder let go has its descriptors, and so the lock, until
+/// it is executed: a moment, for which nobody is refused.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Held while somebody acts on live state: sessions, boots, clones in use.
 #[derive(Debug)]
@@ -47,14 +53,22 @@ impl LiveLock {
             }
             other => other,
         })?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(LIVE, libc::F_WRLCK))) {
-            Ok(_) => Ok(LiveLock { _file: file }),
-            Err(Errno::EAGAIN | Errno::EACCES) => Err(Error::Locked {
-                path: path.to_owned(),
-                instead: "ask it through its control socket, or wait until it has ended",
-            }),
-            Err(error) => Err(error).doing("locking", path),
+        for attempt in 1.. {
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(LIVE, libc::F_WRLCK))) {
+                Ok(_) => break,
+                Err(Errno::EAGAIN | Errno::EACCES) if attempt < TRIES => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(Errno::EAGAIN | Errno::EACCES) => {
+                    return Err(Error::Locked {
+                        path: path.to_owned(),
+                        instead: "ask it through its control socket, or wait until it has ended",
+                    });
+                }
+                Err(error) => return Err(error).doing("locking", path),
+            }
         }
+        Ok(LiveLock { _file: file })
     }
 }
 
