@@ -42,8 +42,12 @@ impl Work<'_> {
             .filled(&|hole| self.fill(hole, &tree).unwrap_or(Fill::Later))
             .told();
         self.watch.step(&told, None);
-        self.perform_deed(action, &tree, &path)
-            .with_context(|| format!("this step failed: {told}"))
+        let done = self.perform_deed(action, &tree, &path);
+        match action.deed {
+            // What failed is what a person gave, and the error says it.
+            Deed::Script { .. } | Deed::Shell => done,
+            _ => done.with_context(|| format!("this step failed: {told}")),
+        }
     }
 
     /// Takes something out before sealing, and writes down what was there.

@@ -233,7 +233,10 @@ fn plan(
     steps.extend(grown.map(|size| Step::Enlarge { size }));
     steps.push(Step::Mount);
     steps.extend(grown.map(|_| Step::Grow));
-    steps.extend(in_order(Vec::new(), actions(&request.changes, recipe)?));
+    steps.extend(in_order(
+        Vec::new(),
+        actions(&request.changes, recipe, request.scrub)?,
+    ));
     if request.scrub == Scrub::ByRecipe {
         let known = Known::default();
         let scrubs = Sections::new(recipe, &known).actions("scrub")?;
@@ -254,7 +257,7 @@ fn plan(
     })
 }
 
-fn actions(changes: &[Change], recipe: &Recipe) -> Result<Vec<Action>> {
+fn actions(changes: &[Change], recipe: &Recipe, scrub: Scrub) -> Result<Vec<Action>> {
     let mut actions = Vec::new();
     for change in changes {
         match change {
@@ -266,14 +269,12 @@ fn actions(changes: &[Change], recipe: &Recipe) -> Result<Vec<Action>> {
                 let sections = Sections::new(recipe, &known);
                 actions.extend(sections.needed("upgrade")?);
                 actions.extend(sections.actions("initramfs")?);
-                actions.extend(sections.actions("clean")?);
             }
             Change::Update => {
                 let known = Known::default();
                 let sections = Sections::new(recipe, &known);
                 actions.extend(sections.needed("update")?);
                 actions.extend(sections.actions("initramfs")?);
-                actions.extend(sections.actions("clean")?);
             }
             Change::Script(script) => {
                 script.ensure_there()?;
@@ -283,6 +284,11 @@ fn actions(changes: &[Change], recipe: &Recipe) -> Result<Vec<Action>> {
             }
             Change::Shell => actions.push(Action::new("open a shell in it", Deed::Shell)),
         }
+    }
+    // A person's own commands leave package lists and caches, too.
+    if scrub == Scrub::ByRecipe {
+        let known = Known::default();
+        actions.extend(Sections::new(recipe, &known).actions("clean")?);
     }
     Ok(actions)
 }

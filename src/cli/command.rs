@@ -338,7 +338,7 @@ pub(super) struct ChangeOptions {
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
-    /// Leave machine-id, SSH host keys, histories and the like as they are
+    /// Leave machine-id, SSH host keys, histories, package caches and the like as they are
     #[arg(long)]
     pub no_scrub: bool,
     /// Keep the draft if it fails, and say how to look inside
@@ -535,7 +535,7 @@ pub(super) struct ClientPromote {
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
-    /// Leave machine-id, SSH host keys, histories and the like as they are
+    /// Leave machine-id, SSH host keys, histories, package caches and the like as they are
     #[arg(long)]
     pub no_scrub: bool,
     /// Keep a draft that failed, and say how to look inside
