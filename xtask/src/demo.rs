@@ -164,8 +164,8 @@ fn what_next(site: &Site, ending: Ending) {
     }
     println!(
         "  netroot init                  a library of your own, in /var/lib/netroot\n  \
-         netroot image build NAME --from /your/chroot\n  \
-         netroot client add MAC --image NAME\n  \
+         netroot image build deb12 --from debian:bookworm    or a chroot of yours\n  \
+         netroot client add MAC --image deb12\n  \
          netroot serve                 then point your DHCP at http://THIS-HOST:{BOOT_PORT}/boot.ipxe\n  \
          cargo xtask test              all tests, as CI runs them"
     );
