@@ -7,13 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use netroot::build::{self, Diff, FileSystem, Times, Trust};
+use netroot::build::{self, Change, ChangeRequest, Diff, FileSystem, Script, Times, Trust};
 use netroot::exec::{Cancel, in_private_mounts};
 use netroot::library::{Quiet, Version, VersionFacts};
 use nix::sys::stat::{Mode, SFlag, mknod};
 
 use crate::awkward;
 use crate::site::{Site, write};
+use crate::upgrades::site_with_programs_on;
 
 const KERNEL: &str = "6.1.0-21-amd64";
 
@@ -354,6 +355,58 @@ fn comparing_stops_when_asked_and_two_do_not_disturb_each_other() {
     assert_eq!(mine.files, theirs.files);
     assert!(!mine.files.is_empty());
     site.assert_clean();
+}
+
+/// Copies of one file system have one identifier (XFS, ext4) or must not have it (btrfs).
+fn two_upgrades_beside_a_diff(filesystem: FileSystem) {
+    let site = site_with_programs_on(filesystem);
+    let upgrade = |to: &str, script: &str| {
+        let changes = vec![Change::Script(Script::Shell(script.into()))];
+        let (from, to) = ("fc28@1".parse().unwrap(), to.parse().unwrap());
+        let request = ChangeRequest::new(from, to, changes);
+        build::change(&site.library, &request, &Cancel::new(), &Quiet).unwrap()
+    };
+    upgrade("fc28", "echo 2 >/root/name");
+    std::thread::scope(|scope| {
+        let script = |name: &str| format!("echo {name} >/root/name; sleep 1; cat /root/name");
+        let upgrades = ["fc29", "fc30"].map(|name| {
+            let (upgrade, script) = (&upgrade, script(name));
+            scope.spawn(move || upgrade(name, &script))
+        });
+        loop {
+            let diff = diff(&site, "fc28@1", "fc28@2", Times::Ignored, Trust::Nothing);
+            let told = told(&diff);
+            let name = told.get(Path::new("root/name")).map(String::as_str);
+            assert_eq!(name, Some("+file"), "{told:?}");
+            if upgrades.iter().all(|upgrade| upgrade.is_finished()) {
+                break;
+            }
+        }
+        for upgrade in upgrades {
+            upgrade.join().unwrap();
+        }
+    });
+    for name in ["fc29", "fc30"] {
+        site.look_into(&site.version(name), |root| {
+            assert_eq!(
+                fs::read_to_string(root.join("root/name")).unwrap(),
+                format!("{name}\n")
+            );
+        });
+    }
+    let base = site.version("fc28@1");
+    site.library.verify(base.id(), &Quiet).unwrap();
+    site.assert_clean();
+}
+
+#[test]
+fn two_upgrades_of_an_xfs_and_a_diff_beside_them_do_not_meet() {
+    two_upgrades_beside_a_diff(FileSystem::Xfs);
+}
+
+#[test]
+fn two_upgrades_of_a_btrfs_and_a_diff_beside_them_do_not_meet() {
+    two_upgrades_beside_a_diff(FileSystem::Btrfs);
 }
 
 #[test]
