@@ -76,7 +76,7 @@ pub fn library(binary: &Path) -> Result<PathBuf> {
     remove_library(&draft).context("removing what a killed run left")?;
     eprintln!("making a Debian image by its recipe (some minutes)");
     let site = Site::new(binary, &draft);
-    site.netroot(&["init", "--host", "server-01.example.edu", "--yes"])?;
+    site.init()?;
     let build = ["image", "build", IMAGE, "--from", "debian:bookworm"].map(str::to_owned);
     let build = [&build[..], &quick()].concat();
     site.netroot(&build.iter().map(String::as_str).collect::<Vec<_>>())?;

@@ -89,7 +89,7 @@ fn show(site: &Site, dir: &Path, ending: Ending, clock: &mut Clock) -> Result<()
 }
 
 fn make_library(site: &Site, clock: &mut Clock) -> Result<()> {
-    site.netroot(&["init", "--host", "server-01.example.edu", "--yes"])?;
+    site.init()?;
     clock.stage("a library is made");
     let build = ["image", "build", IMAGE, "--from", "debian:bookworm"].map(str::to_owned);
     let build = [&build[..], &debian::quick()].concat();

@@ -44,6 +44,20 @@ impl Site {
         self.library.join("images").join(image).join("1/vmlinuz")
     }
 
+    /// Makes a library whose sealed versions go with its directory: `cargo clean` and `rm -r target`
+    /// could not remove immutable files.
+    ///
+    /// # Errors
+    /// When `netroot init` fails, or its settings cannot be changed.
+    pub fn init(&self) -> Result<()> {
+        self.netroot(&["init", "--host", "server-01.example.edu", "--yes"])?;
+        let settings = self.library.join("netroot.toml");
+        let text = std::fs::read_to_string(&settings)?;
+        let changed = text.replace("immutable = true", "immutable = false");
+        std::fs::write(&settings, changed)
+            .with_context(|| format!("changing {}", settings.display()))
+    }
+
     /// Runs one command of netroot; what it prints.
     ///
     /// # Errors
