@@ -63,7 +63,7 @@ use jiff::Timestamp;
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, NewClient, Plan, Step, When,
+    Discarded, Done, Edit, Edition, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
