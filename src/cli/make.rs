@@ -105,7 +105,13 @@ fn change(
     let progress = Shown::new(&cancel);
     let built = build::change(&library, &request, &cancel, &progress)?;
     drop(progress);
-    show_built(cli, &library, &built)
+    match built {
+        Some(built) => show_built(cli, &library, &built),
+        None if cli.json => print::json(&serde_json::json!({ "version": null, "from": from })),
+        None => print::lines([format!(
+            "{from} is up to date: no package is new, so there is no new version"
+        )]),
+    }
 }
 
 fn request(

@@ -6,6 +6,7 @@
 
 mod archives;
 mod awkward;
+mod cautions;
 mod compare;
 mod diffs;
 mod dnf;

@@ -74,6 +74,11 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// The library that it is made for.
+    pub fn library(&self) -> &'a Library {
+        self.library
+    }
+
     /// The image that it will be a version of.
     pub fn image(&self) -> &ImageName {
         &self.image
