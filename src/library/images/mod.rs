@@ -233,7 +233,8 @@ impl Library {
             }
         }
         let path = version.disk_path();
-        let found = store::hash_path(&path, manifest.disk.block_size, progress)?;
+        let name = version.id().to_string();
+        let found = store::hash_path(&path, &name, manifest.disk.block_size, progress)?;
         if found.size != manifest.disk.size {
             return Err(damaged(format!(
                 "{} has {} bytes, not {}",
