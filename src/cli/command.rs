@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
 
 use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
 use crate::library::ClientSelector;
@@ -21,11 +21,12 @@ use crate::library::{
     propagate_version = true,
     arg_required_else_help = true
 )]
-#[command(after_help = "A first machine, from a chroot to a login:\n  \
+#[command(after_help = "A first machine, from nothing to a login:\n  \
     netroot init\n  \
-    netroot image build fc28 --from /fc28\n  \
-    netroot client add 52:54:00:12:34:56 --image fc28\n  \
-    netroot serve")]
+    netroot image build deb12 --from debian:bookworm\n  \
+    netroot client add 52:54:00:12:34:56 --image deb12\n  \
+    netroot serve\n\n\
+    A chroot directory or a tar archive will do, too: --from /fc28")]
 pub(super) struct Cli {
     /// The library: the directory that holds images, clones and clients
     #[arg(long, global = true, value_name = "DIR", env = "NETROOT_LIBRARY")]
@@ -81,6 +82,8 @@ pub(super) enum Command {
         /// Where the pages go; made if it is not there
         #[arg(value_hint = ValueHint::DirPath)]
         dir: PathBuf,
+        #[command(flatten)]
+        run: DryRun,
     },
 }
 
@@ -165,7 +168,7 @@ pub(super) enum Image {
         /// Only versions of this image
         image: Option<ImageName>,
         /// How many of the newest versions stay
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = at_least_one)]
         keep: NonZeroU32,
         #[command(flatten)]
         consent: Consent,
@@ -217,7 +220,7 @@ pub(super) struct ImageBuild {
     /// Prepare the tree by this recipe, scrub it, make its initramfs; a distribution has its own
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<String>,
-    /// Where the recipe gets packages from
+    /// Where a distribution is bootstrapped from, instead of where its recipe says
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
     /// Install this package too; repeatable
@@ -257,13 +260,16 @@ pub(super) struct ImageBuild {
         hide_env_values = true
     )]
     pub source_date: Option<SourceDate>,
-    /// Leave out this path of the tree, such as /var/cache/dnf; * and ? match within a name; repeatable
-    #[arg(long, value_name = "PATH")]
+    /// Leave out this path of the source, such as /var/cache/dnf, or of the tree that a distribution
+    /// became; * and ? match within a name; repeatable
+    #[arg(long, value_name = "PATH", value_parser = left_out)]
     pub exclude: Vec<String>,
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
-    /// Leave machine-id, SSH host keys and the like in what a recipe prepared
+    /// Leave machine-id, SSH host keys and the like in the tree. They are taken out where a recipe,
+    /// --package, --hostname, --copy, --run or the like change it; a directory or an archive that is
+    /// taken as it is keeps them
     #[arg(long)]
     pub no_scrub: bool,
     /// Keep the draft if the build fails, and say how to look inside
@@ -281,7 +287,7 @@ pub(super) struct ImageUpgrade {
     /// The image to make
     pub to: ImageName,
     /// Upgrade the distribution to this release, by its recipe
-    #[arg(long, value_name = "RELEASE", required_unless_present = "script")]
+    #[arg(long, value_name = "RELEASE")]
     pub release: Option<String>,
     /// A script or command that runs in the image, with its arguments; after the upgrade, if both
     #[arg(last = true, num_args = 1.., value_name = "SCRIPT")]
@@ -317,7 +323,7 @@ pub(super) struct ImageShell {
     /// The image; its current version stays as it is
     pub image: VersionSpec,
     /// Throw away what was done
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["kernel", "recipe", "no_initramfs_check", "no_scrub", "keep_failed"])]
     pub discard: bool,
     #[command(flatten)]
     pub change: ChangeOptions,
@@ -371,6 +377,10 @@ pub(super) struct ImageImport {
     /// Boot this kernel of a bare file system, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
+    /// Go by this recipe with a bare file system, now and in updates of it, instead of the one for
+    /// its distribution
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
@@ -567,15 +577,16 @@ pub(super) enum Esp {
 
 /// `netroot esp export`
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whose").args(["image", "client"]).required(true))]
 pub(super) struct EspExport {
     /// The directory to write: the mounted partition, or one to copy from
     #[arg(value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
     /// For any machine: boots this image's current version, read-only
-    #[arg(long, short, value_name = "IMAGE", required_unless_present = "client")]
+    #[arg(long, short, value_name = "IMAGE")]
     pub image: Option<VersionSpec>,
     /// For one client, with its kernel arguments
-    #[arg(long, value_name = "CLIENT", conflicts_with = "image")]
+    #[arg(long, value_name = "CLIENT")]
     pub client: Option<ClientSelector>,
     /// The server's address as clients see it [default: as announced]
     #[arg(long, value_name = "ADDRESS")]
@@ -628,5 +639,27 @@ fn or_none<T: FromStr>(text: &str) -> Result<OrNone<T>, T::Err> {
         Ok(OrNone(None))
     } else {
         text.parse().map(|one| OrNone(Some(one)))
+    }
+}
+
+fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
+    if text.trim() == "0" {
+        return Err(String::from(
+            "the current version always stays: give 1 or more (`netroot image remove NAME` removes \
+             an image)",
+        ));
+    }
+    text.parse()
+        .map_err(|_| String::from("give a number, 1 or more"))
+}
+
+fn left_out(text: &str) -> Result<String, String> {
+    let mut names = text.split('/').filter(|name| !matches!(*name, "" | "."));
+    match names.clone().next() {
+        None => Err(String::from("that names nothing within the tree")),
+        Some(_) if names.any(|name| name == "..") => Err(String::from(
+            "give the path from the root of the tree, without ..",
+        )),
+        Some(_) => Ok(text.to_owned()),
     }
 }

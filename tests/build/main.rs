@@ -14,6 +14,7 @@ mod hostile;
 mod imports;
 mod kills;
 mod network;
+mod options;
 mod promotes;
 mod recipes;
 mod rpms;

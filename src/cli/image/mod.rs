@@ -8,7 +8,7 @@ mod verify;
 
 pub(super) use acts::{prune, remove, rollback};
 pub(super) use diff::{diff, told_changes};
-pub(super) use show::{description, show};
+pub(super) use show::{description, names, show};
 pub(super) use verify::verify;
 
 use anyhow::Result;
