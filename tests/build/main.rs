@@ -13,6 +13,7 @@ mod filesystems;
 mod hostile;
 mod imports;
 mod kills;
+mod moments;
 mod network;
 mod options;
 mod promotes;
