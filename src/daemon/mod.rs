@@ -29,6 +29,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use crate::iscsi::{End, SessionInfo, Sessions};
 use crate::library::config::ISCSI_PORT;
@@ -49,6 +50,8 @@ pub struct Server {
     calls: Semaphore,
     notes: Notes,
     told: Told,
+    /// Drawn for each run: nobody outside can guess it.
+    run_id: String,
 }
 
 /// Calls of the library that may run at a time, far below the 512 threads that tokio has for work
@@ -56,24 +59,28 @@ pub struct Server {
 const CALLS: usize = 64;
 
 /// Where a running server is reached, as its listeners have it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Doors {
     /// The target.
+    #[schema(value_type = Vec<String>)]
     pub iscsi: Vec<SocketAddr>,
     /// The boot service.
+    #[schema(value_type = Vec<String>)]
     pub boot: Vec<SocketAddr>,
     /// What is announced in place of the target's address; often nothing.
+    #[schema(value_type = Vec<String>)]
     pub announce: Vec<SocketAddr>,
 }
 
 /// A session, as `session list` shows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SessionRow {
     /// Tells it from all other sessions of this server's run.
     pub id: u64,
     /// The initiator's name.
     pub initiator: String,
     /// Where it connects from.
+    #[schema(value_type = String)]
     pub peer: SocketAddr,
     /// The target that it is logged in to.
     pub target: String,
@@ -102,7 +109,13 @@ impl Server {
             calls: Semaphore::new(CALLS),
             notes: Notes::new(runtime.clone()),
             told: Told::default(),
+            run_id: drawn(),
         })
+    }
+
+    /// What tells this run of the server from all others. Nobody outside can guess it.
+    pub fn run_id(&self) -> &str {
+        &self.run_id
     }
 
     /// The library.
@@ -212,6 +225,16 @@ impl Told {
         }
         news
     }
+}
+
+/// 128 bits that nobody can guess, in hexadecimal.
+fn drawn() -> String {
+    let mut bytes = [0; 16];
+    // Only a kernel without a random source has none, which no server can do anything about.
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        panic!("the kernel gives no random bytes: {error}");
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn row(session: SessionInfo) -> SessionRow {

@@ -11,6 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use utoipa::ToSchema;
 
 use super::clients::{Assignment, Client};
 use super::error::{Error, Result};
@@ -30,7 +31,7 @@ pub struct BootId {
     code: [u8; 8],
 }
 
-serde_as_text!(BootId);
+serde_as_text!(BootId, "^[0-9a-f]{12}-[0-9]+-[0-9a-f]+$");
 
 /// The largest `seq` that twelve hex digits hold: the year 10889.
 const MAX_SEQ: u64 = (1 << 48) - 1;
@@ -63,7 +64,7 @@ impl FromStr for BootId {
 }
 
 /// A client's last boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Boot {
     /// Its id.
     pub id: BootId,
@@ -76,11 +77,12 @@ pub struct Boot {
     /// Its first login.
     pub since: Timestamp,
     /// Where it logged in from last.
+    #[schema(value_type = String)]
     pub peer: IpAddr,
 }
 
 /// Where a boot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BootState {
     /// Its first login is being prepared: an older boot is fenced, the disk made ready.

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::Library;
 use super::error::{Doing, Error, Result, chain};
 use super::names::VersionId;
 
 /// Who did something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {
     /// A user of this host, by a command.
@@ -30,6 +31,20 @@ pub enum Actor {
         uid: u32,
         /// The process.
         pid: i32,
+    },
+    /// A user of the dashboard or the API.
+    User {
+        /// The user's name.
+        name: String,
+        /// The address that the request came from.
+        peer: String,
+    },
+    /// A program that shows a token of the API.
+    Token {
+        /// The token's name.
+        name: String,
+        /// The address that the request came from.
+        peer: String,
     },
     /// A client's own login.
     Client {
@@ -56,6 +71,8 @@ impl fmt::Display for Actor {
         match self {
             Actor::Command { uid } => write!(f, "user {uid}"),
             Actor::Socket { uid, pid } => write!(f, "user {uid} (process {pid})"),
+            Actor::User { name, peer } => write!(f, "{name} at {peer}"),
+            Actor::Token { name, peer } => write!(f, "token {name} at {peer}"),
             Actor::Client { initiator, peer } => write!(f, "{initiator} at {peer}"),
             Actor::Server => f.write_str("the server"),
         }
@@ -63,7 +80,7 @@ impl fmt::Display for Actor {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// When.
     pub at: Timestamp,

@@ -63,7 +63,7 @@ use jiff::Timestamp;
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, NewClient, Plan, Step, When,
+    Discarded, Done, Edit, Edition, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
@@ -78,7 +78,7 @@ pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
 pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
 pub use names::{
-    ClientName, GroupName, ImageName, KernelArg, Mode, NameError, VersionId, VersionSpec,
+    ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, VersionId, VersionSpec,
 };
 pub use progress::{Progress, Quiet};
 pub use store::clone::CloneInfo;

@@ -1,6 +1,7 @@
 //! Which clients a new version of an image reaches, and which it does not.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::library::Library;
 use crate::library::clients::Client;
@@ -8,7 +9,7 @@ use crate::library::error::Result;
 use crate::library::names::{ClientName, ImageName, Mode, VersionId};
 
 /// The clients of an image, by what its current version is to them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Followers {
     /// Their next boot gets it.
     pub next_boot: Vec<ClientName>,
@@ -19,7 +20,7 @@ pub struct Followers {
 }
 
 /// What a client that follows an image boots after its current version moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Followed {
     /// The client.
     pub client: ClientName,

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use followers::{Followed, Followers};
 pub use history::{ImageView, VersionView};
@@ -36,7 +37,7 @@ use super::store::{self, DISK, Draft, INITRAMFS, KERNEL, MANIFEST};
 use super::{Library, store::Places};
 
 /// An image: its versions, and which of them clients get.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Image {
     /// Its name.
     pub name: ImageName,
