@@ -59,6 +59,8 @@ const GAP: &str = "  ";
 /// A table with a heading line. Columns are as wide as their widest cell.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
+    /// How many of them are headings.
+    headings: usize,
 }
 
 impl Table {
@@ -66,6 +68,7 @@ impl Table {
     pub(super) fn new(headings: &[&str]) -> Self {
         Self {
             rows: vec![headings.iter().map(|text| (*text).to_owned()).collect()],
+            headings: 1,
         }
     }
 
@@ -98,7 +101,7 @@ impl Table {
                 .collect();
             let line = cells.join(GAP);
             let line = line.trim_end();
-            match number == 0 && bold {
+            match number < self.headings && bold {
                 true => text.push_str(&format!("\x1b[1m{line}\x1b[0m\n")),
                 false => text.push_str(&format!("{line}\n")),
             }
@@ -127,8 +130,8 @@ impl Table {
             };
             *widest -= 1;
         }
-        let mut rows = Vec::new();
-        for row in &self.rows {
+        let (mut rows, mut headings) = (Vec::new(), 0);
+        for (number, row) in self.rows.iter().enumerate() {
             let cells: Vec<Vec<String>> = row
                 .iter()
                 .zip(&widths)
@@ -139,8 +142,11 @@ impl Table {
                 let part = |cell: &Vec<String>| cell.get(line).cloned().unwrap_or_default();
                 cells.iter().map(part).collect()
             }));
+            if number < self.headings {
+                headings = rows.len();
+            }
         }
-        Self { rows }
+        Self { rows, headings }
     }
 
     /// Prints it, or `nothing` where it has no rows.
@@ -250,6 +256,10 @@ mod tests {
         // What cannot be folded any more stays whole.
         let longest = table.folded(1).text(false);
         assert!(longest.contains("GNU/Linux  ") && longest.contains("(bookworm)\n"));
+        let mut heading = Table::new(&["ON DISK"]);
+        heading.row(["7"].map(str::to_owned));
+        let bold = "\x1b[1mON\x1b[0m\n\x1b[1mDISK\x1b[0m\n7\n";
+        assert_eq!(heading.folded(4).text(true), bold);
     }
 
     #[test]
