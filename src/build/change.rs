@@ -117,12 +117,24 @@ pub fn try_change(
     watch: &dyn Watch,
 ) -> Result<()> {
     with_work(library, request, cancel, watch, &|work, plan| {
-        let sealing = plan.steps.iter().position(|step| *step == Step::Trim);
-        let mut plan = plan.clone();
-        plan.steps.truncate(sealing.unwrap_or(plan.steps.len()));
-        plan.steps.push(Step::Unmount);
-        work.try_out(&plan, library)
+        work.try_out(&without_sealing(plan.clone()), library)
     })
+}
+
+/// What [`try_change`] would do. Nothing is touched.
+///
+/// # Errors
+/// As [`plan_change`].
+pub fn plan_try(library: &Library, request: &ChangeRequest) -> Result<Plan> {
+    plan_change(library, request).map(without_sealing)
+}
+
+/// The part of a plan that changes the copy; nothing is kept of that.
+fn without_sealing(mut plan: Plan) -> Plan {
+    let sealing = plan.steps.iter().position(|step| *step == Step::Trim);
+    plan.steps.truncate(sealing.unwrap_or(plan.steps.len()));
+    plan.steps.push(Step::Unmount);
+    plan
 }
 
 fn with_work<T: Send>(

@@ -34,11 +34,12 @@ mod sections;
 mod size;
 mod source;
 mod tree;
+mod usage;
 mod version;
 mod watch;
 mod work;
 
-pub use change::{Change, ChangeRequest, change, plan_change, try_change};
+pub use change::{Change, ChangeRequest, change, plan_change, plan_try, try_change};
 pub use custom::{CopyIn, Custom, WrongCopy};
 pub use diff::{
     Aspect, Changed, Changes, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
@@ -54,6 +55,7 @@ pub use script::Script;
 pub use size::{SizeSpec, WrongSize};
 pub use source::{Source, WrongSource};
 pub use tree::Excludes;
+pub use usage::WrongUsage;
 pub use watch::{Phase, Watch};
 pub use work::{Built, Keep};
 

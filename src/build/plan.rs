@@ -167,7 +167,10 @@ pub enum Step {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "A new version of {} would be made:", self.image)?;
+        match self.steps.contains(&Step::Seal) {
+            true => write!(f, "A new version of {} would be made:", self.image)?,
+            false => f.write_str("This would be done, and nothing of it kept:")?,
+        }
         for (at, step) in self.steps.iter().enumerate() {
             write!(f, "\n{:3}. {step}", at + 1)?;
         }

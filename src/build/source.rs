@@ -35,6 +35,9 @@ pub enum WrongSource {
          distribution and its release such as debian:bookworm"
     )]
     Missing(String),
+    /// A distribution without its release.
+    #[error("which release of {0}? Give it behind the colon, such as debian:bookworm")]
+    NoRelease(String),
     /// It is neither a directory nor a file.
     #[error("{0} is neither a directory nor an archive")]
     OtherKind(String),
@@ -58,7 +61,7 @@ impl FromStr for Source {
             Ok(found) if found.is_dir() => Ok(Self::Directory(path.to_owned())),
             Ok(found) if found.is_file() => Ok(Self::Archive(path.to_owned())),
             Ok(_) => Err(WrongSource::OtherKind(text.to_owned())),
-            Err(_) => distribution(text).ok_or_else(|| WrongSource::Missing(text.to_owned())),
+            Err(_) => distribution(text),
         }
     }
 }
@@ -74,14 +77,20 @@ impl fmt::Display for Source {
 }
 
 /// `debian:bookworm`
-fn distribution(text: &str) -> Option<Source> {
-    let (name, release) = text.split_once(':')?;
+fn distribution(text: &str) -> Result<Source, WrongSource> {
+    let missing = || WrongSource::Missing(text.to_owned());
+    let (name, release) = text.split_once(':').ok_or_else(missing)?;
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let sound = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(is_name)
-        && !release.contains('/')
-        && plain_word(release).is_ok();
-    sound.then(|| Source::Distribution {
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(is_name) {
+        return Err(missing());
+    }
+    if release.is_empty() {
+        return Err(WrongSource::NoRelease(name.to_owned()));
+    }
+    if release.contains('/') || plain_word(release).is_err() {
+        return Err(missing());
+    }
+    Ok(Source::Distribution {
         name: name.to_owned(),
         release: release.to_owned(),
     })
@@ -106,7 +115,8 @@ mod tests {
             release: "bookworm".into(),
         };
         assert_eq!("debian:bookworm".parse(), Ok(debian));
-        for missing in ["debian:", "Debian:12", "debian:a b", "srv/debian:12"] {
+        assert_eq!(wrong("debian:"), WrongSource::NoRelease("debian".into()));
+        for missing in ["debian", "Debian:12", "debian:a b", "srv/debian:12"] {
             assert_eq!(wrong(missing), WrongSource::Missing(missing.into()));
         }
         assert_eq!(

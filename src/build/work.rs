@@ -79,6 +79,8 @@ pub(super) struct Work<'a> {
     pub(super) packages: PackageList,
     /// What is copied or unpacked.
     pub(super) input: Option<Input>,
+    /// What of it is left out. That is done once, on the first way from there: what later steps make
+    /// by the same name stays.
     pub(super) excludes: Excludes,
     pub(super) tree: Measure,
     /// The version that is copied.
@@ -357,7 +359,6 @@ impl<'a> Work<'a> {
         let scratch = self.scratch()?.path();
         let root = Root::from_dir(self.mounts.view(scratch)?, scratch);
         self.input = Some(Input::Tree(root));
-        self.excludes = Excludes::default();
         let bytes = self.tree.data;
         self.copy_tree("the tree", bytes)?;
         // The view holds the file system.
@@ -454,7 +455,9 @@ impl<'a> Work<'a> {
             };
             copy(from, &target, &self.excludes, self.cancel, &done)
         });
-        copied.with_context(|| format!("copying the tree {source}"))
+        copied.with_context(|| format!("copying the tree {source}"))?;
+        self.excludes = Excludes::default();
+        Ok(())
     }
 
     fn unpack(&mut self, source: &str) -> Result<()> {
@@ -471,7 +474,9 @@ impl<'a> Work<'a> {
             };
             archive.unpack(&target, &self.excludes, self.cancel, &done)
         });
-        unpacked.with_context(|| format!("unpacking {source}"))
+        unpacked.with_context(|| format!("unpacking {source}"))?;
+        self.excludes = Excludes::default();
+        Ok(())
     }
 
     /// Kernel and initramfs go beside the disk; the rest of what the manifest tells is written down.

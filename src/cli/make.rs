@@ -7,13 +7,12 @@ use super::command::{
     ChangeOptions, Cli, ImageBuild, ImageExec, ImageImport, ImageShell, ImageUpdate, ImageUpgrade,
 };
 use super::progress::Shown;
-use super::{image, open, print};
+use super::{image, next, open, print, wrong_usage};
 use crate::build::{
     self, BuildRequest, Built, Change, ChangeRequest, Custom, Excludes, ImportRequest,
     InitramfsCheck, Keep, Plan, Script, Scrub,
 };
 use crate::exec::Cancel;
-use crate::library::manifest::BootFrom;
 use crate::library::{ImageName, Library, VersionSpec};
 
 pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
@@ -62,6 +61,12 @@ pub(super) fn upgrade(cli: &Cli, args: &ImageUpgrade) -> Result<()> {
     if !args.script.is_empty() {
         changes.push(Change::Script(Script::from_words(&args.script)));
     }
+    if changes.is_empty() {
+        let what = "say what is to be done in the copy: --release RELEASE upgrades its distribution \
+                    by its recipe, -- SCRIPT runs a script or command in it, and with both the \
+                    script comes after the upgrade";
+        return Err(wrong_usage(&["image", "upgrade"], what));
+    }
     change(cli, &args.from, &args.to, changes, &args.change)
 }
 
@@ -77,11 +82,18 @@ pub(super) fn exec(cli: &Cli, args: &ImageExec) -> Result<()> {
 
 pub(super) fn shell(cli: &Cli, args: &ImageShell) -> Result<()> {
     let (from, to) = (&args.image, &args.image.image);
-    if !args.discard || args.change.run.dry_run {
+    if !args.discard {
         return change(cli, from, to, vec![Change::Shell], &args.change);
     }
     let library = open(cli)?;
-    let request = request(from, to, vec![Change::Shell], &args.change);
+    let request = ChangeRequest {
+        // Nobody will boot what is thrown away.
+        scrub: Scrub::Nothing,
+        ..request(from, to, vec![Change::Shell], &args.change)
+    };
+    if args.change.run.dry_run {
+        return show_plan(cli, &build::plan_try(&library, &request)?);
+    }
     let cancel = Cancel::on_signals()?;
     let progress = Shown::new(&cancel);
     build::try_change(&library, &request, &cancel, &progress)?;
@@ -140,6 +152,7 @@ pub(super) fn import(cli: &Cli, args: &ImageImport) -> Result<()> {
         file: args.from.clone(),
         format: args.format,
         kernel: args.kernel.clone(),
+        recipe: args.recipe.clone(),
         check: check(args.no_initramfs_check),
         scrub: scrub(args.no_scrub),
     };
@@ -188,15 +201,10 @@ pub(super) fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<
     let mut lines = vec![format!("sealed {}", version.id())];
     lines.extend(image::description(&version).into_iter().skip(1));
     lines.push(format!("  takes       {}", image::told_usage(&built.usage)));
-    let id = version.id();
-    lines.push(match &version.manifest().boot {
-        _ if id.number > 1 => format!("clients of {} get it at their next boot", id.image),
-        BootFrom::Kernel { .. } => format!("next: netroot client add MAC --image {}", id.image),
-        // In mode shared, the default, a disk that boots itself would be read-only.
-        BootFrom::Disk(_) => format!(
-            "next: netroot client add MAC --image {} --mode persistent",
-            id.image
-        ),
-    });
+    match next::after(library, &version) {
+        Ok(more) => lines.extend(more),
+        // It is sealed, whatever is wrong with what is known about clients.
+        Err(error) => print::warning(&format!("who gets it is not known: {error:#}")),
+    }
     print::lines(lines)
 }

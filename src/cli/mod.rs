@@ -12,6 +12,8 @@ mod image;
 mod init;
 mod log;
 mod make;
+mod man;
+mod next;
 mod print;
 mod progress;
 mod promote;
@@ -20,18 +22,19 @@ mod recipe;
 mod serve;
 mod target;
 
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use command::{Boot, Cli, Client, Command, Esp, Image, Recipe, Session, Target};
 
+use crate::build::WrongUsage;
 use crate::library::{Error, Library};
 
 /// Parses the command line, runs it, prints what failed. Exit codes: 0 done, 1 refused or failed,
-/// 2 wrong usage (by clap).
+/// 2 wrong usage (most of it found by clap).
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log::begin(match cli.command {
@@ -41,11 +44,36 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if closed_early(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            print::aside(&format!("netroot: {}", print::chain(&error)));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Tells what failed.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        // Whoever read it may have gone, as for `print::aside`.
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    print::aside(&format!("netroot: {}", print::chain(error)));
+    match error.downcast_ref::<WrongUsage>() {
+        Some(_) => ExitCode::from(2),
+        None => ExitCode::FAILURE,
+    }
+}
+
+/// What clap cannot say by itself of the command at `path`, such as `["image", "upgrade"]`.
+fn wrong_usage(path: &[&str], what: &str) -> anyhow::Error {
+    let mut command = Cli::command();
+    command.build();
+    let mut named = &mut command;
+    for name in path {
+        named = match named.find_subcommand_mut(name) {
+            Some(found) => found,
+            None => return anyhow::anyhow!("{what}"),
+        };
+    }
+    named.error(ErrorKind::ArgumentConflict, what).into()
 }
 
 fn run(cli: &Cli) -> Result<()> {
@@ -111,7 +139,7 @@ fn run(cli: &Cli) -> Result<()> {
             clap_complete::generate(*shell, &mut Cli::command(), "netroot", &mut script);
             print::raw(&script)
         }
-        Command::Man { dir } => man(dir),
+        Command::Man { dir, run } => man::man(cli, dir, *run),
     }
 }
 
@@ -125,16 +153,10 @@ fn open(cli: &Cli) -> Result<Library> {
             }
         }
         // Who may only look is shown what there is; cleaning up is for those who may write.
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {}
         Err(error) => return Err(error.into()),
     }
     Ok(library)
-}
-
-fn man(dir: &std::path::Path) -> Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    clap_mangen::generate_to(Cli::command(), dir)
-        .with_context(|| format!("writing man pages into {}", dir.display()))
 }
 
 /// Whether who read our output had enough of it, as `head` does: that is no failure.

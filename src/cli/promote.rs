@@ -7,10 +7,10 @@ use super::image::told_changes;
 use super::make::{check, keep, scrub, show_built, show_plan};
 use super::progress::Shown;
 use super::reach::Reach;
-use super::{ask, open, print};
+use super::{ask, next, open, print};
 use crate::build::{self, Asked, Changes, PromoteRequest};
 use crate::exec::Cancel;
-use crate::library::{ClientSelector, LiveSession, MacAddr};
+use crate::library::{ClientSelector, Library, LiveSession, MacAddr};
 
 pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
     let library = open(cli)?;
@@ -33,6 +33,7 @@ pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
     let progress = Shown::new(&cancel);
     let asked = Person {
         cli,
+        library: &library,
         args,
         mac: client.mac,
     };
@@ -44,6 +45,7 @@ pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
 /// Who sits at the terminal, and whoever knows who is connected.
 struct Person<'a> {
     cli: &'a Cli,
+    library: &'a Library,
     args: &'a ClientPromote,
     mac: MacAddr,
 }
@@ -62,10 +64,10 @@ impl Asked for Person<'_> {
             // Beside the progress: what is printed is the result, and may be JSON.
             print::aside(&line);
         }
-        let what = format!(
-            "promote {} to {}: the clients of that image get it at their next boot",
-            self.args.client, self.args.name
-        );
-        ask::consent(self.args.consent, &what)
+        let name = &self.args.name;
+        let mut what = vec![format!("promote {} to {name}", self.args.client)];
+        let reached = next::reached(name, &self.library.followers(name, None)?);
+        what.extend(reached.iter().map(|line| format!("  {line}")));
+        ask::consent(self.args.consent, &what.join("\n"))
     }
 }

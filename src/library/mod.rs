@@ -69,8 +69,8 @@ pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
 pub use events::{Actor, Event};
 pub use images::{
-    Followed, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use, Version,
-    VersionView,
+    Followed, Followers, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use,
+    Version, VersionView,
 };
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;

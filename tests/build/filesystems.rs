@@ -110,7 +110,7 @@ fn what_cannot_become_an_erofs_is_refused() {
     fs::remove_dir_all(&tree).unwrap();
     site.tree(KERNEL);
     request.size = Some("2G".parse().unwrap());
-    refused(&request, "leave --size out");
+    refused(&request, "--size does nothing here");
 }
 
 #[test]

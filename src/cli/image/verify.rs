@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::build;
 use crate::cli::command::Cli;
 use crate::cli::progress::Shown;
-use crate::cli::{open, print};
+use crate::cli::{open, print, wrong_usage};
 use crate::exec::Cancel;
 use crate::library::manifest::Hash;
 use crate::library::{Error, Library, Progress, Version, VersionId, VersionSpec};
@@ -64,7 +64,8 @@ fn meant(library: &Library, specs: &[VersionSpec], all: bool) -> Result<Vec<Vers
     let mut images = Vec::new();
     for spec in specs {
         if spec.number.is_some() {
-            bail!("--all means all versions: name an image, not {spec}");
+            let what = format!("--all means all versions: name an image, not {spec}");
+            return Err(wrong_usage(&["image", "verify"], &what));
         }
         images.push(library.image(&spec.image)?);
     }

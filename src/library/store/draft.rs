@@ -248,7 +248,7 @@ impl<'a> Draft<'a> {
     }
 
     fn hash(&self, progress: &dyn Progress) -> Result<DiskFacts> {
-        hash_path(&self.disk_path(), BLOCK_SIZE, progress)
+        hash_path(&self.disk_path(), "the disk", BLOCK_SIZE, progress)
     }
 
     /// Writes the manifest and takes the right to write away from everybody.
