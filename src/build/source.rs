@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::archive::Archive;
-use super::recipe::plain_word;
 use super::tree::Root;
+use crate::library::ReleaseSpec;
 
 /// What a person gives as `--from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +58,18 @@ impl FromStr for Source {
             Ok(found) if found.is_dir() => Ok(Self::Directory(path.to_owned())),
             Ok(found) if found.is_file() => Ok(Self::Archive(path.to_owned())),
             Ok(_) => Err(WrongSource::OtherKind(text.to_owned())),
-            Err(_) => distribution(text).ok_or_else(|| WrongSource::Missing(text.to_owned())),
+            Err(_) => match text.parse::<ReleaseSpec>() {
+                Ok(release) => Ok(release.into()),
+                Err(_) => Err(WrongSource::Missing(text.to_owned())),
+            },
         }
+    }
+}
+
+impl From<ReleaseSpec> for Source {
+    fn from(spec: ReleaseSpec) -> Self {
+        let ReleaseSpec { name, release } = spec;
+        Self::Distribution { name, release }
     }
 }
 
@@ -71,20 +81,6 @@ impl fmt::Display for Source {
             Self::Distribution { name, release } => write!(f, "{name}:{release}"),
         }
     }
-}
-
-/// `debian:bookworm`
-fn distribution(text: &str) -> Option<Source> {
-    let (name, release) = text.split_once(':')?;
-    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let sound = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(is_name)
-        && !release.contains('/')
-        && plain_word(release).is_ok();
-    sound.then(|| Source::Distribution {
-        name: name.to_owned(),
-        release: release.to_owned(),
-    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::reach::Reach;
 use super::{ask, open, print};
 use crate::build::{self, Asked, Changes, PromoteRequest};
 use crate::exec::Cancel;
-use crate::library::{ClientSelector, LiveSession, MacAddr};
+use crate::library::{Actor, ClientSelector, LiveSession, MacAddr};
 
 pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
     let library = open(cli)?;
@@ -24,6 +24,7 @@ pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
         check: check(args.no_initramfs_check),
         scrub: scrub(args.no_scrub),
         keep: keep(args.keep_failed),
+        by: Actor::command(),
     };
     let plan = build::plan_promote(&library, &request)?;
     if args.consent.dry_run {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::Library;
 use super::error::{Doing, Error, Result, chain};
 use super::names::VersionId;
+use super::owner;
 
 /// Who did something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,7 +175,10 @@ impl Library {
             .append(true)
             .create(true)
             .open(&path)
-            .and_then(|mut file| file.write_all(&line))
+            .and_then(|mut file| {
+                owner::give(&file, &dir);
+                file.write_all(&line)
+            })
             .doing("appending to", &path)
     }
 }
