@@ -17,6 +17,7 @@ mod disks;
 mod history;
 mod holds;
 mod images;
+mod jobs;
 mod lab;
 mod logins;
 mod modes;
