@@ -40,7 +40,7 @@ async fn until_signal(cli: &Cli) -> Result<()> {
     let server = Server::new(library, tokio::runtime::Handle::current(), doors);
     let routers = Routers {
         boot: web::boot(server.clone()),
-        control: web::api(server.clone()),
+        control: web::control(server.clone()),
     };
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;

@@ -49,6 +49,8 @@ pub struct Server {
     calls: Semaphore,
     notes: Notes,
     told: Told,
+    /// Drawn for each run: nobody outside can guess it.
+    run_id: String,
 }
 
 /// Calls of the library that may run at a time, far below the 512 threads that tokio has for work
@@ -102,7 +104,13 @@ impl Server {
             calls: Semaphore::new(CALLS),
             notes: Notes::new(runtime.clone()),
             told: Told::default(),
+            run_id: drawn(),
         })
+    }
+
+    /// What tells this run of the server from all others. Nobody outside can guess it.
+    pub fn run_id(&self) -> &str {
+        &self.run_id
     }
 
     /// The library.
@@ -212,6 +220,16 @@ impl Told {
         }
         news
     }
+}
+
+/// 128 bits that nobody can guess, in hexadecimal.
+fn drawn() -> String {
+    let mut bytes = [0; 16];
+    // Only a kernel without a random source has none, which no server can do anything about.
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        panic!("the kernel gives no random bytes: {error}");
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn row(session: SessionInfo) -> SessionRow {

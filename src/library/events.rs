@@ -32,6 +32,20 @@ pub enum Actor {
         /// The process.
         pid: i32,
     },
+    /// A user of the dashboard or the API.
+    User {
+        /// The user's name.
+        name: String,
+        /// The address that the request came from.
+        peer: String,
+    },
+    /// A program that shows a token of the API.
+    Token {
+        /// The token's name.
+        name: String,
+        /// The address that the request came from.
+        peer: String,
+    },
     /// A client's own login.
     Client {
         /// The initiator's name.
@@ -57,6 +71,8 @@ impl fmt::Display for Actor {
         match self {
             Actor::Command { uid } => write!(f, "user {uid}"),
             Actor::Socket { uid, pid } => write!(f, "user {uid} (process {pid})"),
+            Actor::User { name, peer } => write!(f, "{name} at {peer}"),
+            Actor::Token { name, peer } => write!(f, "token {name} at {peer}"),
             Actor::Client { initiator, peer } => write!(f, "{initiator} at {peer}"),
             Actor::Server => f.write_str("the server"),
         }

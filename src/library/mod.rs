@@ -87,7 +87,7 @@ pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
 pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
 pub use names::{
-    ClientName, GroupName, ImageName, KernelArg, Mode, NameError, VersionId, VersionSpec,
+    ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, VersionId, VersionSpec,
 };
 pub use progress::{Progress, Quiet};
 pub use store::clone::CloneInfo;

@@ -126,6 +126,43 @@ pub enum Mode {
     Ephemeral,
 }
 
+/// What a user or a token may do, from less to more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Look at everything but secrets.
+    Viewer,
+    /// And change everything.
+    Operator,
+}
+
+impl Role {
+    /// The word in documents and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        [Role::Viewer, Role::Operator]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| NameError::new(text, "a role: viewer or operator"))
+    }
+}
+
 impl Mode {
     /// Whether a client in this mode has a disk of its own.
     pub fn has_clone(self) -> bool {

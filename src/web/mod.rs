@@ -1,19 +1,44 @@
 //! Over HTTP: what clients ask when they boot, and what admins ask. Parses, calls, answers; nothing
 //! here decides anything about images or clients.
+//!
+//! - `boot`: scripts, kernels and initramfs for clients; no login
+//! - `api`: `/api/v1`, for programs and for the command line
+//! - `pages`: the dashboard, for people; `assets`: its style and script
+//! - `who`: who asks, known before anything is done
 
 mod api;
+mod assets;
 mod boot;
 pub mod calls;
+mod pages;
 mod problem;
+mod who;
 
-pub use api::api;
 pub use boot::{boot, client_cfg};
 pub use problem::Problem;
+pub use who::Who;
 
 use std::sync::Arc;
 
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
 use crate::daemon::Server;
 use crate::library;
+
+/// What the control socket answers: pages and API, for users of this host that its permissions let
+/// through.
+pub fn control(server: Arc<Server>) -> Router {
+    let csrf = server.run_id().to_owned();
+    admin(server).layer(from_fn_with_state(csrf, who::behind_the_socket))
+}
+
+/// Pages and API. Each request has to carry a [`Who`].
+fn admin(server: Arc<Server>) -> Router {
+    Router::new()
+        .merge(api::api(server.clone()))
+        .merge(pages::pages(server))
+}
 
 /// Runs work that may block on a thread of its own.
 async fn blocking<T: Send + 'static>(

@@ -1,0 +1,41 @@
+//! The dashboard. Each page is a template that is whole without JavaScript; the script keeps it up to
+//! date by putting newly drawn pieces in the place of old ones.
+
+mod live;
+mod page;
+mod text;
+
+use std::sync::Arc;
+
+use axum::{Extension, Router};
+
+use super::{Problem, assets};
+use crate::daemon::Server;
+use page::{Failure, Notices};
+
+/// The parts of the dashboard, as its head names them.
+const NAV: [(&str, &str); 5] = [
+    ("/", "Room"),
+    ("/images", "Images"),
+    ("/live", "Live"),
+    ("/events", "Events"),
+    ("/jobs", "Jobs"),
+];
+
+/// All pages. Each request has to carry a [`super::Who`].
+pub(super) fn pages(server: Arc<Server>) -> Router {
+    Router::new()
+        .merge(live::routes())
+        .merge(assets::assets())
+        .fallback(nowhere)
+        .layer(Extension(Arc::new(Notices::default())))
+        .with_state(server)
+}
+
+async fn nowhere() -> Failure {
+    Problem::new(
+        axum::http::StatusCode::NOT_FOUND,
+        "there is no such page; the room is at /",
+    )
+    .into()
+}
