@@ -1,11 +1,15 @@
 //! The command line, as one definition: help, completions and man pages all come from it.
 
+mod jobs;
+
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+
+pub(super) use jobs::{Job, Queue, Worker};
 
 use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
 use crate::library::ClientSelector;
@@ -65,6 +69,11 @@ pub(super) enum Command {
     Esp(Esp),
     /// Serve iSCSI target, boot service and API until SIGTERM
     Serve(Serve),
+    /// Do the jobs that the dashboard and --queue ask for: builds, updates, upgrades; needs root
+    Worker(Worker),
+    /// Long work that was asked for: how far it is, and what came of it
+    #[command(subcommand)]
+    Job(Job),
     /// What is published
     #[command(subcommand)]
     Target(Target),
@@ -159,6 +168,8 @@ pub(super) enum Image {
         /// All versions, of the images that are named or of every image
         #[arg(long)]
         all: bool,
+        #[command(flatten)]
+        queue: Queue,
     },
     /// Remove old versions that are neither current nor used, and what failed builds have left
     Prune {
@@ -202,6 +213,8 @@ pub(super) struct ImageDiff {
     /// Print every path, not only the first of each directory
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub queue: Queue,
 }
 
 /// `netroot image build`
@@ -270,6 +283,8 @@ pub(super) struct ImageBuild {
     #[arg(long)]
     pub keep_failed: bool,
     #[command(flatten)]
+    pub queue: Queue,
+    #[command(flatten)]
     pub run: DryRun,
 }
 
@@ -287,6 +302,8 @@ pub(super) struct ImageUpgrade {
     #[arg(last = true, num_args = 1.., value_name = "SCRIPT")]
     pub script: Vec<OsString>,
     #[command(flatten)]
+    pub queue: Queue,
+    #[command(flatten)]
     pub change: ChangeOptions,
 }
 
@@ -295,6 +312,8 @@ pub(super) struct ImageUpgrade {
 pub(super) struct ImageUpdate {
     /// The image; its current version stays as it is
     pub image: VersionSpec,
+    #[command(flatten)]
+    pub queue: Queue,
     #[command(flatten)]
     pub change: ChangeOptions,
 }
@@ -541,6 +560,8 @@ pub(super) struct ClientPromote {
     /// Keep a draft that failed, and say how to look inside
     #[arg(long)]
     pub keep_failed: bool,
+    #[command(flatten)]
+    pub queue: Queue,
     #[command(flatten)]
     pub consent: Consent,
 }

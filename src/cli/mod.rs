@@ -10,6 +10,7 @@ mod command;
 mod control;
 mod image;
 mod init;
+mod job;
 mod log;
 mod make;
 mod print;
@@ -19,6 +20,7 @@ mod reach;
 mod recipe;
 mod serve;
 mod target;
+mod worker;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
-use command::{Boot, Cli, Client, Command, Esp, Image, Recipe, Session, Target};
+use command::{Boot, Cli, Client, Command, Esp, Image, Job, Recipe, Session, Target};
 
 use crate::library::{Error, Library};
 
@@ -35,7 +37,7 @@ use crate::library::{Error, Library};
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log::begin(match cli.command {
-        Command::Serve(_) => tracing::Level::INFO,
+        Command::Serve(_) | Command::Worker(_) => tracing::Level::INFO,
         _ => tracing::Level::WARN,
     });
     match run(&cli) {
@@ -65,7 +67,9 @@ fn run(cli: &Cli) -> Result<()> {
             number,
             consent,
         }) => image::rollback(cli, image, *number, *consent),
-        Command::Image(Image::Verify { images, all }) => image::verify(cli, images, *all),
+        Command::Image(Image::Verify { images, all, queue }) => {
+            image::verify(cli, images, *all, *queue)
+        }
         Command::Image(Image::Prune {
             image,
             keep,
@@ -102,6 +106,12 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Boot(Boot::Show { client, server }) => boot::show(cli, client, *server),
         Command::Esp(Esp::Export(args)) => boot::export(cli, args),
         Command::Serve(args) => serve::serve(cli, args),
+        Command::Worker(args) => worker::worker(cli, args),
+        Command::Job(Job::List) => job::list(cli),
+        Command::Job(Job::Show { id }) => job::show(cli, *id),
+        Command::Job(Job::Log { id, follow }) => job::log(cli, *id, *follow),
+        Command::Job(Job::Report { id }) => job::report(cli, *id),
+        Command::Job(Job::Cancel { id, run }) => job::cancel(cli, *id, *run),
         Command::Target(Target::List) => target::list(cli),
         Command::Session(Session::List) => target::sessions(cli),
         Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),

@@ -79,7 +79,7 @@ pub use images::{
 };
 pub use jobs::{
     BuildTask, Claim, DiffTask, Ending, Job, JobId, JobProgress, JobState, LogPart, Outcome,
-    PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask,
+    PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask, this_worker,
 };
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;

@@ -12,6 +12,7 @@ mod dnf;
 mod filesystems;
 mod hostile;
 mod imports;
+mod jobs;
 mod kills;
 mod network;
 mod promotes;

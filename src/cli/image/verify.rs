@@ -3,15 +3,27 @@
 use anyhow::{Result, bail};
 
 use crate::build::{self, Verdict};
-use crate::cli::command::Cli;
+use crate::cli::command::{Cli, Queue};
 use crate::cli::progress::Shown;
-use crate::cli::{open, print};
+use crate::cli::{job, open, print};
 use crate::exec::Cancel;
-use crate::library::{Library, Version, VersionSpec};
+use crate::library::{Library, Task, VerifyTask, Version, VersionSpec};
 
-pub(in crate::cli) fn verify(cli: &Cli, specs: &[VersionSpec], all: bool) -> Result<()> {
+pub(in crate::cli) fn verify(
+    cli: &Cli,
+    specs: &[VersionSpec],
+    all: bool,
+    queue: Queue,
+) -> Result<()> {
     let library = open(cli)?;
     let versions = meant(&library, specs, all)?;
+    if queue.queue {
+        let [version] = versions.as_slice() else {
+            bail!("a job verifies one version: name one");
+        };
+        let version = version.id().clone();
+        return job::queue(cli, &Task::Verify(VerifyTask { version }), false);
+    }
     let cancel = Cancel::on_signals()?;
     let progress = Shown::new(&cancel);
     let mut verdicts = Vec::new();

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::log::Log;
 use super::{Job, JobId, JobProgress, JobState, Outcome, Part};
 use crate::library::error::{Doing, Error, Result};
-use crate::library::{Library, document, lock};
+use crate::library::{HostName, Library, document, lock};
 
 /// A job that this process does. Dropping it without an ending is what a killed worker does.
 #[derive(Debug)]
@@ -31,6 +31,12 @@ pub enum Ending {
     Cancelled,
     /// The worker ends, and another one is to do it.
     Again,
+}
+
+/// What a worker of this process is called.
+pub fn this_worker() -> String {
+    let host = HostName::here().map_or_else(|| "this host".to_owned(), |host| host.to_string());
+    format!("{host} (process {})", std::process::id())
 }
 
 impl Library {
@@ -215,7 +221,11 @@ impl Claim<'_> {
 
     fn append(&self, mark: &str, text: &str) {
         // A full disk ends the work by itself; that its log is short as well stops nothing.
-        if let Err(error) = self.log().line(mark, text) {
+        // What a program said about its failure may have several lines.
+        let written = text
+            .lines()
+            .try_for_each(|line| self.log().line(mark, line));
+        if let Err(error) = written {
             tracing::debug!("the log of job {} cannot be written: {error}", self.job.id);
         }
     }

@@ -22,7 +22,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use claim::{Claim, Ending};
+pub use claim::{Claim, Ending, this_worker};
 pub use log::LogPart;
 pub use task::{BuildTask, DiffTask, PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask};
 

@@ -2,6 +2,7 @@
 
 mod clients;
 mod images;
+mod jobs;
 mod sessions;
 
 pub(super) use sessions::kick;
@@ -27,6 +28,7 @@ pub(super) fn api(server: Arc<Server>) -> Router {
     let v1 = Router::new()
         .merge(clients::routes())
         .merge(images::routes())
+        .merge(jobs::routes())
         .merge(sessions::routes())
         .fallback(nowhere)
         .method_not_allowed_fallback(no_method)
