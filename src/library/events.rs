@@ -1,4 +1,10 @@
 //! Who did what, and what each client did: one file a server and day, append only.
+//!
+//! `read` looks for them, `export` writes them for other programs, `backwards` reads a file from its end.
+
+mod backwards;
+mod export;
+mod read;
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -10,6 +16,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use export::Format;
+pub use read::{Cursor, Events, Filter, Moment, Recorded};
 
 use super::Library;
 use super::error::{Doing, Error, Result, chain};

@@ -72,7 +72,7 @@ pub use clients::{
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
-pub use events::{Actor, Event};
+pub use events::{Actor, Cursor, Event, Events, Filter, Format, Moment, Recorded};
 pub use images::{
     Followed, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use, Version,
     VersionView,

@@ -14,6 +14,7 @@ mod anything;
 mod clients;
 mod crashes;
 mod disks;
+mod events;
 mod history;
 mod holds;
 mod images;
