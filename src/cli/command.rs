@@ -1,5 +1,6 @@
 //! The command line, as one definition: help, completions and man pages all come from it.
 
+mod events;
 mod jobs;
 
 use std::ffi::OsString;
@@ -9,6 +10,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+pub(super) use events::{Event, Which};
 pub(super) use jobs::{Job, Queue, Worker};
 
 use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
@@ -74,6 +76,9 @@ pub(super) enum Command {
     /// Long work that was asked for: how far it is, and what came of it
     #[command(subcommand)]
     Job(Job),
+    /// Who did what, and what each client did
+    #[command(subcommand)]
+    Event(Event),
     /// What is published
     #[command(subcommand)]
     Target(Target),

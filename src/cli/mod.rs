@@ -8,6 +8,7 @@ mod boot;
 mod client;
 mod command;
 mod control;
+mod event;
 mod image;
 mod init;
 mod job;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
-use command::{Boot, Cli, Client, Command, Esp, Image, Job, Recipe, Session, Target};
+use command::{Boot, Cli, Client, Command, Esp, Event, Image, Job, Recipe, Session, Target};
 
 use crate::library::{Error, Library};
 
@@ -112,6 +113,8 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Job(Job::Log { id, follow }) => job::log(cli, *id, *follow),
         Command::Job(Job::Report { id }) => job::report(cli, *id),
         Command::Job(Job::Cancel { id, run }) => job::cancel(cli, *id, *run),
+        Command::Event(Event::List { which, limit }) => event::list(cli, which, *limit),
+        Command::Event(Event::Export { which, format }) => event::export(cli, which, *format),
         Command::Target(Target::List) => target::list(cli),
         Command::Session(Session::List) => target::sessions(cli),
         Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),

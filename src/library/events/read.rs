@@ -27,20 +27,27 @@ use crate::library::{Library, document};
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Not before this.
+    #[serde(deserialize_with = "given")]
     pub since: Option<Moment>,
     /// Before this.
+    #[serde(deserialize_with = "given")]
     pub until: Option<Moment>,
     /// Part of the name or address of who did it, in any case of letters.
+    #[serde(deserialize_with = "given")]
     pub who: Option<String>,
     /// What the kind of event begins with: `client-` or `client-reset`.
+    #[serde(deserialize_with = "given")]
     pub what: Option<String>,
     /// Part of what it was done to, in any case of letters.
+    #[serde(deserialize_with = "given")]
     pub to: Option<String>,
     /// Part of anything that is told of it, in any case of letters.
+    #[serde(deserialize_with = "given")]
     pub q: Option<String>,
     /// So many at most, up to 1000.
     pub limit: u16,
     /// Where the page before this one said that it begins.
+    #[serde(deserialize_with = "given")]
     pub after: Option<Cursor>,
 }
 
@@ -305,6 +312,18 @@ impl<'a> Wanted<'a> {
             && part(&self.to, &to)
             && part(&self.q, &all)
     }
+}
+
+/// A field of a form that was left empty is no condition.
+fn given<'de, D, T>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    let text = Option::<String>::deserialize(deserializer)?;
+    let text = text.filter(|text| !text.is_empty());
+    let value = text.map(|text| text.parse().map_err(serde::de::Error::custom));
+    value.transpose()
 }
 
 /// Day and server in the name of a file of events.

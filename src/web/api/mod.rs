@@ -1,6 +1,7 @@
 //! `/api/v1`: what the command line does while a server runs, and the dashboard.
 
 mod clients;
+mod events;
 mod images;
 mod jobs;
 mod sessions;
@@ -27,6 +28,7 @@ const MAX_BODY: usize = 256 << 10;
 pub(super) fn api(server: Arc<Server>) -> Router {
     let v1 = Router::new()
         .merge(clients::routes())
+        .merge(events::routes())
         .merge(images::routes())
         .merge(jobs::routes())
         .merge(sessions::routes())
