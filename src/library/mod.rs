@@ -65,7 +65,7 @@ use std::sync::OnceLock;
 
 use jiff::Timestamp;
 
-pub use boots::{Boot, BootId, BootState, BootTicket};
+pub use boots::{Boot, BootId, BootState, BootTicket, mask_boot_ids};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
     Discarded, Done, Edit, NewClient, Plan, Step, When,

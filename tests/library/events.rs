@@ -236,3 +236,42 @@ fn a_page_of_something_rare_reads_so_much_and_no_more() {
     let page = lab.lib.events(&filter).unwrap();
     assert_eq!((page.events.len(), page.next), (1, None));
 }
+
+#[test]
+fn whoever_reads_events_is_let_in_as_no_boot() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    let mac = lab.add("52:54:00:12:34:56", "fc28", Mode::Persistent);
+    let ticket = lab.script(&mac);
+    let grant = lab.enter(&ticket).unwrap();
+    lab.leave(&grant);
+    let listed = Event::new(&Actor::Server, "list")
+        .with("ids", vec![ticket.id.to_string(), "fc28".to_owned()])
+        .with("why", format!("{} came back", ticket.initiator));
+    lab.lib.record(&listed).unwrap();
+    let id = ticket.id.to_string();
+    let (known, secret) = id.split_at(id.len() - 16);
+    let page = lab.lib.events(&Filter::default()).unwrap();
+    let text = serde_json::to_string(&page).unwrap();
+    assert!(text.contains(known), "{text}");
+    assert!(text.contains("\u{2026} came back"), "{text}");
+    assert!(!text.contains(secret), "{text}");
+    let mut logins = page.events.iter().filter(|one| one.event.what != "list");
+    assert!(logins.any(
+        |one| matches!(&one.event.by, Actor::Client { initiator, .. } if initiator.contains(known))
+    ));
+    // Nor can it be found out piece by piece.
+    let q = some(secret);
+    assert!(
+        found(
+            &lab,
+            Filter {
+                q,
+                ..Filter::default()
+            }
+        )
+        .is_empty()
+    );
+    let plain = "client-525400123456 at 2026-11-20";
+    assert_eq!(mask_boot_ids(plain), plain);
+}

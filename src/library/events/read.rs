@@ -2,6 +2,8 @@
 //!
 //! Files of a day are read from their ends and merged by time. What is read for one page is bounded;
 //! the next page begins where this one stopped, whatever was written meanwhile.
+//!
+//! Who looks for events may only look: boot ids are masked before anything is compared or shown.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +17,11 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::Event;
 use super::backwards::Backwards;
+use super::{Actor, Event};
+use crate::library::boots::mask_boot_ids;
 use crate::library::error::{Doing, Result};
 use crate::library::names::{NameError, serde_as_text};
 use crate::library::{Library, document};
@@ -212,7 +216,7 @@ impl OfServer {
             event: serde_json::from_slice(&line.bytes)
                 .ok()
                 .map(|event| Recorded {
-                    event,
+                    event: masked(event),
                     server: self.server.clone(),
                 }),
         });
@@ -311,6 +315,25 @@ impl<'a> Wanted<'a> {
             && part(&self.who, &|| event.by.to_string())
             && part(&self.to, &to)
             && part(&self.q, &all)
+    }
+}
+
+/// An event that lets nobody in as a boot that it tells of.
+fn masked(mut event: Event) -> Event {
+    if let Actor::Client { initiator, .. } = &mut event.by {
+        *initiator = mask_boot_ids(initiator);
+    }
+    event.to = event.to.as_deref().map(mask_boot_ids);
+    event.details.values_mut().for_each(mask_within);
+    event
+}
+
+fn mask_within(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = mask_boot_ids(text),
+        Value::Array(values) => values.iter_mut().for_each(mask_within),
+        Value::Object(values) => values.values_mut().for_each(mask_within),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

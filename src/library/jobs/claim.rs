@@ -97,10 +97,12 @@ impl Library {
             };
             self.write_job(&lock, &mut job)?;
             drop(lock);
-            self.note(
-                &job.event("job-failed", &job.by)
-                    .with("why", "the worker was killed"),
-            );
+            let what = match job.cancel {
+                true => "job-cancelled",
+                false => "job-failed",
+            };
+            let event = job.event(what, &job.by);
+            self.note(&event.with("why", "the worker was killed"));
             settled.push(id);
         }
         Ok(settled)
