@@ -21,8 +21,8 @@ use super::work::{Built, Keep};
 use super::{Custom, InitramfsCheck, Scrub};
 use crate::exec::Cancel;
 use crate::library::{
-    BuildTask, Claim, Ending, Job, JobProgress, Library, LiveSession, MacAddr, Outcome, Progress,
-    PromoteTask, Task, VersionId,
+    BuildTask, Claim, Ending, Job, JobOutcome, JobProgress, Library, LiveSession, MacAddr,
+    Progress, PromoteTask, Task, VersionId,
 };
 
 /// Who knows which sessions a client has now: the running server, if there is one.
@@ -93,7 +93,7 @@ fn perform(
     claim: &Claim<'_>,
     connected: Connected<'_>,
     cancel: &Cancel,
-) -> Result<Outcome> {
+) -> Result<JobOutcome> {
     let watch = &Written::new(claim, cancel);
     match &claim.job().task {
         Task::Build(task) => image(library, &build_request(task), cancel, watch).map(sealed),
@@ -138,7 +138,7 @@ fn perform(
         Task::Verify(task) => {
             let version = library.version(&task.version)?;
             let verdict = verify(library, &version, cancel, watch)?;
-            Ok(Outcome::Verdict {
+            Ok(JobOutcome::Verdict {
                 version: verdict.version,
                 damage: verdict.damage,
             })
@@ -174,14 +174,14 @@ fn promote_request(claim: &Claim<'_>, task: &PromoteTask) -> PromoteRequest {
     }
 }
 
-fn sealed(built: Built) -> Outcome {
-    Outcome::Version {
+fn sealed(built: Built) -> JobOutcome {
+    JobOutcome::Version {
         version: built.version,
         warnings: built.warnings,
     }
 }
 
-fn report(claim: &Claim<'_>, found: &impl Serialize) -> Result<Outcome> {
+fn report(claim: &Claim<'_>, found: &impl Serialize) -> Result<JobOutcome> {
     let json = serde_json::to_vec(found).context("writing the report")?;
     if json.len() > LARGEST_REPORT {
         bail!(

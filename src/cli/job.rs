@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::command::{Cli, DryRun};
 use super::control::Control;
 use super::{open, print};
-use crate::library::{Actor, Job, JobId, JobState, Library, LogPart, Outcome, Task};
+use crate::library::{Actor, Job, JobId, JobOutcome, JobState, Library, LogPart, Task};
 
 /// How often a log is looked at while it is followed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -198,21 +198,21 @@ fn told(job: &Job) -> Vec<String> {
     lines.iter().map(|line| print::printable(line)).collect()
 }
 
-fn told_outcome(id: JobId, outcome: &Outcome) -> Vec<String> {
+fn told_outcome(id: JobId, outcome: &JobOutcome) -> Vec<String> {
     match outcome {
-        Outcome::Version { version, warnings } => {
+        JobOutcome::Version { version, warnings } => {
             let mut lines = vec![format!("  sealed      {version}")];
             lines.extend(warnings.iter().map(|text| format!("  warning     {text}")));
             lines
         }
-        Outcome::Verdict {
+        JobOutcome::Verdict {
             version,
             damage: None,
         } => vec![format!("  found       {version} is whole")],
-        Outcome::Verdict {
+        JobOutcome::Verdict {
             version,
             damage: Some(damage),
         } => vec![format!("  found       {version} is damaged: {damage}")],
-        Outcome::Report { .. } => vec![format!("  found       netroot job report {id}")],
+        JobOutcome::Report { .. } => vec![format!("  found       netroot job report {id}")],
     }
 }

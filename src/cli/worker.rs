@@ -10,7 +10,7 @@ use super::reach::Reach;
 use crate::build;
 use crate::exec::Cancel;
 use crate::library::{
-    ClientSelector, Job, JobState, Library, LiveSession, MacAddr, Outcome, this_worker,
+    ClientSelector, Job, JobOutcome, JobState, Library, LiveSession, MacAddr, this_worker,
 };
 
 /// How often the queue is looked at. A job takes minutes.
@@ -72,14 +72,14 @@ fn told(job: &Job) {
     let id = job.id;
     match &job.state {
         JobState::Done { result, .. } => match result {
-            Outcome::Version { version, .. } => {
+            JobOutcome::Version { version, .. } => {
                 tracing::info!("job {id} is done: sealed {version}")
             }
-            Outcome::Verdict { version, damage } => match damage {
+            JobOutcome::Verdict { version, damage } => match damage {
                 None => tracing::info!("job {id} is done: {version} is whole"),
                 Some(damage) => tracing::warn!("job {id} is done: {damage}"),
             },
-            Outcome::Report { bytes } => {
+            JobOutcome::Report { bytes } => {
                 tracing::info!("job {id} is done: a report of {bytes} bytes");
             }
         },

@@ -29,6 +29,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use crate::iscsi::{End, SessionInfo, Sessions};
 use crate::library::config::ISCSI_PORT;
@@ -58,24 +59,28 @@ pub struct Server {
 const CALLS: usize = 64;
 
 /// Where a running server is reached, as its listeners have it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Doors {
     /// The target.
+    #[schema(value_type = Vec<String>)]
     pub iscsi: Vec<SocketAddr>,
     /// The boot service.
+    #[schema(value_type = Vec<String>)]
     pub boot: Vec<SocketAddr>,
     /// What is announced in place of the target's address; often nothing.
+    #[schema(value_type = Vec<String>)]
     pub announce: Vec<SocketAddr>,
 }
 
 /// A session, as `session list` shows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SessionRow {
     /// Tells it from all other sessions of this server's run.
     pub id: u64,
     /// The initiator's name.
     pub initiator: String,
     /// Where it connects from.
+    #[schema(value_type = String)]
     pub peer: SocketAddr,
     /// The target that it is logged in to.
     pub target: String,

@@ -11,6 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use utoipa::ToSchema;
 
 use super::clients::{Assignment, Client};
 use super::error::{Error, Result};
@@ -30,7 +31,7 @@ pub struct BootId {
     code: [u8; 8],
 }
 
-serde_as_text!(BootId);
+serde_as_text!(BootId, "^[0-9a-f]{12}-[0-9]+-[0-9a-f]+$");
 
 /// Hex digits of `seq` and of `code`.
 const SEQ_DIGITS: usize = 12;
@@ -88,7 +89,7 @@ pub fn mask_boot_ids(text: &str) -> String {
 }
 
 /// A client's last boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Boot {
     /// Its id.
     pub id: BootId,
@@ -101,11 +102,12 @@ pub struct Boot {
     /// Its first login.
     pub since: Timestamp,
     /// Where it logged in from last.
+    #[schema(value_type = String)]
     pub peer: IpAddr,
 }
 
 /// Where a boot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BootState {
     /// Its first login is being prepared: an older boot is fenced, the disk made ready.

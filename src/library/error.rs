@@ -62,6 +62,16 @@ pub enum Error {
         /// The revision that is there.
         found: u64,
     },
+    /// It is not what it was when whoever wants to change it looked.
+    #[error(
+        "{kind} `{name}` was changed by somebody else meanwhile; nothing was done: look again and repeat"
+    )]
+    Moved {
+        /// `client`, `image`, ...
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] super::config::ConfigError),

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::boots::BootId;
 use super::lock::LiveLock;
@@ -11,11 +12,12 @@ use super::mac::MacAddr;
 use super::names::VersionId;
 
 /// One session of an initiator with a disk of the library.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LiveSession {
     /// The initiator's name.
     pub initiator: String,
     /// Where it comes from, IPv4-mapped addresses as IPv4.
+    #[schema(value_type = String)]
     pub peer: SocketAddr,
     /// The client that it is a boot of, if it is one of the library's.
     pub client: Option<MacAddr>,

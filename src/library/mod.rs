@@ -68,7 +68,7 @@ use jiff::Timestamp;
 pub use boots::{Boot, BootId, BootState, BootTicket, mask_boot_ids};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, NewClient, Plan, Step, When,
+    Discarded, Done, Edit, Edition, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
@@ -78,7 +78,7 @@ pub use images::{
     VersionView,
 };
 pub use jobs::{
-    BuildTask, Claim, DiffTask, Ending, Job, JobId, JobProgress, JobState, LogPart, Outcome,
+    BuildTask, Claim, DiffTask, Ending, Job, JobId, JobOutcome, JobProgress, JobState, LogPart,
     PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask, this_worker,
 };
 pub use live::{Live, LiveSession, NoServer};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A name, number or address that was not written the way it has to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,9 +27,26 @@ impl NameError {
     }
 }
 
+/// Tells API documents that a type is written as text of a form (ECMA 262).
+macro_rules! schema_of_text {
+    ($name:ident, $pattern:literal) => {
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                utoipa::openapi::schema::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .pattern(Some($pattern))
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+    };
+}
+pub(crate) use schema_of_text;
+
 /// Makes a newtype over `String` that only `$check` lets in, in code and from documents.
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $wanted:expr, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $pattern:literal, $wanted:expr, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -73,6 +91,8 @@ macro_rules! name {
                 f.pad(&self.0)
             }
         }
+
+        schema_of_text!($name, $pattern);
     };
 }
 
@@ -81,6 +101,7 @@ name!(
     ///
     /// It does not end in `-` and twelve hex digits: `client-525400123456` is the target of a clone.
     ImageName,
+    "^[a-z][a-z0-9-]{0,31}$",
     "the name of an image: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long, \
      not ending in `-` and twelve hex digits",
     |text| is_plain(text) && !ends_like_a_clone(text)
@@ -89,6 +110,7 @@ name!(
 name!(
     /// The name of a client.
     ClientName,
+    "^[a-z][a-z0-9-]{0,31}$",
     "the name of a client: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long",
     is_plain
 );
@@ -96,6 +118,7 @@ name!(
 name!(
     /// The name of a group of clients, written `@name` where clients are named too.
     GroupName,
+    "^[a-z][a-z0-9-]{0,31}$",
     "the name of a group: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long",
     is_plain
 );
@@ -107,6 +130,7 @@ name!(
     /// the kernel's (quotes) and dracut's; and it must not say what the library itself says, or two
     /// clients could be made to share an identity.
     KernelArg,
+    "^[!-~]+$",
     "a kernel argument: one word of printable ASCII without quotes, backslash or `${`, that is not \
      a word of iPXE's (`&&`, `||`, `;`, `#...`) and none of root=, netroot=, initrd=, ro, rw, \
      rd.iscsi.initiator=, rd.iscsi.target.*, iscsi_*, rd.iscsi.firmware, rd.iscsi.ibft, which \
@@ -115,7 +139,9 @@ name!(
 );
 
 /// What a client's disk is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The read-only version itself; writes go to RAM on the client.
@@ -127,7 +153,9 @@ pub enum Mode {
 }
 
 /// What a user or a token may do, from less to more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Look at everything but secrets.
@@ -198,6 +226,10 @@ impl FromStr for Mode {
 
 /// Serializes a type as its text, and back through its `FromStr`.
 macro_rules! serde_as_text {
+    ($name:ident, $pattern:literal) => {
+        serde_as_text!($name);
+        crate::library::names::schema_of_text!($name, $pattern);
+    };
     ($name:ident) => {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(
@@ -238,8 +270,8 @@ pub struct VersionSpec {
     pub number: Option<u32>,
 }
 
-serde_as_text!(VersionId);
-serde_as_text!(VersionSpec);
+serde_as_text!(VersionId, "^[a-z][a-z0-9-]{0,31}@[1-9][0-9]*$");
+serde_as_text!(VersionSpec, "^[a-z][a-z0-9-]{0,31}(@[1-9][0-9]*)?$");
 
 const VERSION: &str = "a version: an image's name, `@`, and a number from 1, such as fc28@3";
 

@@ -58,11 +58,23 @@ pub struct WrongSize(String);
 #[error("`{0}` is not a file system that images can have: give xfs, ext4, btrfs or erofs")]
 pub struct UnknownFileSystem(String);
 
-serde_as_text!(PlainWord);
-serde_as_text!(ReleaseSpec);
-serde_as_text!(SshKey);
-serde_as_text!(SizeSpec);
-serde_as_text!(FileSystem);
+serde_as_text!(
+    PlainWord,
+    "^[A-Za-z0-9._+~:/=@][A-Za-z0-9._+~:/=@-]{0,255}$"
+);
+serde_as_text!(
+    ReleaseSpec,
+    "^[a-z][a-z0-9-]{0,63}:[A-Za-z0-9._+~:=@][A-Za-z0-9._+~:=@-]{0,63}$"
+);
+serde_as_text!(
+    SshKey,
+    "(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]* +AAAA[A-Za-z0-9+/=]*( [ -~]*)?$"
+);
+serde_as_text!(
+    SizeSpec,
+    r"^([1-9][0-9]{0,2}(\.[0-9]{1,2})?x|[1-9][0-9]{0,3}[KMGTP]|[1-9][0-9]{0,15})$"
+);
+serde_as_text!(FileSystem, "^(xfs|ext4|btrfs|erofs)$");
 
 /// Longest word: no name of a package or a release comes near it.
 const LONGEST_WORD: usize = 256;

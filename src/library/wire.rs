@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::boots::BootId;
 use super::clients::Client;
@@ -39,7 +40,7 @@ pub(crate) enum Who {
 }
 
 /// A target that is published, without its sessions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Published {
     /// The target's name.
     pub target: String,
@@ -50,6 +51,7 @@ pub struct Published {
     /// Bytes of the disk.
     pub size: u64,
     /// The file behind it.
+    #[schema(value_type = String)]
     pub backing: PathBuf,
     /// Nobody may write.
     pub read_only: bool,
@@ -60,7 +62,7 @@ pub struct Published {
 }
 
 /// What kind of target it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PublishedKind {
     /// An image's current version.

@@ -3,11 +3,13 @@
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::library::{Act, Edit, ImageName, NewClient, When};
+use super::Problem;
+use crate::library::{Act, ClientSelector, Done, Edit, ImageName, MacAddr, NewClient, When};
 
 /// `POST /api/v1/clients`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AddCall {
     /// The client.
     #[serde(flatten)]
@@ -18,7 +20,7 @@ pub struct AddCall {
 }
 
 /// `POST /api/v1/clients/{client}/acts`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActCall {
     /// What to do.
@@ -31,8 +33,56 @@ pub struct ActCall {
     pub dry_run: bool,
 }
 
+/// `POST /api/v1/acts`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ActsCall {
+    /// On whom: addresses, names, groups.
+    #[schema(min_items = 1)]
+    pub clients: Vec<ClientSelector>,
+    /// What to do.
+    pub act: Act,
+    /// And when.
+    #[serde(default)]
+    pub when: When,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What became of an act on one of many clients.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Outcome {
+    /// The client.
+    pub mac: MacAddr,
+    /// What was done, or would be.
+    pub done: Option<Done>,
+    /// Why it was refused.
+    pub problem: Option<Problem>,
+}
+
+impl Outcome {
+    /// It was done.
+    pub(super) fn done(mac: MacAddr, done: Done) -> Self {
+        Outcome {
+            mac,
+            done: Some(done),
+            problem: None,
+        }
+    }
+
+    /// It was refused.
+    pub(super) fn refused(mac: MacAddr, problem: Problem) -> Self {
+        Outcome {
+            mac,
+            done: None,
+            problem: Some(problem),
+        }
+    }
+}
+
 /// `PATCH /api/v1/clients/{client}`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EditCall {
     /// What to change.
     #[serde(flatten)]
@@ -43,7 +93,7 @@ pub struct EditCall {
 }
 
 /// `DELETE /api/v1/clients/{client}` and `DELETE /api/v1/images/{image}`
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveCall {
     /// `force` cuts running clients off first.
@@ -55,7 +105,7 @@ pub struct RemoveCall {
 }
 
 /// `POST /api/v1/images/{image}/rollback`; the image may name a version, as in `fc28@2`.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackCall {
     /// Only tell what would be done.
@@ -64,13 +114,14 @@ pub struct RollbackCall {
 }
 
 /// `POST /api/v1/prune`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PruneCall {
     /// Versions of this image only.
     #[serde(default)]
     pub image: Option<ImageName>,
     /// So many of the newest stay.
+    #[schema(value_type = u32, minimum = 1)]
     pub keep: NonZeroU32,
     /// Only tell what would be done.
     #[serde(default)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use netroot::build::FileSystem;
 use netroot::library::{
-    Actor, BuildTask, DiffTask, Job, JobId, JobState, Outcome, PromoteTask, Task, UpdateTask,
+    Actor, BuildTask, DiffTask, Job, JobId, JobOutcome, JobState, PromoteTask, Task, UpdateTask,
     UpgradeTask, VerifyTask,
 };
 use nix::sys::signal::{Signal, kill};
@@ -81,7 +81,7 @@ fn update() -> Task {
 }
 
 /// What a job came to, its log if it did not.
-fn outcome(site: &Site, id: JobId) -> Outcome {
+fn outcome(site: &Site, id: JobId) -> JobOutcome {
     match site.library.job(id).unwrap().state {
         JobState::Done { result, .. } => result,
         state => panic!("{state:?}\n{}", log(site, id)),
@@ -90,7 +90,7 @@ fn outcome(site: &Site, id: JobId) -> Outcome {
 
 fn version(site: &Site, id: JobId) -> String {
     match outcome(site, id) {
-        Outcome::Version { version, .. } => version.to_string(),
+        JobOutcome::Version { version, .. } => version.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -179,7 +179,7 @@ fn a_worker_builds_updates_upgrades_compares_and_verifies() {
     let version = "one@2".parse().unwrap();
     let verified = queue(&site, Task::Verify(VerifyTask { version }));
     Worker::once(&site);
-    assert!(matches!(outcome(&site, diff), Outcome::Report { bytes } if bytes > 0));
+    assert!(matches!(outcome(&site, diff), JobOutcome::Report { bytes } if bytes > 0));
     let report: Value = serde_json::from_slice(&site.library.job_report(diff).unwrap()).unwrap();
     let changed = report["files"]["changed"].as_array().unwrap();
     let paths: Vec<&str> = changed
@@ -189,7 +189,7 @@ fn a_worker_builds_updates_upgrades_compares_and_verifies() {
     assert!(paths.contains(&"root/changes"), "{paths:?}");
     assert!(matches!(
         outcome(&site, verified),
-        Outcome::Verdict { damage: None, .. }
+        JobOutcome::Verdict { damage: None, .. }
     ));
     site.assert_clean();
 }
@@ -207,7 +207,7 @@ fn a_promotion_is_looked_at_before_it_is_done() {
     let preview = queue(&site, Task::PreviewPromotion(task.clone()));
     Worker::once(&site);
     let report: Value = match outcome(&site, preview) {
-        Outcome::Report { .. } => {
+        JobOutcome::Report { .. } => {
             serde_json::from_slice(&site.library.job_report(preview).unwrap()).unwrap()
         }
         other => panic!("{other:?}"),

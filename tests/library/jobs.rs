@@ -21,7 +21,7 @@ fn lab() -> Lab {
 }
 
 fn whole() -> Ending {
-    Ending::Done(Outcome::Verdict {
+    Ending::Done(JobOutcome::Verdict {
         version: "fc28@1".parse().unwrap(),
         damage: None,
     })

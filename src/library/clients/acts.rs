@@ -6,9 +6,10 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::change::DiskChange;
-use super::{Armed, Client, ClientView, Ready, Step};
+use super::{Armed, Client, ClientView, Edition, Ready, Step};
 use crate::library::boots::BootState;
 use crate::library::document;
 use crate::library::error::{Error, Result};
@@ -20,7 +21,7 @@ use crate::library::store::clone::{self, CloneInfo};
 use crate::library::{Library, MacAddr, minute, now_millis};
 
 /// What can be done to a client's disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
     /// Back to a pristine clone; the old one is kept.
@@ -33,7 +34,7 @@ pub enum Act {
 }
 
 /// What an assignment changes; what is not named stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AssignTo {
     /// The image, or one version of it.
     pub image: Option<VersionSpec>,
@@ -42,7 +43,7 @@ pub struct AssignTo {
 }
 
 /// When to do it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
     /// Now; refused while the client may be running on the disk.
@@ -55,7 +56,7 @@ pub enum When {
 }
 
 /// What would be done: printed by `--dry-run`, asked about before something is lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
     /// The client.
     pub client: ClientName,
@@ -76,7 +77,7 @@ pub struct Plan {
 }
 
 /// What was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Done {
     /// What it took.
     pub plan: Plan,
@@ -156,8 +157,22 @@ impl Library {
         live: &dyn Live,
         actor: &Actor,
     ) -> Result<Done> {
+        self.perform_on(mac, None, act, when, live, actor)
+    }
+
+    /// Does `act`, unless a rule forbids it, or the client is not what it was in `edition`.
+    pub fn perform_on(
+        &self,
+        mac: &MacAddr,
+        edition: Option<&Edition>,
+        act: &Act,
+        when: When,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Done> {
         let plan = self.plan(mac, act, when, live)?;
         let client = self.client(&plan.mac)?;
+        client.ensure_edition(edition)?;
         let when = client.due(act, when);
         if plan.nothing.is_some() {
             client.after(act)?;
@@ -170,12 +185,12 @@ impl Library {
         }
         let calls_off = plan.calls_off().is_some();
         let client = match when {
-            When::AtNextBoot => self.arm(&plan.mac, act)?,
+            When::AtNextBoot => self.arm(&plan.mac, edition, act)?,
             When::Force => {
-                self.shut_out(&plan.mac, act, live)?;
-                self.act_now(&plan.mac, act, when, live)?
+                self.shut_out(&plan.mac, edition, act, live)?;
+                self.act_now(&plan.mac, edition, act, when, live)?
             }
-            When::Now => self.act_now(&plan.mac, act, when, live)?,
+            When::Now => self.act_now(&plan.mac, edition, act, when, live)?,
         };
         let event = match when {
             _ if calls_off => "client-disarm".to_owned(),
@@ -196,9 +211,10 @@ impl Library {
         })
     }
 
-    fn arm(&self, mac: &MacAddr, act: &Act) -> Result<Client> {
+    fn arm(&self, mac: &MacAddr, edition: Option<&Edition>, act: &Act) -> Result<Client> {
         let lock = self.write_lock()?;
         let mut client = self.client_to_change(&lock, mac)?;
+        client.ensure_edition(edition)?;
         client.after(act)?;
         client.armed = Some(Armed {
             act: act.clone(),
@@ -209,9 +225,16 @@ impl Library {
     }
 
     /// Fences the boot that may be running, for an act that makes sense.
-    fn shut_out(&self, mac: &MacAddr, act: &Act, live: &dyn Live) -> Result<()> {
+    fn shut_out(
+        &self,
+        mac: &MacAddr,
+        edition: Option<&Edition>,
+        act: &Act,
+        live: &dyn Live,
+    ) -> Result<()> {
         let lock = self.write_lock()?;
         let client = self.client_to_change(&lock, mac)?;
+        client.ensure_edition(edition)?;
         client.after(act)?;
         self.fence(lock, client, live)
     }
@@ -236,9 +259,17 @@ impl Library {
         Ok(())
     }
 
-    fn act_now(&self, mac: &MacAddr, act: &Act, when: When, live: &dyn Live) -> Result<Client> {
+    fn act_now(
+        &self,
+        mac: &MacAddr,
+        edition: Option<&Edition>,
+        act: &Act,
+        when: When,
+        live: &dyn Live,
+    ) -> Result<Client> {
         let lock = self.write_lock()?;
         let client = self.client_to_change(&lock, mac)?;
+        client.ensure_edition(edition)?;
         let ready = client.after(act)?;
         // Asked again under the lock, which every login takes too. After a fence nobody can be there.
         let sessions = when == When::Force && !live.sessions_of(&client.mac).is_empty();

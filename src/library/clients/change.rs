@@ -6,6 +6,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::acts::titled;
 use super::{Act, Armed, Assignment, Before, Client, Discarded};
@@ -58,7 +59,7 @@ pub(crate) struct Change {
 }
 
 /// One step of a plan, for people and for programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// It waits for the client's next boot.

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::acts::{is_running, titled};
 use super::change::{DiskChange, Old};
-use super::{Assignment, Client, Done, Plan, Ready, Step, When};
+use super::{Assignment, Client, Done, Edition, Plan, Ready, Step, When};
 use crate::library::document;
 use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
@@ -16,7 +17,7 @@ use crate::library::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec}
 use crate::library::{Library, MacAddr, now_millis};
 
 /// A client that is to be added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NewClient {
     /// Its address.
     pub mac: MacAddr,
@@ -35,7 +36,7 @@ pub struct NewClient {
 }
 
 /// What is to be changed of a client's description; what is not named stays. No disk is at stake.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Edit {
     /// Its name.
@@ -137,8 +138,21 @@ impl Library {
         live: &dyn Live,
         actor: &Actor,
     ) -> Result<Done> {
+        self.edit_client_on(mac, None, edit, live, actor)
+    }
+
+    /// The same, unless the client is not what it was in `edition`.
+    pub fn edit_client_on(
+        &self,
+        mac: &MacAddr,
+        edition: Option<&Edition>,
+        edit: &Edit,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Done> {
         let lock = self.write_lock()?;
         let before = self.client_to_change(&lock, mac)?;
+        before.ensure_edition(edition)?;
         let plan = self.plan_edit(mac, edit)?;
         let mut client = edited(&before, edit)?;
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
@@ -190,9 +204,22 @@ impl Library {
         live: &dyn Live,
         actor: &Actor,
     ) -> Result<Done> {
+        self.remove_client_on(mac, None, when, live, actor)
+    }
+
+    /// The same, unless the client is not what it was in `edition`.
+    pub fn remove_client_on(
+        &self,
+        mac: &MacAddr,
+        edition: Option<&Edition>,
+        when: When,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Done> {
         let plan = self.plan_remove(mac, when, live)?;
         let lock = self.write_lock()?;
         let client = self.client_to_change(&lock, mac)?;
+        client.ensure_edition(edition)?;
         if when != When::Force {
             self.plan_remove(mac, when, live)?;
         }

@@ -3,12 +3,14 @@
 //! - `change`: what an act does to a client's document and disks, as a value
 //! - `acts`: plan it, refuse it, do it; `pending`: complete what a killed command began
 //! - `edit`: adding, describing and removing clients, where no disk is at stake
+//! - `edition`: what tells one admin that another was quicker
 //! - `modes`: which versions can be written to
 //! - `view`: what a person is shown
 
 mod acts;
 mod change;
 mod edit;
+mod edition;
 mod modes;
 mod pending;
 mod view;
@@ -19,12 +21,14 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub(crate) use acts::is_running;
 pub use acts::{Act, AssignTo, Done, Plan, When};
 pub use change::Step;
 pub(crate) use change::{Change, DiskChange, Ready};
 pub use edit::{Edit, NewClient};
+pub use edition::Edition;
 pub use view::{ClientState, ClientView};
 
 use super::boots::Boot;
@@ -35,7 +39,7 @@ use super::store::clone::CloneInfo;
 use super::{Library, MacAddr, NameError};
 
 /// A client's document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Client {
     /// Counts the changes of the document.
     pub revision: u64,
@@ -81,7 +85,7 @@ impl Document for Client {
 }
 
 /// What a client is to boot, and how: the things that an assignment changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Assignment {
     /// The image, or one version of it.
     pub image: VersionSpec,
@@ -90,7 +94,7 @@ pub struct Assignment {
 }
 
 /// A disk that a client had before, kept so that it can be brought back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Discarded {
     /// The disk.
     pub clone: CloneInfo,
@@ -102,7 +106,7 @@ pub struct Discarded {
 
 /// What the last reset or assignment changed, whether a disk moved by it or not. An undo is
 /// noted here like any other change, so that it can be undone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Before {
     /// What the client was assigned to.
     pub assignment: Assignment,
@@ -111,7 +115,7 @@ pub struct Before {
 }
 
 /// Something that waits for a client's next boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Armed {
     /// What is to be done.
     pub act: Act,
@@ -130,7 +134,7 @@ pub enum ClientSelector {
     Group(GroupName),
 }
 
-serde_as_text!(ClientSelector);
+serde_as_text!(ClientSelector, "^@?[0-9a-zA-Z][0-9a-zA-Z:.-]*$");
 
 impl fmt::Display for ClientSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

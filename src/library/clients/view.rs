@@ -1,6 +1,7 @@
 //! What a person is shown of a client.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Client;
 use crate::library::Library;
@@ -11,7 +12,7 @@ use crate::library::names::VersionId;
 use crate::library::store::clone;
 
 /// A client's document, and what follows from it and from the rest of the library.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClientView {
     /// The document.
     #[serde(flatten)]
@@ -33,7 +34,7 @@ pub struct ClientView {
 }
 
 /// What a client is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientState {
     /// It has no session, and was seen to leave.

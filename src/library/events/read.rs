@@ -18,6 +18,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use super::backwards::Backwards;
 use super::{Actor, Event};
@@ -27,7 +28,8 @@ use crate::library::names::{NameError, serde_as_text};
 use crate::library::{Library, document};
 
 /// Which events are looked for; all conditions hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Not before this.
@@ -49,6 +51,7 @@ pub struct Filter {
     #[serde(deserialize_with = "given")]
     pub q: Option<String>,
     /// So many at most, up to 1000.
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: u16,
     /// Where the page before this one said that it begins.
     #[serde(deserialize_with = "given")]
@@ -56,7 +59,7 @@ pub struct Filter {
 }
 
 /// A page of events.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Events {
     /// The newest first.
     pub events: Vec<Recorded>,
@@ -68,7 +71,7 @@ pub struct Events {
 }
 
 /// An event, and which server recorded it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Recorded {
     /// The event.
     #[serde(flatten)]
@@ -89,8 +92,14 @@ pub struct Cursor {
     left: BTreeMap<String, u64>,
 }
 
-serde_as_text!(Moment);
-serde_as_text!(Cursor);
+serde_as_text!(
+    Moment,
+    r"^([0-9]{1,6}[smhd]|[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?Z)?)$"
+);
+serde_as_text!(
+    Cursor,
+    "^[0-9]{4}-(0[1-9]|1[0-2])-[0-3][0-9](,[a-z0-9.-]+~[0-9]{1,15})*$"
+);
 
 /// Most events of a page.
 const LARGEST_PAGE: u16 = 1000;

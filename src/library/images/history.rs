@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Image, Use};
 use crate::library::Library;
@@ -14,7 +15,7 @@ use crate::library::names::{ImageName, VersionId};
 use crate::library::store::Usage;
 
 /// An image with all that is known about its versions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ImageView {
     /// Its name.
     pub name: ImageName,
@@ -25,7 +26,7 @@ pub struct ImageView {
 }
 
 /// What is told of one version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VersionView {
     /// Its name and number.
     pub version: VersionId,

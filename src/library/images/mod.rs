@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use history::{ImageView, VersionView};
 pub use prune::{Pruned, Pruning, Staying};
@@ -33,7 +34,7 @@ use super::store::{self, DISK, Draft, INITRAMFS, KERNEL, MANIFEST};
 use super::{Library, store::Places};
 
 /// An image: its versions, and which of them clients get.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Image {
     /// Its name.
     pub name: ImageName,

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Image, Use};
 use crate::library::clients::When;
@@ -16,7 +17,7 @@ use crate::library::names::{ImageName, VersionId, VersionSpec};
 use crate::library::{Library, store};
 
 /// What pruning takes, and what it leaves although it is old.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pruning {
     /// What goes, in order.
     pub removes: Vec<Pruned>,
@@ -25,7 +26,7 @@ pub struct Pruning {
 }
 
 /// An old version that stays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Staying {
     /// Which.
     pub version: VersionId,
@@ -34,7 +35,7 @@ pub struct Staying {
 }
 
 /// One thing that goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "what")]
 pub enum Pruned {
     /// An old version.
@@ -49,6 +50,7 @@ pub enum Pruned {
         /// The image that it was for.
         image: ImageName,
         /// Where it is.
+        #[schema(value_type = String)]
         dir: PathBuf,
         /// Bytes that it frees, at least.
         frees: Option<u64>,

@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Use;
 use crate::library::clients::{Change, Client, When, is_running};
@@ -22,7 +23,7 @@ use crate::library::store::clone::{self, Swap};
 use crate::library::{Library, store};
 
 /// What a removal takes, or took.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Removal {
     /// What goes.
     pub versions: Vec<VersionId>,

@@ -1,6 +1,7 @@
 //! Another version becomes current: back to an older one, or forward again.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::library::Library;
 use crate::library::clients::Client;
@@ -9,7 +10,7 @@ use crate::library::events::{Actor, Event};
 use crate::library::names::{ClientName, ImageName, Mode, VersionId, VersionSpec};
 
 /// What a move of `current` does, or did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rollback {
     /// The image.
     pub image: ImageName,
@@ -22,7 +23,7 @@ pub struct Rollback {
 }
 
 /// What a client that follows an image boots after its current version moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Followed {
     /// The client.
     pub client: ClientName,
@@ -67,7 +68,24 @@ impl Library {
     /// was made from, or else the one before it. No disk changes: clients get it at their next boot,
     /// and clones stay what they are (rule 5).
     pub fn roll_back(&self, spec: &VersionSpec, actor: &Actor) -> Result<Rollback> {
+        self.roll_back_on(spec, None, actor)
+    }
+
+    /// The same, unless another version is current than when somebody looked.
+    pub fn roll_back_on(
+        &self,
+        spec: &VersionSpec,
+        current: Option<u32>,
+        actor: &Actor,
+    ) -> Result<Rollback> {
         let plan = self.plan_rollback(spec)?;
+        let found = plan.from.as_ref().map(|from| from.number);
+        if current.is_some() && current != found {
+            return Err(Error::Moved {
+                kind: "image",
+                name: spec.image.to_string(),
+            });
+        }
         if plan.is_nothing() {
             return Ok(plan);
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::library::clients::{Act, Armed, Client};
 use crate::library::error::Result;
@@ -13,7 +14,7 @@ use crate::library::names::{ClientName, VersionId, VersionSpec};
 use crate::library::{Library, MacAddr};
 
 /// One way in which somebody uses a version. Each keeps it from being removed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "use")]
 pub enum Use {
     /// A client's next boot gets it.
@@ -46,6 +47,7 @@ pub enum Use {
         /// The initiator's name.
         initiator: String,
         /// Where it comes from.
+        #[schema(value_type = String)]
         peer: SocketAddr,
         /// The client whose session it is, if it is one of the library's.
         client: Option<MacAddr>,
@@ -55,8 +57,10 @@ pub enum Use {
         /// The initiator's name.
         initiator: String,
         /// Its address.
+        #[schema(value_type = String)]
         peer: std::net::IpAddr,
         /// What to remove when that machine is off for good.
+        #[schema(value_type = String)]
         note: PathBuf,
     },
 }

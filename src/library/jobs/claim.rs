@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use super::log::Log;
-use super::{Job, JobId, JobProgress, JobState, Outcome, Part};
+use super::{Job, JobId, JobOutcome, JobProgress, JobState, Part};
 use crate::library::error::{Doing, Error, Result};
 use crate::library::{HostName, Library, document, lock};
 
@@ -24,7 +24,7 @@ pub struct Claim<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// It is done.
-    Done(Outcome),
+    Done(JobOutcome),
     /// It could not be done, for this reason.
     Failed(String),
     /// Whoever asked for it does not want it any more.
@@ -170,10 +170,10 @@ impl Claim<'_> {
     }
 
     /// Keeps a report, which the outcome then tells of.
-    pub fn keep_report(&self, json: &[u8]) -> Result<Outcome> {
+    pub fn keep_report(&self, json: &[u8]) -> Result<JobOutcome> {
         let path = self.library.job_file(self.job.id, Part::Report);
         document::replace(&path, json, 0o644)?;
-        Ok(Outcome::Report {
+        Ok(JobOutcome::Report {
             bytes: json.len() as u64,
         })
     }
@@ -212,7 +212,7 @@ impl Claim<'_> {
         match &job.state {
             JobState::Failed { why, .. } => event = event.with("why", why.clone()),
             JobState::Done {
-                result: Outcome::Version { version, .. },
+                result: JobOutcome::Version { version, .. },
                 ..
             } => event = event.with("version", version.to_string()),
             _ => {}

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{JobId, Part};
 use crate::library::error::{Doing, Result};
@@ -21,7 +22,7 @@ const PART: usize = 256 << 10;
 const FULL: &str = "! the log ends here: it has 4 MiB; the work goes on\n";
 
 /// A part of a job's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogPart {
     /// Whole lines. `* ` begins a step, `! ` a warning, two blanks what a program wrote.
     pub text: String,

@@ -21,6 +21,9 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 pub use claim::{Claim, Ending, this_worker};
 pub use log::LogPart;
@@ -44,7 +47,7 @@ const MOST_QUEUED: usize = 100;
 pub struct JobId(u64);
 
 /// A job's document.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Job {
     /// Counts the changes of the document.
     pub revision: u64,
@@ -67,7 +70,7 @@ pub struct Job {
 }
 
 /// How far a job is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum JobState {
     /// It waits for a worker.
@@ -84,7 +87,7 @@ pub enum JobState {
         /// Since when.
         at: Timestamp,
         /// What came out of it.
-        result: Outcome,
+        result: JobOutcome,
     },
     /// It could not be done; nothing half was left.
     Failed {
@@ -101,9 +104,9 @@ pub enum JobState {
 }
 
 /// What came out of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum JobOutcome {
     /// A version was sealed.
     Version {
         /// It.
@@ -126,7 +129,7 @@ pub enum Outcome {
 }
 
 /// What a job does right now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobProgress {
     /// Which step it is, from 1.
     pub step: u32,
@@ -151,6 +154,18 @@ impl JobId {
         self.0
     }
 }
+
+impl PartialSchema for JobId {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(1))
+            .into()
+    }
+}
+
+impl ToSchema for JobId {}
 
 impl TryFrom<u64> for JobId {
     type Error = NameError;
@@ -320,7 +335,7 @@ impl Library {
         match (&job.state, fs::read(&path)) {
             (
                 JobState::Done {
-                    result: Outcome::Report { .. },
+                    result: JobOutcome::Report { .. },
                     ..
                 },
                 found,

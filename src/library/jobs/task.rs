@@ -6,6 +6,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::library::error::{Error, Result};
 use crate::library::names::{ImageName, VersionId, VersionSpec};
@@ -34,7 +37,7 @@ pub enum Task {
 }
 
 /// See [`Task::Build`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildTask {
     /// The image; made if it is new, else it gets its next version.
@@ -43,12 +46,14 @@ pub struct BuildTask {
     pub from: ReleaseSpec,
     /// Further packages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 500)]
     pub packages: Vec<PlainWord>,
     /// What its clients are called, unless DHCP tells them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<HostName>,
     /// Keys that may log in as root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100)]
     pub authorized_keys: Vec<SshKey>,
     /// Its file system.
     #[serde(default)]
@@ -59,7 +64,7 @@ pub struct BuildTask {
 }
 
 /// See [`Task::Update`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateTask {
     /// The image, or the version of it to start from.
@@ -70,7 +75,7 @@ pub struct UpdateTask {
 }
 
 /// See [`Task::Upgrade`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpgradeTask {
     /// The image, or the version of it to start from.
@@ -85,7 +90,7 @@ pub struct UpgradeTask {
 }
 
 /// See [`Task::Promote`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromoteTask {
     /// The client whose disk it is.
@@ -95,7 +100,7 @@ pub struct PromoteTask {
 }
 
 /// See [`Task::Diff`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiffTask {
     /// The older, or the first.
@@ -105,7 +110,7 @@ pub struct DiffTask {
 }
 
 /// See [`Task::Verify`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyTask {
     /// The version.
@@ -195,6 +200,44 @@ impl fmt::Display for Task {
     }
 }
 
+/// One object for each task. What a derivation makes of it would let in nothing: an object that has the
+/// word and one without it, each of them closed.
+impl PartialSchema for Task {
+    fn schema() -> RefOr<Schema> {
+        let one = |word: &str, schema: RefOr<Schema>| {
+            let RefOr::T(Schema::Object(mut object)) = schema else {
+                return schema;
+            };
+            let word = ObjectBuilder::new()
+                .schema_type(Type::String)
+                .enum_values(Some([word]));
+            object.properties.insert("task".to_owned(), word.into());
+            object.required.insert(0, "task".to_owned());
+            RefOr::T(Schema::Object(object))
+        };
+        OneOfBuilder::new()
+            .item(one("build", BuildTask::schema()))
+            .item(one("update", UpdateTask::schema()))
+            .item(one("upgrade", UpgradeTask::schema()))
+            .item(one("promote", PromoteTask::schema()))
+            .item(one("preview-promotion", PromoteTask::schema()))
+            .item(one("diff", DiffTask::schema()))
+            .item(one("verify", VerifyTask::schema()))
+            .into()
+    }
+}
+
+impl ToSchema for Task {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        BuildTask::schemas(schemas);
+        UpdateTask::schemas(schemas);
+        UpgradeTask::schemas(schemas);
+        PromoteTask::schemas(schemas);
+        DiffTask::schemas(schemas);
+        VerifyTask::schemas(schemas);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +260,18 @@ mod tests {
             let task = parse(text).unwrap();
             assert_eq!(serde_json::to_string(&task).unwrap(), text);
             assert!(text.contains(&format!("\"{}\"", task.word())), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_task_has_its_document() {
+        let schema = serde_json::to_value(Task::schema()).unwrap();
+        let kinds = schema["oneOf"].as_array().unwrap();
+        assert_eq!(kinds.len(), 7);
+        for kind in kinds {
+            assert_eq!(kind["required"][0], "task", "{kind}");
+            assert_eq!(kind["additionalProperties"], false, "{kind}");
+            assert!(kind["properties"]["task"]["enum"][0].is_string(), "{kind}");
         }
     }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{DISK, INITRAMFS, KERNEL, MANIFEST, clone, extents};
 use crate::library::error::{Doing, Result};
@@ -15,7 +16,7 @@ use crate::library::names::VersionId;
 use crate::library::{Library, MacAddr, document};
 
 /// What something takes on the library's file system.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     /// Bytes that its files occupy, those included that they share with other files.
     pub allocated: u64,

@@ -1,48 +1,86 @@
 //! `/clients`: who boots what, and the acts on their disks.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::{Answer, Body, answer};
-use crate::daemon::Server;
-use crate::library::{ClientSelector, ClientView, MacAddr};
-use crate::web::calls::{ActCall, AddCall, EditCall, RemoveCall};
-use crate::web::{Problem, Who, blocking};
+use super::etag::{IfMatch, tagged};
+use super::{Answer, Body, Named, answer};
+use crate::daemon::{Server, own_address};
+use crate::library::{ClientSelector, ClientView, Done, MacAddr, Plan};
+use crate::web::calls::{ActCall, ActsCall, AddCall, EditCall, Outcome, RemoveCall};
+use crate::web::{Problem, Who, blocking, client_cfg};
 
-pub(super) fn routes() -> Router<Arc<Server>> {
-    Router::new()
-        .route("/clients", get(clients).post(add_client))
-        .route(
-            "/clients/{client}",
-            get(client).patch(edit_client).delete(remove_client),
-        )
-        .route("/clients/{client}/acts", post(act))
+pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
+    OpenApiRouter::new()
+        .routes(routes!(clients, add_client))
+        .routes(routes!(client, edit_client, remove_client))
+        .routes(routes!(act))
+        .routes(routes!(acts))
+        .routes(routes!(boot_cfg))
 }
 
+/// All clients, by address
+#[utoipa::path(get, path = "/clients", tag = "clients", responses((status = 200, body = Vec<ClientView>)))]
 async fn clients(State(server): State<Arc<Server>>) -> Answer<Vec<ClientView>> {
     blocking(&server, |server| server.library().views(server.live()))
         .await
         .map(Json)
 }
 
+/// One client by address or name, or all of a group: a list in any case
+///
+/// A single client comes with an `ETag`: its edition, which changes whenever somebody changes it, and
+/// stays over boots.
+#[utoipa::path(
+    get,
+    path = "/clients/{client}",
+    tag = "clients",
+    params(("client" = ClientSelector, Path, description = "`52:54:00:12:34:56`, `lab-07` or `@group`")),
+    responses(
+        (status = 200, body = Vec<ClientView>, headers(("etag" = String))),
+        (status = 304, description = "It is what If-None-Match names"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn client(
     State(server): State<Arc<Server>>,
-    Path(selector): Path<ClientSelector>,
-) -> Answer<Vec<ClientView>> {
-    blocking(&server, move |server| {
+    Named(selector): Named<ClientSelector>,
+) -> Result<Response, Problem> {
+    let views: Vec<ClientView> = blocking(&server, move |server| {
         let clients = server.library().select(&selector)?.into_iter();
         clients
             .map(|client| server.library().close_view(client, server.live()))
             .collect()
     })
-    .await
-    .map(Json)
+    .await?;
+    match views.as_slice() {
+        [one] => Ok(tagged(one.client.edition().as_str(), &views)),
+        _ => Ok(answer(views)),
+    }
 }
 
+/// Add a client
+#[utoipa::path(
+    post,
+    path = "/clients",
+    tag = "clients",
+    request_body = AddCall,
+    responses(
+        (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn add_client(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
@@ -60,56 +98,209 @@ async fn add_client(
     .await
 }
 
+/// Describe a client anew: name, groups, kernel arguments, further addresses
+#[utoipa::path(
+    patch,
+    path = "/clients/{client}",
+    tag = "clients",
+    params(("client" = MacAddr, Path), ("if-match" = Option<String>, Header, description = "Its edition")),
+    request_body = EditCall,
+    responses(
+        (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn edit_client(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
-    Path(mac): Path<MacAddr>,
+    Named(mac): Named<MacAddr>,
+    condition: IfMatch,
     Body(call): Body<EditCall>,
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let library = server.library();
+        let edition = condition.edition_of(&library.client(&mac)?);
         match call.dry_run {
             true => library.plan_edit(&mac, &call.edit).map(answer),
             false => library
-                .edit_client(&mac, &call.edit, server.live(), who.actor())
+                .edit_client_on(
+                    &mac,
+                    edition.as_ref(),
+                    &call.edit,
+                    server.live(),
+                    who.actor(),
+                )
                 .map(answer),
         }
     })
     .await
 }
 
+/// Reset, undo or assign
+///
+/// Refused while the client may be running on the disk, unless it waits for the next boot
+/// (`at-next-boot`) or the client is cut off first (`force`).
+#[utoipa::path(
+    post,
+    path = "/clients/{client}/acts",
+    tag = "clients",
+    params(("client" = MacAddr, Path), ("if-match" = Option<String>, Header, description = "Its edition")),
+    request_body = ActCall,
+    responses(
+        (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn act(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
-    Path(mac): Path<MacAddr>,
+    Named(mac): Named<MacAddr>,
+    condition: IfMatch,
     Body(call): Body<ActCall>,
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let (library, live, ActCall { act, when, .. }) = (server.library(), server.live(), &call);
+        let edition = condition.edition_of(&library.client(&mac)?);
         match call.dry_run {
             true => library.plan(&mac, act, *when, live).map(answer),
             false => library
-                .perform(&mac, act, *when, live, who.actor())
+                .perform_on(&mac, edition.as_ref(), act, *when, live, who.actor())
                 .map(answer),
         }
     })
     .await
 }
 
+/// The same act on many clients
+///
+/// Each is tried, whatever became of the others; the answer tells of each.
+#[utoipa::path(
+    post,
+    path = "/acts",
+    tag = "clients",
+    request_body = ActsCall,
+    responses(
+        (status = 200, body = Vec<Outcome>),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn acts(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+    Body(call): Body<ActsCall>,
+) -> Answer<Vec<Outcome>> {
+    blocking(&server, move |server| {
+        let (library, live) = (server.library(), server.live());
+        let mut macs = Vec::new();
+        for selector in &call.clients {
+            for client in library.select(selector)? {
+                if !macs.contains(&client.mac) {
+                    macs.push(client.mac);
+                }
+            }
+        }
+        let outcome = |mac: MacAddr| {
+            let tried = match call.dry_run {
+                true => library
+                    .plan(&mac, &call.act, call.when, live)
+                    .map(|plan| Done { plan, client: None }),
+                false => library.perform(&mac, &call.act, call.when, live, who.actor()),
+            };
+            match tried {
+                Ok(done) => Outcome::done(mac, done),
+                Err(error) => Outcome::refused(mac, Problem::from(error)),
+            }
+        };
+        Ok(macs.into_iter().map(outcome).collect())
+    })
+    .await
+    .map(Json)
+}
+
+/// Remove a client with its disks, for ever
+#[utoipa::path(
+    delete,
+    path = "/clients/{client}",
+    tag = "clients",
+    params(("client" = MacAddr, Path), ("if-match" = Option<String>, Header, description = "Its edition")),
+    request_body = Option<RemoveCall>,
+    responses(
+        (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn remove_client(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
-    Path(mac): Path<MacAddr>,
+    Named(mac): Named<MacAddr>,
+    condition: IfMatch,
     Body(call): Body<RemoveCall>,
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let (library, live) = (server.library(), server.live());
+        let edition = condition.edition_of(&library.client(&mac)?);
         match call.dry_run {
             true => library.plan_remove(&mac, call.when, live).map(answer),
             false => library
-                .remove_client(&mac, call.when, live, who.actor())
+                .remove_client_on(&mac, edition.as_ref(), call.when, live, who.actor())
                 .map(answer),
         }
     })
     .await
+}
+
+/// The boot.cfg that a client would be given now
+///
+/// Reading it changes nothing: only a login begins a boot.
+#[utoipa::path(
+    get,
+    path = "/clients/{client}/boot.cfg",
+    tag = "clients",
+    params(("client" = MacAddr, Path)),
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn boot_cfg(
+    State(server): State<Arc<Server>>,
+    Named(mac): Named<MacAddr>,
+) -> Result<Response, Problem> {
+    let cfg = blocking(&server, move |server| {
+        let library = server.library();
+        let ticket = library.issue_boot(&library.client(&mac)?)?;
+        // Nobody knows yet which of its addresses the client will reach this server by.
+        let ip = own_address().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
+        let portal = server.portal(ip);
+        let port = server.doors().boot.first().map_or(80, SocketAddr::port);
+        let base = format!("http://{}", SocketAddr::new(portal.ip(), port));
+        client_cfg(library, &ticket, mac, &base, portal)
+    })
+    .await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], cfg).into_response())
+}
+
+/// What was done, or what would be.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, clippy::large_enum_variant, reason = "only described")]
+enum DoneOrPlan {
+    Done(Done),
+    Plan(Plan),
 }

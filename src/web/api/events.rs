@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures_util::stream;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Answer;
 use crate::daemon::Server;
@@ -20,13 +20,26 @@ use crate::web::{Problem, blocking};
 /// Events that are read at a time for an export.
 const PART: u16 = 1000;
 
-pub(super) fn routes() -> Router<Arc<Server>> {
-    Router::new()
-        .route("/events", get(events))
-        .route("/events.jsonl", get(jsonl))
-        .route("/events.csv", get(csv))
+pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
+    OpenApiRouter::new()
+        .routes(routes!(events))
+        .routes(routes!(jsonl))
+        .routes(routes!(csv))
 }
 
+/// A page of events, the newest first
+///
+/// All conditions hold; an empty one is none. `next` of a page is `after` of the next one.
+#[utoipa::path(
+    get,
+    path = "/events",
+    tag = "events",
+    params(Filter),
+    responses(
+        (status = 200, body = Events),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn events(
     State(server): State<Arc<Server>>,
     filter: Result<Query<Filter>, QueryRejection>,
@@ -37,6 +50,17 @@ async fn events(
         .map(axum::Json)
 }
 
+/// All events that conditions let through, as JSON lines
+#[utoipa::path(
+    get,
+    path = "/events.jsonl",
+    tag = "events",
+    params(Filter),
+    responses(
+        (status = 200, body = String, content_type = "application/jsonl"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn jsonl(
     State(server): State<Arc<Server>>,
     filter: Result<Query<Filter>, QueryRejection>,
@@ -44,6 +68,17 @@ async fn jsonl(
     export(server, filter, Format::Jsonl).await
 }
 
+/// All events that conditions let through, as comma-separated values
+#[utoipa::path(
+    get,
+    path = "/events.csv",
+    tag = "events",
+    params(Filter),
+    responses(
+        (status = 200, body = String, content_type = "text/csv"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn csv(
     State(server): State<Arc<Server>>,
     filter: Result<Query<Filter>, QueryRejection>,
@@ -101,5 +136,5 @@ async fn part(server: &Arc<Server>, filter: &Filter) -> Result<Events, Problem> 
 }
 
 fn wrong(rejection: QueryRejection) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, rejection.body_text())
+    Problem::invalid(rejection.body_text())
 }

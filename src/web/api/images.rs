@@ -2,47 +2,112 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::{Answer, Body, answer};
+use super::etag::{IfMatch, tagged};
+use super::{Answer, Body, Named, answer};
 use crate::daemon::Server;
-use crate::library::{self, ImageName, ImageView, Pruning, Rollback, VersionSpec};
+use crate::library::{
+    self, ImageName, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec,
+};
 use crate::web::calls::{PruneCall, RemoveCall, RollbackCall};
 use crate::web::{Problem, Who, blocking};
 
-pub(super) fn routes() -> Router<Arc<Server>> {
-    Router::new()
-        .route("/images", get(images))
-        .route("/images/{image}", get(image).delete(remove_image))
-        .route("/images/{image}/rollback", post(roll_back))
-        .route("/prune", post(prune))
+pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
+    OpenApiRouter::new()
+        .routes(routes!(images))
+        .routes(routes!(image, remove_image))
+        .routes(routes!(manifest))
+        .routes(routes!(roll_back))
+        .routes(routes!(prune))
 }
 
+/// All images that have a version
+#[utoipa::path(get, path = "/images", tag = "images", responses((status = 200, body = Vec<library::Image>)))]
 async fn images(State(server): State<Arc<Server>>) -> Answer<Vec<library::Image>> {
     blocking(&server, |server| server.library().images())
         .await
         .map(Json)
 }
 
+/// An image: its versions, what each takes, and who uses it
+///
+/// The `ETag` names the current version: `If-Match` of a rollback.
+#[utoipa::path(
+    get,
+    path = "/images/{image}",
+    tag = "images",
+    params(("image" = ImageName, Path)),
+    responses(
+        (status = 200, body = ImageView, headers(("etag" = String))),
+        (status = 304, description = "It is what If-None-Match names"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn image(
     State(server): State<Arc<Server>>,
-    Path(name): Path<ImageName>,
-) -> Answer<ImageView> {
-    blocking(&server, move |server| {
+    Named(name): Named<ImageName>,
+) -> Result<Response, Problem> {
+    let view = blocking(&server, move |server| {
         let sessions = server.live().sessions();
         server.library().image_view(&name, &sessions)
     })
-    .await
-    .map(Json)
+    .await?;
+    Ok(tagged(
+        &format!("current-{}", view.current.unwrap_or(0)),
+        view,
+    ))
 }
 
+/// All that is known about a version: its manifest
+#[utoipa::path(
+    get,
+    path = "/images/{version}/manifest",
+    tag = "images",
+    params(("version" = VersionId, Path, description = "`fc28@3`")),
+    responses(
+        (status = 200, body = Object),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn manifest(
+    State(server): State<Arc<Server>>,
+    Named(version): Named<VersionId>,
+) -> Result<Response, Problem> {
+    blocking(&server, move |server| {
+        let version = server.library().version(&version)?;
+        Ok(answer(version.manifest()))
+    })
+    .await
+}
+
+/// Remove an image, or one version of it
+///
+/// Refused while somebody uses it; `force` ends the sessions of those that only read.
+#[utoipa::path(
+    delete,
+    path = "/images/{image}",
+    tag = "images",
+    params(("image" = VersionSpec, Path, description = "`fc28`, or one version: `fc28@3`")),
+    request_body = Option<RemoveCall>,
+    responses(
+        (status = 200, body = Removal),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn remove_image(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
-    Path(spec): Path<VersionSpec>,
+    Named(spec): Named<VersionSpec>,
     Body(call): Body<RemoveCall>,
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
@@ -57,20 +122,62 @@ async fn remove_image(
     .await
 }
 
+/// Make another version current
+///
+/// The one that is named, or the one before the current one. Clients get it at their next boot.
+#[utoipa::path(
+    post,
+    path = "/images/{image}/rollback",
+    tag = "images",
+    params(
+        ("image" = VersionSpec, Path, description = "`fc28`, or one version: `fc28@3`"),
+        ("if-match" = Option<String>, Header, description = "The tag of the image"),
+    ),
+    request_body = Option<RollbackCall>,
+    responses(
+        (status = 200, body = Rollback),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn roll_back(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
-    Path(spec): Path<VersionSpec>,
+    Named(spec): Named<VersionSpec>,
+    condition: IfMatch,
     Body(call): Body<RollbackCall>,
 ) -> Answer<Rollback> {
-    blocking(&server, move |server| match call.dry_run {
-        true => server.library().plan_rollback(&spec),
-        false => server.library().roll_back(&spec, who.actor()),
+    blocking(&server, move |server| {
+        let library = server.library();
+        match call.dry_run {
+            true => library.plan_rollback(&spec),
+            false => {
+                let current = condition.current(library.image(&spec.image)?.current);
+                library.roll_back_on(&spec, current, who.actor())
+            }
+        }
     })
     .await
     .map(Json)
 }
 
+/// Remove old versions that nobody uses
+#[utoipa::path(
+    post,
+    path = "/prune",
+    tag = "images",
+    request_body = PruneCall,
+    responses(
+        (status = 200, body = Pruning),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn prune(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,

@@ -2,35 +2,42 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::{Answer, Body};
+use super::{Answer, Body, Named};
 use crate::daemon::Server;
 use crate::library::{Job, JobId, LogPart, Task};
 use crate::web::{Problem, Who, blocking};
 
-pub(super) fn routes() -> Router<Arc<Server>> {
-    Router::new()
-        .route("/jobs", get(jobs).post(queue_job))
-        .route("/jobs/{id}", get(job))
-        .route("/jobs/{id}/log", get(job_log))
-        .route("/jobs/{id}/report", get(job_report))
-        .route("/jobs/{id}/cancel", post(cancel_job))
+pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
+    OpenApiRouter::new()
+        .routes(routes!(jobs, queue_job))
+        .routes(routes!(job))
+        .routes(routes!(job_log))
+        .routes(routes!(job_report))
+        .routes(routes!(cancel_job))
 }
 
 /// From where on a log is asked for.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct From {
+    /// Byte of the log to begin at: `next` of the part before
     #[serde(default)]
     from: u64,
 }
 
+/// All jobs, the newest first
+#[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, body = Vec<Job>)))]
 async fn jobs(State(server): State<Arc<Server>>) -> Answer<Vec<Job>> {
     blocking(&server, |server| {
         // Whoever looks is told of workers that are gone, and not that their jobs still run.
@@ -41,6 +48,22 @@ async fn jobs(State(server): State<Arc<Server>>) -> Answer<Vec<Job>> {
     .map(Json)
 }
 
+/// Ask for a task to be done
+///
+/// It waits until `netroot worker` does it. What could only fail is refused at once.
+#[utoipa::path(
+    post,
+    path = "/jobs",
+    tag = "jobs",
+    request_body = Task,
+    responses(
+        (status = 201, body = Job, headers(("location" = String))),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn queue_job(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
@@ -54,7 +77,19 @@ async fn queue_job(
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(job)).into_response())
 }
 
-async fn job(State(server): State<Arc<Server>>, Path(id): Path<JobId>) -> Answer<Job> {
+/// One job: how far it is, or what came of it
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}",
+    tag = "jobs",
+    params(("id" = JobId, Path)),
+    responses(
+        (status = 200, body = Job),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn job(State(server): State<Arc<Server>>, Named(id): Named<JobId>) -> Answer<Job> {
     blocking(&server, move |server| {
         server.library().settle_jobs()?;
         server.library().job(id)
@@ -63,30 +98,67 @@ async fn job(State(server): State<Arc<Server>>, Path(id): Path<JobId>) -> Answer
     .map(Json)
 }
 
+/// What a job said, from a byte of its log on
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/log",
+    tag = "jobs",
+    params(("id" = JobId, Path), From),
+    responses(
+        (status = 200, body = LogPart),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn job_log(
     State(server): State<Arc<Server>>,
-    Path(id): Path<JobId>,
-    from: Result<Query<From>, axum::extract::rejection::QueryRejection>,
+    Named(id): Named<JobId>,
+    from: Result<Query<From>, QueryRejection>,
 ) -> Answer<LogPart> {
-    let Query(From { from }) =
-        from.map_err(|wrong| Problem::new(StatusCode::BAD_REQUEST, wrong.body_text()))?;
+    let Query(From { from }) = from.map_err(|wrong| Problem::invalid(wrong.body_text()))?;
     blocking(&server, move |server| server.library().job_log(id, from))
         .await
         .map(Json)
 }
 
+/// What a diff or a preview found out
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/report",
+    tag = "jobs",
+    params(("id" = JobId, Path)),
+    responses(
+        (status = 200, body = serde_json::Value, content_type = "application/json"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has none, or none yet", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn job_report(
     State(server): State<Arc<Server>>,
-    Path(id): Path<JobId>,
+    Named(id): Named<JobId>,
 ) -> Result<Response, Problem> {
     let json = blocking(&server, move |server| server.library().job_report(id)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
+/// Stop a job; nothing half is left of it
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/cancel",
+    tag = "jobs",
+    params(("id" = JobId, Path)),
+    responses(
+        (status = 200, body = Job),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is over already", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn cancel_job(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
-    Path(id): Path<JobId>,
+    Named(id): Named<JobId>,
 ) -> Answer<Job> {
     blocking(&server, move |server| {
         server.library().cancel_job(id, who.actor())

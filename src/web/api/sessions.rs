@@ -3,42 +3,63 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{delete, get};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::Answer;
+use super::{Answer, Named};
 use crate::daemon::{Doors, Server, SessionRow};
 use crate::library::{self, Published};
 use crate::web::{Problem, Who, blocking};
 
-pub(super) fn routes() -> Router<Arc<Server>> {
-    Router::new()
-        .route("/server", get(doors))
-        .route("/targets", get(targets))
-        .route("/sessions", get(sessions))
-        .route("/sessions/{id}", delete(kick_session))
+pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
+    OpenApiRouter::new()
+        .routes(routes!(doors))
+        .routes(routes!(targets))
+        .routes(routes!(sessions))
+        .routes(routes!(kick_session))
 }
 
+/// Where the server is reached
+#[utoipa::path(get, path = "/server", tag = "sessions", responses((status = 200, body = Doors)))]
 async fn doors(State(server): State<Arc<Server>>) -> Json<Doors> {
     Json(server.doors().clone())
 }
 
+/// What the target publishes
+#[utoipa::path(get, path = "/targets", tag = "sessions", responses((status = 200, body = Vec<Published>)))]
 async fn targets(State(server): State<Arc<Server>>) -> Answer<Vec<Published>> {
     blocking(&server, |server| server.library().published())
         .await
         .map(Json)
 }
 
+/// Who is connected, oldest first
+#[utoipa::path(get, path = "/sessions", tag = "sessions", responses((status = 200, body = Vec<SessionRow>)))]
 async fn sessions(State(server): State<Arc<Server>>) -> Json<Vec<SessionRow>> {
     Json(server.session_rows())
 }
 
+/// End a session
+///
+/// An initiator that reconnects comes back: to keep a client off its disk, reset or remove it.
+#[utoipa::path(
+    delete,
+    path = "/sessions/{id}",
+    tag = "sessions",
+    params(("id" = u64, Path)),
+    responses(
+        (status = 200, body = SessionRow),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn kick_session(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
-    Path(id): Path<u64>,
+    Named(id): Named<u64>,
 ) -> Answer<SessionRow> {
     kick(&server, &who, id).await.map(Json)
 }
@@ -50,10 +71,8 @@ pub(in crate::web) async fn kick(
     id: u64,
 ) -> Result<SessionRow, Problem> {
     let Some(session) = server.kick(id).await else {
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            format!("there is no session {id}; `netroot session list` shows what there is"),
-        ));
+        let why = format!("there is no session {id}; `netroot session list` shows what there is");
+        return Err(Problem::new(StatusCode::NOT_FOUND, why).of_type("unknown"));
     };
     let event = library::Event::new(who.actor(), "session-kick")
         .of(&session.target)

@@ -1,6 +1,7 @@
 //! The dashboard. Each page is a template that is whole without JavaScript; the script keeps it up to
 //! date by putting newly drawn pieces in the place of old ones.
 
+mod api;
 mod live;
 mod page;
 mod text;
@@ -25,6 +26,7 @@ const NAV: [(&str, &str); 5] = [
 /// All pages. Each request has to carry a [`super::Who`].
 pub(super) fn pages(server: Arc<Server>) -> Router {
     Router::new()
+        .merge(api::routes())
         .merge(live::routes())
         .merge(assets::assets())
         .fallback(nowhere)
