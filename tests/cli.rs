@@ -16,6 +16,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+#[path = "cli/jobs.rs"]
+mod jobs;
+
 const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
 const MAC: &str = "52:54:00:12:34:56";
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::archive::Archive;
-use super::recipe::plain_word;
 use super::tree::Root;
+use crate::library::ReleaseSpec;
 
 /// What a person gives as `--from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,13 @@ impl FromStr for Source {
     }
 }
 
+impl From<ReleaseSpec> for Source {
+    fn from(spec: ReleaseSpec) -> Self {
+        let ReleaseSpec { name, release } = spec;
+        Self::Distribution { name, release }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,22 +85,16 @@ impl fmt::Display for Source {
 
 /// `debian:bookworm`
 fn distribution(text: &str) -> Result<Source, WrongSource> {
-    let missing = || WrongSource::Missing(text.to_owned());
-    let (name, release) = text.split_once(':').ok_or_else(missing)?;
-    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(is_name) {
-        return Err(missing());
+    if let Ok(release) = text.parse::<ReleaseSpec>() {
+        return Ok(release.into());
     }
-    if release.is_empty() {
-        return Err(WrongSource::NoRelease(name.to_owned()));
+    match text.strip_suffix(':') {
+        // It would be sound with a release behind the colon.
+        Some(name) if format!("{name}:1").parse::<ReleaseSpec>().is_ok() => {
+            Err(WrongSource::NoRelease(name.to_owned()))
+        }
+        _ => Err(WrongSource::Missing(text.to_owned())),
     }
-    if release.contains('/') || plain_word(release).is_err() {
-        return Err(missing());
-    }
-    Ok(Source::Distribution {
-        name: name.to_owned(),
-        release: release.to_owned(),
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The command line, as one definition: help, completions and man pages all come from it.
 
 mod client;
+mod events;
+mod jobs;
 mod serve;
 
 use std::ffi::OsString;
@@ -12,6 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 pub(super) use client::{
     Client, ClientAdd, ClientAssign, ClientPromote, ClientSet, OrNone, Running,
 };
+pub(super) use events::{Event, Which};
+pub(super) use jobs::{Job, Queue, Worker};
 pub(super) use serve::{Boot, Esp, EspExport, Serve, Session, Target};
 
 use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
@@ -70,6 +74,14 @@ pub(super) enum Command {
     Esp(Esp),
     /// Serve iSCSI target, boot service and API until SIGTERM
     Serve(Serve),
+    /// Do the jobs that the dashboard and --queue ask for: builds, updates, upgrades; needs root
+    Worker(Worker),
+    /// Long work that was asked for: how far it is, and what came of it
+    #[command(subcommand)]
+    Job(Job),
+    /// Who did what, and what each client did
+    #[command(subcommand)]
+    Event(Event),
     /// What is published
     #[command(subcommand)]
     Target(Target),
@@ -166,6 +178,8 @@ pub(super) enum Image {
         /// All versions, of the images that are named or of every image
         #[arg(long)]
         all: bool,
+        #[command(flatten)]
+        queue: Queue,
     },
     /// Remove old versions that are neither current nor used, and what failed builds have left
     Prune {
@@ -209,6 +223,8 @@ pub(super) struct ImageDiff {
     /// Print every path, not only the first of each directory
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub queue: Queue,
 }
 
 /// `netroot image build`
@@ -280,6 +296,8 @@ pub(super) struct ImageBuild {
     #[arg(long)]
     pub keep_failed: bool,
     #[command(flatten)]
+    pub queue: Queue,
+    #[command(flatten)]
     pub run: DryRun,
 }
 
@@ -297,6 +315,8 @@ pub(super) struct ImageUpgrade {
     #[arg(last = true, num_args = 1.., value_name = "SCRIPT")]
     pub script: Vec<OsString>,
     #[command(flatten)]
+    pub queue: Queue,
+    #[command(flatten)]
     pub change: ChangeOptions,
 }
 
@@ -305,6 +325,8 @@ pub(super) struct ImageUpgrade {
 pub(super) struct ImageUpdate {
     /// The image; its current version stays as it is
     pub image: VersionSpec,
+    #[command(flatten)]
+    pub queue: Queue,
     #[command(flatten)]
     pub change: ChangeOptions,
 }

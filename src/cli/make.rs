@@ -1,21 +1,29 @@
 //! Commands that make versions: `netroot image build`, `upgrade`, `update`, `exec`, `shell` and
 //! `import`.
 
-use anyhow::Result;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
 
 use super::command::{
     ChangeOptions, Cli, ImageBuild, ImageExec, ImageImport, ImageShell, ImageUpdate, ImageUpgrade,
 };
 use super::progress::Shown;
-use super::{image, next, open, print, wrong_usage};
+use super::{image, job, next, open, print, wrong_usage};
 use crate::build::{
     self, BuildRequest, Built, Change, ChangeRequest, Custom, Excludes, ImportRequest,
-    InitramfsCheck, Keep, Plan, Script, Scrub,
+    InitramfsCheck, Keep, Plan, Script, Scrub, Source,
 };
 use crate::exec::Cancel;
-use crate::library::{ImageName, Library, VersionSpec};
+use crate::library::{
+    BuildTask, ImageName, Library, NameError, ReleaseSpec, Task, UpdateTask, UpgradeTask,
+    VersionSpec,
+};
 
 pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
+    if args.queue.queue {
+        return job::queue(cli, &build_task(args)?, args.run.dry_run);
+    }
     let library = open(cli)?;
     let scripts = args.scripts.iter();
     let request = BuildRequest {
@@ -52,7 +60,74 @@ pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
     show_built(cli, &library, &built)
 }
 
+/// What of it a job can be.
+fn build_task(args: &ImageBuild) -> Result<Task> {
+    let Source::Distribution { name, release } = args.from.clone() else {
+        bail!(
+            "a job builds from a distribution only (debian:bookworm), since a worker takes no paths of \
+             its host: leave --queue out"
+        );
+    };
+    let others = args.recipe.is_some()
+        || args.mirror.is_some()
+        || args.root_password_hash.is_some()
+        || !args.copies.is_empty()
+        || !args.scripts.is_empty()
+        || args.kernel.is_some()
+        || args.source_date.is_some()
+        || !args.exclude.is_empty()
+        || args.no_initramfs_check
+        || args.no_scrub
+        || args.keep_failed;
+    if others {
+        bail!(
+            "a job takes --package, --hostname, --authorized-key, --fs and --size, and none of the \
+             other options: leave them out, or --queue"
+        );
+    }
+    Ok(Task::Build(BuildTask {
+        image: args.name.clone(),
+        from: ReleaseSpec { name, release },
+        packages: parsed(&args.packages)?,
+        hostname: args.hostname.as_deref().map(str::parse).transpose()?,
+        authorized_keys: parsed(&args.authorized_keys)?,
+        filesystem: args.fs,
+        size: args.size,
+    }))
+}
+
+fn parsed<T: FromStr<Err = NameError>>(texts: &[String]) -> Result<Vec<T>> {
+    let parsed = texts.iter().map(|text| text.parse());
+    Ok(parsed.collect::<Result<_, _>>()?)
+}
+
+/// Options that a job does not have.
+fn ensure_plain(options: &ChangeOptions) -> Result<()> {
+    let others = options.kernel.is_some()
+        || options.recipe.is_some()
+        || options.no_initramfs_check
+        || options.no_scrub
+        || options.keep_failed;
+    if others {
+        bail!("a job takes --size, and none of the other options: leave them out, or --queue");
+    }
+    Ok(())
+}
+
 pub(super) fn upgrade(cli: &Cli, args: &ImageUpgrade) -> Result<()> {
+    if args.queue.queue {
+        ensure_plain(&args.change)?;
+        let (Some(release), []) = (&args.release, args.script.as_slice()) else {
+            bail!("a job upgrades by --release, and runs no script: leave --queue out");
+        };
+        let task = UpgradeTask {
+            from: args.from.clone(),
+            to: args.to.clone(),
+            release: release.parse()?,
+            size: args.change.size,
+        };
+        return job::queue(cli, &Task::Upgrade(task), args.change.run.dry_run);
+    }
     let release = args.release.clone();
     let mut changes: Vec<Change> = release
         .map(|release| Change::Upgrade { release })
@@ -71,6 +146,12 @@ pub(super) fn upgrade(cli: &Cli, args: &ImageUpgrade) -> Result<()> {
 }
 
 pub(super) fn update(cli: &Cli, args: &ImageUpdate) -> Result<()> {
+    if args.queue.queue {
+        ensure_plain(&args.change)?;
+        let (image, size) = (args.image.clone(), args.change.size);
+        let task = Task::Update(UpdateTask { image, size });
+        return job::queue(cli, &task, args.change.run.dry_run);
+    }
     let (from, to) = (&args.image, &args.image.image);
     change(cli, from, to, vec![Change::Update], &args.change)
 }

@@ -8,8 +8,10 @@ mod boot;
 mod client;
 mod command;
 mod control;
+mod event;
 mod image;
 mod init;
+mod job;
 mod log;
 mod make;
 mod man;
@@ -21,6 +23,7 @@ mod reach;
 mod recipe;
 mod serve;
 mod target;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -28,7 +31,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use command::{Boot, Cli, Client, Command, Esp, Image, Recipe, Session, Target};
+use command::{Boot, Cli, Client, Command, Esp, Event, Image, Job, Recipe, Session, Target};
 
 use crate::build::WrongUsage;
 use crate::library::{Error, Library};
@@ -38,7 +41,7 @@ use crate::library::{Error, Library};
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log::begin(match cli.command {
-        Command::Serve(_) => tracing::Level::INFO,
+        Command::Serve(_) | Command::Worker(_) => tracing::Level::INFO,
         _ => tracing::Level::WARN,
     });
     match run(&cli) {
@@ -93,7 +96,9 @@ fn run(cli: &Cli) -> Result<()> {
             number,
             consent,
         }) => image::rollback(cli, image, *number, *consent),
-        Command::Image(Image::Verify { images, all }) => image::verify(cli, images, *all),
+        Command::Image(Image::Verify { images, all, queue }) => {
+            image::verify(cli, images, *all, *queue)
+        }
         Command::Image(Image::Prune {
             image,
             keep,
@@ -130,6 +135,14 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Boot(Boot::Show { client, server }) => boot::show(cli, client, *server),
         Command::Esp(Esp::Export(args)) => boot::export(cli, args),
         Command::Serve(args) => serve::serve(cli, args),
+        Command::Worker(args) => worker::worker(cli, args),
+        Command::Job(Job::List) => job::list(cli),
+        Command::Job(Job::Show { id }) => job::show(cli, *id),
+        Command::Job(Job::Log { id, follow }) => job::log(cli, *id, *follow),
+        Command::Job(Job::Report { id }) => job::report(cli, *id),
+        Command::Job(Job::Cancel { id, run }) => job::cancel(cli, *id, *run),
+        Command::Event(Event::List { which, limit }) => event::list(cli, which, *limit),
+        Command::Event(Event::Export { which, format }) => event::export(cli, which, *format),
         Command::Target(Target::List) => target::list(cli),
         Command::Session(Session::List) => target::sessions(cli),
         Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
+pub(super) use crate::build::chain;
+
 /// Prints `value` as JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<()> {
     let mut out = stdout().lock();
@@ -202,22 +204,6 @@ pub(super) fn moment(at: jiff::Timestamp) -> String {
     at.to_zoned(jiff::tz::TimeZone::system())
         .strftime("%Y-%m-%d %H:%M")
         .to_string()
-}
-
-/// An error with its causes, each told once.
-pub(super) fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if text.ends_with(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    text
 }
 
 /// Text from clients and strangers, without what a terminal would obey.

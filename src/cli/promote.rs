@@ -7,10 +7,10 @@ use super::image::told_changes;
 use super::make::{check, keep, scrub, show_built, show_plan};
 use super::progress::Shown;
 use super::reach::Reach;
-use super::{ask, next, open, print};
+use super::{ask, job, next, open, print};
 use crate::build::{self, Asked, Changes, PromoteRequest};
 use crate::exec::Cancel;
-use crate::library::{ClientSelector, Library, LiveSession, MacAddr};
+use crate::library::{Actor, ClientSelector, Library, LiveSession, MacAddr, PromoteTask, Task};
 
 pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
     let library = open(cli)?;
@@ -18,12 +18,26 @@ pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
     let [client] = clients.as_slice() else {
         bail!("{} is more than one client: name one", args.client);
     };
+    if args.queue.queue {
+        if args.no_initramfs_check || args.no_scrub || args.keep_failed {
+            bail!("a job takes no --no-initramfs-check, --no-scrub or --keep-failed");
+        }
+        let (client, image) = (client.mac, args.name.clone());
+        let task = Task::Promote(PromoteTask { client, image });
+        let dry_run = args.consent.dry_run;
+        if !dry_run {
+            let what = format!("promote {} to {}, unseen", args.client, args.name);
+            ask::consent(args.consent, &what)?;
+        }
+        return job::queue(cli, &task, dry_run);
+    }
     let request = PromoteRequest {
         client: client.mac,
         image: args.name.clone(),
         check: check(args.no_initramfs_check),
         scrub: scrub(args.no_scrub),
         keep: keep(args.keep_failed),
+        by: Actor::command(),
     };
     let plan = build::plan_promote(&library, &request)?;
     if args.consent.dry_run {

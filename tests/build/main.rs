@@ -13,6 +13,7 @@ mod dnf;
 mod filesystems;
 mod hostile;
 mod imports;
+mod jobs;
 mod kills;
 mod moments;
 mod network;

@@ -6,9 +6,9 @@ use super::BuildRequest;
 use crate::build::plan::Step;
 use crate::build::recipe::Recipe;
 use crate::build::sections::Known;
-use crate::build::size::SizeSpec;
 use crate::build::source::Source;
 use crate::build::usage::WrongUsage;
+use crate::library::SizeSpec;
 
 impl BuildRequest {
     /// Refuses what would silently do nothing, as far as the request alone tells.

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
-use super::{Consent, DryRun};
+use super::{Consent, DryRun, Queue};
 use crate::library::{
     ClientName, ClientSelector, GroupName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
 };
@@ -157,6 +157,8 @@ pub(in crate::cli) struct ClientPromote {
     /// Keep a draft that failed, and say how to look inside
     #[arg(long)]
     pub keep_failed: bool,
+    #[command(flatten)]
+    pub queue: Queue,
     #[command(flatten)]
     pub consent: Consent,
 }
