@@ -23,7 +23,7 @@
 //! Where they are kept:
 //!
 //! - `names`, `mac`, `config`, `manifest`: what things are called, and what is known about them
-//! - `document`, `lock`: how documents change, one writer at a time
+//! - `document`, `lock`: how documents change, one writer at a time; `cache`: those that did not
 //! - `store`: where disks are; drafts, sealing, clones, holds on them, hashes, and what cleans up after
 //!   the killed
 //! - `images`: versions, and which one is current
@@ -36,6 +36,7 @@
 
 mod bindings;
 mod boots;
+mod cache;
 mod clients;
 pub mod config;
 mod document;
@@ -85,9 +86,9 @@ pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
 pub use wire::{Published, PublishedKind, Target};
 
+use cache::Cache;
 use error::Doing;
 use events::Throttle;
-use images::Manifests;
 use lock::WriteLock;
 use store::Places;
 
@@ -109,7 +110,9 @@ pub struct Library {
     config: Config,
     /// Authenticates boot ids. Read when it is needed: not everybody who lists images may.
     boot_key: OnceLock<Vec<u8>>,
-    manifests: Manifests,
+    /// Manifests and clients that were read, for those who look at many.
+    manifests: Cache<VersionId, Manifest>,
+    known: Cache<MacAddr, Client>,
     /// Refused logins that were recorded a short while ago.
     refusals: Throttle,
 }
@@ -210,7 +213,8 @@ impl Library {
             places,
             config,
             boot_key: OnceLock::new(),
-            manifests: Manifests::default(),
+            manifests: Cache::default(),
+            known: Cache::default(),
             refusals: Throttle::default(),
         })
     }
