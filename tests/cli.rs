@@ -5,6 +5,9 @@
 // clippy.toml exempts functions marked #[test]; here the whole file is a test.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "cli/usage.rs"]
+mod usage;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+
+#[path = "cli/jobs.rs"]
+mod jobs;
 
 const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
 const MAC: &str = "52:54:00:12:34:56";
@@ -921,7 +927,7 @@ impl Site {
     }
 
     /// A version of an image that is whole, and small: nothing in it would boot.
-    fn build(&self, image: &str, kernel: &str) {
+    fn build(&self, image: &str, kernel: &str) -> String {
         let tree = self.dir.join(format!("tree-{image}-{kernel}"));
         let modules = tree.join("lib/modules").join(kernel);
         fs::create_dir_all(&modules).unwrap();
@@ -942,7 +948,7 @@ impl Site {
             "--fs",
             "ext4",
             "--no-initramfs-check",
-        ]);
+        ])
     }
 
     fn serve(&self) -> Server {
@@ -1061,6 +1067,7 @@ fn help(path: &[&str], into: &mut String) {
         .arg("--help")
         .env_remove("NETROOT_LIBRARY")
         .env_remove("NETROOT_CONFIG")
+        .env_remove("COLUMNS")
         .output()
         .unwrap();
     assert!(output.status.success(), "{path:?}");

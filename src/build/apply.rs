@@ -43,6 +43,10 @@ impl Work<'_> {
             .told();
         self.watch.step(&told, None);
         let done = self.perform_deed(action, &tree, &path);
+        let done = done.map_err(|error| match self.is_full() {
+            true => error.context("its file system is full: give it more room by --size"),
+            false => error,
+        });
         match action.deed {
             // What failed is what a person gave, and the error says it.
             Deed::Script { .. } | Deed::Shell => done,

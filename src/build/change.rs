@@ -89,7 +89,8 @@ pub fn plan_change(library: &Library, request: &ChangeRequest) -> Result<Plan> {
     )
 }
 
-/// Copies a version, changes the copy, and seals it as a new version.
+/// Copies a version, changes the copy, and seals it as a new version. Nothing comes out of an update
+/// that found nothing to do.
 ///
 /// # Errors
 /// When a change fails, the result cannot boot, somebody asks to stop: then there is no new
@@ -99,9 +100,9 @@ pub fn change(
     request: &ChangeRequest,
     cancel: &Cancel,
     watch: &dyn Watch,
-) -> Result<Built> {
+) -> Result<Option<Built>> {
     with_work(library, request, cancel, watch, &|work, plan| {
-        work.perform(plan, library)
+        work.perform_if_news(plan, library)
     })
 }
 
@@ -116,12 +117,24 @@ pub fn try_change(
     watch: &dyn Watch,
 ) -> Result<()> {
     with_work(library, request, cancel, watch, &|work, plan| {
-        let sealing = plan.steps.iter().position(|step| *step == Step::Trim);
-        let mut plan = plan.clone();
-        plan.steps.truncate(sealing.unwrap_or(plan.steps.len()));
-        plan.steps.push(Step::Unmount);
-        work.try_out(&plan, library)
+        work.try_out(&without_sealing(plan.clone()), library)
     })
+}
+
+/// What [`try_change`] would do. Nothing is touched.
+///
+/// # Errors
+/// As [`plan_change`].
+pub fn plan_try(library: &Library, request: &ChangeRequest) -> Result<Plan> {
+    plan_change(library, request).map(without_sealing)
+}
+
+/// The part of a plan that changes the copy; nothing is kept of that.
+fn without_sealing(mut plan: Plan) -> Plan {
+    let sealing = plan.steps.iter().position(|step| *step == Step::Trim);
+    plan.steps.truncate(sealing.unwrap_or(plan.steps.len()));
+    plan.steps.push(Step::Unmount);
+    plan
 }
 
 fn with_work<T: Send>(
@@ -215,9 +228,14 @@ fn plan(
         parent.id(),
         filesystem.name()
     );
-    let mut steps = vec![Step::CopyVersion {
-        version: parent.id().to_string(),
-    }];
+    let version = parent.id().to_string();
+    let mut steps = Vec::new();
+    if request.changes.iter().any(Change::is_by_recipe) {
+        steps.extend([Step::Verify {
+            version: version.clone(),
+        }]);
+    }
+    steps.push(Step::CopyVersion { version });
     steps.extend(filesystem.needs_identifier().then_some(Step::Identify));
     let had = parent.manifest().disk.size;
     let size = request.size.map(|wanted| wanted.of(had));
@@ -233,10 +251,9 @@ fn plan(
     steps.extend(grown.map(|size| Step::Enlarge { size }));
     steps.push(Step::Mount);
     steps.extend(grown.map(|_| Step::Grow));
-    steps.extend(in_order(
-        Vec::new(),
-        actions(&request.changes, recipe, request.scrub)?,
-    ));
+    let percent = request.changes.iter().map(Change::room).max().unwrap_or(0);
+    steps.extend((percent > 0).then_some(Step::EnsureRoom { percent }));
+    steps.extend(changing(request, parent, recipe)?);
     if request.scrub == Scrub::ByRecipe {
         let known = Known::default();
         let scrubs = Sections::new(recipe, &known).actions("scrub")?;
@@ -253,27 +270,37 @@ fn plan(
     Ok(Plan {
         image: request.to.to_string(),
         steps,
-        warnings: cost_of_copy(library, parent)?.into_iter().collect(),
+        warnings: cost(library, request, parent)?.into_iter().collect(),
     })
 }
 
-fn actions(changes: &[Change], recipe: &Recipe, scrub: Scrub) -> Result<Vec<Action>> {
+/// The steps that change something in the copy.
+fn changing(request: &ChangeRequest, parent: &Version, recipe: &Recipe) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
     let mut actions = Vec::new();
-    for change in changes {
+    let known = Known::default();
+    for change in &request.changes {
         match change {
             Change::Upgrade { release } => {
                 let known = Known {
                     release: Some(recipe.release(release).to_owned()),
                     ..Known::default()
                 };
+                ensure_another(parent, release, recipe.release(release))?;
                 let sections = Sections::new(recipe, &known);
                 actions.extend(sections.needed("upgrade")?);
+                steps.extend(in_order(Vec::new(), std::mem::take(&mut actions)));
+                steps.push(Step::EnsureUpgraded);
                 actions.extend(sections.actions("initramfs")?);
             }
             Change::Update => {
-                let known = Known::default();
                 let sections = Sections::new(recipe, &known);
                 actions.extend(sections.needed("update")?);
+                // Whatever else was asked for is done in any case.
+                if request.changes.len() == 1 && request.size.is_none() {
+                    steps.extend(in_order(Vec::new(), std::mem::take(&mut actions)));
+                    steps.push(Step::EnsureNews);
+                }
                 actions.extend(sections.actions("initramfs")?);
             }
             Change::Script(script) => {
@@ -286,11 +313,48 @@ fn actions(changes: &[Change], recipe: &Recipe, scrub: Scrub) -> Result<Vec<Acti
         }
     }
     // A person's own commands leave package lists and caches, too.
-    if scrub == Scrub::ByRecipe {
-        let known = Known::default();
+    if request.scrub == Scrub::ByRecipe {
         actions.extend(Sections::new(recipe, &known).actions("clean")?);
     }
-    Ok(actions)
+    steps.extend(in_order(Vec::new(), actions));
+    Ok(steps)
+}
+
+/// An upgrade goes to another release. `asked` is what the person calls it, `release` the recipe.
+fn ensure_another(parent: &Version, asked: &str, release: &str) -> Result<()> {
+    let Some(has) = &parent.manifest().facts.distribution else {
+        return Ok(());
+    };
+    let is = |name: &Option<String>| {
+        name.as_deref()
+            .is_some_and(|name| [asked, release].contains(&name))
+    };
+    ensure!(
+        !is(&has.release) && !is(&has.codename),
+        "{} is {has} already: bring it up to date by `netroot image update {}`, or name another \
+         --release",
+        parent.id(),
+        parent.id().image
+    );
+    Ok(())
+}
+
+impl Change {
+    /// Whether the recipe knows what is to be done.
+    fn is_by_recipe(&self) -> bool {
+        matches!(self, Change::Upgrade { .. } | Change::Update)
+    }
+
+    /// What has to be free inside, in hundredths of what is used there: a package manager downloads
+    /// everything first and keeps old files until the new ones are in their places. What a person
+    /// does needs what it needs.
+    fn room(&self) -> u64 {
+        match self {
+            Change::Upgrade { .. } => 50,
+            Change::Update => 10,
+            Change::Script(_) | Change::Shell => 0,
+        }
+    }
 }
 
 /// What manifests say that a version came from.
@@ -307,28 +371,37 @@ fn described(changes: &[Change]) -> String {
     parts.join(", ")
 }
 
-/// What a copy costs where the library's file system cannot share blocks, if it has room for it.
-fn cost_of_copy(library: &Library, parent: &Version) -> Result<Option<String>> {
+/// What the copy and its changes cost the library, if it has room for them. What is changed in a copy
+/// that shares its blocks takes blocks of its own.
+fn cost(library: &Library, request: &ChangeRequest, parent: &Version) -> Result<Option<String>> {
+    /// Kernel and initramfs are taken out beside the disk, and journals are written.
+    const LEAST: u64 = 16 << 20;
     let about = || format!("looking at {}", library.root().display());
     let kind = statfs(library.root()).with_context(about)?;
-    if CAN_SHARE.contains(&kind.filesystem_type()) {
-        return Ok(None);
-    }
-    let cost = parent.manifest().disk.allocated;
+    let disk = parent.manifest().disk.allocated;
+    let shares = CAN_SHARE.contains(&kind.filesystem_type());
+    let copy = if shares { 0 } else { disk };
+    let percent = request.changes.iter().map(Change::room).max().unwrap_or(0);
+    let needed = copy + (disk / 100 * percent).max(LEAST);
     let block = u64::try_from(kind.block_size()).unwrap_or(0);
     let free = kind.blocks_available().saturating_mul(block);
+    let way_out = match shares {
+        true => "make room (`netroot image prune` removes old versions that nobody uses)",
+        false => "make room, or move the library to XFS or btrfs, where a copy takes nothing",
+    };
     ensure!(
-        free > cost,
-        "the library {} has {} left, but a copy of {} takes {}: make room, or move the library to \
-         XFS or btrfs, where a copy takes nothing",
+        free > needed,
+        "the library {} has {} left, and a changed copy of {} may take {}: {way_out}",
         library.root().display(),
         human(free),
         parent.id(),
-        human(cost)
+        human(needed)
     );
-    Ok(Some(format!(
-        "the library's file system cannot share blocks: the copy of {} takes {}",
-        parent.id(),
-        human(cost)
-    )))
+    Ok((!shares).then(|| {
+        format!(
+            "the library's file system cannot share blocks: the copy of {} takes {}",
+            parent.id(),
+            human(copy)
+        )
+    }))
 }

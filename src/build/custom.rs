@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Script;
 use super::recipe::{Action, Deed, Text};
+use crate::library::SshKey;
 
 /// Changes that a person asked for, done in this order.
 #[derive(Debug, Clone, Default)]
@@ -148,15 +149,8 @@ fn authorized_key(key: &str) -> Result<Action> {
     Ok(Action::new("let an SSH key log in as root", deed))
 }
 
-/// sshd(8): a type, perhaps after options, and the key.
 fn is_key(line: &str) -> bool {
-    let is_type = |word: &str| {
-        ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"]
-            .iter()
-            .any(|kind| word.starts_with(kind))
-    };
-    let mut words = line.split_whitespace().skip_while(|word| !is_type(word));
-    words.next().is_some() && words.next().is_some_and(|key| key.starts_with("AAAA"))
+    line.parse::<SshKey>().is_ok()
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `image build`: a version from a directory or an archive.
 
+mod options;
 mod packed;
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::statvfs::statvfs;
 
 use self::packed::{differs, packing, packing_steps};
@@ -169,13 +170,9 @@ fn prepare<'r>(
     recipes: &'r Recipes,
     cancel: &Cancel,
 ) -> Result<Prepared<'r>> {
+    request.ensure_meant()?;
     if !request.filesystem.is_writable() {
         library.ensure_only_shared(&request.image)?;
-        ensure!(
-            request.size.is_none(),
-            "{} has the size that its files need: leave --size out",
-            request.filesystem.name()
-        );
     }
     match &request.source {
         Source::Directory(dir) => prepare_tree(mounts, library, request, recipes, dir, cancel),
@@ -190,8 +187,12 @@ fn prepare<'r>(
                 mirror: request.mirror.clone(),
                 packages: request.packages.clone(),
             };
-            let bootstrap = Sections::new(recipe, &known).needed("bootstrap")?;
-            let steps = changed_steps(request, recipe, &known, None, bootstrap)?;
+            let steps = |known: &Known| {
+                let bootstrap = Sections::new(recipe, known).needed("bootstrap")?;
+                changed_steps(request, recipe, known, None, bootstrap)
+            };
+            request.ensure_mirror_is_used(recipe, &known, &steps)?;
+            let steps = steps(&known)?;
             prepared_later(request, recipe, steps, None)
         }
         Source::Archive(path) if request.needs_scratch() => {
@@ -215,19 +216,8 @@ fn prepare<'r>(
             unpacked_and_changed(request, recipes, Archive::stdin()?)
         }
         Source::StandardInput => {
-            // It can be read once only, so what a first reading would tell must be given.
-            let why = "the archive on the standard input can be read only once: give --size and \
-                       --kernel";
-            match request.size {
-                Some(SizeSpec::Bytes(_)) => {}
-                Some(SizeSpec::Hundredths(_)) => bail!(
-                    "the archive on the standard input can be read only once, so nobody knows \
-                     what a multiple of its size is: give --size in bytes, such as 20G"
-                ),
-                None => bail!(why),
-            }
-            let kernel = request.kernel.as_deref().and_then(KernelRelease::parse);
-            let kernel = kernel.context(why)?;
+            let kernel = wanted_kernel(request.kernel.as_deref())?;
+            let kernel = kernel.context("the kernel is not known")?;
             let archive = Archive::stdin()?;
             prepare_archive(
                 library,
@@ -249,8 +239,7 @@ fn unpacked_and_changed<'r>(
     let recipe = match &request.recipe {
         Some(name) => recipes.named(name)?,
         // What an archive holds is seen too late to choose by it.
-        None if request.packages.is_empty() => recipes.for_tree(None)?,
-        None => bail!("--package needs a recipe to install it by: give --recipe"),
+        None => recipes.for_tree(None)?,
     };
     let known = Known {
         packages: request.packages.clone(),

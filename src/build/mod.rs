@@ -8,7 +8,8 @@
 //! order), `work` (how), `recipe` and `sections` (what a distribution needs), `apply` and `inside` (doing
 //! it in the tree), `adopt` (disks that somebody else wrote), `tree` and `archive` (the files),
 //! `filesystem` (what they are put on), `kernel`, `initramfs` and `reconnect` (whether it can boot, and
-//! stay), `diff` (what changed).
+//! stay), `diff` (what changed), `verify` (whether it is still whole), `jobs` (all of it for somebody who
+//! is not there to watch).
 
 mod adopt;
 mod apply;
@@ -24,6 +25,7 @@ mod image;
 mod import;
 mod initramfs;
 mod inside;
+mod jobs;
 mod kernel;
 mod plan;
 mod promote;
@@ -34,11 +36,13 @@ mod sections;
 mod size;
 mod source;
 mod tree;
+mod usage;
+mod verify;
 mod version;
 mod watch;
 mod work;
 
-pub use change::{Change, ChangeRequest, change, plan_change, try_change};
+pub use change::{Change, ChangeRequest, change, plan_change, plan_try, try_change};
 pub use custom::{CopyIn, Custom, WrongCopy};
 pub use diff::{
     Aspect, Changed, Changes, Diff, Differences, Entry, Kind, PackageChange, PackageChanges, Times,
@@ -47,15 +51,19 @@ pub use diff::{
 pub use filesystem::{FileSystem, SourceDate, UnknownFileSystem, WrongDate};
 pub use image::{BuildRequest, image, plan_image};
 pub use import::{DiskFormat, ImportRequest, UnknownFormat, import, plan_import};
+pub use jobs::{Connected, Preview, run_job};
 pub use plan::{Plan, Step};
 pub use promote::{Asked, PromoteRequest, plan_promote, promote};
 pub use recipe::{Action, Origin, PackageList, Recipe, Recipes};
 pub use script::Script;
-pub use size::{SizeSpec, WrongSize};
 pub use source::{Source, WrongSource};
 pub use tree::Excludes;
-pub use watch::{Phase, Watch};
+pub use usage::WrongUsage;
+pub use verify::{Verdict, verify};
+pub use watch::{Phase, Watch, chain};
 pub use work::{Built, Keep};
+
+pub use crate::library::{SizeSpec, WrongSize};
 
 /// Whether what no two clients should share is taken out before a version is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

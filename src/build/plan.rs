@@ -32,6 +32,11 @@ pub enum Step {
         /// Bytes; by the tree's size where that is not known yet.
         size: Option<u64>,
     },
+    /// Hash a version again: a damaged one must not be what another is made of.
+    Verify {
+        /// The version, such as `fc28@3`.
+        version: String,
+    },
     /// Make the disk a copy of a version's, sharing its blocks where the file system can.
     CopyVersion {
         /// The version, such as `fc28@3`.
@@ -90,6 +95,15 @@ pub enum Step {
     Mount,
     /// Let the file system fill the enlarged disk.
     Grow,
+    /// Refuse a file system that is too full for what comes.
+    EnsureRoom {
+        /// What has to be free in it, in hundredths of what is used.
+        percent: u64,
+    },
+    /// Go on only if packages or kernels have changed.
+    EnsureNews,
+    /// Go on only if it calls itself another release than before.
+    EnsureUpgraded,
     /// Copy a directory into it.
     CopyTree {
         /// The directory.
@@ -153,7 +167,10 @@ pub enum Step {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "A new version of {} would be made:", self.image)?;
+        match self.steps.contains(&Step::Seal) {
+            true => write!(f, "A new version of {} would be made:", self.image)?,
+            false => f.write_str("This would be done, and nothing of it kept:")?,
+        }
         for (at, step) in self.steps.iter().enumerate() {
             write!(f, "\n{:3}. {step}", at + 1)?;
         }
@@ -174,6 +191,7 @@ impl fmt::Display for Step {
             Self::CreateDisk { size: None } => {
                 f.write_str("create a sparse disk for the tree that came out")
             }
+            Self::Verify { version } => write!(f, "verify {version} (its SHA-256 tree)"),
             Self::CopyVersion { version } => write!(f, "copy the disk of {version}"),
             Self::Identify => f.write_str("give its file system an identifier of its own"),
             Self::ReadDisk {
@@ -218,6 +236,12 @@ impl fmt::Display for Step {
             } => write!(f, "make {filesystem} for the tree's kernel on it"),
             Self::Mount => f.write_str("mount it privately"),
             Self::Grow => f.write_str("grow the file system"),
+            Self::EnsureRoom { percent } => write!(
+                f,
+                "see that {percent} % of what is used in it is free beside that"
+            ),
+            Self::EnsureNews => f.write_str("stop here if no package and no kernel is new"),
+            Self::EnsureUpgraded => f.write_str("see that it calls itself another release"),
             Self::CopyTree {
                 source,
                 entries,

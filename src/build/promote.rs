@@ -35,6 +35,8 @@ pub struct PromoteRequest {
     pub scrub: Scrub,
     /// What becomes of a draft that failed.
     pub keep: Keep,
+    /// Who wants it.
+    pub by: Actor,
 }
 
 /// Who is asked while a disk is promoted.
@@ -127,7 +129,7 @@ pub fn promote(
         work.keep = request.keep;
         work.perform(&plan, library)
     })??;
-    let event = Event::new(&Actor::command(), "client-promote").of(&disk.client.mac);
+    let event = Event::new(&request.by, "client-promote").of(&disk.client.mac);
     // It is sealed, and does not fail because that cannot be written down.
     if let Err(error) = library.record(&event.with("version", built.version.to_string())) {
         watch.warn(&format!("the event could not be written: {error}"));

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::archive::Archive;
-use super::recipe::plain_word;
 use super::tree::Root;
+use crate::library::ReleaseSpec;
 
 /// What a person gives as `--from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub enum WrongSource {
          distribution and its release such as debian:bookworm"
     )]
     Missing(String),
+    /// A distribution without its release.
+    #[error("which release of {0}? Give it behind the colon, such as debian:bookworm")]
+    NoRelease(String),
     /// It is neither a directory nor a file.
     #[error("{0} is neither a directory nor an archive")]
     OtherKind(String),
@@ -58,8 +61,15 @@ impl FromStr for Source {
             Ok(found) if found.is_dir() => Ok(Self::Directory(path.to_owned())),
             Ok(found) if found.is_file() => Ok(Self::Archive(path.to_owned())),
             Ok(_) => Err(WrongSource::OtherKind(text.to_owned())),
-            Err(_) => distribution(text).ok_or_else(|| WrongSource::Missing(text.to_owned())),
+            Err(_) => distribution(text),
         }
+    }
+}
+
+impl From<ReleaseSpec> for Source {
+    fn from(spec: ReleaseSpec) -> Self {
+        let ReleaseSpec { name, release } = spec;
+        Self::Distribution { name, release }
     }
 }
 
@@ -74,17 +84,17 @@ impl fmt::Display for Source {
 }
 
 /// `debian:bookworm`
-fn distribution(text: &str) -> Option<Source> {
-    let (name, release) = text.split_once(':')?;
-    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let sound = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(is_name)
-        && !release.contains('/')
-        && plain_word(release).is_ok();
-    sound.then(|| Source::Distribution {
-        name: name.to_owned(),
-        release: release.to_owned(),
-    })
+fn distribution(text: &str) -> Result<Source, WrongSource> {
+    if let Ok(release) = text.parse::<ReleaseSpec>() {
+        return Ok(release.into());
+    }
+    match text.strip_suffix(':') {
+        // It would be sound with a release behind the colon.
+        Some(name) if format!("{name}:1").parse::<ReleaseSpec>().is_ok() => {
+            Err(WrongSource::NoRelease(name.to_owned()))
+        }
+        _ => Err(WrongSource::Missing(text.to_owned())),
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +116,8 @@ mod tests {
             release: "bookworm".into(),
         };
         assert_eq!("debian:bookworm".parse(), Ok(debian));
-        for missing in ["debian:", "Debian:12", "debian:a b", "srv/debian:12"] {
+        assert_eq!(wrong("debian:"), WrongSource::NoRelease("debian".into()));
+        for missing in ["debian", "Debian:12", "debian:a b", "srv/debian:12"] {
             assert_eq!(wrong(missing), WrongSource::Missing(missing.into()));
         }
         assert_eq!(

@@ -99,6 +99,22 @@ impl Watch for Timed<'_> {
     }
 }
 
+/// An error with its causes, each told once, in one line.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.ends_with(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
 /// Tells nobody.
 impl Watch for crate::library::Quiet {
     fn line(&self, _: &str) {}

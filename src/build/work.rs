@@ -4,6 +4,7 @@
 //! panic all leave nothing. What a killed process leaves (a draft that nobody holds) is removed by
 //! the next command; mounts and loop devices are gone with its namespace.
 
+mod checks;
 mod disk;
 
 use std::fs;
@@ -78,6 +79,8 @@ pub(super) struct Work<'a> {
     pub(super) packages: PackageList,
     /// What is copied or unpacked.
     pub(super) input: Option<Input>,
+    /// What of it is left out. That is done once, on the first way from there: what later steps make
+    /// by the same name stays.
     pub(super) excludes: Excludes,
     pub(super) tree: Measure,
     /// The version that is copied.
@@ -99,6 +102,8 @@ pub(super) struct Work<'a> {
     pub(super) keep: Keep,
     pub(super) facts: VersionFacts,
     warnings: Vec<String>,
+    /// There is nothing in it that its parent has not.
+    idle: bool,
     sealed: Option<Version>,
     pub(super) cancel: &'a Cancel,
     pub(super) watch: &'a Timed<'a>,
@@ -140,6 +145,7 @@ impl<'a> Work<'a> {
             keep: Keep::default(),
             facts,
             warnings: Vec::new(),
+            idle: false,
             sealed: None,
             cancel,
             watch,
@@ -147,15 +153,27 @@ impl<'a> Work<'a> {
     }
 
     /// Does all steps of `plan` for `library`.
-    pub(super) fn perform(mut self, plan: &Plan, library: &'a Library) -> Result<Built> {
+    pub(super) fn perform(self, plan: &Plan, library: &'a Library) -> Result<Built> {
+        let built = self.perform_if_news(plan, library)?;
+        built.context("the plan does not seal anything")
+    }
+
+    /// The same, where it may turn out that there is nothing to seal.
+    pub(super) fn perform_if_news(
+        mut self,
+        plan: &Plan,
+        library: &'a Library,
+    ) -> Result<Option<Built>> {
         self.do_all(plan, library)?;
-        let version = self.sealed.context("the plan does not seal anything")?;
-        Ok(Built {
+        let Some(version) = self.sealed else {
+            return Ok(None);
+        };
+        Ok(Some(Built {
             version: version.id().clone(),
             usage: library.usage(version.id())?,
             warnings: self.warnings,
             phases: self.watch.phases(),
-        })
+        }))
     }
 
     /// Does all steps of a `plan` that seals nothing, and leaves nothing.
@@ -179,6 +197,9 @@ impl<'a> Work<'a> {
             self.cancel.check()?;
             stop_here(at);
             self.step(step)?;
+            if self.idle {
+                break;
+            }
         }
         stop_here(steps.len());
         Ok(())
@@ -216,6 +237,10 @@ impl<'a> Work<'a> {
         match step {
             Step::CreateScratch => self.create_scratch(),
             Step::CreateDisk { size } => self.create_disk(*size),
+            Step::Verify { .. } => self.verify_parent(),
+            Step::EnsureRoom { percent } => self.ensure_room(*percent),
+            Step::EnsureNews => self.ensure_news(),
+            Step::EnsureUpgraded => self.ensure_upgraded(),
             Step::CopyVersion { .. } => self.copy_version(),
             Step::Identify => self.identify(),
             Step::ReadDisk { .. } | Step::CopyClone { .. } => self.take_over(),
@@ -334,7 +359,6 @@ impl<'a> Work<'a> {
         let scratch = self.scratch()?.path();
         let root = Root::from_dir(self.mounts.view(scratch)?, scratch);
         self.input = Some(Input::Tree(root));
-        self.excludes = Excludes::default();
         let bytes = self.tree.data;
         self.copy_tree("the tree", bytes)?;
         // The view holds the file system.
@@ -355,7 +379,10 @@ impl<'a> Work<'a> {
 
     pub(super) fn enter(&mut self) -> Result<()> {
         let path = self.tree_path()?.to_owned();
-        self.before = facts::distribution(&Root::open(&path)?)?;
+        // It may be entered again after that has changed.
+        if self.before.is_none() {
+            self.before = facts::distribution(&Root::open(&path)?)?;
+        }
         self.inside = Some(Inside::enter(self.mounts, &path)?);
         Ok(())
     }
@@ -428,7 +455,9 @@ impl<'a> Work<'a> {
             };
             copy(from, &target, &self.excludes, self.cancel, &done)
         });
-        copied.with_context(|| format!("copying the tree {source}"))
+        copied.with_context(|| format!("copying the tree {source}"))?;
+        self.excludes = Excludes::default();
+        Ok(())
     }
 
     fn unpack(&mut self, source: &str) -> Result<()> {
@@ -445,7 +474,9 @@ impl<'a> Work<'a> {
             };
             archive.unpack(&target, &self.excludes, self.cancel, &done)
         });
-        unpacked.with_context(|| format!("unpacking {source}"))
+        unpacked.with_context(|| format!("unpacking {source}"))?;
+        self.excludes = Excludes::default();
+        Ok(())
     }
 
     /// Kernel and initramfs go beside the disk; the rest of what the manifest tells is written down.
@@ -484,9 +515,17 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Writes down what is installed. What programs of this host need for that is in memory, and gone
-    /// when this process is.
+    /// Writes down what is installed.
     fn list_packages(&mut self, root: &Root) -> Result<()> {
+        let packages = self.packages_in(root)?;
+        self.facts.packages = packages.list;
+        self.warn(packages.warning);
+        Ok(())
+    }
+
+    /// What is installed. What programs of this host need to read that is in memory, and gone when
+    /// this process is.
+    fn packages_in(&self, root: &Root) -> Result<facts::Packages> {
         let point = self.draft()?.disk_path().with_file_name(LISTING);
         fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -494,9 +533,7 @@ impl<'a> Work<'a> {
         let packages = facts::packages(root, self.packages, &point, self.cancel)?;
         memory.unmount()?;
         fs::remove_dir(&point).with_context(|| format!("removing {}", point.display()))?;
-        self.facts.packages = packages.list;
-        self.warn(packages.warning);
-        Ok(())
+        Ok(packages)
     }
 
     fn unmount(&mut self) -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, Running};
 use super::reach::Reach;
-use super::{ask, print};
+use super::{ask, print, wrong_usage};
 use crate::library::{
     Act, AssignTo, ClientSelector, ClientView, Done, Edit, NewClient, Plan, Step, When,
 };
@@ -25,7 +25,11 @@ pub(super) fn add(cli: &Cli, args: &ClientAdd) -> Result<()> {
     if args.run.dry_run {
         return show_plans(cli, &[reach.plan_add(&new)?]);
     }
-    show_done(cli, &[reach.add(&new)?])
+    show_done(cli, &[reach.add(&new)?])?;
+    match reach {
+        Reach::Alone(..) if !cli.json => print::lines(["next: netroot serve"]),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn set(cli: &Cli, args: &ClientSet) -> Result<()> {
@@ -35,6 +39,11 @@ pub(super) fn set(cli: &Cli, args: &ClientSet) -> Result<()> {
         groups: args.groups.as_deref().map(OrNone::list),
         more_macs: args.macs.as_deref().map(OrNone::list),
     };
+    if args.mode.is_none() && (args.running.at_next_boot || args.running.force) {
+        let what = "--at-next-boot and --force are for --mode: everything else is told to the client \
+                    when it boots, and can be changed while it runs";
+        return Err(wrong_usage(&["client", "set"], what));
+    }
     let reach = Reach::new(cli)?;
     let macs = chosen(&reach, &args.client)?;
     if macs.len() > 1 && (edit.name.is_some() || edit.more_macs.is_some()) {

@@ -1,17 +1,25 @@
 //! The command line, as one definition: help, completions and man pages all come from it.
 
+mod client;
+mod events;
+mod jobs;
+mod serve;
+
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
-use crate::library::ClientSelector;
-use crate::library::{
-    ClientName, GroupName, HostName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
+pub(super) use client::{
+    Client, ClientAdd, ClientAssign, ClientPromote, ClientSet, OrNone, Running,
 };
+pub(super) use events::{Event, Which};
+pub(super) use jobs::{Job, Queue, Worker};
+pub(super) use serve::{Boot, Esp, EspExport, Serve, Session, Target};
+
+use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
+use crate::library::{HostName, ImageName, VersionSpec};
 
 /// Boot a room of diskless machines from versioned images, each with its own copy-on-write disk.
 #[derive(Debug, Parser)]
@@ -21,11 +29,12 @@ use crate::library::{
     propagate_version = true,
     arg_required_else_help = true
 )]
-#[command(after_help = "A first machine, from a chroot to a login:\n  \
+#[command(after_help = "A first machine, from nothing to a login:\n  \
     netroot init\n  \
-    netroot image build fc28 --from /fc28\n  \
-    netroot client add 52:54:00:12:34:56 --image fc28\n  \
-    netroot serve")]
+    netroot image build deb12 --from debian:bookworm\n  \
+    netroot client add 52:54:00:12:34:56 --image deb12\n  \
+    netroot serve\n\n\
+    A chroot directory or a tar archive will do, too: --from /fc28")]
 pub(super) struct Cli {
     /// The library: the directory that holds images, clones and clients
     #[arg(long, global = true, value_name = "DIR", env = "NETROOT_LIBRARY")]
@@ -65,6 +74,14 @@ pub(super) enum Command {
     Esp(Esp),
     /// Serve iSCSI target, boot service and API until SIGTERM
     Serve(Serve),
+    /// Do the jobs that the dashboard and --queue ask for: builds, updates, upgrades; needs root
+    Worker(Worker),
+    /// Long work that was asked for: how far it is, and what came of it
+    #[command(subcommand)]
+    Job(Job),
+    /// Who did what, and what each client did
+    #[command(subcommand)]
+    Event(Event),
     /// What is published
     #[command(subcommand)]
     Target(Target),
@@ -81,6 +98,8 @@ pub(super) enum Command {
         /// Where the pages go; made if it is not there
         #[arg(value_hint = ValueHint::DirPath)]
         dir: PathBuf,
+        #[command(flatten)]
+        run: DryRun,
     },
 }
 
@@ -159,13 +178,15 @@ pub(super) enum Image {
         /// All versions, of the images that are named or of every image
         #[arg(long)]
         all: bool,
+        #[command(flatten)]
+        queue: Queue,
     },
     /// Remove old versions that are neither current nor used, and what failed builds have left
     Prune {
         /// Only versions of this image
         image: Option<ImageName>,
         /// How many of the newest versions stay
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = at_least_one)]
         keep: NonZeroU32,
         #[command(flatten)]
         consent: Consent,
@@ -202,6 +223,8 @@ pub(super) struct ImageDiff {
     /// Print every path, not only the first of each directory
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub queue: Queue,
 }
 
 /// `netroot image build`
@@ -217,7 +240,7 @@ pub(super) struct ImageBuild {
     /// Prepare the tree by this recipe, scrub it, make its initramfs; a distribution has its own
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<String>,
-    /// Where the recipe gets packages from
+    /// Where a distribution is bootstrapped from, instead of where its recipe says
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
     /// Install this package too; repeatable
@@ -257,18 +280,23 @@ pub(super) struct ImageBuild {
         hide_env_values = true
     )]
     pub source_date: Option<SourceDate>,
-    /// Leave out this path of the tree, such as /var/cache/dnf; * and ? match within a name; repeatable
-    #[arg(long, value_name = "PATH")]
+    /// Leave out this path of the source, such as /var/cache/dnf, or of the tree that a distribution
+    /// became; * and ? match within a name; repeatable
+    #[arg(long, value_name = "PATH", value_parser = left_out)]
     pub exclude: Vec<String>,
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
-    /// Leave machine-id, SSH host keys and the like in what a recipe prepared
+    /// Leave machine-id, SSH host keys and the like in the tree. They are taken out where a recipe,
+    /// --package, --hostname, --copy, --run or the like change it; a directory or an archive that is
+    /// taken as it is keeps them
     #[arg(long)]
     pub no_scrub: bool,
     /// Keep the draft if the build fails, and say how to look inside
     #[arg(long)]
     pub keep_failed: bool,
+    #[command(flatten)]
+    pub queue: Queue,
     #[command(flatten)]
     pub run: DryRun,
 }
@@ -281,11 +309,13 @@ pub(super) struct ImageUpgrade {
     /// The image to make
     pub to: ImageName,
     /// Upgrade the distribution to this release, by its recipe
-    #[arg(long, value_name = "RELEASE", required_unless_present = "script")]
+    #[arg(long, value_name = "RELEASE")]
     pub release: Option<String>,
     /// A script or command that runs in the image, with its arguments; after the upgrade, if both
     #[arg(last = true, num_args = 1.., value_name = "SCRIPT")]
     pub script: Vec<OsString>,
+    #[command(flatten)]
+    pub queue: Queue,
     #[command(flatten)]
     pub change: ChangeOptions,
 }
@@ -295,6 +325,8 @@ pub(super) struct ImageUpgrade {
 pub(super) struct ImageUpdate {
     /// The image; its current version stays as it is
     pub image: VersionSpec,
+    #[command(flatten)]
+    pub queue: Queue,
     #[command(flatten)]
     pub change: ChangeOptions,
 }
@@ -317,7 +349,7 @@ pub(super) struct ImageShell {
     /// The image; its current version stays as it is
     pub image: VersionSpec,
     /// Throw away what was done
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["kernel", "recipe", "no_initramfs_check", "no_scrub", "keep_failed"])]
     pub discard: bool,
     #[command(flatten)]
     pub change: ChangeOptions,
@@ -371,6 +403,10 @@ pub(super) struct ImageImport {
     /// Boot this kernel of a bare file system, instead of the newest under /lib/modules
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
+    /// Go by this recipe with a bare file system, now and in updates of it, instead of the one for
+    /// its distribution
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
@@ -393,240 +429,24 @@ pub(super) enum Recipe {
     },
 }
 
-/// `netroot client …`
-#[derive(Debug, Subcommand)]
-pub(super) enum Client {
-    /// Make a machine known, and give it an image
-    Add(ClientAdd),
-    /// Change a client's settings
-    Set(ClientSet),
-    /// Give a client another image
-    Assign(ClientAssign),
-    /// List clients
-    List {
-        /// Only clients of this group
-        #[arg(long, short, value_name = "GROUP")]
-        group: Option<GroupName>,
-    },
-    /// Show one client
-    Show {
-        /// MAC, name, or @group
-        client: ClientSelector,
-    },
-    /// Put a client's disk back to its pristine version
-    Reset {
-        /// MAC, name, or @group
-        client: ClientSelector,
-        #[command(flatten)]
-        running: Running,
-        #[command(flatten)]
-        consent: Consent,
-    },
-    /// Take the last reset or assignment back, or call off one that waits for a boot
-    Undo {
-        /// MAC, name, or @group
-        client: ClientSelector,
-        #[command(flatten)]
-        running: Running,
-        #[command(flatten)]
-        consent: Consent,
-    },
-    /// Make an image of a client's disk: what it installed, every client can have
-    Promote(ClientPromote),
-    /// Forget a client and remove its disk
-    Remove {
-        /// MAC, name, or @group
-        client: ClientSelector,
-        /// Also when it is running: its boot is cut off first
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        consent: Consent,
-    },
-}
-
-/// What to do about a client that is running: without either, the act is refused.
-#[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Running {
-    /// Do it at the client's next boot
-    #[arg(long, conflicts_with = "force")]
-    pub at_next_boot: bool,
-    /// Do it now: the running boot is cut off its disk first
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// `netroot client add`
-#[derive(Debug, Args)]
-pub(super) struct ClientAdd {
-    /// The machine's MAC; `client set` gives it further ones
-    pub mac: MacAddr,
-    /// A name to call it by [default: made from the MAC]
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<ClientName>,
-    /// What it boots: fc28 (always the current version), or fc28@3
-    #[arg(long, short, value_name = "IMAGE")]
-    pub image: VersionSpec,
-    /// Where its writes go: RAM (shared), its own disk (persistent), its own disk made new at every boot (ephemeral)
-    #[arg(long, short, value_name = "MODE", default_value_t = Mode::Shared)]
-    pub mode: Mode,
-    /// A kernel argument; repeatable
-    #[arg(long = "arg", value_name = "K[=V]")]
-    pub args: Vec<KernelArg>,
-    /// A group that it belongs to; repeatable
-    #[arg(long = "group", short, value_name = "GROUP")]
-    pub groups: Vec<GroupName>,
-    #[command(flatten)]
-    pub run: DryRun,
-}
-
-/// `netroot client set`
-#[derive(Debug, Args)]
-pub(super) struct ClientSet {
-    /// MAC, name, or @group
-    pub client: ClientSelector,
-    /// A name to call it by
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<ClientName>,
-    /// Where its writes go: shared, persistent or ephemeral
-    #[arg(long, short, value_name = "MODE")]
-    pub mode: Option<Mode>,
-    /// The machine's further MACs, in place of those it has; repeatable, --mac= for none
-    #[arg(long = "mac", value_name = "MAC", value_parser = or_none::<MacAddr>)]
-    pub macs: Option<Vec<OrNone<MacAddr>>>,
-    /// Kernel arguments, in place of those it has; repeatable, --arg= for none
-    #[arg(long = "arg", value_name = "K[=V]", value_parser = or_none::<KernelArg>)]
-    pub args: Option<Vec<OrNone<KernelArg>>>,
-    /// Groups, in place of those it has; repeatable, --group= for none
-    #[arg(long = "group", short, value_name = "GROUP", value_parser = or_none::<GroupName>)]
-    pub groups: Option<Vec<OrNone<GroupName>>>,
-    #[command(flatten)]
-    pub running: Running,
-    #[command(flatten)]
-    pub consent: Consent,
-}
-
-/// `netroot client assign`
-#[derive(Debug, Args)]
-pub(super) struct ClientAssign {
-    /// MAC, name, or @group
-    pub client: ClientSelector,
-    /// fc28 (always the current version), or fc28@3
-    pub image: VersionSpec,
-    #[command(flatten)]
-    pub running: Running,
-    #[command(flatten)]
-    pub consent: Consent,
-}
-
-/// `netroot client promote`
-#[derive(Debug, Args)]
-#[command(
-    after_help = "The client has to be shut down, and cannot boot while its disk is copied. The copy \
-    is checked, and what no two machines should share (machine-id, SSH host keys, logs, ...) is taken \
-    out of it. Kernel and initramfs are the newest that the client has installed. The client keeps \
-    its disk as it is."
-)]
-pub(super) struct ClientPromote {
-    /// MAC or name
-    pub client: ClientSelector,
-    /// The image that its disk was made from, or a new one
-    pub name: ImageName,
-    /// Accept an initramfs that does not look able to mount an iSCSI root
-    #[arg(long)]
-    pub no_initramfs_check: bool,
-    /// Leave machine-id, SSH host keys, histories, package caches and the like as they are
-    #[arg(long)]
-    pub no_scrub: bool,
-    /// Keep a draft that failed, and say how to look inside
-    #[arg(long)]
-    pub keep_failed: bool,
-    #[command(flatten)]
-    pub consent: Consent,
-}
-
-/// `netroot boot …`
-#[derive(Debug, Subcommand)]
-pub(super) enum Boot {
-    /// Print the boot.cfg that a client would get
-    Show {
-        /// MAC, name, or @group
-        client: ClientSelector,
-        /// The server's address as the client sees it [default: as announced]
-        #[arg(long, value_name = "ADDRESS")]
-        server: Option<std::net::IpAddr>,
-    },
-}
-
-/// `netroot esp …`
-#[derive(Debug, Subcommand)]
-pub(super) enum Esp {
-    /// Write loader, kernel, initramfs and boot.cfg for an EFI system partition
-    Export(EspExport),
-}
-
-/// `netroot esp export`
-#[derive(Debug, Args)]
-pub(super) struct EspExport {
-    /// The directory to write: the mounted partition, or one to copy from
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub dir: PathBuf,
-    /// For any machine: boots this image's current version, read-only
-    #[arg(long, short, value_name = "IMAGE", required_unless_present = "client")]
-    pub image: Option<VersionSpec>,
-    /// For one client, with its kernel arguments
-    #[arg(long, value_name = "CLIENT", conflicts_with = "image")]
-    pub client: Option<ClientSelector>,
-    /// The server's address as clients see it [default: as announced]
-    #[arg(long, value_name = "ADDRESS")]
-    pub server: Option<std::net::IpAddr>,
-    /// The iPXE loader to install as efi/boot/bootx64.efi [default: of the distribution's package]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub ipxe: Option<PathBuf>,
-    #[command(flatten)]
-    pub run: DryRun,
-}
-
-/// `netroot serve`
-#[derive(Debug, Args)]
-pub(super) struct Serve {}
-
-/// `netroot target …`
-#[derive(Debug, Subcommand)]
-pub(super) enum Target {
-    /// List targets with their disks and sessions
-    List,
-}
-
-/// `netroot session …`
-#[derive(Debug, Subcommand)]
-pub(super) enum Session {
-    /// List live iSCSI sessions
-    List,
-    /// End a session; its initiator may log in again
-    Kick {
-        /// The number that `session list` shows
-        id: u64,
-        #[command(flatten)]
-        consent: Consent,
-    },
-}
-
-/// One of a list that replaces another, or the word that the list is to be empty.
-#[derive(Debug, Clone)]
-pub(super) struct OrNone<T>(Option<T>);
-
-impl<T: Clone> OrNone<T> {
-    /// The whole list that was given.
-    pub(super) fn list<L: FromIterator<T>>(given: &[Self]) -> L {
-        given.iter().filter_map(|one| one.0.clone()).collect()
+fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
+    if text.trim() == "0" {
+        return Err(String::from(
+            "the current version always stays: give 1 or more (`netroot image remove NAME` removes \
+             an image)",
+        ));
     }
+    text.parse()
+        .map_err(|_| String::from("give a number, 1 or more"))
 }
 
-fn or_none<T: FromStr>(text: &str) -> Result<OrNone<T>, T::Err> {
-    if text.is_empty() {
-        Ok(OrNone(None))
-    } else {
-        text.parse().map(|one| OrNone(Some(one)))
+fn left_out(text: &str) -> Result<String, String> {
+    let mut names = text.split('/').filter(|name| !matches!(*name, "" | "."));
+    match names.clone().next() {
+        None => Err(String::from("that names nothing within the tree")),
+        Some(_) if names.any(|name| name == "..") => Err(String::from(
+            "give the path from the root of the tree, without ..",
+        )),
+        Some(_) => Ok(text.to_owned()),
     }
 }

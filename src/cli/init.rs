@@ -58,7 +58,7 @@ pub(super) fn init(cli: &Cli, args: &Init) -> Result<()> {
             format!("made a library in {dir}, for host {host}"),
             targets,
             format!("its settings: {}", config.display()),
-            String::from("next: netroot image build NAME --from CHROOT"),
+            String::from("next: netroot image build deb12 --from debian:bookworm"),
         ]),
     }
 }

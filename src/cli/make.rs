@@ -1,22 +1,29 @@
 //! Commands that make versions: `netroot image build`, `upgrade`, `update`, `exec`, `shell` and
 //! `import`.
 
-use anyhow::Result;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
 
 use super::command::{
     ChangeOptions, Cli, ImageBuild, ImageExec, ImageImport, ImageShell, ImageUpdate, ImageUpgrade,
 };
 use super::progress::Shown;
-use super::{image, open, print};
+use super::{image, job, next, open, print, wrong_usage};
 use crate::build::{
     self, BuildRequest, Built, Change, ChangeRequest, Custom, Excludes, ImportRequest,
-    InitramfsCheck, Keep, Plan, Script, Scrub,
+    InitramfsCheck, Keep, Plan, Script, Scrub, Source,
 };
 use crate::exec::Cancel;
-use crate::library::manifest::BootFrom;
-use crate::library::{ImageName, Library, VersionSpec};
+use crate::library::{
+    BuildTask, ImageName, Library, NameError, ReleaseSpec, Task, UpdateTask, UpgradeTask,
+    VersionSpec,
+};
 
 pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
+    if args.queue.queue {
+        return job::queue(cli, &build_task(args)?, args.run.dry_run);
+    }
     let library = open(cli)?;
     let scripts = args.scripts.iter();
     let request = BuildRequest {
@@ -53,7 +60,74 @@ pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
     show_built(cli, &library, &built)
 }
 
+/// What of it a job can be.
+fn build_task(args: &ImageBuild) -> Result<Task> {
+    let Source::Distribution { name, release } = args.from.clone() else {
+        bail!(
+            "a job builds from a distribution only (debian:bookworm), since a worker takes no paths of \
+             its host: leave --queue out"
+        );
+    };
+    let others = args.recipe.is_some()
+        || args.mirror.is_some()
+        || args.root_password_hash.is_some()
+        || !args.copies.is_empty()
+        || !args.scripts.is_empty()
+        || args.kernel.is_some()
+        || args.source_date.is_some()
+        || !args.exclude.is_empty()
+        || args.no_initramfs_check
+        || args.no_scrub
+        || args.keep_failed;
+    if others {
+        bail!(
+            "a job takes --package, --hostname, --authorized-key, --fs and --size, and none of the \
+             other options: leave them out, or --queue"
+        );
+    }
+    Ok(Task::Build(BuildTask {
+        image: args.name.clone(),
+        from: ReleaseSpec { name, release },
+        packages: parsed(&args.packages)?,
+        hostname: args.hostname.as_deref().map(str::parse).transpose()?,
+        authorized_keys: parsed(&args.authorized_keys)?,
+        filesystem: args.fs,
+        size: args.size,
+    }))
+}
+
+fn parsed<T: FromStr<Err = NameError>>(texts: &[String]) -> Result<Vec<T>> {
+    let parsed = texts.iter().map(|text| text.parse());
+    Ok(parsed.collect::<Result<_, _>>()?)
+}
+
+/// Options that a job does not have.
+fn ensure_plain(options: &ChangeOptions) -> Result<()> {
+    let others = options.kernel.is_some()
+        || options.recipe.is_some()
+        || options.no_initramfs_check
+        || options.no_scrub
+        || options.keep_failed;
+    if others {
+        bail!("a job takes --size, and none of the other options: leave them out, or --queue");
+    }
+    Ok(())
+}
+
 pub(super) fn upgrade(cli: &Cli, args: &ImageUpgrade) -> Result<()> {
+    if args.queue.queue {
+        ensure_plain(&args.change)?;
+        let (Some(release), []) = (&args.release, args.script.as_slice()) else {
+            bail!("a job upgrades by --release, and runs no script: leave --queue out");
+        };
+        let task = UpgradeTask {
+            from: args.from.clone(),
+            to: args.to.clone(),
+            release: release.parse()?,
+            size: args.change.size,
+        };
+        return job::queue(cli, &Task::Upgrade(task), args.change.run.dry_run);
+    }
     let release = args.release.clone();
     let mut changes: Vec<Change> = release
         .map(|release| Change::Upgrade { release })
@@ -62,10 +136,22 @@ pub(super) fn upgrade(cli: &Cli, args: &ImageUpgrade) -> Result<()> {
     if !args.script.is_empty() {
         changes.push(Change::Script(Script::from_words(&args.script)));
     }
+    if changes.is_empty() {
+        let what = "say what is to be done in the copy: --release RELEASE upgrades its distribution \
+                    by its recipe, -- SCRIPT runs a script or command in it, and with both the \
+                    script comes after the upgrade";
+        return Err(wrong_usage(&["image", "upgrade"], what));
+    }
     change(cli, &args.from, &args.to, changes, &args.change)
 }
 
 pub(super) fn update(cli: &Cli, args: &ImageUpdate) -> Result<()> {
+    if args.queue.queue {
+        ensure_plain(&args.change)?;
+        let (image, size) = (args.image.clone(), args.change.size);
+        let task = Task::Update(UpdateTask { image, size });
+        return job::queue(cli, &task, args.change.run.dry_run);
+    }
     let (from, to) = (&args.image, &args.image.image);
     change(cli, from, to, vec![Change::Update], &args.change)
 }
@@ -77,11 +163,18 @@ pub(super) fn exec(cli: &Cli, args: &ImageExec) -> Result<()> {
 
 pub(super) fn shell(cli: &Cli, args: &ImageShell) -> Result<()> {
     let (from, to) = (&args.image, &args.image.image);
-    if !args.discard || args.change.run.dry_run {
+    if !args.discard {
         return change(cli, from, to, vec![Change::Shell], &args.change);
     }
     let library = open(cli)?;
-    let request = request(from, to, vec![Change::Shell], &args.change);
+    let request = ChangeRequest {
+        // Nobody will boot what is thrown away.
+        scrub: Scrub::Nothing,
+        ..request(from, to, vec![Change::Shell], &args.change)
+    };
+    if args.change.run.dry_run {
+        return show_plan(cli, &build::plan_try(&library, &request)?);
+    }
     let cancel = Cancel::on_signals()?;
     let progress = Shown::new(&cancel);
     build::try_change(&library, &request, &cancel, &progress)?;
@@ -105,7 +198,13 @@ fn change(
     let progress = Shown::new(&cancel);
     let built = build::change(&library, &request, &cancel, &progress)?;
     drop(progress);
-    show_built(cli, &library, &built)
+    match built {
+        Some(built) => show_built(cli, &library, &built),
+        None if cli.json => print::json(&serde_json::json!({ "version": null, "from": from })),
+        None => print::lines([format!(
+            "{from} is up to date: no package is new, so there is no new version"
+        )]),
+    }
 }
 
 fn request(
@@ -134,6 +233,7 @@ pub(super) fn import(cli: &Cli, args: &ImageImport) -> Result<()> {
         file: args.from.clone(),
         format: args.format,
         kernel: args.kernel.clone(),
+        recipe: args.recipe.clone(),
         check: check(args.no_initramfs_check),
         scrub: scrub(args.no_scrub),
     };
@@ -182,15 +282,10 @@ pub(super) fn show_built(cli: &Cli, library: &Library, built: &Built) -> Result<
     let mut lines = vec![format!("sealed {}", version.id())];
     lines.extend(image::description(&version).into_iter().skip(1));
     lines.push(format!("  takes       {}", image::told_usage(&built.usage)));
-    let id = version.id();
-    lines.push(match &version.manifest().boot {
-        _ if id.number > 1 => format!("clients of {} get it at their next boot", id.image),
-        BootFrom::Kernel { .. } => format!("next: netroot client add MAC --image {}", id.image),
-        // In mode shared, the default, a disk that boots itself would be read-only.
-        BootFrom::Disk(_) => format!(
-            "next: netroot client add MAC --image {} --mode persistent",
-            id.image
-        ),
-    });
+    match next::after(library, &version) {
+        Ok(more) => lines.extend(more),
+        // It is sealed, whatever is wrong with what is known about clients.
+        Err(error) => print::warning(&format!("who gets it is not known: {error:#}")),
+    }
     print::lines(lines)
 }

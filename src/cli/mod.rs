@@ -8,10 +8,14 @@ mod boot;
 mod client;
 mod command;
 mod control;
+mod event;
 mod image;
 mod init;
+mod job;
 mod log;
 mod make;
+mod man;
+mod next;
 mod print;
 mod progress;
 mod promote;
@@ -19,33 +23,60 @@ mod reach;
 mod recipe;
 mod serve;
 mod target;
+mod worker;
 
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use command::{Boot, Cli, Client, Command, Esp, Image, Recipe, Session, Target};
+use command::{Boot, Cli, Client, Command, Esp, Event, Image, Job, Recipe, Session, Target};
 
+use crate::build::WrongUsage;
 use crate::library::{Error, Library};
 
 /// Parses the command line, runs it, prints what failed. Exit codes: 0 done, 1 refused or failed,
-/// 2 wrong usage (by clap).
+/// 2 wrong usage (most of it found by clap).
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log::begin(match cli.command {
-        Command::Serve(_) => tracing::Level::INFO,
+        Command::Serve(_) | Command::Worker(_) => tracing::Level::INFO,
         _ => tracing::Level::WARN,
     });
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if closed_early(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            print::aside(&format!("netroot: {}", print::chain(&error)));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Tells what failed.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        // Whoever read it may have gone, as for `print::aside`.
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    print::aside(&format!("netroot: {}", print::chain(error)));
+    match error.downcast_ref::<WrongUsage>() {
+        Some(_) => ExitCode::from(2),
+        None => ExitCode::FAILURE,
+    }
+}
+
+/// What clap cannot say by itself of the command at `path`, such as `["image", "upgrade"]`.
+fn wrong_usage(path: &[&str], what: &str) -> anyhow::Error {
+    let mut command = Cli::command();
+    command.build();
+    let mut named = &mut command;
+    for name in path {
+        named = match named.find_subcommand_mut(name) {
+            Some(found) => found,
+            None => return anyhow::anyhow!("{what}"),
+        };
+    }
+    named.error(ErrorKind::ArgumentConflict, what).into()
 }
 
 fn run(cli: &Cli) -> Result<()> {
@@ -65,7 +96,9 @@ fn run(cli: &Cli) -> Result<()> {
             number,
             consent,
         }) => image::rollback(cli, image, *number, *consent),
-        Command::Image(Image::Verify { images, all }) => image::verify(cli, images, *all),
+        Command::Image(Image::Verify { images, all, queue }) => {
+            image::verify(cli, images, *all, *queue)
+        }
         Command::Image(Image::Prune {
             image,
             keep,
@@ -102,6 +135,14 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Boot(Boot::Show { client, server }) => boot::show(cli, client, *server),
         Command::Esp(Esp::Export(args)) => boot::export(cli, args),
         Command::Serve(args) => serve::serve(cli, args),
+        Command::Worker(args) => worker::worker(cli, args),
+        Command::Job(Job::List) => job::list(cli),
+        Command::Job(Job::Show { id }) => job::show(cli, *id),
+        Command::Job(Job::Log { id, follow }) => job::log(cli, *id, *follow),
+        Command::Job(Job::Report { id }) => job::report(cli, *id),
+        Command::Job(Job::Cancel { id, run }) => job::cancel(cli, *id, *run),
+        Command::Event(Event::List { which, limit }) => event::list(cli, which, *limit),
+        Command::Event(Event::Export { which, format }) => event::export(cli, which, *format),
         Command::Target(Target::List) => target::list(cli),
         Command::Session(Session::List) => target::sessions(cli),
         Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),
@@ -111,7 +152,7 @@ fn run(cli: &Cli) -> Result<()> {
             clap_complete::generate(*shell, &mut Cli::command(), "netroot", &mut script);
             print::raw(&script)
         }
-        Command::Man { dir } => man(dir),
+        Command::Man { dir, run } => man::man(cli, dir, *run),
     }
 }
 
@@ -125,16 +166,10 @@ fn open(cli: &Cli) -> Result<Library> {
             }
         }
         // Who may only look is shown what there is; cleaning up is for those who may write.
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {}
         Err(error) => return Err(error.into()),
     }
     Ok(library)
-}
-
-fn man(dir: &std::path::Path) -> Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    clap_mangen::generate_to(Cli::command(), dir)
-        .with_context(|| format!("writing man pages into {}", dir.display()))
 }
 
 /// Whether who read our output had enough of it, as `head` does: that is no failure.

@@ -11,6 +11,9 @@ use crate::build::Watch;
 use crate::exec::Cancel;
 use crate::library::Progress;
 
+/// Terminals with fewer columns show less beside the bar.
+const NARROW: usize = 110;
+
 /// Shows progress on stderr, and says whether a signal asked to stop.
 pub(super) struct Shown {
     cancel: Cancel,
@@ -59,10 +62,15 @@ impl Progress for Shown {
             return;
         }
         let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(style(
-                "{msg:<32} {bar:30} {bytes:>11} of {total_bytes}, {bytes_per_sec}, {eta} left",
-            )),
-            None => ProgressBar::new_spinner().with_style(style("{msg:<32} {spinner} {elapsed}")),
+            Some(total) => ProgressBar::new(total).with_style(style(match print::width() {
+                Some(..NARROW) => "{wide_msg} {bar:12} {percent:>3}% of {total_bytes}, {eta} left",
+                _ => {
+                    "{wide_msg} {bar:30} {bytes:>11} of {total_bytes}, {bytes_per_sec}, {eta} left"
+                }
+            })),
+            None => {
+                ProgressBar::new_spinner().with_style(style("{spinner} {elapsed:>4} {wide_msg}"))
+            }
         };
         bar.set_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));

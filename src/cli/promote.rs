@@ -7,10 +7,10 @@ use super::image::told_changes;
 use super::make::{check, keep, scrub, show_built, show_plan};
 use super::progress::Shown;
 use super::reach::Reach;
-use super::{ask, open, print};
+use super::{ask, job, next, open, print};
 use crate::build::{self, Asked, Changes, PromoteRequest};
 use crate::exec::Cancel;
-use crate::library::{ClientSelector, LiveSession, MacAddr};
+use crate::library::{Actor, ClientSelector, Library, LiveSession, MacAddr, PromoteTask, Task};
 
 pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
     let library = open(cli)?;
@@ -18,12 +18,26 @@ pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
     let [client] = clients.as_slice() else {
         bail!("{} is more than one client: name one", args.client);
     };
+    if args.queue.queue {
+        if args.no_initramfs_check || args.no_scrub || args.keep_failed {
+            bail!("a job takes no --no-initramfs-check, --no-scrub or --keep-failed");
+        }
+        let (client, image) = (client.mac, args.name.clone());
+        let task = Task::Promote(PromoteTask { client, image });
+        let dry_run = args.consent.dry_run;
+        if !dry_run {
+            let what = format!("promote {} to {}, unseen", args.client, args.name);
+            ask::consent(args.consent, &what)?;
+        }
+        return job::queue(cli, &task, dry_run);
+    }
     let request = PromoteRequest {
         client: client.mac,
         image: args.name.clone(),
         check: check(args.no_initramfs_check),
         scrub: scrub(args.no_scrub),
         keep: keep(args.keep_failed),
+        by: Actor::command(),
     };
     let plan = build::plan_promote(&library, &request)?;
     if args.consent.dry_run {
@@ -33,6 +47,7 @@ pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
     let progress = Shown::new(&cancel);
     let asked = Person {
         cli,
+        library: &library,
         args,
         mac: client.mac,
     };
@@ -44,6 +59,7 @@ pub(super) fn promote(cli: &Cli, args: &ClientPromote) -> Result<()> {
 /// Who sits at the terminal, and whoever knows who is connected.
 struct Person<'a> {
     cli: &'a Cli,
+    library: &'a Library,
     args: &'a ClientPromote,
     mac: MacAddr,
 }
@@ -62,10 +78,10 @@ impl Asked for Person<'_> {
             // Beside the progress: what is printed is the result, and may be JSON.
             print::aside(&line);
         }
-        let what = format!(
-            "promote {} to {}: the clients of that image get it at their next boot",
-            self.args.client, self.args.name
-        );
-        ask::consent(self.args.consent, &what)
+        let name = &self.args.name;
+        let mut what = vec![format!("promote {} to {name}", self.args.client)];
+        let reached = next::reached(name, &self.library.followers(name, None)?);
+        what.extend(reached.iter().map(|line| format!("  {line}")));
+        ask::consent(self.args.consent, &what.join("\n"))
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn list(cli: &Cli) -> Result<()> {
     }
     if rows.is_empty() {
         return print::lines([
-            "nothing is published; make an image with: netroot image build NAME --from CHROOT",
+            "nothing is published; make an image with: netroot image build deb12 --from debian:bookworm",
         ]);
     }
     print::lines(rows.iter().flat_map(description))

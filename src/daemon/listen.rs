@@ -82,7 +82,11 @@ impl ControlSocket {
             }
             let listener = UnixListener::bind(&draft)?;
             if let Some(group) = Group::from_name(GROUP)? {
-                chown(&draft, None, Some(group.gid.as_raw()))?;
+                match chown(&draft, None, Some(group.gid.as_raw())) {
+                    // A server that is neither root's nor a member's has its own group's members.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                    given => given?,
+                }
             }
             // It gets its name, and so its first caller, only now that it is closed to strangers.
             fs::set_permissions(&draft, fs::Permissions::from_mode(0o660))?;

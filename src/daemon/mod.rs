@@ -17,6 +17,7 @@ mod reach;
 mod room;
 mod run;
 mod targets;
+mod vitals;
 mod watch;
 
 pub use peer::{Peer, unmapped};
@@ -25,12 +26,13 @@ pub use reach::own_address;
 pub use room::Stranger;
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
+pub use vitals::Vitals;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use crate::iscsi::{End, SessionInfo, Sessions};
+use crate::iscsi::{End, SessionInfo, Sessions, Totals};
 use crate::library::config::ISCSI_PORT;
 use crate::library::{Config, Library, Live, MacAddr};
 use attached::Attached;
@@ -61,6 +63,7 @@ pub struct Server {
     watch: Watch,
     /// Drawn for each run: nobody outside can guess it.
     run_id: String,
+    began: SystemTime,
 }
 
 /// Calls of the library that may run at a time, far below the 512 threads that tokio has for work
@@ -120,6 +123,7 @@ impl Server {
             told: Told::default(),
             watch: Watch::default(),
             run_id: drawn(),
+            began: SystemTime::now(),
         })
     }
 
@@ -169,6 +173,11 @@ impl Server {
     /// The target's portal as it is announced to a client that reached this server at `local`.
     pub fn portal(&self, local: IpAddr) -> SocketAddr {
         self.doors.portal(local)
+    }
+
+    /// What the target has done since it began.
+    pub fn totals(&self) -> &Totals {
+        self.sessions.totals()
     }
 
     /// All sessions, oldest first.

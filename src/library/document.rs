@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Doing, Error, Result};
 use super::lock::WriteLock;
+use super::owner;
 
 /// What is kept in a document of its own.
 pub(crate) trait Document: Serialize + DeserializeOwned {
@@ -84,7 +85,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], permissions: u32) -> Result<()>
             .create(true)
             .truncate(true)
             .mode(permissions)
+            // In a library of somebody else, root follows no link that was put there.
+            .custom_flags(libc::O_NOFOLLOW)
             .open(&temporary)?;
+        if let Some(home) = path.parent() {
+            owner::give(&file, home);
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)

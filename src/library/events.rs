@@ -1,4 +1,10 @@
 //! Who did what, and what each client did: one file a server and day, append only.
+//!
+//! `read` looks for them, `export` writes them for other programs, `backwards` reads a file from its end.
+
+mod backwards;
+mod export;
+mod read;
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -12,9 +18,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+pub use export::Format;
+pub use read::{Cursor, Events, Filter, Moment, Recorded};
+
 use super::Library;
 use super::error::{Doing, Error, Result, chain};
 use super::names::VersionId;
+use super::owner;
 
 /// Who did something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -191,7 +201,10 @@ impl Library {
             .append(true)
             .create(true)
             .open(&path)
-            .and_then(|mut file| file.write_all(&line))
+            .and_then(|mut file| {
+                owner::give(&file, &dir);
+                file.write_all(&line)
+            })
             .doing("appending to", &path)
     }
 }

@@ -29,6 +29,8 @@
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
 //! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)
+//! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
+//! - `owner`: whose the files are that root makes in somebody's library
 //! - `wire`: names of targets and initiators
 //! - `live`: who is connected, asked of the server
 //!
@@ -43,14 +45,17 @@ mod document;
 mod error;
 mod events;
 mod images;
+mod jobs;
 mod live;
 mod lock;
 mod logins;
 mod mac;
 pub mod manifest;
 mod names;
+mod owner;
 mod progress;
 mod store;
+mod wanted;
 mod wire;
 
 use std::fs::{self, OpenOptions};
@@ -61,17 +66,21 @@ use std::sync::OnceLock;
 
 use jiff::Timestamp;
 
-pub use boots::{Boot, BootId, BootState, BootTicket};
+pub use boots::{Boot, BootId, BootState, BootTicket, mask_boot_ids};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
     Discarded, Done, Edit, Edition, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use error::{Error, Result};
-pub use events::{Actor, Event};
+pub use events::{Actor, Cursor, Event, Events, Filter, Format, Moment, Recorded};
 pub use images::{
-    Followed, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use, Version,
-    VersionView,
+    Followed, Followers, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use,
+    Version, VersionView,
+};
+pub use jobs::{
+    BuildTask, Claim, DiffTask, Ending, Job, JobId, JobOutcome, JobProgress, JobState, LogPart,
+    PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask, this_worker,
 };
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;
@@ -84,6 +93,9 @@ pub use names::{
 pub use progress::{Progress, Quiet};
 pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
+pub use wanted::{
+    FileSystem, PlainWord, ReleaseSpec, SizeSpec, SshKey, UnknownFileSystem, WrongSize,
+};
 pub use wire::{Published, PublishedKind, Target};
 
 use cache::Cache;
@@ -126,6 +138,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("clones", 0o700),
     ("bindings", 0o750),
     ("events", 0o750),
+    ("jobs", 0o750),
     ("recipes", 0o755),
     ("secrets", 0o700),
 ];

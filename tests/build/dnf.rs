@@ -58,7 +58,7 @@ fn site_with_fc28(mirrors: &Repositories) -> Site {
 
 fn change(site: &Site, from: &str, to: &str, change: Change) -> anyhow::Result<Built> {
     let request = ChangeRequest::new(from.parse().unwrap(), to.parse().unwrap(), vec![change]);
-    build::change(&site.library, &request, &Cancel::new(), &Quiet)
+    build::change(&site.library, &request, &Cancel::new(), &Quiet).map(Option::unwrap)
 }
 
 fn upgrade() -> Change {

@@ -110,7 +110,7 @@ fn what_cannot_become_an_erofs_is_refused() {
     fs::remove_dir_all(&tree).unwrap();
     site.tree(KERNEL);
     request.size = Some("2G".parse().unwrap());
-    refused(&request, "leave --size out");
+    refused(&request, "--size does nothing here");
 }
 
 #[test]
@@ -207,7 +207,9 @@ fn to_run(to: &str, script: &str) -> ChangeRequest {
 fn upgrade(site: &Site, to: &str, script: &str, size: Option<&str>) -> build::Built {
     let mut request = to_run(to, script);
     request.size = size.map(|size| size.parse().unwrap());
-    build::change(&site.library, &request, &Cancel::new(), &Quiet).unwrap()
+    build::change(&site.library, &request, &Cancel::new(), &Quiet)
+        .unwrap()
+        .unwrap()
 }
 
 #[test]

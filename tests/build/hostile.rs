@@ -51,7 +51,7 @@ impl Attack {
         let changes = scripts.into_iter().map(Change::Script).collect();
         let spec = "fc28".parse().unwrap();
         let request = ChangeRequest::new(spec, "fc28".parse().unwrap(), changes);
-        build::change(&self.site.library, &request, &Cancel::new(), &Quiet)
+        build::change(&self.site.library, &request, &Cancel::new(), &Quiet).map(Option::unwrap)
     }
 
     /// What of `attempts` a script in the image was able to do.

@@ -21,7 +21,7 @@ use crate::upgrades::site_with_programs;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The command that a person would run, with what it says in a file.
-fn start(site: &Site, kill_before: Option<usize>, arguments: &[&str]) -> Child {
+pub(crate) fn start(site: &Site, kill_before: Option<usize>, arguments: &[&str]) -> Child {
     let said = File::create(site.path("said")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_netroot"));
     command
@@ -43,7 +43,7 @@ fn start_build(site: &Site, kill_before: Option<usize>) -> Child {
     start(site, kill_before, &arguments)
 }
 
-fn said(site: &Site) -> String {
+pub(crate) fn said(site: &Site) -> String {
     std::fs::read_to_string(site.path("said")).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn assert_killed(site: &Site, status: ExitStatus, when: &str) {
 }
 
 /// Waits until `done`, which says what it still waits for.
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < LIMIT, "waited in vain: {what}");
@@ -66,7 +66,7 @@ fn runs(words: &str) -> bool {
 }
 
 /// What the next command does first, and what must be true afterwards.
-fn assert_nothing_half(site: &Site) {
+pub(crate) fn assert_nothing_half(site: &Site) {
     let library = Library::open(&site.path("library"), None).unwrap();
     let has_drafts = || {
         let images = crate::site::entries(&site.path("library/images"));

@@ -6,14 +6,18 @@
 
 mod archives;
 mod awkward;
+mod cautions;
 mod compare;
 mod diffs;
 mod dnf;
 mod filesystems;
 mod hostile;
 mod imports;
+mod jobs;
 mod kills;
+mod moments;
 mod network;
+mod options;
 mod promotes;
 mod recipes;
 mod rpms;

@@ -79,6 +79,7 @@ fn request(image: &str) -> PromoteRequest {
         check: InitramfsCheck::Refuse,
         scrub: Scrub::ByRecipe,
         keep: Keep::Nothing,
+        by: Actor::command(),
     }
 }
 

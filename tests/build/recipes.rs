@@ -21,6 +21,8 @@ pub(crate) fn site_with_recipe() -> Site {
     write(&tree.join("etc/machine-id"), b"0123456789abcdef\n");
     write(&tree.join("etc/ssh/ssh_host_rsa_key"), b"secret\n");
     write(&tree.join("etc/os-release"), b"ID=tiny\nVERSION_ID=1\n");
+    let next = b"Package: base-files\nStatus: install ok installed\nVersion: 13\n";
+    write(&tree.join("root/next"), next);
     let archive = site.path("tree.tar");
     let (archive, tree) = (archive.to_str().unwrap(), tree.to_str().unwrap());
     run("tar", &["-C", tree, "-cf", archive, "."]);
@@ -55,7 +57,7 @@ when = { program = "no-such-program" }
 [[install]]
 run = ["sh", "-c", "echo $* >/root/packages", "sh", "{packages}"]
 [[update]]
-run = ["sh", "-c", "echo updated >>/root/changes"]
+run = ["sh", "-c", "echo updated >>/root/changes; cp /root/next /var/lib/dpkg/status"]
 [[upgrade]]
 do = "lift"
 [[upgrade]]
@@ -125,7 +127,9 @@ fn a_recipe_makes_updates_and_upgrades_an_image() {
     let change = |to: &str, change| {
         let spec = "one".parse().unwrap();
         let request = ChangeRequest::new(spec, to.parse().unwrap(), vec![change]);
-        build::change(&site.library, &request, &Cancel::new(), &Quiet).unwrap()
+        build::change(&site.library, &request, &Cancel::new(), &Quiet)
+            .unwrap()
+            .unwrap()
     };
     assert_eq!(change("one", Change::Update).version.to_string(), "one@2");
     let release = "2".into();

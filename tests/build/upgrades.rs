@@ -38,7 +38,7 @@ pub(crate) fn programs(tree: &Path) {
         symlink(Path::new("usr").join(name), tree.join(name)).unwrap();
     }
     let programs = [
-        "sh", "cat", "cp", "ls", "mkdir", "mv", "rm", "df", "dirname", "id", "sleep", "touch",
+        "sh", "cat", "cp", "dd", "df", "dirname", "id", "ls", "mkdir", "mv", "rm", "sleep", "touch",
     ];
     for name in programs {
         program(tree, name);
@@ -74,7 +74,7 @@ fn request(to: &str, script: &str) -> ChangeRequest {
 }
 
 fn upgrade(site: &Site, request: &ChangeRequest) -> anyhow::Result<Built> {
-    build::change(&site.library, request, &Cancel::new(), &Quiet)
+    build::change(&site.library, request, &Cancel::new(), &Quiet).map(Option::unwrap)
 }
 
 #[test]

@@ -15,7 +15,6 @@ mod inodes;
 mod xfs;
 
 use std::path::Path;
-use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -26,30 +25,12 @@ use super::size::human;
 use super::tree::{Excludes, Measure, Root};
 use super::version::KernelRelease;
 use crate::exec::{Cancel, Program};
+pub use crate::library::{FileSystem, UnknownFileSystem};
 
 /// Label of every root file system.
 pub(crate) const LABEL: &str = "NETROOT";
 
 const MIB: u64 = 1024 * 1024;
-
-/// A file system that an image can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FileSystem {
-    /// The default: what the described system uses.
-    #[default]
-    Xfs,
-    /// For kernels or people that want it.
-    Ext4,
-    /// The same, with checksums of all data.
-    Btrfs,
-    /// Read-only and compressed: for clients in mode `shared` only.
-    Erofs,
-}
-
-/// A file system that images cannot have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a file system that images can have: give xfs, ext4, btrfs or erofs")]
-pub struct UnknownFileSystem(String);
 
 /// What a new file system turned out to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,19 +52,6 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl FileSystem {
-    /// All of them.
-    const ALL: [Self; 4] = [Self::Xfs, Self::Ext4, Self::Btrfs, Self::Erofs];
-
-    /// Its name, for mount and in manifests.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Xfs => "xfs",
-            Self::Ext4 => "ext4",
-            Self::Btrfs => "btrfs",
-            Self::Erofs => "erofs",
-        }
-    }
-
     /// Whether it can be changed once it is made.
     pub(crate) fn is_writable(self) -> bool {
         self != Self::Erofs
@@ -282,17 +250,6 @@ impl FileSystem {
             .run()
             .context("growing the file system")?;
         Ok(())
-    }
-}
-
-impl FromStr for FileSystem {
-    type Err = UnknownFileSystem;
-
-    fn from_str(text: &str) -> Result<Self, UnknownFileSystem> {
-        Self::ALL
-            .into_iter()
-            .find(|filesystem| filesystem.name() == text)
-            .ok_or_else(|| UnknownFileSystem(text.to_owned()))
     }
 }
 

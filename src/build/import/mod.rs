@@ -19,8 +19,9 @@ use nix::sys::statvfs::statvfs;
 use super::adopt::Foreign;
 use super::image::wanted_kernel;
 use super::plan::{Plan, Step};
-use super::recipe::Recipes;
+use super::recipe::{Recipe, Recipes};
 use super::size::human;
+use super::usage::WrongUsage;
 use super::watch::{Timed, Watch};
 use super::work::{Built, Work};
 use super::{FileSystem, InitramfsCheck, Scrub};
@@ -44,6 +45,8 @@ pub struct ImportRequest {
     pub format: Option<DiskFormat>,
     /// The release of the kernel of a bare file system; the newest in it if not given.
     pub kernel: Option<String>,
+    /// The recipe that a bare file system goes by; the one for its distribution if not given.
+    pub recipe: Option<String>,
     /// What to do about an initramfs that cannot boot over iSCSI.
     pub check: InitramfsCheck,
     /// Whether what no two clients should share is taken out of a bare file system.
@@ -58,6 +61,7 @@ impl ImportRequest {
             file,
             format: None,
             kernel: None,
+            recipe: None,
             check: InitramfsCheck::default(),
             scrub: Scrub::default(),
         }
@@ -71,6 +75,8 @@ impl ImportRequest {
 pub fn plan_import(library: &Library, request: &ImportRequest, cancel: &Cancel) -> Result<Plan> {
     let file = open(&request.file)?;
     let (container, content) = inspect(request, &file, cancel)?;
+    wanted_kernel(request.kernel.as_deref())?;
+    recipe(request, &Recipes::of(library)?)?;
     plan(library, request, &container, &content)
 }
 
@@ -94,6 +100,7 @@ pub fn import(
     let recipes = Recipes::of(library)?;
     let mut facts = VersionFacts {
         source: request.file.display().to_string(),
+        recipe: recipe(request, &recipes)?.map(Recipe::facts),
         ..VersionFacts::default()
     };
     let mut filesystem = FileSystem::default();
@@ -109,6 +116,12 @@ pub fn import(
         work.check = request.check;
         work.perform(&plan, library)
     })?
+}
+
+/// The recipe that a person asked for.
+fn recipe<'a>(request: &ImportRequest, recipes: &'a Recipes) -> Result<Option<&'a Recipe>> {
+    let name = request.recipe.as_deref();
+    name.map(|name| recipes.named(name)).transpose()
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -164,6 +177,7 @@ fn plan(
     }];
     match content {
         Content::Table(table) => {
+            ensure_not_looked_into(request)?;
             warnings.extend(warnings_of(table));
             steps.push(Step::KeepPartitions {
                 table: table.clone(),
@@ -194,6 +208,25 @@ fn plan(
         steps,
         warnings,
     })
+}
+
+/// A disk with partitions is taken as it is, so nothing can be asked for that is in one of them.
+fn ensure_not_looked_into(request: &ImportRequest) -> Result<(), WrongUsage> {
+    let given = [
+        ("--kernel", request.kernel.is_some()),
+        ("--recipe", request.recipe.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(WrongUsage::of(
+            option,
+            format!(
+                "is for a bare file system: {} has a partition table, so it is taken as it is and \
+                 boots by itself",
+                request.file.display()
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// What whoever boots such a disk should know.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,8 +20,8 @@ pub use action::Action;
 pub(crate) use action::{Condition, Deed};
 pub(crate) use text::{Fill, Hole, Text, fill_all};
 
-use crate::library::Library;
 use crate::library::manifest::{Distribution, Hash, RecipeFacts};
+use crate::library::{Library, PlainWord};
 
 /// The recipe of trees that no other one is for.
 const GENERIC: &str = "generic";
@@ -91,11 +91,7 @@ pub struct Recipes(BTreeMap<String, Recipe>);
 
 /// Refuses what is no single word of the plain kind: it goes into command lines.
 pub(crate) fn plain_word(text: &str) -> Result<()> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._+~:/=@-".contains(c);
-    ensure!(
-        !text.is_empty() && !text.starts_with('-') && text.chars().all(plain),
-        "`{text}` is no plain word: give letters, digits and . _ + ~ : / = @ -"
-    );
+    text.parse::<PlainWord>()?;
     Ok(())
 }
 
@@ -207,9 +203,12 @@ impl Recipe {
     fn read(name: &str, path: &Path) -> Result<Self> {
         use std::io::Read;
         let mut text = String::new();
-        fs::File::open(path)
-            .and_then(|file| file.take(LONGEST).read_to_string(&mut text))
-            .with_context(|| format!("reading the recipe {}", path.display()))?;
+        let reading = || format!("reading the recipe {}", path.display());
+        let file = fs::File::open(path).with_context(reading)?;
+        ensure_ours(&file).with_context(reading)?;
+        file.take(LONGEST)
+            .read_to_string(&mut text)
+            .with_context(reading)?;
         Self::parse(name, Origin::File(path.to_owned()), path, &text)
     }
 
@@ -289,4 +288,21 @@ impl Recipe {
     fn is_for(&self, id: &str) -> bool {
         self.ids.iter().any(|own| own == id)
     }
+}
+
+/// Root runs the steps of a recipe on this host, so nobody else may write them: a library may belong
+/// to an ordinary user, who would be root by a recipe.
+fn ensure_ours(file: &fs::File) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let found = file.metadata()?;
+    if found.uid() != 0 || found.mode() & 0o022 != 0 {
+        bail!(
+            "its steps would run as root, but others than root may write it: look at it, then \
+             `chown root` and `chmod go-w` it, or move it away"
+        );
+    }
+    Ok(())
 }

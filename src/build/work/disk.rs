@@ -4,10 +4,10 @@ use anyhow::{Context, Result, bail};
 
 use super::Work;
 use crate::build::filesystem::{LABEL, Made, Wanted, identifier};
+use crate::build::kernel;
 use crate::build::source::Input;
 use crate::build::tree::{Root, measure};
 use crate::build::version::KernelRelease;
-use crate::build::{Excludes, kernel};
 use crate::library::Progress;
 use crate::library::manifest::FileSystemFacts;
 
@@ -53,7 +53,7 @@ impl Work<'_> {
     /// Finds out what the tree that came out needs.
     pub(super) fn survey(&mut self) -> Result<()> {
         let root = Root::open(self.tree_path()?)?;
-        self.tree = measure(&root, &Excludes::default(), self.cancel)?;
+        self.tree = measure(&root, &self.excludes, self.cancel)?;
         let wanted = self.kernel.as_ref().map(KernelRelease::as_str);
         let release = kernel::release(&root, wanted, &self.places)?;
         self.filesystem.ensure_kernel(&release)?;
@@ -69,8 +69,6 @@ impl Work<'_> {
             (_, Some(scratch)) => {
                 let path = scratch.path().to_owned();
                 self.survey()?;
-                // What is excluded was left out on the way there.
-                self.excludes = Excludes::default();
                 path
             }
             _ => bail!("there is no tree to look at"),

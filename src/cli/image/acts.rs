@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU32;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::cli::command::{Cli, Consent};
 use crate::cli::reach::Reach;
-use crate::cli::{ask, print};
+use crate::cli::{ask, print, wrong_usage};
 use crate::library::{
     Followed, ImageName, Mode, Pruned, Pruning, Removal, Rollback, Staying, VersionId, VersionSpec,
     When,
@@ -22,7 +22,10 @@ pub(in crate::cli) fn rollback(
     consent: Consent,
 ) -> Result<()> {
     let spec = match (image.number, number) {
-        (Some(_), Some(_)) => bail!("name the version once: {image}, or its number behind it"),
+        (Some(_), Some(_)) => {
+            let what = format!("name the version once: {image}, or its number behind it");
+            return Err(wrong_usage(&["image", "rollback"], &what));
+        }
         (_, None) => image.clone(),
         (None, Some(number)) => format!("{image}@{number}").parse()?,
     };

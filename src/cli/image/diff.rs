@@ -11,10 +11,10 @@ use crate::build::{
 };
 use crate::cli::command::{Cli, ImageDiff};
 use crate::cli::progress::Shown;
-use crate::cli::{open, print};
+use crate::cli::{job, open, print};
 use crate::exec::Cancel;
 use crate::library::manifest::Package;
-use crate::library::{Library, Version};
+use crate::library::{DiffTask, Library, Task, Version};
 
 /// How many lines of one directory, and of one list of packages, are printed without --all.
 const LINES: usize = 12;
@@ -24,6 +24,13 @@ const GROUP: usize = 2;
 pub(in crate::cli) fn diff(cli: &Cli, args: &ImageDiff) -> Result<()> {
     let library = open(cli)?;
     let [from, to] = meant(&library, args)?;
+    if args.queue.queue {
+        if args.times || args.read_all || args.all {
+            bail!("a job takes no --times, --read-all or --all");
+        }
+        let (a, b) = (from.id().clone(), to.id().clone());
+        return job::queue(cli, &Task::Diff(DiffTask { a, b }), false);
+    }
     let times = if args.times {
         Times::Told
     } else {

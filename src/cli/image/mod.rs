@@ -8,7 +8,7 @@ mod verify;
 
 pub(super) use acts::{prune, remove, rollback};
 pub(super) use diff::{diff, told_changes};
-pub(super) use show::{description, show};
+pub(super) use show::{description, names, show};
 pub(super) use verify::verify;
 
 use anyhow::Result;
@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::command::Cli;
 use super::{open, print};
+use crate::library::manifest::Distribution;
 use crate::library::{Library, Usage, VersionId};
 
 /// One line of `image list`.
@@ -29,6 +30,9 @@ struct Row {
     usage: Usage,
     kernel: String,
     distribution: Option<String>,
+    /// The same, as short as a table needs it.
+    #[serde(skip)]
+    system: String,
     parent: Option<VersionId>,
 }
 
@@ -60,13 +64,13 @@ pub(super) fn list(cli: &Cli) -> Result<()> {
             print::bytes(row.usage.allocated),
             row.usage.exclusive.map(print::bytes).unwrap_or_default(),
             row.kernel,
-            row.distribution.unwrap_or_default(),
+            row.system,
             row.parent
                 .map(|parent| parent.to_string())
                 .unwrap_or_default(),
         ]);
     }
-    table.print("no images; make one with: netroot image build NAME --from CHROOT")
+    table.print("no images; make one with: netroot image build deb12 --from debian:bookworm")
 }
 
 fn row(library: &Library, id: &VersionId, current: bool) -> Result<Row> {
@@ -81,8 +85,17 @@ fn row(library: &Library, id: &VersionId, current: bool) -> Result<Row> {
         usage: library.usage(id)?,
         kernel: facts.kernel_version.clone(),
         distribution: facts.distribution.as_ref().map(ToString::to_string),
+        system: facts.distribution.as_ref().map(short).unwrap_or_default(),
         parent: facts.parent.clone(),
     })
+}
+
+/// `debian 12`
+fn short(found: &Distribution) -> String {
+    match &found.release {
+        Some(release) => format!("{} {release}", found.id),
+        None => found.id.clone(),
+    }
 }
 
 /// What something takes: `1.4 GiB on disk, 120 MiB of it its own`.

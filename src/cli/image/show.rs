@@ -110,7 +110,10 @@ fn show_version(cli: &Cli, spec: &VersionSpec) -> Result<()> {
     let mut more = |name: &str, text: String| lines.push(format!("  {name:<11} {text}"));
     more("now", told_usage(&now.usage));
     if now.current {
-        more("current", "clients get it at their next boot".into());
+        more(
+            "current",
+            "shared and ephemeral clients boot it, persistent ones after a reset".into(),
+        );
     }
     if !now.children.is_empty() {
         more("made of it", names(now.children.iter()));
@@ -228,7 +231,8 @@ fn used(one: &VersionView) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-fn names<T: ToString>(all: impl ExactSizeIterator<Item = T>) -> String {
+/// Some names, and how many there are beside them.
+pub(in crate::cli) fn names<T: ToString>(all: impl ExactSizeIterator<Item = T>) -> String {
     let more = all.len().saturating_sub(NAMES);
     let told: Vec<String> = all.take(NAMES).map(|name| name.to_string()).collect();
     match more {

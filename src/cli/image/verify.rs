@@ -1,36 +1,34 @@
 //! `netroot image verify`
 
 use anyhow::{Result, bail};
-use serde::Serialize;
 
-use crate::build;
-use crate::cli::command::Cli;
+use crate::build::{self, Verdict};
+use crate::cli::command::{Cli, Queue};
 use crate::cli::progress::Shown;
-use crate::cli::{open, print};
+use crate::cli::{job, open, print, wrong_usage};
 use crate::exec::Cancel;
-use crate::library::manifest::Hash;
-use crate::library::{Error, Library, Progress, Version, VersionId, VersionSpec};
+use crate::library::{Library, Task, VerifyTask, Version, VersionSpec};
 
-/// What was found out about a version.
-#[derive(Serialize)]
-struct Verdict {
-    version: VersionId,
-    root: Hash,
-    whole: bool,
-    /// The file system that was checked; nothing for a disk that has none of its own.
-    filesystem: Option<&'static str>,
-    /// What is wrong with it.
-    damage: Option<String>,
-}
-
-pub(in crate::cli) fn verify(cli: &Cli, specs: &[VersionSpec], all: bool) -> Result<()> {
+pub(in crate::cli) fn verify(
+    cli: &Cli,
+    specs: &[VersionSpec],
+    all: bool,
+    queue: Queue,
+) -> Result<()> {
     let library = open(cli)?;
     let versions = meant(&library, specs, all)?;
+    if queue.queue {
+        let [version] = versions.as_slice() else {
+            bail!("a job verifies one version: name one");
+        };
+        let version = version.id().clone();
+        return job::queue(cli, &Task::Verify(VerifyTask { version }), false);
+    }
     let cancel = Cancel::on_signals()?;
     let progress = Shown::new(&cancel);
     let mut verdicts = Vec::new();
     for version in &versions {
-        verdicts.push(judge(&library, version, &progress, &cancel)?);
+        verdicts.push(build::verify(&library, version, &cancel, &progress)?);
     }
     drop(progress);
     match (cli.json, verdicts.as_slice()) {
@@ -64,7 +62,8 @@ fn meant(library: &Library, specs: &[VersionSpec], all: bool) -> Result<Vec<Vers
     let mut images = Vec::new();
     for spec in specs {
         if spec.number.is_some() {
-            bail!("--all means all versions: name an image, not {spec}");
+            let what = format!("--all means all versions: name an image, not {spec}");
+            return Err(wrong_usage(&["image", "verify"], &what));
         }
         images.push(library.image(&spec.image)?);
     }
@@ -75,43 +74,6 @@ fn meant(library: &Library, specs: &[VersionSpec], all: bool) -> Result<Vec<Vers
         versions.push(library.version(&id)?);
     }
     Ok(versions)
-}
-
-/// Hashes first: they tell where a byte is not what it was. The file system is checked, too, since
-/// it may have been damaged before it was sealed.
-fn judge(
-    library: &Library,
-    version: &Version,
-    progress: &Shown,
-    cancel: &Cancel,
-) -> Result<Verdict> {
-    let mut verdict = Verdict {
-        version: version.id().clone(),
-        root: version.manifest().disk.root,
-        whole: true,
-        filesystem: None,
-        damage: None,
-    };
-    let mut wrong = Vec::new();
-    match library.verify(version.id(), progress) {
-        Ok(()) => {}
-        Err(error @ Error::Damaged { .. }) => wrong.push(error.to_string()),
-        Err(error) => return Err(error.into()),
-    }
-    progress.step(
-        &format!("checking the file system of {}", version.id()),
-        None,
-    );
-    match build::check_file_system(version, cancel) {
-        Ok(checked) => verdict.filesystem = checked.map(build::FileSystem::name),
-        Err(error) if cancel.is_cancelled() => return Err(error),
-        Err(error) => wrong.push(print::chain(&error)),
-    }
-    if !wrong.is_empty() {
-        verdict.whole = false;
-        verdict.damage = Some(wrong.join("\n"));
-    }
-    Ok(verdict)
 }
 
 fn told(verdict: &Verdict) -> String {

@@ -115,7 +115,7 @@ impl Library {
         let mut changed = |what: &str, from: String, to: String| {
             if from != to {
                 steps.push(Step::Edit {
-                    what: format!("set {what} to `{to}` instead of `{from}`"),
+                    what: format!("set {what} to {} instead of {}", quoted(&to), quoted(&from)),
                 });
             }
         };
@@ -256,6 +256,14 @@ impl Library {
             }
         }
         Ok(())
+    }
+}
+
+/// A value, or the word that there is none.
+fn quoted(value: &str) -> String {
+    match value {
+        "" => String::from("nothing"),
+        value => format!("`{value}`"),
     }
 }
 

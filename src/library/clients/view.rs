@@ -64,6 +64,15 @@ pub enum ClientState {
 }
 
 impl ClientState {
+    /// All of them, those first that somebody should look at.
+    pub const ALL: [ClientState; 5] = [
+        ClientState::Failed,
+        ClientState::Lost,
+        ClientState::Booting,
+        ClientState::Up,
+        ClientState::Off,
+    ];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

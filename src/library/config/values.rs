@@ -107,7 +107,10 @@ impl fmt::Display for Announce {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(String);
 
-serde_as_text!(HostName);
+serde_as_text!(
+    HostName,
+    r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
+);
 
 impl HostName {
     /// The name of this host, if it has a usable one.

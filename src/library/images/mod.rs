@@ -2,9 +2,11 @@
 //!
 //! - `current`: which version clients get, and which numbers were drawn
 //! - `uses`: who uses a version; `history`: all that is told of an image's versions
+//! - `followers`: which clients a new version reaches
 //! - `rollback`, `removal`, `prune`: moving `current`, and what goes for ever
 
 mod current;
+mod followers;
 mod history;
 mod prune;
 mod removal;
@@ -18,10 +20,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use followers::{Followed, Followers};
 pub use history::{ImageView, VersionView};
 pub use prune::{Pruned, Pruning, Staying};
 pub use removal::Removal;
-pub use rollback::{Followed, Rollback};
+pub use rollback::Rollback;
 pub use uses::Use;
 
 use super::Library;
@@ -195,7 +198,8 @@ impl Library {
             }
         }
         let path = version.disk_path();
-        let found = store::hash_path(&path, manifest.disk.block_size, progress)?;
+        let name = version.id().to_string();
+        let found = store::hash_path(&path, &name, manifest.disk.block_size, progress)?;
         if found.size != manifest.disk.size {
             return Err(damaged(format!(
                 "{} has {} bytes, not {}",

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::followers::{Followed, followed};
 use crate::library::Library;
-use crate::library::clients::Client;
 use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
-use crate::library::names::{ClientName, ImageName, Mode, VersionId, VersionSpec};
+use crate::library::names::{ImageName, VersionId, VersionSpec};
 
 /// What a move of `current` does, or did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -20,19 +20,6 @@ pub struct Rollback {
     pub to: VersionId,
     /// What becomes of the clients that follow the image.
     pub clients: Vec<Followed>,
-}
-
-/// What a client that follows an image boots after its current version moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Followed {
-    /// The client.
-    pub client: ClientName,
-    /// Its mode.
-    pub mode: Mode,
-    /// What its next boot gets.
-    pub boots: VersionId,
-    /// It keeps a disk of another version than the current one.
-    pub drifts: bool,
 }
 
 impl Rollback {
@@ -134,20 +121,4 @@ impl Library {
             )
         })
     }
-}
-
-/// What a client boots next when `to` is current; nothing of a client that does not follow its image.
-fn followed(client: &Client, to: &VersionId) -> Result<Option<Followed>> {
-    let next = client.next_boot()?;
-    let meant = &next.assignment.image;
-    if meant.image != to.image || meant.number.is_some() {
-        return Ok(None);
-    }
-    let boots = next.fixed.unwrap_or_else(|| to.clone());
-    Ok(Some(Followed {
-        client: client.name.clone(),
-        mode: next.assignment.mode,
-        drifts: boots != *to,
-        boots,
-    }))
 }

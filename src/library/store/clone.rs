@@ -17,11 +17,11 @@ use utoipa::ToSchema;
 use super::draft::remove_tree;
 use super::{DISK, Places, random_name};
 use crate::block::OverlayDisk;
-use crate::library::document;
 use crate::library::error::{Doing, Result};
 use crate::library::images::Version;
 use crate::library::mac::MacAddr;
 use crate::library::names::VersionId;
+use crate::library::{document, owner};
 
 /// The bitmap of an overlay.
 pub(super) const BITMAP: &str = "disk.bitmap";
@@ -86,7 +86,7 @@ pub(crate) fn make(places: &Places, mac: &MacAddr, version: &Version) -> Result<
     let home = places.clone(mac);
     let id = random_name().doing("drawing a name in", &home)?;
     let dir = home.join(format!("{NEW}{id}"));
-    fs::create_dir_all(&dir).doing("creating", &dir)?;
+    owner::make_dirs(&dir).doing("creating", &dir)?;
     let made = fill(&dir, version);
     match made {
         Ok(kind) => Ok(CloneInfo {
@@ -118,6 +118,7 @@ fn fill(dir: &Path, version: &Version) -> Result<CloneKind> {
     for name in files(kind) {
         let path = dir.join(name);
         let file = File::open(&path).doing("opening", &path)?;
+        owner::give(&file, dir);
         // A reflink has its version's permissions, and a client's disk is nobody else's business.
         file.set_permissions(Permissions::from_mode(0o600))
             .and_then(|()| file.sync_all())
@@ -139,7 +140,7 @@ pub(crate) fn swap(places: &Places, mac: &MacAddr, swap: &Swap) -> Result<()> {
     let home = places.clone(mac);
     if let Some(out) = &swap.out {
         let to = home.join(DISCARDED).join(&out.id);
-        fs::create_dir_all(&to).doing("creating", &to)?;
+        owner::make_dirs(&to).doing("creating", &to)?;
         for name in files(out.kind) {
             // Already there: this file was moved before, and what is in its place is the new one's.
             if !to.join(name).exists() {

@@ -21,7 +21,7 @@ use crate::library::manifest::{
 };
 use crate::library::names::{ImageName, VersionId};
 use crate::library::progress::Progress;
-use crate::library::{Library, document, lock};
+use crate::library::{Library, document, lock, owner};
 
 /// The file whose lock says that a draft's maker is alive.
 const HELD: &str = "held";
@@ -56,12 +56,14 @@ impl<'a> Draft<'a> {
         // Under the write lock, because a sweep beside us removes empty directories of images and
         // drafts that nobody holds.
         let _lock = library.write_lock()?;
-        fs::create_dir_all(&home).doing("creating", &home)?;
+        owner::make_dirs(&home).doing("creating", &home)?;
         let name = random_name().doing("drawing a name in", &home)?;
         let dir = home.join(format!("{DRAFT}{name}"));
         fs::create_dir(&dir).doing("creating", &dir)?;
+        owner::give_dir(&dir);
         let path = dir.join(HELD);
         let held = File::create_new(&path).doing("creating", &path)?;
+        owner::give(&held, &dir);
         lock::try_whole(&held).doing("locking", &path)?;
         Ok(Draft {
             library,
@@ -72,6 +74,11 @@ impl<'a> Draft<'a> {
             table: None,
             _held: held,
         })
+    }
+
+    /// The library that it is made for.
+    pub fn library(&self) -> &'a Library {
+        self.library
     }
 
     /// The image that it will be a version of.
@@ -243,7 +250,7 @@ impl<'a> Draft<'a> {
     }
 
     fn hash(&self, progress: &dyn Progress) -> Result<DiskFacts> {
-        hash_path(&self.disk_path(), BLOCK_SIZE, progress)
+        hash_path(&self.disk_path(), "the disk", BLOCK_SIZE, progress)
     }
 
     /// Writes the manifest and takes the right to write away from everybody.
@@ -259,10 +266,12 @@ impl<'a> Draft<'a> {
         for (name, permissions) in SEALED.into_iter().filter(|(name, _)| there(name)) {
             let path = self.dir.join(name);
             let file = File::open(&path).doing("opening", &path)?;
+            owner::give(&file, &self.dir);
             file.set_permissions(Permissions::from_mode(permissions))
                 .doing("making read-only", &path)?;
             file.sync_all().doing("syncing", &path)?;
-            if self.library.config().images.immutable {
+            // The server of somebody else's library could not take the flag away to remove a version.
+            if self.library.config().images.immutable && owner::is_roots(self.library.root()) {
                 // Needs a file system that knows the flag, and a privilege. Where either is missing
                 // the permissions have to do.
                 let _ = flags::set(&file, Writing::Immutable);

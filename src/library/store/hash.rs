@@ -41,15 +41,16 @@ impl Stopped {
     }
 }
 
-/// Hashes the disk at `path`, which nobody writes.
+/// Hashes the disk at `path`, which nobody writes. `name` is what people call it.
 pub(crate) fn hash_path(
     path: &Path,
+    name: &str,
     block_size: u32,
     progress: &dyn Progress,
 ) -> Result<DiskFacts> {
     let file = File::open(path).doing("opening", path)?;
     let size = file.metadata().doing("reading", path)?.len();
-    progress.step(&format!("hashing {}", path.display()), Some(size));
+    progress.step(&format!("hashing {name}"), Some(size));
     hash_disk(&file, block_size, progress).map_err(|stopped| stopped.at("hashing", path))
 }
 

@@ -120,6 +120,10 @@ impl Places {
         self.root.join("events")
     }
 
+    pub(crate) fn jobs(&self) -> PathBuf {
+        self.root.join("jobs")
+    }
+
     pub(crate) fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
     }

@@ -11,7 +11,7 @@ use super::{DRAFT, REMOVED, clone, held};
 use crate::library::document;
 use crate::library::error::Result;
 use crate::library::names::{ImageName, VersionId};
-use crate::library::{Library, MacAddr};
+use crate::library::{JobId, Library, MacAddr};
 
 /// Something that was found half-done, and what was done about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,11 @@ pub enum Swept {
         /// The client.
         mac: MacAddr,
     },
+    /// A job whose worker was killed was marked as failed.
+    Job {
+        /// Its number.
+        id: JobId,
+    },
     /// A temporary file was removed.
     Temporary {
         /// Where it was.
@@ -63,6 +68,7 @@ impl fmt::Display for Swept {
             ),
             Swept::Client { mac } => write!(f, "completed an interrupted change of client {mac}"),
             Swept::Clone { mac } => write!(f, "removed an unfinished clone of client {mac}"),
+            Swept::Job { id } => write!(f, "job {id} failed: its worker was killed"),
             Swept::Temporary { path } => write!(f, "removed {}", path.display()),
         }
     }
@@ -94,6 +100,7 @@ impl Library {
             places.clients(),
             places.pending_all(),
             places.bindings(),
+            places.jobs(),
         ] {
             let files = document::sweep(&lock, &dir)?;
             swept.extend(files.into_iter().map(|path| Swept::Temporary { path }));
@@ -108,6 +115,9 @@ impl Library {
                 }
             }
         }
+        drop(lock);
+        let settled = self.settle_jobs()?;
+        swept.extend(settled.into_iter().map(|id| Swept::Job { id }));
         Ok(swept)
     }
 

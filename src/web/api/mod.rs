@@ -4,8 +4,10 @@
 
 mod clients;
 mod etag;
+mod events;
 mod extract;
 mod images;
+mod jobs;
 mod problems;
 mod sessions;
 
@@ -42,6 +44,8 @@ const MAX_BODY: usize = 256 << 10;
     tags(
         (name = "clients", description = "Machines: what they boot, and the acts on their disks"),
         (name = "images", description = "Lines of versions, and which one clients get"),
+        (name = "events", description = "Who did what, and what each client did"),
+        (name = "jobs", description = "Long work that a worker does: builds, updates, upgrades"),
         (name = "sessions", description = "Where the server is reached, what it publishes, who is connected"),
     )
 )]
@@ -78,7 +82,9 @@ pub(super) fn document() -> Document {
 fn described() -> (Router<Arc<Server>>, Document) {
     let v1 = OpenApiRouter::new()
         .merge(clients::routes())
+        .merge(events::routes())
         .merge(images::routes())
+        .merge(jobs::routes())
         .merge(sessions::routes());
     OpenApiRouter::with_openapi(About::openapi())
         .nest("/api/v1", v1)

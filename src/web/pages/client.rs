@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use jiff::{SignedDuration, Timestamp};
 
 use super::act::{FormFields, field, parsed, words};
 use super::page::{Failure, Html, Notice, Page};
@@ -14,7 +15,8 @@ use super::spark::Spark;
 use super::text;
 use crate::daemon::{History, Server, SessionRow};
 use crate::library::{
-    Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Image, MacAddr, Mode,
+    Actor, Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Event, Filter, Image,
+    MacAddr, Mode, Moment, PromoteTask, Task,
 };
 use crate::web::boot::preview;
 use crate::web::stream::{Drawing, Topic};
@@ -24,6 +26,7 @@ pub(super) fn routes() -> Router<Arc<Server>> {
     Router::new()
         .route("/clients/{client}", get(client))
         .route("/clients/{client}/edit", post(edit))
+        .route("/clients/{client}/promote", get(promotion).post(promote))
 }
 
 #[derive(Template)]
@@ -37,6 +40,23 @@ struct ClientPage {
     own: Option<text::Bytes>,
     /// What it would be told to boot, or why nothing.
     boot_cfg: Result<String, String>,
+    /// What it did and what was done to it, the latest first.
+    events: Vec<Line>,
+}
+
+/// An event, in words.
+struct Line {
+    at: Timestamp,
+    who: String,
+    what: String,
+    more: Vec<(String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "client-promote.html")]
+struct PromotePage {
+    page: Page,
+    client: Client,
 }
 
 /// What changes by itself.
@@ -173,6 +193,7 @@ async fn client(
             pieces: Pieces::of(server, view),
             images: server.library().images()?,
             boot_cfg: boot_cfg(server, &client.mac),
+            events: events(server, &client.mac)?,
             client,
         })
     });
@@ -184,6 +205,92 @@ async fn client(
 fn boot_cfg(server: &Server, mac: &MacAddr) -> Result<String, String> {
     let (ticket, cfg) = preview(server, mac).map_err(|why| why.to_string())?;
     Ok(cfg.replace(&ticket.id.to_string(), "BOOT-ID"))
+}
+
+/// The latest events of a client, and its refused logins: those name it as who, not as whom.
+fn events(server: &Server, mac: &MacAddr) -> Result<Vec<Line>, Error> {
+    const SHOWN: u16 = 20;
+    let recent = Filter {
+        since: Some(Moment(Timestamp::now() - SignedDuration::from_hours(24 * 7))),
+        limit: SHOWN,
+        ..Filter::default()
+    };
+    let of_client = Filter {
+        to: Some(mac.to_string()),
+        ..recent.clone()
+    };
+    let refused = Filter {
+        who: Some(format!("client-{}.", mac.bare())),
+        what: Some("login-refused".to_owned()),
+        ..recent
+    };
+    let mut found = server.library().events(&of_client)?.events;
+    found.extend(server.library().events(&refused)?.events);
+    found.sort_by_key(|one| std::cmp::Reverse(one.event.at));
+    found.truncate(usize::from(SHOWN));
+    Ok(found.into_iter().map(|one| Line::of(one.event)).collect())
+}
+
+impl Line {
+    fn of(event: Event) -> Self {
+        let more = event.details.iter().map(|(key, value)| {
+            let value = match value {
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Array(list) => {
+                    let words = list.iter().map(|one| one.as_str().unwrap_or_default());
+                    words.collect::<Vec<_>>().join("; ")
+                }
+                other => other.to_string(),
+            };
+            (key.clone(), text::told(&value))
+        });
+        Line {
+            at: event.at,
+            who: match &event.by {
+                // It is this client: its initiator's name says nothing new.
+                Actor::Client { peer, .. } => peer.clone(),
+                other => other.to_string(),
+            },
+            what: event.what.replace('-', " "),
+            more: more.collect(),
+        }
+    }
+}
+
+async fn promotion(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(mac): Path<MacAddr>,
+) -> Result<Html<PromotePage>, Failure> {
+    let client = blocking(&server, move |server| server.library().client(&mac)).await?;
+    Ok(Html(PromotePage { page, client }))
+}
+
+/// Asks a worker to promote the client's disk, or to tell what that would bring.
+async fn promote(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(mac): Path<MacAddr>,
+    Form(fields): Form<FormFields>,
+) -> Result<Response, Failure> {
+    let back = format!("/clients/{mac}/promote");
+    let task = match parsed(field(&fields, "image")) {
+        Ok(image) => PromoteTask { client: mac, image },
+        Err(wrong) => return Ok(page.then(&back, Notice::bad(format!("Not asked for: {wrong}")))),
+    };
+    let task = match field(&fields, "do") {
+        "promote" => Task::Promote(task),
+        _ => Task::PreviewPromotion(task),
+    };
+    let actor = page.who.actor.clone();
+    let queued = blocking(&server, move |server| server.library().queue_job(task, &actor));
+    Ok(match queued.await {
+        Ok(job) => page.then(
+            &format!("/jobs/{}", job.id),
+            Notice::good("Asked for; a worker does it."),
+        ),
+        Err(problem) => page.then(&back, Notice::bad(problem.detail)),
+    })
 }
 
 async fn edit(
