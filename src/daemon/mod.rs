@@ -17,15 +17,17 @@ mod reach;
 mod room;
 mod run;
 mod targets;
+mod tls;
 mod vitals;
 mod watch;
 
 pub use peer::{Peer, unmapped};
 pub use rates::{History, Rate};
-pub use reach::own_address;
+pub use reach::{admin_url, own_address};
 pub use room::Stranger;
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
+pub use tls::made_fingerprint;
 pub use vitals::Vitals;
 
 use std::collections::HashMap;
@@ -79,6 +81,10 @@ pub struct Doors {
     /// The boot service.
     #[schema(value_type = Vec<String>)]
     pub boot: Vec<SocketAddr>,
+    /// Dashboard and API.
+    #[schema(value_type = Vec<String>)]
+    #[serde(default)]
+    pub admin: Vec<SocketAddr>,
     /// What is announced in place of the target's address; often nothing.
     #[schema(value_type = Vec<String>)]
     pub announce: Vec<SocketAddr>,
@@ -206,6 +212,7 @@ impl Doors {
         Self {
             iscsi: config.iscsi.listen.clone(),
             boot: config.boot.listen.clone(),
+            admin: config.admin.listen.clone(),
             announce: config
                 .iscsi
                 .announce

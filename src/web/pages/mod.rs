@@ -1,6 +1,7 @@
 //! The dashboard. Each page is a template that is whole without JavaScript; the script keeps it up to
 //! date by putting newly drawn pieces in the place of old ones.
 
+mod account;
 mod act;
 mod api;
 mod client;
@@ -10,9 +11,12 @@ mod page;
 mod room;
 mod spark;
 mod text;
+mod users;
 
 pub(in crate::web) use client::ClientTopic;
+pub(in crate::web) use page::{Failure, Html};
 pub(in crate::web) use room::RoomTopic;
+pub(in crate::web) use text::encoded;
 
 use std::sync::Arc;
 
@@ -21,7 +25,7 @@ use axum::{Extension, Router};
 use super::stream::{self, Hub};
 use super::{Problem, assets};
 use crate::daemon::Server;
-use page::{Failure, Notices};
+use page::Notices;
 
 /// The parts of the dashboard, as its head names them.
 const NAV: [(&str, &str); 5] = [
@@ -41,6 +45,8 @@ pub(super) fn pages(server: Arc<Server>) -> Router {
         .merge(client::routes())
         .merge(api::routes())
         .merge(live::routes())
+        .merge(account::routes())
+        .merge(users::routes())
         .merge(stream::routes())
         .merge(assets::assets())
         .fallback(nowhere)
