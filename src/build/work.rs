@@ -184,7 +184,13 @@ impl<'a> Work<'a> {
     fn do_all(&mut self, plan: &Plan, library: &'a Library) -> Result<()> {
         let image = plan.image.parse()?;
         self.warn(plan.warnings.iter().cloned());
-        self.draft = Some(library.draft(&image)?);
+        let mut draft = library.draft(&image)?;
+        // What is made of another image's version begins an image: asked before, and true at the end.
+        let parent = self.facts.parent.as_ref();
+        if parent.is_some_and(|parent| parent.image != image) {
+            draft.only_as_first();
+        }
+        self.draft = Some(draft);
         let done = self.all(&plan.steps);
         if done.is_err() && self.keep == Keep::Failed {
             self.keep_draft();
@@ -550,7 +556,17 @@ impl<'a> Work<'a> {
         self.watch.step("syncing", None);
         let draft = self.draft.take().context("the version is sealed already")?;
         let facts = std::mem::take(&mut self.facts);
-        self.sealed = Some(draft.seal(facts, self.watch)?);
+        let library = draft.library();
+        let version = draft.seal(facts, self.watch)?;
+        let id = version.id().clone();
+        if library.image(&id.image)?.current != Some(id.number) {
+            self.warn([format!(
+                "{id} is sealed, and not current: another version of {} became current while it was \
+                 made; `netroot image rollback {id}` gives it to clients",
+                id.image
+            )]);
+        }
+        self.sealed = Some(version);
         Ok(())
     }
 }
