@@ -54,7 +54,7 @@ impl Work<'_> {
         }
     }
 
-    /// Takes something out before sealing, and writes down what was there.
+    /// Takes something out before sealing, and writes down what was there or was not as it should be.
     pub(super) fn scrub(&mut self, action: &Action) -> Result<()> {
         let tree = Root::open(self.tree_path()?)?;
         if !self.is_due(action, &tree)? {
@@ -72,8 +72,16 @@ impl Work<'_> {
                     found += tree.empty(path)?;
                 }
             }
-            Deed::Write { path, text, mode } => tree.write(path, text.as_bytes(), *mode)?,
-            Deed::Link { path, to } => tree.link(path, to)?,
+            // What is so already, as in a client's disk of a scrubbed version, was not taken out.
+            Deed::Write { path, text, mode } if !tree.is_file(path, text.as_bytes(), *mode)? => {
+                tree.write(path, text.as_bytes(), *mode)?;
+                found += 1;
+            }
+            Deed::Link { path, to } if !tree.is_link(path, to)? => {
+                tree.link(path, to)?;
+                found += 1;
+            }
+            Deed::Write { .. } | Deed::Link { .. } => {}
             other => bail!("a scrub cannot {other}"),
         }
         let what = action.told();
@@ -98,8 +106,8 @@ impl Work<'_> {
                 run(program, self.cancel, self.watch)
             }
             Deed::Host { command, mounted } => self.on_host(action, command, *mounted, tree, path),
-            Deed::Write { path, text, mode } => tree.write(path, text.as_bytes(), *mode),
-            Deed::Link { path, to } => tree.link(path, to),
+            Deed::Write { path, text, mode } => tree.write(path, text.as_bytes(), *mode).map(drop),
+            Deed::Link { path, to } => tree.link(path, to).map(drop),
             Deed::Remove { paths } => paths
                 .iter()
                 .try_for_each(|path| tree.remove(path).map(drop)),
