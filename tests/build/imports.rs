@@ -206,6 +206,56 @@ fn what_it_holds_stays_where_that_is_asked_for() {
 }
 
 #[test]
+fn nobodys_distribution_loses_what_no_two_clients_should_share() {
+    let site = Site::new();
+    let tree = site.tree(KERNEL);
+    write(&tree.join("etc/os-release"), b"ID=homemade\n");
+    write(
+        &tree.join("etc/machine-id"),
+        b"0123456789abcdef0123456789abcdef\n",
+    );
+    let gone = [
+        "etc/ssh/ssh_host_rsa_key",
+        "var/lib/systemd/random-seed",
+        "var/lib/dhcp/dhclient.leases",
+        "root/.ash_history",
+    ];
+    for path in gone {
+        write(&tree.join(path), b"this machine's");
+    }
+    write(&tree.join("var/log/own/messages"), b"a line");
+    // Without netroot's service nobody would write what a link leads to.
+    let name = b"InitiatorName=iqn.2004-10.com.example:this\n";
+    write(&tree.join("etc/iscsi/initiatorname.iscsi"), name);
+    let built = import(
+        &site,
+        &request(&bare(&site, &["mkfs.ext4", "-q", "-F"], &tree)),
+    )
+    .unwrap();
+    let version = site.version(&built.version.to_string());
+    let facts = &version.manifest().facts;
+    let scrubbed = [
+        "machine-id",
+        "SSH host keys",
+        "random seed and credentials' key",
+        "logs",
+        "DHCP leases",
+        "histories of shells and editors",
+    ];
+    assert_eq!(facts.scrubbed, scrubbed);
+    site.look_into(&version, |root| {
+        for path in gone {
+            assert!(!root.join(path).exists(), "{path}");
+        }
+        assert_eq!(fs::read(root.join("etc/machine-id")).unwrap(), b"");
+        assert!(root.join("var/log/own").is_dir());
+        assert!(!root.join("var/log/own/messages").exists());
+        let kept = fs::read(root.join("etc/iscsi/initiatorname.iscsi")).unwrap();
+        assert_eq!(kept, name);
+    });
+}
+
+#[test]
 fn a_file_system_without_a_kernel_is_refused() {
     let site = Site::new();
     let tree = site.path("empty");
