@@ -106,8 +106,8 @@ impl Work<'_> {
                 run(program, self.cancel, self.watch)
             }
             Deed::Host { command, mounted } => self.on_host(action, command, *mounted, tree, path),
-            Deed::Write { path, text, mode } => tree.write(path, text.as_bytes(), *mode).map(drop),
-            Deed::Link { path, to } => tree.link(path, to).map(drop),
+            Deed::Write { path, text, mode } => tree.write(path, text.as_bytes(), *mode),
+            Deed::Link { path, to } => tree.link(path, to),
             Deed::Remove { paths } => paths
                 .iter()
                 .try_for_each(|path| tree.remove(path).map(drop)),

@@ -28,14 +28,10 @@ const DIRECTORY: Mode = Mode::from_bits_truncate(0o755);
 const DEEPEST_PATTERN: usize = 32;
 
 impl Root {
-    /// Puts a file with this text at `path`, in the place of whatever is there. Tells whether there
-    /// was anything else, or nothing, before.
-    pub(crate) fn write(&self, path: &str, text: &[u8], mode: u32) -> Result<bool> {
+    /// Puts a file with this text at `path`, in the place of whatever is there.
+    pub(crate) fn write(&self, path: &str, text: &[u8], mode: u32) -> Result<()> {
         let (dir, name) = self.place(path)?;
         let about = || format!("writing {path} in {}", self.path().display());
-        if is_file_of(&dir, &name, text, mode).with_context(about)? {
-            return Ok(false);
-        }
         remove_entry(&dir, OsStr::new(DRAFT)).with_context(about)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(mode);
@@ -44,22 +40,15 @@ impl Root {
         fchmod(&file, mode).with_context(about)?;
         file.write_all(text).with_context(about)?;
         make_room(&dir, &name).with_context(about)?;
-        renameat(&dir, DRAFT, &dir, name.as_os_str()).with_context(about)?;
-        Ok(true)
+        renameat(&dir, DRAFT, &dir, name.as_os_str()).with_context(about)
     }
 
-    /// Puts a symlink to `to` at `path`, in the place of whatever is there. Tells whether there was
-    /// anything else, or nothing, before.
-    pub(crate) fn link(&self, path: &str, to: &str) -> Result<bool> {
+    /// Puts a symlink to `to` at `path`, in the place of whatever is there.
+    pub(crate) fn link(&self, path: &str, to: &str) -> Result<()> {
         let (dir, name) = self.place(path)?;
         let about = || format!("linking {path} in {}", self.path().display());
-        // What is no link has no target, and gives way like another link.
-        if readlinkat(&dir, name.as_os_str()).is_ok_and(|found| found == to) {
-            return Ok(false);
-        }
         remove_entry(&dir, &name).with_context(about)?;
-        symlinkat(to, &dir, name.as_os_str()).with_context(about)?;
-        Ok(true)
+        symlinkat(to, &dir, name.as_os_str()).with_context(about)
     }
 
     /// Whether `path` is a symlink to just `to`.
@@ -241,30 +230,6 @@ fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
     pattern
         .get(p..)
         .is_some_and(|rest| rest.iter().all(|&b| b == b'*'))
-}
-
-/// Whether `name` is a file of this text and mode already.
-fn is_file_of(dir: &File, name: &OsStr, text: &[u8], mode: u32) -> Result<bool> {
-    use nix::fcntl::AtFlags;
-    let stat = match nix::sys::stat::fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Err(Errno::ENOENT) => return Ok(false),
-        found => found.context("looking at it")?,
-    };
-    let is_like = kind_of(&stat) == SFlag::S_IFREG
-        && stat.st_mode & 0o7777 == mode
-        && u64::try_from(stat.st_size).is_ok_and(|size| size == text.len() as u64);
-    if !is_like {
-        return Ok(false);
-    }
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = openat(dir, name, flags, Mode::empty()).context("opening it")?;
-    let mut has = Vec::new();
-    let limit = text.len() as u64 + 1;
-    File::from(file)
-        .take(limit)
-        .read_to_end(&mut has)
-        .context("reading it")?;
-    Ok(has == text)
 }
 
 /// Lets something take the place of `name`, which rename alone does not do for a directory.
