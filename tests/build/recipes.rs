@@ -9,6 +9,7 @@ use netroot::build::{
 };
 use netroot::exec::Cancel;
 use netroot::library::Quiet;
+use netroot::library::manifest::Distribution;
 
 use crate::site::{KERNEL, Site, run, write};
 use crate::upgrades::programs;
@@ -264,6 +265,39 @@ fn a_mistake_is_told_with_file_line_and_key() {
         "format = 1\n[[prepare]]\ndo = 'a'\n[[a]]\ndo = 'a'\n",
         &["would do itself"],
     );
+}
+
+#[test]
+fn a_recipe_of_the_library_is_preferred_and_two_for_one_distribution_are_refused() {
+    let site = site_with_recipe();
+    let own = |name: &str| site.path(&format!("library/recipes/{name}.toml"));
+    let distribution = Distribution {
+        id: "debian".into(),
+        ..Distribution::default()
+    };
+    let chosen = |act: &dyn Fn(&Recipes) -> anyhow::Result<String>| {
+        act(&Recipes::of(&site.library).unwrap()).map_err(|error| error.to_string())
+    };
+    let tree = |recipes: &Recipes| Ok(recipes.for_tree(Some(&distribution))?.name().to_owned());
+    let source = |recipes: &Recipes| Ok(recipes.to_bootstrap("debian")?.name().to_owned());
+    assert_eq!(chosen(&tree).unwrap(), "debian");
+    let text = RECIPE.replace(r#"["tiny"]"#, r#"["debian"]"#);
+    write(&own("site"), text.as_bytes());
+    assert_eq!(chosen(&tree).unwrap(), "site");
+    assert_eq!(chosen(&source).unwrap(), "site");
+    write(&own("another"), text.as_bytes());
+    for error in [chosen(&tree).unwrap_err(), chosen(&source).unwrap_err()] {
+        let expected = format!(
+            "choosing a recipe for debian: both {} and {} say that they are for it; take it out of \
+             `for` in one of them, or name one by --recipe",
+            own("another").display(),
+            own("site").display()
+        );
+        assert_eq!(error, expected);
+    }
+    // The name of a recipe of the library is a recipe's, whoever else is for that.
+    fs::rename(own("another"), own("debian")).unwrap();
+    assert_eq!(chosen(&source).unwrap(), "debian");
 }
 
 #[test]
