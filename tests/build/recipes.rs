@@ -237,7 +237,12 @@ fn a_mistake_is_told_with_file_line_and_key() {
     };
     check("about = 'x'\n", &["format = 1"]);
     check("format = 2\n", &["newer netroot"]);
-    check("format = 1\nabuot = 'x'\n", &[":2: ", "abuot"]);
+    let unknown = [":2: ", "there is no key `abuot`", "; did you mean `about`?"];
+    check("format = 1\nabuot = 'x'\n", &unknown);
+    let unknown = [":2: ", "no key `releses`", "; did you mean `releases`?"];
+    check("format = 1\nreleses = { 1 = 'one' }\n", &unknown);
+    check("format = 1\n[releses]\n1 = 'one'\n", &unknown);
+    check("format = 1\nwhatever = 1\n", &[":2: ", "`[[whatever]]`"]);
     let steps: [(&str, &[&str]); 12] = [
         ("[[prepare]]\nrnu = ['true']\n", &[":3: ", "rnu"]),
         ("[[prepare]]\nsay = 'x'\n", &[":2: ", "exactly one of run"]),
@@ -255,7 +260,7 @@ fn a_mistake_is_told_with_file_line_and_key() {
         ("[[prepare]]\ndo = 'nothing'\n", &["no section `nothing`"]),
         (
             "[[perpare]]\nrun = ['true']\n",
-            &["no step does this section"],
+            &["no step does this section", "did you mean `prepare`?"],
         ),
     ];
     for (text, expected) in steps {
@@ -264,6 +269,51 @@ fn a_mistake_is_told_with_file_line_and_key() {
     check(
         "format = 1\n[[prepare]]\ndo = 'a'\n[[a]]\ndo = 'a'\n",
         &["would do itself"],
+    );
+}
+
+#[test]
+fn a_placeholder_that_nothing_can_fill_is_told_with_file_line_and_key() {
+    let site = site_with_recipe();
+    let check = |text: &str, expected: &str| {
+        write_recipe(&site, &format!("format = 1\n{text}"));
+        let error = format!("{:#}", Recipes::of(&site.library).unwrap_err());
+        let file = site.path("library/recipes/tiny.toml");
+        let expected = format!("{}:{expected}", file.display());
+        assert!(error.contains(&expected), "{expected} is not in {error}");
+    };
+    check(
+        "[[update]]\nrun = ['x']\n[[update]]\nrun = ['to', '{release}']\n",
+        "4: `run`: {release} means nothing in update, which knows {kernel}, {current}",
+    );
+    check(
+        "[[update]]\nsay = 'to {release}'\nrun = ['x']\n",
+        "2: `say`: {release} means nothing in update, which knows {kernel}, {current}",
+    );
+    // Where it is done, not where it stands.
+    check(
+        "[[initramfs]]\ndo = 'a'\n[[a]]\nrun = ['{packages}']\n",
+        "4: `run`: {packages} means nothing in initramfs, which knows {kernel}",
+    );
+    check(
+        "[[bootstrap]]\nrun = ['ls', '{tree}']\n",
+        "2: `run`: {tree} is for programs of the host only",
+    );
+    check(
+        "[[scrub]]\nsay = 'of {kernel}'\nremove = ['/x']\n",
+        "2: `say`: {kernel} means nothing in scrub, which has no placeholders",
+    );
+    check(
+        "[boot]\nkernel = ['/k-{kernel}']\ninitramfs = ['/i-{release}']\n",
+        "4: `initramfs`: {release} means nothing in [boot], which knows {kernel}",
+    );
+    check(
+        "[boot]\nkernel = ['/k-{kernle}']\n",
+        "3: `kernel`: there is no placeholder {kernle}",
+    );
+    check(
+        "[releases]\n12 = '{release}'\n",
+        "3: `12`: {release} means nothing in [releases], which has no placeholders",
     );
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Those under `images/` are built in; a file of the same name in the library's `recipes/` takes the
 //! place of one, any other adds one, and goes before a built-in one for the same distribution. A recipe
-//! is sections of steps; what a plan does with them, and
-//! in which order, is the plan's business.
+//! is sections of steps; what a plan does with them, and in which order, is the plan's business.
 
 mod action;
+mod keys;
 mod parse;
 mod text;
 
