@@ -232,7 +232,7 @@ impl Work<'_> {
 }
 
 /// The release that a tree says it is. It goes into command lines, and the tree may be a stranger's.
-fn current(found: &crate::library::manifest::Distribution) -> Result<String> {
+pub(super) fn current(found: &crate::library::manifest::Distribution) -> Result<String> {
     let text = found.codename.as_deref().or(found.release.as_deref());
     let text = text.context("the image's os-release tells no release")?;
     super::recipe::plain_word(text)

@@ -187,6 +187,7 @@ fn prepare<'r>(
                 distribution: Some(name.clone()),
                 mirror: request.mirror.clone(),
                 packages: request.packages.clone(),
+                ..Known::default()
             };
             let steps = |known: &Known| {
                 let bootstrap = Sections::new(recipe, known).needed("bootstrap")?;

@@ -27,8 +27,12 @@ pub(crate) fn site_with_recipe() -> Site {
     let archive = site.path("tree.tar");
     let (archive, tree) = (archive.to_str().unwrap(), tree.to_str().unwrap());
     run("tar", &["-C", tree, "-cf", archive, "."]);
-    write_recipe(&site, &RECIPE.replace("@ARCHIVE@", archive));
+    write_recipe(&site, &with_archive(&site, RECIPE));
     site
+}
+
+fn with_archive(site: &Site, recipe: &str) -> String {
+    recipe.replace("@ARCHIVE@", site.path("tree.tar").to_str().unwrap())
 }
 
 fn write_recipe(site: &Site, text: &str) {
@@ -165,16 +169,64 @@ fn a_plan_of_a_recipe_tells_every_step_and_touches_nothing() {
     let plan = plan.to_string();
     for line in [
         "1. make a scratch file system",
-        "preparing tiny 1\n",
+        "sh -c echo $0 $1 >/root/prepared; echo $KEY >>/root/prepared tiny 1` in it\n",
+        " -xf ",
+        "` on this host, as root\n",
+        ". preparing tiny 1: run `sh -c ",
         "if it has no-such-program\n",
         "vim less` in it\n",
-        "call it lab\n",
-        "scrub: SSH host keys\n",
+        ". call it lab: write /etc/hostname\n",
+        ". scrub: SSH host keys: remove /etc/ssh/ssh_host_*\n",
     ] {
         assert!(plan.contains(line), "{line} is not in {plan}");
     }
     assert!(site.library.images().unwrap().is_empty());
     site.assert_clean();
+}
+
+#[test]
+fn a_plan_decides_what_is_known_before() {
+    let site = site_with_recipe();
+    let steps = r#"
+[[prepare]]
+say = "for tiny only"
+run = ["sh", "-c", "true"]
+when = { id = "tiny" }
+[[prepare]]
+say = "for others"
+run = ["sh", "-c", "true"]
+when = { id = "other" }
+[[upgrade]]
+say = "a script"
+run = ["sh", "-c", """
+true
+test -n "a line that is longer than anybody wants to read on a terminal, and says nothing at all"
+"""]
+"#;
+    write_recipe(&site, &with_archive(&site, &format!("{RECIPE}{steps}")));
+    let plan = build::plan_image(&site.library, &build_request(&site), &Cancel::new()).unwrap();
+    let plan = plan.to_string();
+    assert!(
+        plan.contains(". for tiny only: run `sh -c true` in it\n"),
+        "{plan}"
+    );
+    assert!(!plan.contains("for others"), "{plan}");
+    site.build(&build_request(&site)).unwrap();
+    let release = "2".into();
+    let upgrade = vec![Change::Upgrade { release }];
+    let request = ChangeRequest::new("one".parse().unwrap(), "two".parse().unwrap(), upgrade);
+    let plan = build::plan_change(&site.library, &request).unwrap();
+    let json = serde_json::to_string(&plan).unwrap();
+    let plan = plan.to_string();
+    for line in [
+        "run `sh -c echo from 1 to two >>/root/changes; ",
+        ". a script: run `sh -c true test -n \"a line that is longer than anybody wants to read on a \
+         terminal, and says nothing …` in it\n",
+    ] {
+        assert!(plan.contains(line), "{line} is not in {plan}");
+    }
+    assert!(!plan.contains("and says nothing at all"), "{plan}");
+    assert!(json.contains("and says nothing at all"), "{json}");
 }
 
 #[test]
