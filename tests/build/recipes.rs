@@ -403,6 +403,35 @@ fn a_recipe_of_the_library_is_preferred_and_two_for_one_distribution_are_refused
 }
 
 #[test]
+fn the_release_package_of_rhel_has_another_name() {
+    let recipes = Recipes::built_in().unwrap();
+    let recipe: toml::Table = recipes.named("fedora").unwrap().text().parse().unwrap();
+    let steps = recipe["bootstrap"].as_array().unwrap().iter();
+    let installs = |id: &str| {
+        let is = |step: &toml::Value, key: &str| {
+            step.get(key).and_then(|it| it.get("id")?.as_str()) == Some(id)
+        };
+        let conditional = |step: &toml::Value| step.get("when").is_some();
+        let due = |step: &&toml::Value| match conditional(step) {
+            true => is(step, "when"),
+            false => !is(step, "unless"),
+        };
+        let packages = steps.clone().filter(due).filter_map(|step| {
+            let words = step.get("host")?.as_array()?;
+            let at = words
+                .iter()
+                .position(|word| word.as_str() == Some("install"))?;
+            words.get(at + 1)?.as_str()
+        });
+        packages.collect::<Vec<_>>()
+    };
+    assert_eq!(installs("rhel"), ["redhat-release"]);
+    for id in ["fedora", "centos", "rocky", "almalinux"] {
+        assert_eq!(installs(id), ["{distribution}-release"], "{id}");
+    }
+}
+
+#[test]
 fn what_a_recipe_cannot_do_is_refused_before_anything_starts() {
     let site = site_with_recipe();
     let fail = |from: &str| {
