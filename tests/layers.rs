@@ -19,7 +19,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "daemon",
         &["block", "exec", "scsi", "iscsi", "library", "boot"],
     ),
-    ("web", &["library", "boot", "build", "daemon"]),
+    ("web", &["iscsi", "library", "boot", "build", "daemon"]),
     (
         "cli",
         &["exec", "library", "build", "boot", "daemon", "web"],

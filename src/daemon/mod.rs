@@ -1,7 +1,9 @@
 //! All of it at once: listeners, live sessions, and an ordered end.
 //!
 //! The target asks [`Targets`] who may log in to what; that asks the library. `Attached` tells the
-//! library who is connected. HTTP routers are given by the fronts; this floor only runs them.
+//! library who is connected. `watch` is what the server sees of machines besides: boots on their way
+//! (`room`) and how much goes over the wire (`rates`). HTTP routers are given by the fronts; this floor
+//! only runs them.
 
 mod attached;
 mod devices;
@@ -10,20 +12,27 @@ mod http;
 mod listen;
 mod notes;
 mod peer;
+mod rates;
 mod reach;
+mod room;
 mod run;
 mod targets;
+mod vitals;
+mod watch;
 
 pub use peer::{Peer, unmapped};
+pub use rates::{History, Rate};
 pub use reach::own_address;
+pub use room::Stranger;
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
+pub use vitals::Vitals;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,12 +40,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use crate::iscsi::{End, SessionInfo, Sessions};
+use crate::iscsi::{End, SessionInfo, Sessions, Totals};
 use crate::library::config::ISCSI_PORT;
 use crate::library::{Config, Library, Live, MacAddr};
 use attached::Attached;
 use devices::Devices;
 use notes::Notes;
+use watch::Watch;
 
 /// What the parts of a running server share.
 pub struct Server {
@@ -50,8 +60,10 @@ pub struct Server {
     calls: Semaphore,
     notes: Notes,
     told: Told,
+    watch: Watch,
     /// Drawn for each run: nobody outside can guess it.
     run_id: String,
+    began: SystemTime,
 }
 
 /// Calls of the library that may run at a time, far below the 512 threads that tokio has for work
@@ -109,7 +121,9 @@ impl Server {
             calls: Semaphore::new(CALLS),
             notes: Notes::new(runtime.clone()),
             told: Told::default(),
+            watch: Watch::default(),
             run_id: drawn(),
+            began: SystemTime::now(),
         })
     }
 
@@ -159,6 +173,11 @@ impl Server {
     /// The target's portal as it is announced to a client that reached this server at `local`.
     pub fn portal(&self, local: IpAddr) -> SocketAddr {
         self.doors.portal(local)
+    }
+
+    /// What the target has done since it began.
+    pub fn totals(&self) -> &Totals {
+        self.sessions.totals()
     }
 
     /// All sessions, oldest first.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
@@ -72,7 +73,9 @@ pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>, mut stop: watch:
         greeted = greeting => greeted.ok().flatten(),
         _ = stop.wait_for(|stop| *stop) => None,
     };
+    let totals = shared.sessions.totals();
     let Some((login, wish)) = greeted else {
+        totals.broken_off.fetch_add(1, Relaxed);
         link.close(GRACE).await;
         return;
     };
@@ -127,6 +130,7 @@ async fn admit(
     let opened = match opened {
         Ok(opened) => opened,
         Err(status) => {
+            shared.sessions.totals().login_refused(status);
             // Whoever refused it has told why.
             tracing::debug!(initiator = %wish.initiator, %peer, status = format!("{status:#06x}"), "login refused");
             if let Step::Refuse(response) = login.refuse(status) {
@@ -137,6 +141,7 @@ async fn admit(
     };
     let tsih = shared.sessions.new_tsih();
     let (response, agreed) = login.accept(tsih);
+    shared.sessions.totals().logins.fetch_add(1, Relaxed);
     link.push(response);
     let inside = opened.map(|(target, place, opened)| {
         let info = SessionInfo {
@@ -235,6 +240,8 @@ async fn full_feature(
     );
     farewell.end = runner.run(Some(control), stop).await;
     tracing::info!(session = info.id, end = ?farewell.end, "session ended");
+    let totals = shared.sessions.totals();
+    totals.session_ended(farewell.end, &info.counters);
     // First the directory, then whoever waits for the end: a session that takes this one's place finds
     // everything as it should be.
     drop(farewell);

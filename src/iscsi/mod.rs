@@ -10,6 +10,7 @@ pub use self::directory::{BoxFuture, Directory, End, Guard, Initiator, Opened, R
 pub use self::names::{InvalidName, IscsiName, Isid};
 pub use self::server::{Limits, ServerConfig, serve};
 pub use self::sessions::{Counters, Parameters, SessionControl, SessionInfo, Sessions};
+pub use self::totals::{Histogram, Refused, Totals};
 
 mod connection;
 mod directory;
@@ -25,4 +26,5 @@ mod runner;
 mod server;
 mod session;
 mod sessions;
+mod totals;
 pub mod wire;

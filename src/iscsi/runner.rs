@@ -21,6 +21,7 @@ use super::output::SENDFILE_MIN;
 use super::session::task::TaskId;
 use super::session::{Action, Scope, Session};
 use super::sessions::SessionControl;
+use super::totals::Kind;
 use super::wire::Tag;
 use crate::block::{self, Answer, Segment};
 use crate::scsi::{Lun, Nexus, Pending, Reset, Response, Sense, Start};
@@ -50,6 +51,8 @@ pub(super) struct Runner {
     pending: HashMap<TaskId, Pending>,
     /// Commands that wait until others have read enough.
     backlog: VecDeque<Begin>,
+    /// Since when the commands at work are, and what they do.
+    begun: HashMap<TaskId, (Kind, Instant)>,
     /// What the commands at work may read.
     reading: HashMap<TaskId, u64>,
     reading_total: u64,
@@ -100,6 +103,7 @@ impl Runner {
             work: FuturesUnordered::new(),
             pending: HashMap::new(),
             backlog: VecDeque::new(),
+            begun: HashMap::new(),
             reading: HashMap::new(),
             reading_total: 0,
             progress: Instant::now(),
@@ -308,11 +312,14 @@ impl Runner {
                 // An initiator may expect less than its command reads.
                 let nexus = self.nexus.as_ref();
                 let least = nexus.map_or(0, |nexus| nexus.reads(Lun::parse(lun), cdb));
+                let reads = reads.max(least);
+                let kind = if reads > 0 { Kind::Reads } else { Kind::Other };
+                self.begun.insert(id, (kind, Instant::now()));
                 self.backlog.push_back(Begin {
                     id,
                     lun,
                     cdb,
-                    reads: reads.max(least),
+                    reads,
                 });
             }
             Action::Deliver { id, data } => {
@@ -351,6 +358,9 @@ impl Runner {
             Start::Done(answer) => self.follow(begin.id, answer),
             Start::Data(pending) => {
                 let len = pending.len();
+                if let Some((kind, _)) = self.begun.get_mut(&begin.id) {
+                    *kind = Kind::Writes;
+                }
                 self.pending.insert(begin.id, pending);
                 self.session.wants(begin.id, len);
             }
@@ -393,6 +403,10 @@ impl Runner {
     fn finished(&mut self, id: TaskId, response: Response) {
         if let Some(reads) = self.reading.remove(&id) {
             self.reading_total -= reads;
+        }
+        if let Some((kind, since)) = self.begun.remove(&id) {
+            let totals = self.shared.sessions.totals();
+            totals.answered(kind, since.elapsed(), &response);
         }
         self.session.finished(id, response);
     }

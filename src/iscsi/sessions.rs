@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::directory::{End, Initiator};
 use super::names::{IscsiName, Isid};
+use super::totals::Totals;
 
 /// All live sessions of a server that talk to a target. Discovery sessions are not among them.
 #[derive(Clone, Default)]
@@ -89,6 +90,7 @@ struct Control {
 struct Registry {
     next_id: AtomicU64,
     next_tsih: AtomicU16,
+    totals: Totals,
     // Held for a look or a change of the map, never across an await.
     live: Mutex<HashMap<Key, Entry>>,
 }
@@ -118,6 +120,11 @@ impl Sessions {
             .collect();
         list.sort_by_key(|info| info.id);
         list
+    }
+
+    /// What all sessions have done since the server began.
+    pub fn totals(&self) -> &Totals {
+        &self.0.totals
     }
 
     /// The way to end the session with this id, while it lives.

@@ -4,24 +4,31 @@
 //! - `boot`: scripts, kernels and initramfs for clients; no login
 //! - `api`: `/api/v1`, for programs and for the command line
 //! - `pages`: the dashboard, for people; `assets`: its style and script
+//! - `metrics`: counters for Prometheus, and whether the server is well
+//! - `stream`: what keeps pages up to date
 //! - `who`: who asks, known before anything is done
 
 mod api;
 mod assets;
 mod boot;
 pub mod calls;
+mod metrics;
 mod pages;
 mod problem;
+mod stream;
 mod who;
 
 pub use boot::{boot, client_cfg};
+pub use metrics::health;
 pub use problem::Problem;
-pub use who::Who;
+pub use who::{Login, Who};
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 
 use crate::daemon::Server;
 use crate::library;
@@ -30,14 +37,27 @@ use crate::library;
 /// through.
 pub fn control(server: Arc<Server>) -> Router {
     let csrf = server.run_id().to_owned();
-    admin(server).layer(from_fn_with_state(csrf, who::behind_the_socket))
+    let known = from_fn_with_state(csrf, who::behind_the_socket);
+    admin(server.clone()).layer(known).merge(health(server))
 }
 
 /// Pages and API. Each request has to carry a [`Who`].
 fn admin(server: Arc<Server>) -> Router {
     Router::new()
         .merge(api::api(server.clone()))
-        .merge(pages::pages(server))
+        .merge(metrics::metrics().with_state(server.clone()))
+        .merge(pages::pages(server.clone()))
+        .layer(from_fn_with_state(server, nudging))
+}
+
+/// Whoever watches sees at once what a request has changed.
+async fn nudging(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let changes = !request.method().is_safe();
+    let response = next.run(request).await;
+    if changes {
+        server.nudge();
+    }
+    response
 }
 
 /// Runs work that may block on a thread of its own.

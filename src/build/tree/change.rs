@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, SFlag, fchmod, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
-use super::root::Root;
+use super::root::{Root, open_within};
 use super::{enter, entries, kind_of, stat_at};
 
 /// A name that is ours for a moment.
@@ -140,7 +140,7 @@ impl Root {
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        match openat2(self.dir(), path, how) {
+        match open_within(self.dir(), path, how) {
             Ok(fd) => Ok(Some(File::from(fd))),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
             Err(e) => Err(e).with_context(|| format!("opening /{} in the image", path.display())),

@@ -105,7 +105,7 @@ impl Root {
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        match openat2(&self.dir, path, how) {
+        match open_within(&self.dir, path, how) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENXIO) => Ok(None),
             Err(e) => Err(e).with_context(|| self.about(path)),
@@ -117,13 +117,33 @@ impl Root {
     }
 }
 
+/// openat2(2), repeated while a rename or a mount anywhere on the host keeps the kernel from saying
+/// whether a `..` led out: it answers EAGAIN then, which tells nothing about the tree.
+pub(crate) fn open_within<P: nix::NixPath + ?Sized>(
+    dir: &File,
+    path: &P,
+    how: OpenHow,
+) -> nix::Result<std::os::fd::OwnedFd> {
+    /// A host that mounts without a pause for so long is told of.
+    const TRIES: usize = 1000;
+    let mut opened = openat2(dir, path, how);
+    for _ in 1..TRIES {
+        if !matches!(opened, Err(Errno::EAGAIN)) {
+            break;
+        }
+        std::thread::yield_now();
+        opened = openat2(dir, path, how);
+    }
+    opened
+}
+
 /// The directory `path` below `root`, however long the path; no symlink is followed.
 pub(crate) fn open_dir(root: &File, path: &Path) -> Result<File> {
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     let step = |dir: &File, part: &Path| -> Result<File> {
-        let opened = openat2(dir, part, how)
+        let opened = open_within(dir, part, how)
             .map_err(io::Error::from)
             .with_context(|| format!("opening {}", part.display()))?;
         Ok(File::from(opened))
