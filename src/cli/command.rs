@@ -418,6 +418,9 @@ pub(super) struct ImageImport {
     /// Leave machine-id, SSH host keys, histories and the like of a bare file system as they are
     #[arg(long)]
     pub no_scrub: bool,
+    /// Keep the draft if it fails, and say how to look inside
+    #[arg(long)]
+    pub keep_failed: bool,
     #[command(flatten)]
     pub run: DryRun,
 }

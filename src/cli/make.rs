@@ -239,6 +239,7 @@ pub(super) fn import(cli: &Cli, args: &ImageImport) -> Result<()> {
         recipe: args.recipe.clone(),
         check: check(args.no_initramfs_check),
         scrub: scrub(args.no_scrub),
+        keep: keep(args.keep_failed),
     };
     let cancel = Cancel::on_signals()?;
     if args.run.dry_run {
