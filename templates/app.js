@@ -14,7 +14,7 @@ function keep(from, to) {
   // What the person at the screen has done to a piece outlives its new drawing.
   for (const box of from.querySelectorAll("input[type=checkbox]")) {
     const twin = [...to.querySelectorAll("input[type=checkbox]")]
-      .find((other) => other.name === box.name && other.value === box.value);
+      .find((other) => other.name === box.name && (box.id ? other.id === box.id : other.value === box.value));
     if (twin) twin.checked = box.checked;
   }
   for (const details of from.querySelectorAll("details[open][id]")) {
@@ -35,6 +35,10 @@ function patch({ op, id, html }) {
   if (op === "append" || op === "prepend") {
     const follow = there.scrollHeight - there.scrollTop - there.clientHeight < 40;
     if (piece.id && document.getElementById(piece.id)) return;
+    if (there.dataset.first === "reload") {
+      window.location.reload();
+      return;
+    }
     there[op](piece);
     if (op === "append" && follow) there.scrollTop = there.scrollHeight;
   } else {
@@ -57,7 +61,8 @@ function listen() {
   const topic = document.body.dataset.topic;
   if (!topic || !window.EventSource) return;
   const lost = document.getElementById("connection");
-  const stream = new EventSource(`/stream?topic=${encodeURIComponent(topic)}`);
+  const since = document.body.dataset.drawn || "0";
+  const stream = new EventSource(`/stream?topic=${encodeURIComponent(topic)}&since=${since}`);
   let open = false;
   stream.addEventListener("open", () => {
     // What changed while nobody listened is not told again: look at the whole page.
@@ -94,21 +99,81 @@ function clock() {
   }
 }
 
+// The room: rows are searched while somebody types, and the bar shows what is chosen.
+
+function room() {
+  const find = document.getElementById("find");
+  const act = document.querySelector("form.chosen");
+  const rows = () => [...document.querySelectorAll("tr[data-find]")];
+  const boxes = () => rows().filter((row) => !row.hidden).map((row) => row.querySelector("input[name=pick]"));
+
+  function search() {
+    if (!find || !find.dataset.filters) return;
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of rows()) {
+      row.hidden = !words.every((word) => row.dataset.find.includes(word));
+      if (!row.hidden) shown += 1;
+      // What cannot be seen is not acted upon.
+      if (row.hidden) row.querySelector("input[name=pick]").checked = false;
+    }
+    const told = document.getElementById("shown");
+    if (words.length && told) told.textContent = `${shown} of ${told.dataset.of} clients`;
+    if (!words.length && told) told.textContent = told.dataset.said;
+    for (const link of document.querySelectorAll("a[data-keep]")) {
+      const to = new URL(link.href);
+      if (find.value.trim()) to.searchParams.set("q", find.value.trim());
+      else to.searchParams.delete("q");
+      link.href = to.href;
+    }
+  }
+
+  function chosen() {
+    if (!act) return;
+    const number = rows().filter((row) => row.querySelector("input[name=pick]").checked).length;
+    act.hidden = number === 0;
+    document.getElementById("picked").textContent = `${number} chosen`;
+    const all = document.getElementById("pick-all");
+    const every = boxes();
+    all.textContent = every.length && every.every((box) => box.checked) ? "Select none" : "Select all shown";
+  }
+
+  if (find && find.dataset.filters) {
+    const told = document.getElementById("shown");
+    if (told) told.dataset.said = told.textContent;
+    find.addEventListener("input", () => { search(); chosen(); });
+    // Browsers fill the field again when somebody comes back.
+    if (find.value) search();
+  }
+  if (!act) return;
+  document.getElementById("pick-all").addEventListener("click", (event) => {
+    event.preventDefault();
+    const every = boxes();
+    const on = !every.every((box) => box.checked);
+    for (const box of every) box.checked = on;
+    chosen();
+  });
+  document.addEventListener("change", (event) => { if (event.target.name === "pick") chosen(); });
+  document.addEventListener("patched", () => { search(); chosen(); });
+  chosen();
+}
+
 // Menus close when something else is meant.
 
 document.addEventListener("click", (event) => {
-  for (const menu of document.querySelectorAll("details.who[open]")) {
+  for (const menu of document.querySelectorAll("details.who[open], details.more[open]")) {
     if (!menu.contains(event.target)) menu.open = false;
   }
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  for (const menu of document.querySelectorAll("details.who[open]")) {
+  for (const menu of document.querySelectorAll("details.who[open], details.more[open]")) {
     menu.open = false;
     menu.querySelector("summary").focus();
   }
 });
 
+room();
 listen();
 clock();
 setInterval(clock, 5000);

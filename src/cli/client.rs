@@ -8,7 +8,7 @@ use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, R
 use super::reach::Reach;
 use super::{ask, print, wrong_usage};
 use crate::library::{
-    Act, AssignTo, ClientSelector, ClientState, ClientView, Done, Edit, NewClient, Plan, Step, When,
+    Act, AssignTo, ClientSelector, ClientView, Done, Edit, NewClient, Plan, Step, When,
 };
 use crate::library::{GroupName, MacAddr};
 
@@ -158,7 +158,7 @@ pub(super) fn list(cli: &Cli, group: Option<&GroupName>) -> Result<()> {
             client.mac.to_string(),
             client.image.to_string(),
             client.mode.to_string(),
-            state(view).to_owned(),
+            view.state.to_string(),
             boots(view),
             address.unwrap_or_default(),
             groups.join(","),
@@ -339,15 +339,6 @@ fn waits(plan: &Plan) -> bool {
     plan.steps.contains(&Step::Arm)
 }
 
-fn state(view: &ClientView) -> &'static str {
-    match view.state {
-        ClientState::Off => "off",
-        ClientState::Booting => "booting",
-        ClientState::Up => "up",
-        ClientState::Lost => "lost",
-    }
-}
-
 fn boots(view: &ClientView) -> String {
     match (&view.boots, &view.drift) {
         (Some(boots), Some(current)) => format!("{boots} (current is @{})", current.number),
@@ -361,7 +352,10 @@ fn description(view: &ClientView) -> Vec<String> {
     let joined = |words: Vec<String>| words.join(" ");
     let mut lines = vec![
         format!("{}  {}", client.name, client.mac),
-        format!("  state     {}", state(view)),
+        match &view.why {
+            Some(why) => format!("  state     {}: {why}", view.state),
+            None => format!("  state     {}", view.state),
+        },
         format!("  image     {} in mode {}", client.image, client.mode),
         format!("  boots     {}", boots(view)),
     ];

@@ -42,6 +42,13 @@ impl Attached {
         self.table().remove(&id);
     }
 
+    /// Which client each session is of, by the session's number.
+    pub(super) fn clients(&self) -> HashMap<u64, MacAddr> {
+        let table = self.table();
+        let client = |(id, entry): (&u64, &Entry)| Some((*id, entry.session.client?));
+        table.iter().filter_map(client).collect()
+    }
+
     /// Ends the sessions that are meant, and waits until they have settled.
     fn end(&self, is_meant: impl Fn(&Entry) -> bool) {
         let controls: Vec<SessionControl> = self

@@ -1,7 +1,9 @@
 //! All of it at once: listeners, live sessions, and an ordered end.
 //!
 //! The target asks [`Targets`] who may log in to what; that asks the library. `Attached` tells the
-//! library who is connected. HTTP routers are given by the fronts; this floor only runs them.
+//! library who is connected. `watch` is what the server sees of machines besides: boots on their way
+//! (`room`) and how much goes over the wire (`rates`). HTTP routers are given by the fronts; this floor
+//! only runs them.
 
 mod attached;
 mod devices;
@@ -10,13 +12,18 @@ mod http;
 mod listen;
 mod notes;
 mod peer;
+mod rates;
 mod reach;
+mod room;
 mod run;
 mod targets;
 mod vitals;
+mod watch;
 
 pub use peer::{Peer, unmapped};
+pub use rates::{History, Rate};
 pub use reach::own_address;
+pub use room::Stranger;
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
 pub use vitals::Vitals;
@@ -33,12 +40,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use crate::iscsi::{End, SessionInfo, Sessions, Totals};
+use crate::iscsi::{End, Parameters, SessionInfo, Sessions, Totals};
 use crate::library::config::ISCSI_PORT;
 use crate::library::{Config, Library, Live, MacAddr};
 use attached::Attached;
 use devices::Devices;
 use notes::Notes;
+use watch::Watch;
 
 /// What the parts of a running server share.
 pub struct Server {
@@ -52,6 +60,7 @@ pub struct Server {
     calls: Semaphore,
     notes: Notes,
     told: Told,
+    watch: Watch,
     /// Drawn for each run: nobody outside can guess it.
     run_id: String,
     began: SystemTime,
@@ -97,6 +106,8 @@ pub struct SessionRow {
     pub bytes_read: u64,
     /// Bytes received from it.
     pub bytes_written: u64,
+    /// What was negotiated.
+    pub parameters: Parameters,
 }
 
 impl Server {
@@ -112,6 +123,7 @@ impl Server {
             calls: Semaphore::new(CALLS),
             notes: Notes::new(runtime.clone()),
             told: Told::default(),
+            watch: Watch::default(),
             run_id: drawn(),
             began: SystemTime::now(),
         })
@@ -258,5 +270,6 @@ fn row(session: SessionInfo) -> SessionRow {
         writes: count(&session.counters.writes),
         bytes_read: count(&session.counters.bytes_read),
         bytes_written: count(&session.counters.bytes_written),
+        parameters: session.parameters,
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::listen::{self, ControlSocket};
@@ -79,10 +78,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) {
     // Every part hears the same end, and each has its own way to come to it.
-    let (end, ending) = watch::channel(false);
-    let over = |mut ending: watch::Receiver<bool>| async move {
-        // The sender is dropped at the end of this function, which is an end as well.
-        let _ = ending.wait_for(|over| *over).await;
+    let over = |server: &Arc<Server>| {
+        let server = server.clone();
+        async move { server.ending().await }
     };
     let mut parts = JoinSet::new();
     let config = ServerConfig {
@@ -96,24 +94,22 @@ pub async fn run(
         targets,
         sessions,
         config,
-        over(ending.clone()),
+        over(&server),
     ));
     for listener in listeners.boot {
-        parts.spawn(http::serve(
-            listener,
-            routers.boot.clone(),
-            over(ending.clone()),
-        ));
+        parts.spawn(http::serve(listener, routers.boot.clone(), over(&server)));
     }
     let control = listeners.control;
     let router = routers.control;
-    let heard = over(ending.clone());
+    let heard = over(&server);
     parts.spawn(async move {
         http::serve(&control.listener, router, heard).await;
         drop(control);
     });
+    let sampling = tokio::spawn(server.clone().sample());
     shutdown.await;
-    end.send_replace(true);
+    server.end();
+    sampling.abort();
     while let Some(part) = parts.join_next().await {
         if let Err(error) = part {
             tracing::error!(%error, "a part of the server ended badly");

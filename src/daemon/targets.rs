@@ -87,7 +87,11 @@ fn open(
             };
             server.attached.enter(session, control);
         });
-    let grant = login.map_err(|error| refusal(&error, who, target))?;
+    let grant = login.map_err(|error| {
+        server.saw_refusal(who.name.as_str(), &told(&error));
+        refusal(&error, who, target)
+    })?;
+    server.saw_login(grant.client.as_ref());
     // From here on somebody has to tell the library that the session is over, whatever happens.
     let guard = Box::new(Held {
         server: server.clone(),
@@ -143,6 +147,7 @@ impl Guard for Held {
         let Held { server, grant, id } = *self;
         // At once, so that whoever waits for the end finds it gone; the document may follow.
         server.attached.leave(id);
+        server.nudge();
         // At shutdown the client goes on with the next server: its boot is as it was.
         if end == End::ShutDown {
             return;
@@ -153,6 +158,7 @@ impl Guard for Held {
             if let Some(Err(error)) = noting.call(left).await {
                 tracing::error!(error = told(&error), "cannot note the end of a session");
             }
+            noting.nudge();
         });
     }
 }

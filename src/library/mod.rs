@@ -23,7 +23,7 @@
 //! Where they are kept:
 //!
 //! - `names`, `mac`, `config`, `manifest`: what things are called, and what is known about them
-//! - `document`, `lock`: how documents change, one writer at a time
+//! - `document`, `lock`: how documents change, one writer at a time; `cache`: those that did not
 //! - `store`: where disks are; drafts, sealing, clones, holds on them, hashes, and what cleans up after
 //!   the killed
 //! - `images`: versions, and which one is current
@@ -38,6 +38,7 @@
 
 mod bindings;
 mod boots;
+mod cache;
 mod clients;
 pub mod config;
 mod document;
@@ -97,9 +98,9 @@ pub use wanted::{
 };
 pub use wire::{Published, PublishedKind, Target};
 
+use cache::Cache;
 use error::Doing;
 use events::Throttle;
-use images::Manifests;
 use lock::WriteLock;
 use store::Places;
 
@@ -121,7 +122,9 @@ pub struct Library {
     config: Config,
     /// Authenticates boot ids. Read when it is needed: not everybody who lists images may.
     boot_key: OnceLock<Vec<u8>>,
-    manifests: Manifests,
+    /// Manifests and clients that were read, for those who look at many.
+    manifests: Cache<VersionId, Manifest>,
+    known: Cache<MacAddr, Client>,
     /// Refused logins that were recorded a short while ago.
     refusals: Throttle,
 }
@@ -223,7 +226,8 @@ impl Library {
             places,
             config,
             boot_key: OnceLock::new(),
-            manifests: Manifests::default(),
+            manifests: Cache::default(),
+            known: Cache::default(),
             refusals: Throttle::default(),
         })
     }

@@ -192,6 +192,9 @@ impl FromStr for Role {
 }
 
 impl Mode {
+    /// All of them, the one that is taken unasked first.
+    pub const ALL: [Mode; 3] = [Mode::Shared, Mode::Persistent, Mode::Ephemeral];
+
     /// Whether a client in this mode has a disk of its own.
     pub fn has_clone(self) -> bool {
         self != Mode::Shared
@@ -217,7 +220,7 @@ impl FromStr for Mode {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        [Mode::Shared, Mode::Persistent, Mode::Ephemeral]
+        Mode::ALL
             .into_iter()
             .find(|mode| mode.as_str() == text)
             .ok_or_else(|| NameError::new(text, "a mode: shared, persistent or ephemeral"))

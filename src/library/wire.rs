@@ -126,6 +126,14 @@ impl Library {
         }
     }
 
+    /// The client that an initiator's name is made for, whether or not it would be let in.
+    pub fn client_named(&self, initiator: &str) -> Option<MacAddr> {
+        match self.who(initiator) {
+            Who::Boot(mac, _) => Some(mac),
+            Who::Forged | Who::Other => None,
+        }
+    }
+
     /// Every target that is published: images by name, then clones.
     pub fn published(&self) -> Result<Vec<Published>> {
         let mut all = Vec::new();

@@ -14,7 +14,7 @@ use tower_http::services::ServeFile;
 
 use super::{Problem, blocking};
 use crate::boot::{BootCfg, Portal, Root, SanBoot, Writes, boot_ipxe};
-use crate::daemon::{Peer, Server};
+use crate::daemon::{Peer, Server, own_address};
 use crate::library::BootTicket;
 use crate::library::Event;
 use crate::library::manifest::BootFrom;
@@ -77,6 +77,20 @@ pub fn client_cfg(
     Ok(cfg.to_string())
 }
 
+/// The boot.cfg that a client would be given now. Nothing changes by it: only a login begins a boot.
+pub(super) fn preview(server: &Server, mac: &MacAddr) -> Result<(BootTicket, String), Error> {
+    let library = server.library();
+    let client = library.client(mac)?;
+    let ticket = library.issue_boot(&client)?;
+    // Nobody knows yet which of its addresses the client will reach this server by.
+    let ip = own_address().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
+    let portal = server.portal(ip);
+    let port = server.doors().boot.first().map_or(80, SocketAddr::port);
+    let base = format!("http://{}", SocketAddr::new(portal.ip(), port));
+    let cfg = client_cfg(library, &ticket, client.mac, &base, portal)?;
+    Ok((ticket, cfg))
+}
+
 async fn script(Extension(peer): Extension<Peer>, headers: HeaderMap) -> Result<Response, Problem> {
     Ok(text(boot_ipxe(&base(&peer, &headers)?)))
 }
@@ -97,11 +111,14 @@ async fn cfg(
         )
     })?;
     let base = base(&peer, &headers)?;
-    let local = local(&peer)?;
+    let (peer_ip, local) = ends(&peer)?;
     blocking(&server, move |server| {
         let library = server.library();
         let client = library.client(&mac).inspect_err(|error| {
-            tracing::warn!(%mac, peer = %peer.actor(), "no boot.cfg was given: {error}");
+            let stranger = matches!(error, Error::Unknown { .. });
+            if !stranger || server.saw_stranger(mac, peer_ip) {
+                tracing::warn!(%mac, peer = %peer.actor(), "no boot.cfg was given: {error}");
+            }
         })?;
         let ticket = match library.issue_boot(&client) {
             Ok(ticket) => ticket,
@@ -110,6 +127,7 @@ async fn cfg(
             Err(error) => return Err(error),
         };
         let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local))?;
+        server.saw_script(&ticket.client, peer_ip);
         if server.is_news(&ticket.client) {
             let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);
             let event = event.with("boot", ticket.id.to_string());
@@ -133,16 +151,24 @@ fn boots_nothing(why: &Error) -> String {
 
 async fn file(
     State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
     Path((image, number, file)): Path<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let found = blocking(&server, move |server| {
         let version: VersionId = format!("{image}@{number}").parse()?;
         let version = server.library().version(&version)?;
-        version.boot_file(&file).ok_or(Error::Unknown {
+        let found = version.boot_file(&file).ok_or(Error::Unknown {
             kind: "boot file",
             name: file,
-        })
+        })?;
+        if let Ok((peer, _)) = ends(&peer) {
+            match found == version.kernel_path() {
+                true => server.saw_kernel(peer),
+                false => server.saw_initramfs(peer),
+            }
+        }
+        Ok(found)
     })
     .await?;
     match ServeFile::new(found).oneshot(request).await {
@@ -169,9 +195,10 @@ fn text(text: String) -> Response {
         .into_response()
 }
 
-fn local(peer: &Peer) -> Result<IpAddr, Problem> {
+/// Where a client is, and by which address of ours it found us.
+fn ends(peer: &Peer) -> Result<(IpAddr, IpAddr), Problem> {
     match peer {
-        Peer::Network { local, .. } => Ok(local.ip().to_canonical()),
+        Peer::Network { from, local } => Ok((from.ip().to_canonical(), local.ip().to_canonical())),
         Peer::Local { .. } => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "boot scripts are for clients on the network",
@@ -198,7 +225,7 @@ fn base(peer: &Peer, headers: &HeaderMap) -> Result<String, Problem> {
     }
     match peer {
         Peer::Network { local, .. } => Ok(format!("http://{}", crate::daemon::unmapped(*local))),
-        Peer::Local { .. } => local(peer).map(|_| String::new()),
+        Peer::Local { .. } => ends(peer).map(|_| String::new()),
     }
 }
 

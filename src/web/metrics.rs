@@ -50,16 +50,15 @@ fn page(server: &Server) -> library::Result<String> {
     let mut page = Page::default();
     target(&mut page, server);
     let library = server.library();
-    let views = library.views(server.live())?;
+    let views = server.views()?;
     page.family("netroot_clients", "gauge", "Clients, by what they do");
-    for (state, word) in [
-        (ClientState::Off, "off"),
-        (ClientState::Booting, "booting"),
-        (ClientState::Up, "up"),
-        (ClientState::Lost, "lost"),
-    ] {
+    for state in ClientState::ALL {
         let count = views.iter().filter(|view| view.state == state).count();
-        page.value("netroot_clients", &[("state", word)], count as f64);
+        page.value(
+            "netroot_clients",
+            &[("state", state.as_str())],
+            count as f64,
+        );
     }
     let drifts = views.iter().filter(|view| view.drift.is_some()).count();
     page.single(

@@ -5,6 +5,7 @@
 //! - `api`: `/api/v1`, for programs and for the command line
 //! - `pages`: the dashboard, for people; `assets`: its style and script
 //! - `metrics`: counters for Prometheus, and whether the server is well
+//! - `stream`: what keeps pages up to date
 //! - `who`: who asks, known before anything is done
 
 mod api;
@@ -14,17 +15,20 @@ pub mod calls;
 mod metrics;
 mod pages;
 mod problem;
+mod stream;
 mod who;
 
 pub use boot::{boot, client_cfg};
 pub use metrics::health;
 pub use problem::Problem;
-pub use who::Who;
+pub use who::{Login, Who};
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 
 use crate::daemon::Server;
 use crate::library;
@@ -42,7 +46,18 @@ fn admin(server: Arc<Server>) -> Router {
     Router::new()
         .merge(api::api(server.clone()))
         .merge(metrics::metrics().with_state(server.clone()))
-        .merge(pages::pages(server))
+        .merge(pages::pages(server.clone()))
+        .layer(from_fn_with_state(server, nudging))
+}
+
+/// Whoever watches sees at once what a request has changed.
+async fn nudging(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let changes = !request.method().is_safe();
+    let response = next.run(request).await;
+    if changes {
+        server.nudge();
+    }
+    response
 }
 
 /// Runs work that may block on a thread of its own.

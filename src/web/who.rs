@@ -1,5 +1,9 @@
 //! Who asks: known for each request before anything is done for it.
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -20,7 +24,18 @@ pub struct Who {
     pub actor: Actor,
     /// What a form must bring along to be theirs (CSRF).
     pub csrf: String,
+    /// The login that this is by; nothing where there is none that could end.
+    pub login: Option<Arc<dyn Login>>,
 }
+
+/// A login that may end while an answer still goes on.
+pub trait Login: fmt::Debug + Send + Sync {
+    /// Whether it still holds. May block.
+    fn holds(&self) -> bool;
+}
+
+/// How often answers that go on ask whether a login still holds.
+const ASKS: Duration = Duration::from_secs(2);
 
 impl Who {
     /// How events name them.
@@ -31,6 +46,24 @@ impl Who {
     /// Whether they may change something.
     pub fn operates(&self) -> bool {
         self.role >= Role::Operator
+    }
+
+    /// Resolves when their login has ended; never where none could.
+    pub async fn gone(&self) {
+        let Some(login) = &self.login else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(ASKS).await;
+            let login = login.clone();
+            // One that cannot be asked any more does not hold.
+            if !matches!(
+                tokio::task::spawn_blocking(move || login.holds()).await,
+                Ok(true)
+            ) {
+                return;
+            }
+        }
     }
 }
 
@@ -53,6 +86,7 @@ pub(super) async fn behind_the_socket(
         role: Role::Operator,
         actor: peer.actor(),
         csrf,
+        login: None,
     };
     request.extensions_mut().insert(who);
     next.run(request).await

@@ -191,11 +191,16 @@ impl Client {
 impl Library {
     /// All clients, by address.
     pub fn clients(&self) -> Result<Vec<Client>> {
-        let mut clients = Vec::new();
-        for name in document::names(&self.places().clients())? {
-            if let Ok(mac) = name.parse::<MacAddr>() {
-                clients.extend(document::read::<Client>(&self.places().client(&mac))?);
-            }
+        let names = document::names(&self.places().clients())?;
+        let macs: Vec<MacAddr> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut clients = Vec::with_capacity(macs.len());
+        for mac in &macs {
+            let known = self.known.read(*mac, &self.places().client(mac))?;
+            clients.extend(known.map(|client| Client::clone(&client)));
+        }
+        if self.known.len() > macs.len() {
+            // Sorted by name, and so by address.
+            self.known.retain(|mac| macs.binary_search(mac).is_ok());
         }
         Ok(clients)
     }

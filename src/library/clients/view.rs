@@ -1,15 +1,19 @@
 //! What a person is shown of a client.
 
+use std::collections::HashMap;
+use std::fmt;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Client;
-use crate::library::Library;
+use super::{Client, Ready};
 use crate::library::boots::BootState;
 use crate::library::error::Result;
 use crate::library::live::{Live, LiveSession};
-use crate::library::names::VersionId;
+use crate::library::names::{VersionId, VersionSpec};
 use crate::library::store::clone;
+use crate::library::{Library, MacAddr};
 
 /// A client's document, and what follows from it and from the rest of the library.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -19,6 +23,12 @@ pub struct ClientView {
     pub client: Client,
     /// What it is doing, as far as that is known.
     pub state: ClientState,
+    /// Since when, if that is known.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// How far it came, or what went wrong, in words: for clients that are booting or have failed.
+    #[serde(default)]
+    pub why: Option<String>,
     /// The version that its next boot gets, if that is known.
     pub boots: Option<VersionId>,
     /// The image's current version, where the client follows it and its disk is of another one.
@@ -34,26 +44,73 @@ pub struct ClientView {
 }
 
 /// What a client is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+///
+/// The library knows what its documents and the sessions tell. A running server has also seen what
+/// was fetched and who was refused: only it tells of clients that fetched a script and have not logged
+/// in yet, and of those that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientState {
-    /// It has no session, and was seen to leave.
-    Off,
-    /// Its first login is being prepared.
+    /// It began to boot and did not get in, or is refused.
+    Failed,
+    /// It has no session and nobody saw it leave.
+    Lost,
+    /// It has fetched its script, or its first login is being prepared.
     Booting,
     /// It has a session.
     Up,
-    /// It has no session and nobody saw it leave.
-    Lost,
+    /// It has no session, and was seen to leave.
+    Off,
 }
+
+impl ClientState {
+    /// All of them, those first that somebody should look at.
+    pub const ALL: [ClientState; 5] = [
+        ClientState::Failed,
+        ClientState::Lost,
+        ClientState::Booting,
+        ClientState::Up,
+        ClientState::Off,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClientState::Failed => "failed",
+            ClientState::Lost => "lost",
+            ClientState::Booting => "booting",
+            ClientState::Up => "up",
+            ClientState::Off => "off",
+        }
+    }
+}
+
+impl fmt::Display for ClientState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What images mean at the moment, found out once for all clients that boot them.
+type Meant = HashMap<VersionSpec, Option<VersionId>>;
 
 impl Library {
     /// What a person is shown of all clients, by address.
     pub fn views(&self, live: &dyn Live) -> Result<Vec<ClientView>> {
-        self.clients()?
-            .into_iter()
-            .map(|client| self.view(client, live))
-            .collect()
+        let mut sessions: HashMap<MacAddr, Vec<LiveSession>> = HashMap::new();
+        for session in live.sessions() {
+            if let Some(mac) = session.client {
+                sessions.entry(mac).or_default().push(session);
+            }
+        }
+        let mut meant = Meant::new();
+        let clients = self.clients()?.into_iter();
+        Ok(clients
+            .map(|client| {
+                let sessions = sessions.remove(&client.mac).unwrap_or_default();
+                self.seen(client, sessions, &mut meant)
+            })
+            .collect())
     }
 
     /// What a person is shown of a client, with what takes longer to find out.
@@ -67,29 +124,62 @@ impl Library {
     /// What a person is shown of a client.
     pub fn view(&self, client: Client, live: &dyn Live) -> Result<ClientView> {
         let sessions = live.sessions_of(&client.mac);
+        Ok(self.seen(client, sessions, &mut Meant::new()))
+    }
+
+    /// Bytes that a disk takes which is kept for undo, those that it shares included.
+    pub fn kept_bytes(&self, mac: &MacAddr, disk: &clone::CloneInfo) -> u64 {
+        clone::allocated_kept(self.places(), mac, disk)
+    }
+
+    fn seen(
+        &self,
+        client: Client,
+        mut sessions: Vec<LiveSession>,
+        meant: &mut Meant,
+    ) -> ClientView {
+        sessions.sort_by_key(|session| session.since);
         let next = client.next_boot().ok();
-        let meant = next.as_ref().and_then(|next| {
-            let version = self.resolve(&next.assignment.image).ok()?;
-            Some(version.id().clone())
-        });
+        let meant = next.as_ref().and_then(|next| self.meant(next, meant));
         let fixed = next.as_ref().and_then(|next| next.fixed.clone());
         let boots = fixed.or_else(|| meant.clone());
         // Whoever is pinned to a version is where it is meant to be.
         let follows = next.is_some_and(|next| next.assignment.image.number.is_none());
-        let state = match &client.boot {
-            _ if !sessions.is_empty() => ClientState::Up,
-            Some(boot) if boot.state == BootState::Entering => ClientState::Booting,
-            Some(boot) if boot.state == BootState::Up => ClientState::Lost,
-            _ => ClientState::Off,
-        };
-        Ok(ClientView {
+        let (state, since) = state(&client, &sessions);
+        ClientView {
             drift: meant.filter(|current| follows && boots.as_ref() != Some(current)),
-            clone_bytes: clone::allocated(self.places(), &client.mac),
+            clone_bytes: match &client.clone {
+                Some(_) => clone::allocated(self.places(), &client.mac),
+                None => 0,
+            },
             clone_own: None,
             client,
             state,
+            since,
+            why: None,
             boots,
             sessions,
-        })
+        }
+    }
+
+    fn meant(&self, next: &Ready, known: &mut Meant) -> Option<VersionId> {
+        let image = &next.assignment.image;
+        if let Some(version) = known.get(image) {
+            return version.clone();
+        }
+        let version = self.resolve(image).ok().map(|found| found.id().clone());
+        known.insert(image.clone(), version.clone());
+        version
+    }
+}
+
+fn state(client: &Client, sessions: &[LiveSession]) -> (ClientState, Option<Timestamp>) {
+    let boot = client.boot.as_ref();
+    let since = boot.map(|boot| boot.since);
+    match (sessions.first(), boot.map(|boot| boot.state)) {
+        (Some(first), _) => (ClientState::Up, since.or(Some(first.since))),
+        (None, Some(BootState::Entering)) => (ClientState::Booting, since),
+        (None, Some(BootState::Up)) => (ClientState::Lost, since),
+        _ => (ClientState::Off, None),
     }
 }

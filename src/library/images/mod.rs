@@ -13,10 +13,9 @@ mod removal;
 mod rollback;
 mod uses;
 
-use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -28,13 +27,13 @@ pub use removal::Removal;
 pub use rollback::Rollback;
 pub use uses::Use;
 
+use super::Library;
 use super::document;
 use super::error::{Doing, Error, Result};
 use super::manifest::{BootFrom, FileFacts, Manifest};
 use super::names::{ImageName, VersionId, VersionSpec};
 use super::progress::Progress;
 use super::store::{self, DISK, Draft, INITRAMFS, KERNEL, MANIFEST};
-use super::{Library, store::Places};
 
 /// An image: its versions, and which of them clients get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -122,45 +121,6 @@ impl Version {
     }
 }
 
-/// Manifests that were read. They are never written again, so a file that is still the same one
-/// needs no second look.
-#[derive(Debug, Default)]
-pub(crate) struct Manifests(Mutex<HashMap<VersionId, (FileId, Arc<Manifest>)>>);
-
-/// Device, inode and change time: a version that was removed and made anew has others.
-type FileId = (u64, u64, i64, i64);
-
-impl Manifests {
-    fn read(&self, places: &Places, version: &VersionId) -> Result<Option<Arc<Manifest>>> {
-        use std::os::unix::fs::MetadataExt;
-        let path = places.version(version).join(MANIFEST);
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).doing("reading", &path),
-        };
-        let id = (
-            metadata.dev(),
-            metadata.ino(),
-            metadata.ctime(),
-            metadata.ctime_nsec(),
-        );
-        // A poisoned map only means that somebody panicked while reading; what is in it is whole.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known_id, manifest)) = known.get(version)
-            && *known_id == id
-        {
-            return Ok(Some(manifest.clone()));
-        }
-        let Some(manifest) = document::read::<Manifest>(&path)? else {
-            return Ok(None);
-        };
-        let manifest = Arc::new(manifest);
-        known.insert(version.clone(), (id, manifest.clone()));
-        Ok(Some(manifest))
-    }
-}
-
 impl Library {
     /// All images that have a version, by name.
     pub fn images(&self) -> Result<Vec<Image>> {
@@ -183,7 +143,8 @@ impl Library {
 
     /// One version.
     pub fn version(&self, version: &VersionId) -> Result<Version> {
-        match self.manifests.read(self.places(), version)? {
+        let path = self.places().version(version).join(MANIFEST);
+        match self.manifests.read(version.clone(), &path)? {
             Some(manifest) => Ok(Version {
                 manifest,
                 dir: self.places().version(version),

@@ -204,7 +204,18 @@ pub(crate) fn paths(places: &Places, mac: &MacAddr) -> (PathBuf, PathBuf) {
 /// includes what it shares.
 pub(crate) fn allocated(places: &Places, mac: &MacAddr) -> u64 {
     let (disk, bitmap) = paths(places, mac);
-    [disk, bitmap]
+    blocks(&[disk, bitmap])
+}
+
+/// The same of one that is kept for undo.
+pub(crate) fn allocated_kept(places: &Places, mac: &MacAddr, clone: &CloneInfo) -> u64 {
+    let dir = places.clone(mac).join(DISCARDED).join(&clone.id);
+    let files = files(clone.kind).iter().map(|name| dir.join(name));
+    blocks(&files.collect::<Vec<_>>())
+}
+
+fn blocks(files: &[PathBuf]) -> u64 {
+    files
         .iter()
         .filter_map(|path| fs::metadata(path).ok())
         .map(|metadata| metadata.blocks() * 512)

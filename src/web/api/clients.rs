@@ -1,6 +1,5 @@
 //! `/clients`: who boots what, and the acts on their disks.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -12,10 +11,11 @@ use utoipa_axum::routes;
 
 use super::etag::{IfMatch, tagged};
 use super::{Answer, Body, Named, answer};
-use crate::daemon::{Server, own_address};
+use crate::daemon::Server;
 use crate::library::{ClientSelector, ClientView, Done, MacAddr, Plan};
+use crate::web::boot::preview;
 use crate::web::calls::{ActCall, ActsCall, AddCall, EditCall, Outcome, RemoveCall};
-use crate::web::{Problem, Who, blocking, client_cfg};
+use crate::web::{Problem, Who, blocking};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
     OpenApiRouter::new()
@@ -29,9 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
 /// All clients, by address
 #[utoipa::path(get, path = "/clients", tag = "clients", responses((status = 200, body = Vec<ClientView>)))]
 async fn clients(State(server): State<Arc<Server>>) -> Answer<Vec<ClientView>> {
-    blocking(&server, |server| server.library().views(server.live()))
-        .await
-        .map(Json)
+    blocking(&server, |server| server.views()).await.map(Json)
 }
 
 /// One client by address or name, or all of a group: a list in any case
@@ -56,9 +54,7 @@ async fn client(
 ) -> Result<Response, Problem> {
     let views: Vec<ClientView> = blocking(&server, move |server| {
         let clients = server.library().select(&selector)?.into_iter();
-        clients
-            .map(|client| server.library().close_view(client, server.live()))
-            .collect()
+        clients.map(|client| server.close_view(client)).collect()
     })
     .await?;
     match views.as_slice() {
@@ -282,17 +278,7 @@ async fn boot_cfg(
     State(server): State<Arc<Server>>,
     Named(mac): Named<MacAddr>,
 ) -> Result<Response, Problem> {
-    let cfg = blocking(&server, move |server| {
-        let library = server.library();
-        let ticket = library.issue_boot(&library.client(&mac)?)?;
-        // Nobody knows yet which of its addresses the client will reach this server by.
-        let ip = own_address().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
-        let portal = server.portal(ip);
-        let port = server.doors().boot.first().map_or(80, SocketAddr::port);
-        let base = format!("http://{}", SocketAddr::new(portal.ip(), port));
-        client_cfg(library, &ticket, mac, &base, portal)
-    })
-    .await?;
+    let (_, cfg) = blocking(&server, move |server| preview(server, &mac)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], cfg).into_response())
 }
 

@@ -1,15 +1,30 @@
 //! The dashboard. Each page is a template that is whole without JavaScript; the script keeps it up to
 //! date by putting newly drawn pieces in the place of old ones.
 
+mod act;
 mod api;
+mod client;
+mod events;
+mod images;
+mod jobs;
 mod live;
+mod new;
 mod page;
+mod room;
+mod spark;
 mod text;
+
+pub(in crate::web) use client::ClientTopic;
+pub(in crate::web) use events::EventsTopic;
+pub(in crate::web) use jobs::{JobTopic, JobsTopic};
+pub(in crate::web) use live::LiveTopic;
+pub(in crate::web) use room::RoomTopic;
 
 use std::sync::Arc;
 
 use axum::{Extension, Router};
 
+use super::stream::{self, Hub};
 use super::{Problem, assets};
 use crate::daemon::Server;
 use page::{Failure, Notices};
@@ -26,10 +41,19 @@ const NAV: [(&str, &str); 5] = [
 /// All pages. Each request has to carry a [`super::Who`].
 pub(super) fn pages(server: Arc<Server>) -> Router {
     Router::new()
+        .merge(room::routes())
+        .merge(new::routes())
+        .merge(act::routes())
+        .merge(client::routes())
         .merge(api::routes())
+        .merge(events::routes())
+        .merge(images::routes())
+        .merge(jobs::routes())
         .merge(live::routes())
+        .merge(stream::routes())
         .merge(assets::assets())
         .fallback(nowhere)
+        .layer(Extension(Arc::new(Hub::default())))
         .layer(Extension(Arc::new(Notices::default())))
         .with_state(server)
 }

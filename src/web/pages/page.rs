@@ -8,6 +8,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use jiff::Timestamp;
 
 use crate::web::{Problem, Who, assets};
 
@@ -19,6 +20,8 @@ pub(in crate::web) struct Page {
     pub path: String,
     /// What the last act led to; shown once.
     pub notice: Option<Notice>,
+    /// When it was asked for.
+    asked: Timestamp,
     notices: Arc<Notices>,
 }
 
@@ -34,6 +37,11 @@ impl Page {
             "/" => self.path == "/" || self.path.starts_with("/clients"),
             _ => self.path.starts_with(part),
         }
+    }
+
+    /// When it is drawn, in milliseconds since the epoch: what changes later is told by the stream.
+    pub(in crate::web) fn drawn(&self) -> i64 {
+        self.asked.as_millisecond()
     }
 
     /// Where an asset is found.
@@ -67,6 +75,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
         Ok(Page {
             notice: looks.then(|| notices.take(&who.csrf)).flatten(),
             path: parts.uri.path().to_owned(),
+            asked: Timestamp::now(),
             who,
             notices,
         })

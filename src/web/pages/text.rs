@@ -1,9 +1,12 @@
 //! Numbers and moments as people read them.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use askama::filters::HtmlSafe;
 use jiff::{Timestamp, Unit};
+
+use crate::library::ClientState;
 
 // Templates hand over references.
 
@@ -13,8 +16,59 @@ pub(in crate::web) fn ago(at: &Timestamp) -> Ago {
 }
 
 /// See [`Bytes`].
-pub(in crate::web) fn bytes(amount: &u64) -> Bytes {
-    Bytes(*amount)
+pub(in crate::web) fn bytes(amount: impl Borrow<u64>) -> Bytes {
+    Bytes(*amount.borrow())
+}
+
+/// Bytes a second.
+pub(in crate::web) fn rate(amount: impl Borrow<u64>) -> String {
+    format!("{}/s", Bytes(*amount.borrow()))
+}
+
+/// What a client's state looks like.
+pub(in crate::web) fn badge(state: impl Borrow<ClientState>) -> &'static str {
+    match state.borrow() {
+        ClientState::Up => "good",
+        ClientState::Booting => "busy",
+        ClientState::Lost => "warn",
+        ClientState::Failed => "bad",
+        ClientState::Off => "idle",
+    }
+}
+
+/// What somebody else wrote, without what would change the text around it: control characters and
+/// those that turn the direction of writing (Unicode's `Bidi_Control`) show as `�`.
+pub(in crate::web) fn told(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let plain = |c: char| match c.is_control() || turns(c) {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    };
+    text.chars().map(plain).collect()
+}
+
+/// A text as part of a URL's query (RFC 3986 §2.3).
+pub(in crate::web) fn encoded(text: &str) -> String {
+    let mut url = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                url.push(char::from(byte));
+            }
+            byte => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    url
+}
+
+/// `a`, `a and b`, `a, b and c`; of many only how many there are.
+pub(in crate::web) fn names(names: &[String], one: &str) -> String {
+    match names {
+        [] => format!("no {one}"),
+        [name] => name.clone(),
+        [most @ .., last] if names.len() <= 4 => format!("{} and {last}", most.join(", ")),
+        many => count(many.len(), one),
+    }
 }
 
 /// A moment as `2 min ago`, with the exact one on hover. The script keeps it up to date.
@@ -74,8 +128,17 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A name for an element that is told from others by a text.
+pub(in crate::web) fn fingerprint(text: &str) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
 /// `1 client`, `3 clients`.
-pub(in crate::web) fn count(number: usize, one: &str) -> String {
+pub(in crate::web) fn count(number: impl Borrow<usize>, one: &str) -> String {
+    let number = *number.borrow();
     match number {
         1 => format!("1 {one}"),
         _ => format!("{number} {one}s"),
@@ -98,6 +161,24 @@ mod tests {
         ] {
             assert_eq!(in_words(seconds), said);
         }
+    }
+
+    #[test]
+    fn what_a_stranger_wrote_turns_nothing_around() {
+        assert_eq!(
+            told("a\u{202e}b\nc\u{2066}d"),
+            "a\u{fffd}b\u{fffd}c\u{fffd}d"
+        );
+        assert_eq!(told("Grüße, שלום"), "Grüße, שלום");
+        assert_eq!(encoded("a b&c=ü"), "a%20b%26c%3D%C3%BC");
+    }
+
+    #[test]
+    fn few_are_named_and_many_counted() {
+        let some = |n: usize| (0..n).map(|i| format!("lab-{i}")).collect::<Vec<_>>();
+        assert_eq!(names(&some(1), "client"), "lab-0");
+        assert_eq!(names(&some(3), "client"), "lab-0, lab-1 and lab-2");
+        assert_eq!(names(&some(9), "client"), "9 clients");
     }
 
     #[test]

@@ -1,0 +1,192 @@
+//! What a running server sees and remembers for those who look at it: boots on their way, rates, and
+//! that something has changed.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::rates::{EVERY, History, Rates, Reading};
+use super::room::{Room, Stage, Stranger};
+use super::{Server, SessionRow};
+use crate::library::{Client, ClientView, MacAddr, Result};
+
+/// What is seen, and who is to be told.
+pub(super) struct Watch {
+    // Both held for a look or a change in memory, never across an await or a call of the library.
+    room: Mutex<Room>,
+    rates: Mutex<Rates>,
+    changed: Notify,
+    ending: watch::Sender<bool>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Watch {
+            room: Mutex::default(),
+            rates: Mutex::default(),
+            changed: Notify::new(),
+            ending: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Watch {
+    fn room(&self) -> MutexGuard<'_, Room> {
+        // A panic beside it loses what one machine was seen doing at most.
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// All clients by address, with what only a running server knows of them.
+    pub fn views(&self) -> Result<Vec<ClientView>> {
+        let mut views = self.library.views(self.live())?;
+        let mut room = self.watch.room();
+        // Both lists are as long as the room at most, whatever came and went.
+        room.retain(|mac| {
+            let first = views.binary_search_by_key(mac, |view| view.client.mac);
+            first.is_ok() || views.iter().any(|view| view.client.has_mac(mac))
+        });
+        let now = Timestamp::now();
+        views.iter_mut().for_each(|view| room.refine(view, now));
+        Ok(views)
+    }
+
+    /// A client, with what only a running server knows of it.
+    pub fn view(&self, client: Client) -> Result<ClientView> {
+        let mut view = self.library.view(client, self.live())?;
+        self.watch.room().refine(&mut view, Timestamp::now());
+        Ok(view)
+    }
+
+    /// A client looked at closely, with what only a running server knows of it.
+    pub fn close_view(&self, client: Client) -> Result<ClientView> {
+        let mut view = self.library.close_view(client, self.live())?;
+        self.watch.room().refine(&mut view, Timestamp::now());
+        Ok(view)
+    }
+
+    /// Machines that asked for a script and are nobody's clients: those who asked last first.
+    pub fn strangers(&self) -> Vec<Stranger> {
+        self.watch.room().strangers(Timestamp::now())
+    }
+
+    /// How fast all sessions together were in the last minute.
+    pub fn total_rates(&self) -> History {
+        self.watch.rates().total().clone()
+    }
+
+    /// How fast a session was in the last minute.
+    pub fn session_rates(&self, id: u64) -> History {
+        self.watch.rates().session(id).cloned().unwrap_or_default()
+    }
+
+    /// How fast all sessions of a client were in the last minute.
+    pub fn client_rates(&self, mac: &MacAddr) -> History {
+        self.watch.rates().client(mac).cloned().unwrap_or_default()
+    }
+
+    /// The sessions of a client, oldest first.
+    pub fn sessions_of(&self, mac: &MacAddr) -> Vec<SessionRow> {
+        let clients = self.attached.clients();
+        let mut rows = self.session_rows();
+        rows.retain(|row| clients.get(&row.id) == Some(mac));
+        rows
+    }
+
+    /// Something has changed that somebody may be looking at.
+    pub fn nudge(&self) {
+        self.watch.changed.notify_one();
+    }
+
+    /// Resolves when something may have changed since it was asked last. For one who asks at a time.
+    pub async fn nudged(&self) {
+        self.watch.changed.notified().await;
+    }
+
+    /// Resolves when the server is about to end: whoever answers without an end of its own stops.
+    pub async fn ending(&self) {
+        let mut ending = self.watch.ending.subscribe();
+        // The sender lives as long as the server that is borrowed here.
+        let _ = ending.wait_for(|over| *over).await;
+    }
+
+    pub(super) fn end(&self) {
+        self.watch.ending.send_replace(true);
+    }
+
+    /// A client has fetched its script.
+    pub fn saw_script(&self, client: &MacAddr, peer: IpAddr) {
+        self.watch.room().script(*client, peer, Timestamp::now());
+        self.nudge();
+    }
+
+    /// Somebody has asked for the script of a machine that is nobody's client. Tells whether that is
+    /// worth a word in the log.
+    pub fn saw_stranger(&self, mac: MacAddr, peer: IpAddr) -> bool {
+        self.watch.room().stranger(mac, peer, Timestamp::now())
+    }
+
+    /// Somebody has fetched a kernel.
+    pub fn saw_kernel(&self, peer: IpAddr) {
+        self.watch
+            .room()
+            .fetched(peer, Stage::Kernel, Timestamp::now());
+    }
+
+    /// Somebody has fetched an initramfs.
+    pub fn saw_initramfs(&self, peer: IpAddr) {
+        self.watch
+            .room()
+            .fetched(peer, Stage::Initramfs, Timestamp::now());
+    }
+
+    /// A session was let in.
+    pub(super) fn saw_login(&self, client: Option<&MacAddr>) {
+        if let Some(mac) = client {
+            self.watch.room().entered(mac);
+        }
+        self.nudge();
+    }
+
+    /// A login was refused. Only those are remembered that name a client of the library.
+    pub(super) fn saw_refusal(&self, initiator: &str, why: &str) {
+        let client = self.library.client_named(initiator);
+        if let Some(Ok(client)) = client.map(|mac| self.library.client(&mac)) {
+            let now = Timestamp::now();
+            if self.watch.room().refused(client.mac, why.to_owned(), now) {
+                self.nudge();
+            }
+        }
+    }
+
+    /// Looks at all counters once a second, for ever.
+    pub(super) async fn sample(self: Arc<Self>) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let clients = self.attached.clients();
+            let sessions = self.sessions.list();
+            let readings: Vec<Reading> = sessions
+                .iter()
+                .map(|session| Reading {
+                    session: session.id,
+                    client: clients.get(&session.id).copied(),
+                    read: session.counters.bytes_read.load(Ordering::Relaxed),
+                    written: session.counters.bytes_written.load(Ordering::Relaxed),
+                })
+                .collect();
+            self.watch.rates().sample(Instant::now(), &readings);
+        }
+    }
+}

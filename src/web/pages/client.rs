@@ -1,0 +1,327 @@
+//! One client: what it is doing, its disks, what it would boot, and what can be done to it.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Form, Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use jiff::{SignedDuration, Timestamp};
+
+use super::act::{FormFields, field, parsed, words};
+use super::events::value_told;
+use super::page::{Failure, Html, Notice, Page};
+use super::spark::Spark;
+use super::text;
+use crate::daemon::{History, Server, SessionRow};
+use crate::library::{
+    Actor, Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Event, Filter,
+    Image, MacAddr, Mode, Moment, PromoteTask, Task,
+};
+use crate::web::boot::preview;
+use crate::web::stream::{Drawing, Topic};
+use crate::web::{Problem, blocking};
+
+pub(super) fn routes() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/clients/{client}", get(client))
+        .route("/clients/{client}/edit", post(edit))
+        .route("/clients/{client}/promote", get(promotion).post(promote))
+}
+
+#[derive(Template)]
+#[template(path = "client.html")]
+struct ClientPage {
+    page: Page,
+    client: Client,
+    pieces: Pieces,
+    images: Vec<Image>,
+    /// Bytes of its clone that nobody shares, where the file system tells.
+    own: Option<text::Bytes>,
+    /// What it would be told to boot, or why nothing.
+    boot_cfg: Result<String, String>,
+    /// What it did and what was done to it, the latest first.
+    events: Vec<Line>,
+}
+
+/// An event, in words.
+struct Line {
+    at: Timestamp,
+    who: String,
+    what: String,
+    more: Vec<(String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "client-promote.html")]
+struct PromotePage {
+    page: Page,
+    client: Client,
+}
+
+/// What changes by itself.
+struct Pieces {
+    facts: Facts,
+    sessions: Sessions,
+    disks: Disks,
+}
+
+#[derive(Template)]
+#[template(path = "client-facts.html")]
+struct Facts {
+    view: ClientView,
+}
+
+#[derive(Template)]
+#[template(path = "client-sessions.html")]
+struct Sessions {
+    sessions: Vec<(SessionRow, History)>,
+    history: History,
+}
+
+#[derive(Template)]
+#[template(path = "client-disks.html")]
+struct Disks {
+    view: ClientView,
+    kept: Vec<Kept>,
+}
+
+/// A disk that can come back.
+struct Kept {
+    disk: Discarded,
+    bytes: u64,
+    /// An undo would bring it back.
+    is_next: bool,
+}
+
+/// What a client's page shows that changes by itself.
+pub(in crate::web) struct ClientTopic(pub MacAddr);
+
+impl Topic for ClientTopic {
+    fn draw(&self, server: &Server, drawing: &mut Drawing) -> Result<(), Error> {
+        let client = server.library().client(&self.0)?;
+        let pieces = Pieces::of(server, server.view(client)?);
+        drawing.piece("client-facts", &pieces.facts);
+        drawing.piece("client-sessions", &pieces.sessions);
+        drawing.piece("client-disks", &pieces.disks);
+        Ok(())
+    }
+}
+
+impl Pieces {
+    fn of(server: &Server, view: ClientView) -> Self {
+        let sessions = server.sessions_of(&view.client.mac).into_iter();
+        let sessions = sessions.map(|row| {
+            let rates = server.session_rates(row.id);
+            (row, rates)
+        });
+        Pieces {
+            sessions: Sessions {
+                sessions: sessions.collect(),
+                history: server.client_rates(&view.client.mac),
+            },
+            disks: Disks {
+                kept: kept(server, &view.client),
+                view: view.clone(),
+            },
+            facts: Facts { view },
+        }
+    }
+}
+
+impl Sessions {
+    fn spark(&self) -> Option<Spark> {
+        Spark::of(&self.history)
+    }
+}
+
+/// The latest first.
+fn kept(server: &Server, client: &Client) -> Vec<Kept> {
+    let next = client
+        .before
+        .as_ref()
+        .and_then(|before| before.disk.as_ref());
+    let kept = client.discarded.iter().rev().map(|disk| Kept {
+        bytes: server.library().kept_bytes(&client.mac, &disk.clone),
+        is_next: client.armed.is_none() && next == Some(&disk.clone.id),
+        disk: disk.clone(),
+    });
+    kept.collect()
+}
+
+impl ClientPage {
+    fn pick(&self) -> String {
+        let edition = self.client.edition();
+        format!("{}.{}", self.client.mac.bare(), edition.as_str())
+    }
+
+    fn words<T: ToString>(&self, list: impl IntoIterator<Item = T>) -> String {
+        let words: Vec<String> = list.into_iter().map(|word| word.to_string()).collect();
+        words.join(" ")
+    }
+
+    fn is_assigned(&self, to: &impl ToString) -> bool {
+        self.client.image.to_string() == to.to_string()
+    }
+}
+
+async fn client(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let selector: ClientSelector = name.parse().map_err(Problem::invalid)?;
+    let found = blocking(&server, move |server| {
+        match server.library().select(&selector)?.as_slice() {
+            [one] => Ok(Some(one.clone())),
+            _ => Ok(None),
+        }
+    });
+    let Some(client) = found.await? else {
+        // A group: the room shows it.
+        let group = text::encoded(name.trim_start_matches('@'));
+        return Ok(Redirect::to(&format!("/?group={group}")).into_response());
+    };
+    if name != client.mac.to_string() {
+        return Ok(Redirect::to(&format!("/clients/{}", client.mac)).into_response());
+    }
+    let drawn = blocking(&server, move |server| {
+        let view = server.close_view(client.clone())?;
+        Ok(ClientPage {
+            page,
+            own: view.clone_own.map(text::Bytes),
+            pieces: Pieces::of(server, view),
+            images: server.library().images()?,
+            boot_cfg: boot_cfg(server, &client.mac),
+            events: events(server, &client.mac)?,
+            client,
+        })
+    });
+    Ok(Html(drawn.await?).into_response())
+}
+
+/// What the client would be told now. The boot id is left out: it would let its reader in as a boot of
+/// this client, and each script has another one anyway.
+fn boot_cfg(server: &Server, mac: &MacAddr) -> Result<String, String> {
+    let (ticket, cfg) = preview(server, mac).map_err(|why| why.to_string())?;
+    Ok(cfg.replace(&ticket.id.to_string(), "BOOT-ID"))
+}
+
+/// The latest events of a client, and its refused logins: those name it as who, not as whom.
+fn events(server: &Server, mac: &MacAddr) -> Result<Vec<Line>, Error> {
+    const SHOWN: u16 = 20;
+    let recent = Filter {
+        since: Some(Moment(
+            Timestamp::now() - SignedDuration::from_hours(24 * 7),
+        )),
+        limit: SHOWN,
+        ..Filter::default()
+    };
+    let of_client = Filter {
+        to: Some(mac.to_string()),
+        ..recent.clone()
+    };
+    let refused = Filter {
+        who: Some(format!("client-{}.", mac.bare())),
+        what: Some("login-refused".to_owned()),
+        ..recent
+    };
+    let mut found = server.library().events(&of_client)?.events;
+    found.extend(server.library().events(&refused)?.events);
+    found.sort_by_key(|one| std::cmp::Reverse(one.event.at));
+    found.truncate(usize::from(SHOWN));
+    Ok(found.into_iter().map(|one| Line::of(one.event)).collect())
+}
+
+impl Line {
+    fn of(event: Event) -> Self {
+        let details = event.details.iter();
+        let more = details.map(|(key, value)| (key.clone(), value_told(value)));
+        Line {
+            at: event.at,
+            who: match &event.by {
+                // It is this client: its initiator's name says nothing new.
+                Actor::Client { peer, .. } => peer.clone(),
+                other => other.to_string(),
+            },
+            what: event.what.replace('-', " "),
+            more: more.collect(),
+        }
+    }
+}
+
+async fn promotion(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(mac): Path<MacAddr>,
+) -> Result<Html<PromotePage>, Failure> {
+    let client = blocking(&server, move |server| server.library().client(&mac)).await?;
+    Ok(Html(PromotePage { page, client }))
+}
+
+/// Asks a worker to promote the client's disk, or to tell what that would bring.
+async fn promote(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(mac): Path<MacAddr>,
+    Form(fields): Form<FormFields>,
+) -> Result<Response, Failure> {
+    let back = format!("/clients/{mac}/promote");
+    let task = match parsed(field(&fields, "image")) {
+        Ok(image) => PromoteTask { client: mac, image },
+        Err(wrong) => return Ok(page.then(&back, Notice::bad(format!("Not asked for: {wrong}")))),
+    };
+    let task = match field(&fields, "do") {
+        "promote" => Task::Promote(task),
+        _ => Task::PreviewPromotion(task),
+    };
+    let actor = page.who.actor.clone();
+    let queued = blocking(&server, move |server| {
+        server.library().queue_job(task, &actor)
+    });
+    Ok(match queued.await {
+        Ok(job) => page.then(
+            &format!("/jobs/{}", job.id),
+            Notice::good("Asked for; a worker does it."),
+        ),
+        Err(problem) => page.then(&back, Notice::bad(problem.detail)),
+    })
+}
+
+async fn edit(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(mac): Path<MacAddr>,
+    Form(fields): Form<FormFields>,
+) -> Result<Response, Failure> {
+    let to = format!("/clients/{mac}");
+    let edit = match read(&fields) {
+        Ok(edit) => edit,
+        Err(wrong) => return Ok(page.then(&to, Notice::bad(format!("Not changed: {wrong}")))),
+    };
+    let edition = Edition::named(field(&fields, "edition"));
+    let actor = page.who.actor.clone();
+    let edited = blocking(&server, move |server| {
+        let live = server.live();
+        server
+            .library()
+            .edit_client_on(&mac, Some(&edition), &edit, live, &actor)
+    });
+    let notice = match edited.await {
+        Ok(done) if done.plan.steps.is_empty() => Notice::good("Nothing has changed."),
+        Ok(_) => Notice::good("Changed. Kernel arguments count from the next boot."),
+        Err(problem) => Notice::bad(format!("Not changed: {}", problem.detail)),
+    };
+    Ok(page.then(&to, notice))
+}
+
+fn read(fields: &FormFields) -> Result<Edit, String> {
+    let field = |name| field(fields, name);
+    Ok(Edit {
+        name: Some(parsed(field("name"))?),
+        args: Some(words(field("args"))?),
+        groups: Some(words(field("groups"))?.into_iter().collect()),
+        more_macs: Some(words(field("macs"))?.into_iter().collect()),
+    })
+}

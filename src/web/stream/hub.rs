@@ -1,0 +1,226 @@
+//! Who watches what, and the one task that draws for all of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::Stream;
+use jiff::Timestamp;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+
+use super::drawing::{Drawing, Topic};
+use crate::daemon::Server;
+
+/// Pages that may be kept up to date at a time.
+const WATCHERS: usize = 256;
+
+/// How often what is watched is drawn again, if nothing nudges the server.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// However often it is nudged, others get the processor too.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Drawings that may wait for a slow watcher.
+const WAITING: usize = 16;
+
+/// What is gone is told for so long to pages that were drawn before.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// The changes of one drawing, each as JSON.
+type Batch = Arc<[Arc<str>]>;
+
+/// All topics that are watched.
+pub(in crate::web) struct Hub {
+    places: Arc<Semaphore>,
+    // Held for a look or a change in memory, never across an await or a drawing.
+    board: Arc<Mutex<Board>>,
+}
+
+#[derive(Default)]
+struct Board {
+    watched: HashMap<String, Watched>,
+    /// Whether the task runs.
+    drawing: bool,
+}
+
+struct Watched {
+    topic: Arc<dyn Topic>,
+    sender: broadcast::Sender<Batch>,
+    /// Nothing before it was drawn first.
+    drawn: Option<Drawing>,
+    /// When each piece changed last, in milliseconds since the epoch.
+    changed: HashMap<String, i64>,
+}
+
+/// What a watcher hears.
+pub(super) enum Heard {
+    /// A change, as JSON.
+    Patch(Arc<str>),
+    /// It was too slow, and has missed some.
+    Missed,
+}
+
+/// A page that is kept up to date while this lives.
+pub(super) struct Watcher {
+    queue: VecDeque<Arc<str>>,
+    receiver: broadcast::Receiver<Batch>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Hub {
+            places: Arc::new(Semaphore::new(WATCHERS)),
+            board: Arc::default(),
+        }
+    }
+}
+
+impl Hub {
+    /// Watches a topic from the page on that was drawn at `since`; nothing where too many do.
+    pub(super) fn watch(
+        &self,
+        server: &Arc<Server>,
+        name: &str,
+        topic: Arc<dyn Topic>,
+        since: i64,
+    ) -> Option<Watcher> {
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        let mut board = lock(&self.board);
+        let watched = board
+            .watched
+            .entry(name.to_owned())
+            .or_insert_with(|| Watched::new(topic));
+        let watcher = Watcher {
+            queue: watched.since(since),
+            receiver: watched.sender.subscribe(),
+            _place: place,
+        };
+        if watched.drawn.is_none() {
+            server.nudge();
+        }
+        if !board.drawing {
+            board.drawing = true;
+            tokio::spawn(draw_all(server.clone(), self.board.clone()));
+        }
+        Some(watcher)
+    }
+}
+
+impl Watcher {
+    /// What changes, for ever, or until something was missed.
+    pub(super) fn heard(self) -> impl Stream<Item = Heard> {
+        futures_util::stream::unfold(Some(self), |watcher| async move {
+            let mut watcher = watcher?;
+            loop {
+                if let Some(patch) = watcher.queue.pop_front() {
+                    return Some((Heard::Patch(patch), Some(watcher)));
+                }
+                match watcher.receiver.recv().await {
+                    Ok(batch) => watcher.queue.extend(batch.iter().cloned()),
+                    Err(RecvError::Lagged(_)) => return Some((Heard::Missed, None)),
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        })
+    }
+}
+
+impl Watched {
+    fn new(topic: Arc<dyn Topic>) -> Self {
+        Watched {
+            topic,
+            sender: broadcast::Sender::new(WAITING),
+            drawn: None,
+            changed: HashMap::new(),
+        }
+    }
+
+    /// What a page has missed that was drawn at `since`.
+    fn since(&self, since: i64) -> VecDeque<Arc<str>> {
+        let Some(drawn) = &self.drawn else {
+            return VecDeque::new();
+        };
+        // A drawing takes a while, and may have begun before the page.
+        let since = since.saturating_sub(1000);
+        let missed = self.changed.iter().filter(|(_, at)| **at >= since);
+        let missed = missed.flat_map(|(id, _)| told(drawn, id));
+        missed.collect()
+    }
+
+    /// Takes in a new drawing, and tells everybody what is new in it.
+    fn redrawn(&mut self, drawing: Drawing, now: i64) {
+        let mut before = self.drawn.take().unwrap_or_default();
+        drawing.forget_lines(&mut before);
+        let changed = drawing.changed_since(&before);
+        let batch: Batch = changed.iter().flat_map(|id| told(&drawing, id)).collect();
+        for id in changed {
+            self.changed.insert(id.to_owned(), now);
+        }
+        let old = now - i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX);
+        self.changed.retain(|id, at| *at > old || drawing.has(id));
+        self.drawn = Some(drawing);
+        if !batch.is_empty() {
+            // Whoever watched may have left meanwhile.
+            let _ = self.sender.send(batch);
+        }
+    }
+}
+
+/// A change of a piece, as watchers are told it.
+fn told(drawing: &Drawing, id: &str) -> impl Iterator<Item = Arc<str>> + use<> {
+    let patches = drawing.patches(id).into_iter();
+    patches.filter_map(|patch| Some(serde_json::to_string(&patch).ok()?.into()))
+}
+
+/// Draws what is watched until nobody watches anything, or the server ends.
+async fn draw_all(server: Arc<Server>, board: Arc<Mutex<Board>>) {
+    loop {
+        let Some(topics) = watched(&board) else {
+            return;
+        };
+        for (name, topic) in topics {
+            let drawn = server.call(move |server| {
+                let mut drawing = Drawing::default();
+                topic.draw(server, &mut drawing).map(|()| drawing)
+            });
+            match drawn.await {
+                Some(Ok(drawing)) => {
+                    let now = Timestamp::now().as_millisecond();
+                    if let Some(watched) = lock(&board).watched.get_mut(&name) {
+                        watched.redrawn(drawing, now);
+                    }
+                }
+                // What is shown stays as it is; a page that is loaded anew says what is wrong.
+                Some(Err(error)) => tracing::debug!(%error, topic = name, "cannot be drawn"),
+                None => {}
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+        tokio::select! {
+            () = server.ending() => break,
+            () = server.nudged() => {}
+            () = tokio::time::sleep(EVERY - PAUSE) => {}
+        }
+    }
+    lock(&board).drawing = false;
+}
+
+/// The topics that somebody watches; nothing where there is none, and then the task is over.
+fn watched(board: &Mutex<Board>) -> Option<Vec<(String, Arc<dyn Topic>)>> {
+    let mut board = lock(board);
+    board
+        .watched
+        .retain(|_, watched| watched.sender.receiver_count() > 0);
+    board.drawing = !board.watched.is_empty();
+    let topic = |(name, watched): (&String, &Watched)| (name.clone(), watched.topic.clone());
+    board
+        .drawing
+        .then(|| board.watched.iter().map(topic).collect())
+}
+
+fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
+    // A panic elsewhere leaves the board whole: each drawing is put into it in one go.
+    board.lock().unwrap_or_else(PoisonError::into_inner)
+}
