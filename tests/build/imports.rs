@@ -5,7 +5,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use netroot::build::{self, Built, Change, ChangeRequest, DiskFormat, ImportRequest, Scrub, Watch};
+use netroot::build::{
+    self, Built, Change, ChangeRequest, DiskFormat, ImportRequest, Keep, Scrub, Watch,
+};
 use netroot::exec::{Cancel, Program, in_private_mounts};
 use netroot::library::manifest::{BootFrom, TableKind};
 use netroot::library::{Progress, Quiet};
@@ -556,4 +558,45 @@ fn stopping_leaves_nothing() {
         assert!(site.library.images().unwrap().is_empty());
         site.assert_clean();
     }
+}
+
+/// Keeps what a person is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Progress for Told {
+    fn step(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64) {}
+}
+
+impl Watch for Told {
+    fn line(&self, _: &str) {}
+    fn warn(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+#[test]
+fn an_import_that_failed_is_kept_if_asked() {
+    let site = Site::new();
+    let disk = site.path("root.img");
+    File::create(&disk).unwrap().set_len(16 * MIB).unwrap();
+    run("mkfs.ext4", &["-q", disk.to_str().unwrap()]);
+    let mut request = request(&disk);
+    // Nothing in it could boot.
+    refused(&site, &request);
+    request.keep = Keep::Failed;
+    let told = Told::default();
+    build::import(&site.library, &request, &Cancel::new(), &told).unwrap_err();
+    let told = told.0.into_inner().unwrap().join("\n");
+    let kept = crate::site::entries(&site.path("library/images/win"));
+    let [kept] = kept.as_slice() else {
+        panic!("{kept:?}");
+    };
+    let way = format!(
+        "look inside by `mount -o loop,ro,nosuid,nodev,noload {} /mnt`",
+        kept.join("disk.img").display()
+    );
+    assert!(told.contains(&way), "{told}");
+    assert_eq!(fs::metadata(kept.join("disk.img")).unwrap().len(), 16 * MIB);
 }
