@@ -15,8 +15,8 @@ use super::spark::Spark;
 use super::text;
 use crate::daemon::{History, Server, SessionRow};
 use crate::library::{
-    Actor, Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Event, Filter, Image,
-    MacAddr, Mode, Moment, PromoteTask, Task,
+    Actor, Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Event, Filter,
+    Image, MacAddr, Mode, Moment, PromoteTask, Task,
 };
 use crate::web::boot::preview;
 use crate::web::stream::{Drawing, Topic};
@@ -211,7 +211,9 @@ fn boot_cfg(server: &Server, mac: &MacAddr) -> Result<String, String> {
 fn events(server: &Server, mac: &MacAddr) -> Result<Vec<Line>, Error> {
     const SHOWN: u16 = 20;
     let recent = Filter {
-        since: Some(Moment(Timestamp::now() - SignedDuration::from_hours(24 * 7))),
+        since: Some(Moment(
+            Timestamp::now() - SignedDuration::from_hours(24 * 7),
+        )),
         limit: SHOWN,
         ..Filter::default()
     };
@@ -260,8 +262,9 @@ impl Line {
 async fn promotion(
     State(server): State<Arc<Server>>,
     page: Page,
-    Path(mac): Path<MacAddr>,
+    Path(mac): Path<String>,
 ) -> Result<Html<PromotePage>, Failure> {
+    let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let client = blocking(&server, move |server| server.library().client(&mac)).await?;
     Ok(Html(PromotePage { page, client }))
 }
@@ -270,9 +273,10 @@ async fn promotion(
 async fn promote(
     State(server): State<Arc<Server>>,
     page: Page,
-    Path(mac): Path<MacAddr>,
+    Path(mac): Path<String>,
     Form(fields): Form<FormFields>,
 ) -> Result<Response, Failure> {
+    let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let back = format!("/clients/{mac}/promote");
     let task = match parsed(field(&fields, "image")) {
         Ok(image) => PromoteTask { client: mac, image },
@@ -283,7 +287,9 @@ async fn promote(
         _ => Task::PreviewPromotion(task),
     };
     let actor = page.who.actor.clone();
-    let queued = blocking(&server, move |server| server.library().queue_job(task, &actor));
+    let queued = blocking(&server, move |server| {
+        server.library().queue_job(task, &actor)
+    });
     Ok(match queued.await {
         Ok(job) => page.then(
             &format!("/jobs/{}", job.id),
@@ -296,9 +302,10 @@ async fn promote(
 async fn edit(
     State(server): State<Arc<Server>>,
     page: Page,
-    Path(mac): Path<MacAddr>,
+    Path(mac): Path<String>,
     Form(fields): Form<FormFields>,
 ) -> Result<Response, Failure> {
+    let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let to = format!("/clients/{mac}");
     let edit = match read(&fields) {
         Ok(edit) => edit,

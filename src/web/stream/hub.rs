@@ -145,8 +145,9 @@ impl Watched {
         // A drawing takes a while, and may have begun before the page.
         let since = since.saturating_sub(1000);
         let missed = self.changed.iter().filter(|(_, at)| **at >= since);
-        let missed = missed.flat_map(|(id, _)| told(drawn, id));
-        missed.collect()
+        let mut missed: Vec<&String> = missed.map(|(id, _)| id).collect();
+        missed.sort();
+        missed.into_iter().flat_map(|id| told(drawn, id)).collect()
     }
 
     /// Takes in a new drawing, and tells everybody what is new in it.
