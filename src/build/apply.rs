@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -255,7 +256,12 @@ pub(super) fn make_scratch(file: &Path, free: u64, cancel: &crate::exec::Cancel)
     /// mkfs.xfs refuses less than 300 MB.
     const LEAST: u64 = 512 << 20;
     let size = free.max(LEAST).next_multiple_of(1 << 20);
-    fs::File::create_new(file)
+    // The whole tree will be in it, with what only its root may read.
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
         .and_then(|made| made.set_len(size))
         .with_context(|| format!("creating {}", file.display()))?;
     Program::new("mkfs.xfs")

@@ -364,7 +364,7 @@ fn described(changes: &[Change]) -> String {
         .map(|change| match change {
             Change::Upgrade { release } => format!("upgrade to {release}"),
             Change::Update => String::from("update"),
-            Change::Script(script) => script.to_string(),
+            Change::Script(script) => script.named(),
             Change::Shell => String::from("shell"),
         })
         .collect();

@@ -14,7 +14,7 @@ use crate::library::SshKey;
 pub struct Custom {
     /// What `/etc/hostname` is to say.
     pub hostname: Option<String>,
-    /// root's password, hashed as crypt(5) does.
+    /// root's password, hashed as crypt(5) does, or the path of a file that has it.
     pub root_password_hash: Option<String>,
     /// Keys that may log in as root: each a line of `authorized_keys`, or the path of a file of them.
     pub authorized_keys: Vec<String>,
@@ -35,7 +35,10 @@ pub struct CopyIn {
 
 /// Something else than `SRC:DEST`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not SRC:DEST, a path of this host and an absolute one in the image")]
+#[error(
+    "`{0}` is not SRC:DEST, a path of this host and an absolute one in the image that is not below \
+     /dev, /proc, /sys or /run, which no image keeps"
+)]
 pub struct WrongCopy(String);
 
 /// Appends its input to root's keys.
@@ -91,7 +94,14 @@ impl FromStr for CopyIn {
         // A path of this host may have a colon in it, one of the image begins with a slash.
         let parts = text.rsplit_once(":/");
         let (from, to) = parts.ok_or_else(|| WrongCopy(text.to_owned()))?;
-        if from.is_empty() || to.split('/').any(|part| part == "..") {
+        let top = to
+            .trim_start_matches('/')
+            .split('/')
+            .next()
+            .unwrap_or_default();
+        // Other file systems are mounted there, and gone before the version is sealed.
+        let is_kept = !["dev", "proc", "sys", "run"].contains(&top);
+        if from.is_empty() || to.split('/').any(|part| part == "..") || !is_kept {
             return Err(WrongCopy(text.to_owned()));
         }
         Ok(Self {
@@ -115,7 +125,15 @@ fn hostname(name: &str) -> Result<Action> {
     Ok(Action::new(format!("call it {name}"), deed))
 }
 
-fn password(hash: &str) -> Result<Action> {
+fn password(given: &str) -> Result<Action> {
+    let hash = match given.starts_with(['$', '*', '!']) {
+        true => given.to_owned(),
+        // Every user of this host can read what stands on a command line.
+        false => std::fs::read_to_string(given).with_context(|| {
+            format!("`{given}` is neither a hash of a password nor a file of one")
+        })?,
+    };
+    let hash = hash.trim_end();
     // crypt(5): `$id$...`; `*` and `!` lock the account.
     let is_hash = hash.starts_with('$') && hash.matches('$').count() >= 2;
     ensure!(
@@ -163,7 +181,11 @@ mod tests {
         assert_eq!((copy.from, copy.to), ("./motd".into(), "/etc/motd".into()));
         let copy: CopyIn = "a:b:/opt/".parse().unwrap();
         assert_eq!((copy.from, copy.to), ("a:b".into(), "/opt/".into()));
-        for wrong in ["motd", "motd:etc/motd", ":/etc/motd", "motd:/../etc"] {
+        let wrong = ["motd", "motd:etc/motd", ":/etc/motd", "motd:/../etc"];
+        for wrong in wrong
+            .into_iter()
+            .chain(["motd:/run/motd", "motd://dev/shm/x"])
+        {
             assert!(wrong.parse::<CopyIn>().is_err(), "{wrong}");
         }
     }
@@ -178,8 +200,7 @@ mod tests {
                 ..Custom::default()
             });
         }
-        for hash in ["secret", "$6$", "$6$a:b$c\n"] {
-            let hash = if hash == "$6$" { "$6" } else { hash };
+        for hash in ["secret", "$6", "$6$a:b$c"] {
             refused(Custom {
                 root_password_hash: some(hash),
                 ..Custom::default()

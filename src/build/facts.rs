@@ -150,8 +150,9 @@ const RPM_DATABASES: [&str; 2] = ["usr/lib/sysimage/rpm", "var/lib/rpm"];
 /// What shows that a list is there, whatever its format: SQLite, Berkeley DB, or SUSE's own.
 const RPM_FILES: [&str; 3] = ["rpmdb.sqlite", "Packages", "Packages.db"];
 
-/// No list is as long as this many bytes; a file that says it is may be a hole of any size.
-const LONGEST_FILE: u64 = 4 << 30;
+/// No list is as long as this many bytes, all its files together; a file that says it is may be a hole
+/// of any size, and memory is not.
+const LONGEST_LIST: u64 = 1 << 30;
 
 fn rpm_database(root: &Root) -> Result<Option<&'static str>> {
     for database in RPM_DATABASES {
@@ -165,13 +166,17 @@ fn rpm_database(root: &Root) -> Result<Option<&'static str>> {
 }
 
 fn copy_database(root: &Root, database: &str, to: &Path, cancel: &Cancel) -> Result<()> {
+    let mut left = LONGEST_LIST;
     for name in root.names(database)? {
         cancel.check()?;
         if let Some(file) = root.file(&format!("{database}/{name}"))? {
             let to = to.join(&name);
-            File::create_new(&to)
-                .and_then(|mut copy| io::copy(&mut file.take(LONGEST_FILE), &mut copy))
+            let copied = File::create_new(&to)
+                .and_then(|mut copy| io::copy(&mut file.take(left + 1), &mut copy))
                 .with_context(|| format!("copying {database}/{name} to {}", to.display()))?;
+            left = left.checked_sub(copied).with_context(|| {
+                format!("/{database} is larger than {} MiB", LONGEST_LIST >> 20)
+            })?;
         }
     }
     Ok(())

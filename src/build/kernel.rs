@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::recipe::Places;
 use super::tree::Root;
@@ -99,6 +99,10 @@ pub(crate) fn newest(
     }
 }
 
+/// Bytes of the largest kernel or initramfs that is taken out. A file of a stranger's may be a hole of
+/// any size.
+const LARGEST: u64 = 1 << 30;
+
 /// The kernel of `release` and its initramfs.
 pub(crate) fn boot_files(
     root: &Root,
@@ -120,6 +124,17 @@ pub(crate) fn boot_files(
              `update-initramfs -c -k {release}`"
         );
     };
+    for found in [&kernel, &initramfs] {
+        let bytes = found.file.metadata()?.len();
+        ensure!(
+            bytes <= LARGEST,
+            "/{} says that it has {} MiB, and clients would have to load all of it: no kernel or \
+             initramfs is larger than {} MiB here",
+            found.path.trim_start_matches('/'),
+            bytes >> 20,
+            LARGEST >> 20
+        );
+    }
     Ok(BootFiles {
         release,
         kernel,

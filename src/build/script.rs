@@ -56,6 +56,16 @@ impl Script {
         Ok(())
     }
 
+    /// What everybody may read of it afterwards: what was run, without arguments, which may be secrets.
+    pub(super) fn named(&self) -> String {
+        let program = match self {
+            Self::Command(words) => words.first().map(|word| word.to_string_lossy()),
+            Self::Shell(_) => Some("a command line".into()),
+            Self::File { path, .. } => path.file_name().map(|name| name.to_string_lossy()),
+        };
+        program.unwrap_or_default().into_owned()
+    }
+
     /// The command line inside of the image; a script of this host is called `placed` there.
     pub(super) fn command(&self, placed: &Path) -> Vec<OsString> {
         match self {

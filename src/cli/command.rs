@@ -249,8 +249,9 @@ pub(super) struct ImageBuild {
     /// What its clients are called, unless DHCP tells them
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
-    /// root's password, hashed as `openssl passwd -6` does
-    #[arg(long, value_name = "HASH")]
+    /// root's password, hashed as `openssl passwd -6` does: a file with the hash, or the hash itself,
+    /// which other users of this host can then see
+    #[arg(long, value_name = "FILE|HASH", value_hint = ValueHint::FilePath)]
     pub root_password_hash: Option<String>,
     /// Let this SSH key log in as root: a line of authorized_keys, or a .pub file; repeatable
     #[arg(long = "authorized-key", value_name = "KEY", value_hint = ValueHint::FilePath)]

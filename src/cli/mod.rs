@@ -58,7 +58,10 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(2);
     }
-    print::aside(&format!("netroot: {}", print::chain(error)));
+    // What programs of a stranger's said is in it, too.
+    let told = print::chain(error);
+    let lines = told.lines().map(print::printable).collect::<Vec<_>>();
+    print::aside(&format!("netroot: {}", lines.join("\n")));
     match error.downcast_ref::<WrongUsage>() {
         Some(_) => ExitCode::from(2),
         None => ExitCode::FAILURE,

@@ -38,12 +38,69 @@ pub(super) fn die_with_parent(command: &mut Command, session: Session) {
 #[allow(unsafe_code)] // pre_exec
 pub(super) fn before_exec(
     command: &mut Command,
-    work: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    mut work: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) {
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. Both callers, the one
     // above and the one in `jail`, make plain system calls with arguments that exist already.
     unsafe {
-        command.pre_exec(work);
+        command.pre_exec(move || {
+            keep_descriptors()?;
+            work()
+        });
+    }
+}
+
+/// Whatever descriptors whoever started us left open stay ours: one of a directory would be a way
+/// out of any jail. They are marked, not closed: the standard library still needs one of its own.
+#[allow(unsafe_code)] // close_range
+fn keep_descriptors() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: a plain system call; no descriptor is closed under anybody's feet.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // Before Linux 5.11.
+        Some(libc::ENOSYS | libc::EINVAL) => {
+            for descriptor in 3..1 << 16 {
+                // SAFETY: as above; most numbers are no descriptors, which is no error here.
+                unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+            }
+            Ok(())
+        }
+        _ => Err(error),
+    }
+}
+
+/// Puts a filter of system calls on the calling process and all that it starts. Needs
+/// `CAP_SYS_ADMIN`, so that programs may still change their user by set-user-ID.
+#[allow(unsafe_code)] // seccomp
+pub(super) fn filter_calls(filter: &mut [libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the kernel copies the program, which lives until the call returns.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            std::ptr::from_ref(&program),
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -31,7 +31,8 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities,
 };
 
-use super::child::{Session, before_exec};
+use super::child::{Session, before_exec, filter_calls};
+use super::keyring;
 
 /// What package managers and their scripts need, as practice with containers has shown.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
@@ -188,6 +189,7 @@ fn lock_sockets() -> io::Result<()> {
 
 fn spawn(mut command: Command, session: Session) -> io::Result<Child> {
     let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let mut filter = keyring::filter();
     before_exec(&mut command, move || {
         set_pdeathsig(Signal::SIGKILL)?;
         // The parent may have died before the line above; then nobody would send the signal. Its
@@ -200,6 +202,7 @@ fn spawn(mut command: Command, session: Session) -> io::Result<Child> {
         chroot(TREE)?;
         chdir("/")?;
         own_proc()?;
+        filter_calls(&mut filter)?;
         drop_capabilities()
     });
     command.spawn()

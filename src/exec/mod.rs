@@ -14,6 +14,7 @@ mod cancel;
 mod child;
 mod chroot;
 mod jail;
+mod keyring;
 mod mounts;
 mod packages;
 mod program;

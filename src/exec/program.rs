@@ -1,7 +1,6 @@
 //! Running one program to its end.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -315,8 +314,9 @@ impl Program {
         let mut command = self.command()?;
         command
             .stdin(if self.input.is_empty() {
-                // Not Stdio::null(), which would be opened where a jail has no /dev yet.
-                File::open("/dev/null").map_err(|e| self.cannot(e))?.into()
+                // Not the host's /dev/null: whoever has it open may change its permissions.
+                let (nothing, _) = std::io::pipe().map_err(|e| self.cannot(e))?;
+                nothing.into()
             } else {
                 Stdio::piped()
             })

@@ -3,13 +3,16 @@
 use std::io::{IsTerminal, Stdin, stdin};
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
-use nix::unistd::{Pid, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{Gid, Pid, Uid, fchown, tcgetpgrp, tcsetpgrp};
 
 /// How a terminal was before it was lent.
 pub(super) struct Lent {
     settings: Termios,
     foreground: Pid,
+    /// Who may open it: a root in an image may change that.
+    access: FileStat,
 }
 
 impl Lent {
@@ -22,6 +25,7 @@ impl Lent {
         Some(Self {
             settings: tcgetattr(&input).ok()?,
             foreground: tcgetpgrp(&input).ok()?,
+            access: fstat(&input).ok()?,
         })
     }
 
@@ -45,6 +49,13 @@ impl Lent {
     }
 
     fn restore(&self, input: &Stdin) -> nix::Result<()> {
+        let Self { access, .. } = &self;
+        let (owner, group) = (Uid::from_raw(access.st_uid), Gid::from_raw(access.st_gid));
+        let now = fstat(input)?;
+        if (now.st_mode, now.st_uid, now.st_gid) != (access.st_mode, access.st_uid, access.st_gid) {
+            fchown(input, Some(owner), Some(group))?;
+            fchmod(input, Mode::from_bits_truncate(access.st_mode))?;
+        }
         tcsetpgrp(input, self.foreground)?;
         tcsetattr(input, SetArg::TCSAFLUSH, &self.settings)
     }

@@ -332,3 +332,75 @@ fn what_a_shell_in_an_image_types_is_not_read_by_the_shell_outside() {
     assert!(end.contains("read: mine"), "{end}");
     script.wait().unwrap();
 }
+
+#[test]
+fn what_whoever_started_us_has_open_is_no_way_out() {
+    let attack = Attack::new();
+    attack.build();
+    // As a shell leaves it by `exec 9</somewhere`: without close-on-exec.
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY;
+    let open = nix::fcntl::open(&attack.victim, flags, Mode::empty()).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&open);
+    let attempts = [
+        format!("cat /proc/self/fd/{number}/{PRECIOUS}"),
+        format!("echo owned >/proc/self/fd/{number}/written"),
+        format!("ls /proc/self/fd/{number}/../../.."),
+    ];
+    assert_eq!(attack.allowed(&attempts), "");
+    attack.assert_victim_is_well();
+}
+
+#[test]
+fn standard_input_is_nothing_of_the_host() {
+    let attack = Attack::new();
+    attack.build();
+    let mode = || fs::metadata("/dev/null").unwrap().mode();
+    let before = mode();
+    attack.allowed(&["chmod 600 /proc/self/fd/0".to_owned()]);
+    assert_eq!(mode(), before);
+    // Nothing is there to be read, either.
+    let read = "read line || echo end >/root/read";
+    let built = attack.run(vec![Script::Shell(read.into())]).unwrap();
+    let version = attack.site.version(&built.version.to_string());
+    let read = |root: &Path| fs::read_to_string(root.join("root/read")).unwrap();
+    assert_eq!(attack.site.look_into(&version, read), "end\n");
+}
+
+#[test]
+fn programs_run_under_the_filter_that_keeps_keyrings_from_them() {
+    let attack = Attack::new();
+    attack.build();
+    let look = "cat /proc/self/status >/root/status";
+    let built = attack.run(vec![Script::Shell(look.into())]).unwrap();
+    let version = attack.site.version(&built.version.to_string());
+    let status = |root: &Path| fs::read_to_string(root.join("root/status")).unwrap();
+    let status = attack.site.look_into(&version, status);
+    assert!(status.contains("Seccomp:\t2\n"), "{status}");
+    assert!(status.contains("NoNewPrivs:\t0\n"), "{status}");
+}
+
+#[test]
+fn a_kernel_that_is_a_hole_is_refused() {
+    let attack = Attack::new();
+    let kernel = attack.tree.join(format!("lib/modules/{KERNEL}/vmlinuz"));
+    let file = fs::File::options().write(true).open(&kernel).unwrap();
+    file.set_len(50 << 30).unwrap();
+    let error = attack.site.build(&attack.request()).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("no kernel or initramfs is larger"),
+        "{error}"
+    );
+    attack.site.assert_clean();
+}
+
+#[test]
+fn arguments_of_what_was_run_are_not_kept() {
+    let attack = Attack::new();
+    attack.build();
+    let line = Script::Shell("echo HUNTER2 >/root/secret".into());
+    let command = Script::Command(["touch", "/root/HUNTER2"].map(OsString::from).to_vec());
+    let built = attack.run(vec![line, command]).unwrap();
+    let version = attack.site.version(&built.version.to_string());
+    assert_eq!(version.manifest().facts.source, "a command line, touch");
+}

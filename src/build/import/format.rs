@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::str::FromStr;
@@ -241,10 +242,9 @@ impl<'a> Container<'a> {
     }
 
     fn options(&self) -> Result<serde_json::Value> {
-        let path = self
-            .path
-            .to_str()
-            .with_context(|| format!("qemu-img takes no name like {}", self.path.display()))?;
+        // By descriptor: what stands behind a path may be another file by the time that qemu-img looks,
+        // and one that names further files.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());
         let mut options = serde_json::json!({
             "driver": self.format.name(),
             "file": { "driver": "file", "filename": path },

@@ -50,6 +50,9 @@ pub struct Draft<'a> {
     _held: File,
 }
 
+/// Bytes of the largest disk.
+const LARGEST_DISK: u64 = 64 << 40;
+
 impl<'a> Draft<'a> {
     pub(crate) fn begin(library: &'a Library, image: &ImageName) -> Result<Self> {
         let home = library.places().image(image);
@@ -111,6 +114,15 @@ impl<'a> Draft<'a> {
 
     /// Makes an empty disk of `size` bytes that takes no room yet.
     pub fn create_sparse(&self, size: u64) -> Result<()> {
+        // Its chunks are counted in memory when it is hashed: what a stranger's disk says it has must
+        // not decide how much.
+        if size > LARGEST_DISK {
+            return Err(Error::Invalid(format!(
+                "a disk of {} TiB is larger than any that this takes ({} TiB)",
+                size >> 40,
+                LARGEST_DISK >> 40
+            )));
+        }
         let path = self.disk_path();
         new_file(&path)
             .and_then(|file| file.set_len(size))
