@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use jiff::{SignedDuration, Timestamp};
 
 use super::act::{FormFields, field, parsed, words};
+use super::events::value_told;
 use super::page::{Failure, Html, Notice, Page};
 use super::spark::Spark;
 use super::text;
@@ -235,17 +236,8 @@ fn events(server: &Server, mac: &MacAddr) -> Result<Vec<Line>, Error> {
 
 impl Line {
     fn of(event: Event) -> Self {
-        let more = event.details.iter().map(|(key, value)| {
-            let value = match value {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Array(list) => {
-                    let words = list.iter().map(|one| one.as_str().unwrap_or_default());
-                    words.collect::<Vec<_>>().join("; ")
-                }
-                other => other.to_string(),
-            };
-            (key.clone(), text::told(&value))
-        });
+        let details = event.details.iter();
+        let more = details.map(|(key, value)| (key.clone(), value_told(value)));
         Line {
             at: event.at,
             who: match &event.by {

@@ -4,6 +4,9 @@
 mod act;
 mod api;
 mod client;
+mod events;
+mod images;
+mod jobs;
 mod live;
 mod new;
 mod page;
@@ -12,6 +15,9 @@ mod spark;
 mod text;
 
 pub(in crate::web) use client::ClientTopic;
+pub(in crate::web) use events::EventsTopic;
+pub(in crate::web) use jobs::{JobTopic, JobsTopic};
+pub(in crate::web) use live::LiveTopic;
 pub(in crate::web) use room::RoomTopic;
 
 use std::sync::Arc;
@@ -40,6 +46,9 @@ pub(super) fn pages(server: Arc<Server>) -> Router {
         .merge(act::routes())
         .merge(client::routes())
         .merge(api::routes())
+        .merge(events::routes())
+        .merge(images::routes())
+        .merge(jobs::routes())
         .merge(live::routes())
         .merge(stream::routes())
         .merge(assets::assets())
