@@ -278,13 +278,18 @@ fn plan(
 fn changing(request: &ChangeRequest, parent: &Version, recipe: &Recipe) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut actions = Vec::new();
-    let known = Known::default();
+    let before = parent.manifest().facts.distribution.as_ref();
+    let known = Known {
+        // What is no release is told when it is needed.
+        current: before.and_then(|found| super::apply::current(found).ok()),
+        ..Known::default()
+    };
     for change in &request.changes {
         match change {
             Change::Upgrade { release } => {
                 let known = Known {
                     release: Some(recipe.release(release).to_owned()),
-                    ..Known::default()
+                    ..known.clone()
                 };
                 ensure_another(parent, release, recipe.release(release))?;
                 let sections = Sections::new(recipe, &known);

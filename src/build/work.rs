@@ -23,6 +23,7 @@ use super::inside::Inside;
 use super::plan::{Plan, Step};
 use super::promote::Asked;
 use super::recipe::{PackageList, Places, Recipe, Recipes};
+use super::shown::Shown;
 use super::source::Input;
 use super::tree::{Measure, Root, copy, measure, written_back};
 use super::version::KernelRelease;
@@ -184,7 +185,13 @@ impl<'a> Work<'a> {
     fn do_all(&mut self, plan: &Plan, library: &'a Library) -> Result<()> {
         let image = plan.image.parse()?;
         self.warn(plan.warnings.iter().cloned());
-        self.draft = Some(library.draft(&image)?);
+        let mut draft = library.draft(&image)?;
+        // What is made of another image's version begins an image: asked before, and true at the end.
+        let parent = self.facts.parent.as_ref();
+        if parent.is_some_and(|parent| parent.image != image) {
+            draft.only_as_first();
+        }
+        self.draft = Some(draft);
         let done = self.all(&plan.steps);
         if done.is_err() && self.keep == Keep::Failed {
             self.keep_draft();
@@ -495,7 +502,10 @@ impl<'a> Work<'a> {
         let mut files = kernel::boot_files(&root, release, &self.places)?;
         let checked = match self.checked.take() {
             Some(checked) => checked,
-            None => judge(self.check, &root, &files, self.filesystem)?,
+            None => {
+                let shown = Shown::Image(self.draft()?.image().to_string());
+                judge(self.check, &root, &shown, &files, self.filesystem)?
+            }
         };
         self.facts.kernel_version = files.release.to_string();
         self.facts.early = checked.facts;
@@ -550,15 +560,26 @@ impl<'a> Work<'a> {
         self.watch.step("syncing", None);
         let draft = self.draft.take().context("the version is sealed already")?;
         let facts = std::mem::take(&mut self.facts);
-        self.sealed = Some(draft.seal(facts, self.watch)?);
+        let library = draft.library();
+        let version = draft.seal(facts, self.watch)?;
+        let id = version.id().clone();
+        if library.image(&id.image)?.current != Some(id.number) {
+            self.warn([format!(
+                "{id} is sealed, and not current: another version of {} became current while it was \
+                 made; `netroot image rollback {id}` gives it to clients",
+                id.image
+            )]);
+        }
+        self.sealed = Some(version);
         Ok(())
     }
 }
 
-/// Reads the initramfs in `files` and decides about it.
+/// Reads the initramfs in `files`, of the tree that is called `shown`, and decides about it.
 pub(super) fn judge(
     check: InitramfsCheck,
     root: &Root,
+    shown: &Shown,
     files: &kernel::BootFiles,
     filesystem: FileSystem,
 ) -> Result<Checked> {
@@ -566,21 +587,22 @@ pub(super) fn judge(
     let stream = root
         .file(path)?
         .with_context(|| format!("{path} is gone"))?;
+    let size = stream
+        .metadata()
+        .with_context(|| format!("looking at {path}"))?
+        .len();
     let mut checked = match check {
-        InitramfsCheck::Refuse => initramfs::check(stream, &files.release, filesystem.name())
-            .with_context(|| {
-                let tree = root.path().display();
-                format!("the initramfs {path} of {tree} is refused")
-            })?,
+        InitramfsCheck::Refuse => initramfs::check(stream, size, &files.release, filesystem.name())
+            .with_context(|| format!("the initramfs {path} of {shown} is refused"))?,
         InitramfsCheck::Skip => Checked {
             // An initramfs that cannot even be read is of unknown kind, which is all that is told.
             facts: initramfs::look(stream).unwrap_or_else(|_| initramfs::unknown()),
             warnings: vec![String::from("the initramfs was not checked, as asked")],
         },
     };
-    let more = reconnect::warnings(root, checked.facts.kind)?;
+    let more = reconnect::warnings(root, checked.facts.kind, shown)?;
     checked.warnings.extend(more);
-    checked.warnings.extend(identity::warning(root)?);
+    checked.warnings.extend(identity::warnings(root, shown)?);
     Ok(checked)
 }
 

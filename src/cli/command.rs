@@ -411,7 +411,8 @@ pub(super) struct ImageImport {
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
-    /// Leave machine-id, SSH host keys, histories and the like of a bare file system as they are
+    /// Leave machine-id, SSH host keys, histories, package caches and the like of a bare file system as
+    /// they are
     #[arg(long)]
     pub no_scrub: bool,
     #[command(flatten)]

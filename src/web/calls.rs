@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Problem;
-use crate::library::{Act, ClientSelector, Done, Edit, ImageName, MacAddr, NewClient, When};
+use crate::library::{
+    Act, ClientSelector, Done, Edit, ImageName, MacAddr, NewClient, VersionId, When,
+};
 
 /// `POST /api/v1/clients`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -92,13 +94,28 @@ pub struct EditCall {
     pub dry_run: bool,
 }
 
-/// `DELETE /api/v1/clients/{client}` and `DELETE /api/v1/images/{image}`
+/// `DELETE /api/v1/clients/{client}`
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveCall {
     /// `force` cuts running clients off first.
     #[serde(default)]
     pub when: When,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `DELETE /api/v1/images/{image}`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveImageCall {
+    /// `force` cuts running clients off first.
+    #[serde(default)]
+    pub when: When,
+    /// What somebody was shown and agreed to: refused where it takes more by now.
+    #[serde(default)]
+    pub shown: Option<Vec<VersionId>>,
     /// Only tell what would be done.
     #[serde(default)]
     pub dry_run: bool,
@@ -123,6 +140,9 @@ pub struct PruneCall {
     /// So many of the newest stay.
     #[schema(value_type = u32, minimum = 1)]
     pub keep: NonZeroU32,
+    /// What somebody was shown and agreed to: refused where it takes more by now.
+    #[serde(default)]
+    pub shown: Option<Vec<VersionId>>,
     /// Only tell what would be done.
     #[serde(default)]
     pub dry_run: bool,

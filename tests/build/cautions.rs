@@ -98,3 +98,60 @@ fn a_damaged_version_is_not_made_into_another() {
     }
     site.assert_clean();
 }
+
+/// Does something in the middle of a change, when its script runs.
+struct Meanwhile<'a>(&'a (dyn Fn() + Sync), std::sync::Once);
+
+impl netroot::library::Progress for Meanwhile<'_> {
+    fn step(&self, what: &str, _: Option<u64>) {
+        if what.starts_with("run ") {
+            self.1.call_once(self.0);
+        }
+    }
+
+    fn advance(&self, _: u64) {}
+}
+
+impl build::Watch for Meanwhile<'_> {
+    fn line(&self, _: &str) {}
+
+    fn warn(&self, _: &str) {}
+}
+
+fn exec(site: &Site, to: &str, meanwhile: &(dyn Fn() + Sync)) -> anyhow::Result<Option<Built>> {
+    let script = Change::Script(build::Script::Shell("touch /root/here".into()));
+    let (from, to) = ("one".parse().unwrap(), to.parse().unwrap());
+    let request = ChangeRequest::new(from, to, vec![script]);
+    let watch = Meanwhile(meanwhile, std::sync::Once::new());
+    build::change(&site.library, &request, &Cancel::new(), &watch)
+}
+
+#[test]
+fn a_version_that_became_current_meanwhile_stays_current() {
+    let site = site();
+    let built = exec(&site, "one", &|| {
+        change(&site, "one", Change::Update).unwrap().unwrap();
+    });
+    let built = built.unwrap().unwrap();
+    assert_eq!(built.version.to_string(), "one@3");
+    let told = built.warnings.join("\n");
+    assert!(told.contains("one@3 is sealed, and not current"), "{told}");
+    let image = site.library.image(&"one".parse().unwrap()).unwrap();
+    assert_eq!(image.current, Some(2));
+}
+
+#[test]
+fn a_name_that_was_taken_meanwhile_is_refused() {
+    let site = site();
+    let made = exec(&site, "two", &|| {
+        change(&site, "two", upgrade("2")).unwrap().unwrap();
+    });
+    let error = format!("{:#}", made.unwrap_err());
+    assert!(
+        error.contains("has made an image of that name meanwhile"),
+        "{error}"
+    );
+    let image = site.library.image(&"two".parse().unwrap()).unwrap();
+    assert_eq!(image.versions, [1]);
+    site.assert_clean();
+}

@@ -151,7 +151,7 @@ exec dnf-3 \"$@\"
 fn specification(release: &Release, files: &Path) -> String {
     let (version, build) = release.kernel.split_once('-').unwrap();
     let userland = "systemd systemd-udev NetworkManager iproute iputils passwd less xfsprogs \
-        e2fsprogs iscsi-initiator-utils dracut dracut-network glibc-minimal-langpack coreutils \
+        e2fsprogs iscsi-initiator-utils dracut dracut-network zstd glibc-minimal-langpack coreutils \
         sed rpm";
     let provides = userland
         .split_whitespace()
