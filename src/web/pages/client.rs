@@ -254,8 +254,9 @@ impl Line {
 async fn promotion(
     State(server): State<Arc<Server>>,
     page: Page,
-    Path(mac): Path<MacAddr>,
+    Path(mac): Path<String>,
 ) -> Result<Html<PromotePage>, Failure> {
+    let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let client = blocking(&server, move |server| server.library().client(&mac)).await?;
     Ok(Html(PromotePage { page, client }))
 }
@@ -264,9 +265,10 @@ async fn promotion(
 async fn promote(
     State(server): State<Arc<Server>>,
     page: Page,
-    Path(mac): Path<MacAddr>,
+    Path(mac): Path<String>,
     Form(fields): Form<FormFields>,
 ) -> Result<Response, Failure> {
+    let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let back = format!("/clients/{mac}/promote");
     let task = match parsed(field(&fields, "image")) {
         Ok(image) => PromoteTask { client: mac, image },
@@ -292,9 +294,10 @@ async fn promote(
 async fn edit(
     State(server): State<Arc<Server>>,
     page: Page,
-    Path(mac): Path<MacAddr>,
+    Path(mac): Path<String>,
     Form(fields): Form<FormFields>,
 ) -> Result<Response, Failure> {
+    let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let to = format!("/clients/{mac}");
     let edit = match read(&fields) {
         Ok(edit) => edit,
