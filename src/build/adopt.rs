@@ -89,13 +89,7 @@ impl Work<'_> {
     /// What is on the draft's disk. What was known of it before may not be so any more: a client may
     /// have done anything to its own.
     fn content(&self) -> Result<Content> {
-        let disk = self.draft()?.disk_path();
-        let about = || format!("reading {}", disk.display());
-        let file = File::open(&disk).with_context(about)?;
-        let size = file.metadata().with_context(about)?.len();
-        let mut head = vec![0; usize::try_from(size.min(HEAD as u64))?];
-        file.read_exact_at(&mut head, 0).with_context(about)?;
-        look(&head, size)
+        content_of(&self.draft()?.disk_path())
     }
 
     /// Chooses the recipe that the tree goes by.
@@ -125,6 +119,16 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// What is on a disk, told from its first bytes.
+pub(super) fn content_of(disk: &Path) -> Result<Content> {
+    let about = || format!("reading {}", disk.display());
+    let file = File::open(disk).with_context(about)?;
+    let size = file.metadata().with_context(about)?.len();
+    let mut head = vec![0; usize::try_from(size.min(HEAD as u64))?];
+    file.read_exact_at(&mut head, 0).with_context(about)?;
+    look(&head, size)
 }
 
 /// Brings the changes in a journal to their places, where there are any. Tells whether there were.

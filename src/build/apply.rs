@@ -55,7 +55,7 @@ impl Work<'_> {
         }
     }
 
-    /// Takes something out before sealing, and writes down what was there.
+    /// Takes something out before sealing, and writes down what was there or was not as it should be.
     pub(super) fn scrub(&mut self, action: &Action) -> Result<()> {
         let tree = Root::open(self.tree_path()?)?;
         if !self.is_due(action, &tree)? {
@@ -73,8 +73,16 @@ impl Work<'_> {
                     found += tree.empty(path)?;
                 }
             }
-            Deed::Write { path, text, mode } => tree.write(path, text.as_bytes(), *mode)?,
-            Deed::Link { path, to } => tree.link(path, to)?,
+            // What is so already, as in a client's disk of a scrubbed version, was not taken out.
+            Deed::Write { path, text, mode } if !tree.is_file(path, text.as_bytes(), *mode)? => {
+                tree.write(path, text.as_bytes(), *mode)?;
+                found += 1;
+            }
+            Deed::Link { path, to } if !tree.is_link(path, to)? => {
+                tree.link(path, to)?;
+                found += 1;
+            }
+            Deed::Write { .. } | Deed::Link { .. } => {}
             other => bail!("a scrub cannot {other}"),
         }
         let what = action.told();
@@ -225,7 +233,7 @@ impl Work<'_> {
 }
 
 /// The release that a tree says it is. It goes into command lines, and the tree may be a stranger's.
-fn current(found: &crate::library::manifest::Distribution) -> Result<String> {
+pub(super) fn current(found: &crate::library::manifest::Distribution) -> Result<String> {
     let text = found.codename.as_deref().or(found.release.as_deref());
     let text = text.context("the image's os-release tells no release")?;
     super::recipe::plain_word(text)

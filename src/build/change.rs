@@ -230,10 +230,10 @@ fn plan(
     );
     let version = parent.id().to_string();
     let mut steps = Vec::new();
-    if request.changes.iter().any(Change::is_by_recipe) {
-        steps.extend([Step::Verify {
+    if !is_own || request.changes.iter().any(Change::is_by_recipe) {
+        steps.push(Step::Verify {
             version: version.clone(),
-        }]);
+        });
     }
     steps.push(Step::CopyVersion { version });
     steps.extend(filesystem.needs_identifier().then_some(Step::Identify));
@@ -278,13 +278,18 @@ fn plan(
 fn changing(request: &ChangeRequest, parent: &Version, recipe: &Recipe) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut actions = Vec::new();
-    let known = Known::default();
+    let before = parent.manifest().facts.distribution.as_ref();
+    let known = Known {
+        // What is no release is told when it is needed.
+        current: before.and_then(|found| super::apply::current(found).ok()),
+        ..Known::default()
+    };
     for change in &request.changes {
         match change {
             Change::Upgrade { release } => {
                 let known = Known {
                     release: Some(recipe.release(release).to_owned()),
-                    ..Known::default()
+                    ..known.clone()
                 };
                 ensure_another(parent, release, recipe.release(release))?;
                 let sections = Sections::new(recipe, &known);
@@ -374,7 +379,7 @@ fn described(changes: &[Change]) -> String {
 /// What the copy and its changes cost the library, if it has room for them. What is changed in a copy
 /// that shares its blocks takes blocks of its own.
 fn cost(library: &Library, request: &ChangeRequest, parent: &Version) -> Result<Option<String>> {
-    /// Kernel and initramfs are taken out beside the disk, and journals are written.
+    /// Mounting, checking and sealing write even where little changes.
     const LEAST: u64 = 16 << 20;
     let about = || format!("looking at {}", library.root().display());
     let kind = statfs(library.root()).with_context(about)?;
@@ -382,7 +387,12 @@ fn cost(library: &Library, request: &ChangeRequest, parent: &Version) -> Result<
     let shares = CAN_SHARE.contains(&kind.filesystem_type());
     let copy = if shares { 0 } else { disk };
     let percent = request.changes.iter().map(Change::room).max().unwrap_or(0);
-    let needed = copy + (disk / 100 * percent).max(LEAST);
+    // Kernel and initramfs are taken out beside the disk, and are about what they were.
+    let beside = match &parent.manifest().boot {
+        BootFrom::Kernel { kernel, initramfs } => kernel.size + initramfs.size,
+        BootFrom::Disk(_) => 0,
+    };
+    let needed = copy + beside + (disk / 100 * percent).max(LEAST);
     let block = u64::try_from(kind.block_size()).unwrap_or(0);
     let free = kind.blocks_available().saturating_mul(block);
     let way_out = match shares {

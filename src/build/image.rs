@@ -16,6 +16,7 @@ use super::initramfs::Checked;
 use super::plan::{Plan, Step};
 use super::recipe::{Action, Recipe, Recipes};
 use super::sections::{Known, Sections, in_order};
+use super::shown::Shown;
 use super::size::human;
 use super::source::{Input, Source};
 use super::tree::{Measure, Root, measure};
@@ -186,6 +187,7 @@ fn prepare<'r>(
                 distribution: Some(name.clone()),
                 mirror: request.mirror.clone(),
                 packages: request.packages.clone(),
+                ..Known::default()
             };
             let steps = |known: &Known| {
                 let bootstrap = Sections::new(recipe, known).needed("bootstrap")?;
@@ -405,7 +407,9 @@ fn judge_and_measure(
     cancel: &Cancel,
 ) -> Result<(Checked, Measure)> {
     std::thread::scope(|scope| {
-        let judged = scope.spawn(|| judge(request.check, root, files, request.filesystem));
+        let shown = Shown::Directory(root.path().to_owned());
+        let judged =
+            scope.spawn(move || judge(request.check, root, &shown, files, request.filesystem));
         let tree = measure(root, excludes, cancel);
         let checked = match judged.join() {
             Ok(checked) => checked?,

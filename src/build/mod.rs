@@ -33,6 +33,7 @@ mod recipe;
 mod reconnect;
 mod script;
 mod sections;
+mod shown;
 mod size;
 mod source;
 mod tree;

@@ -100,7 +100,7 @@ pub enum Step {
         /// What has to be free in it, in hundredths of what is used.
         percent: u64,
     },
-    /// Go on only if packages or kernels have changed.
+    /// Go on only if the packages, the kernel that boots or the recipe are not those of the parent.
     EnsureNews,
     /// Go on only if it calls itself another release than before.
     EnsureUpgraded,
@@ -240,7 +240,7 @@ impl fmt::Display for Step {
                 f,
                 "see that {percent} % of what is used in it is free beside that"
             ),
-            Self::EnsureNews => f.write_str("stop here if no package and no kernel is new"),
+            Self::EnsureNews => f.write_str("stop here if packages, kernel and recipe are what they were"),
             Self::EnsureUpgraded => f.write_str("see that it calls itself another release"),
             Self::CopyTree {
                 source,

@@ -6,6 +6,7 @@
 
 use anyhow::Result;
 
+use super::shown::Shown;
 use super::tree::Root;
 use crate::library::manifest::InitramfsKind;
 
@@ -19,15 +20,15 @@ const TIMERS: &[(&str, &str)] = &[
     ("node.session.timeo.replacement_timeout", "86400"),
 ];
 
-/// What a person should know about the tree at `root`, whose initramfs is of `kind`.
-pub(super) fn warnings(root: &Root, kind: InitramfsKind) -> Result<Vec<String>> {
+/// What a person should know about the tree at `root`, called `shown`, whose initramfs is of `kind`.
+pub(super) fn warnings(root: &Root, kind: InitramfsKind, shown: &Shown) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     if !starts_iscsid(root)? {
         warnings.push(format!(
             "nothing in the image starts iscsid, without which a client hangs when the server is \
-             restarted: install open-iscsi (Debian) or iscsi-initiator-utils (Fedora) in the tree \
-             and run `systemctl --root={} enable iscsid.service`",
-            root.path().display()
+             restarted: install open-iscsi (Debian) or iscsi-initiator-utils (Fedora) in {shown} and \
+             run `{}`",
+            shown.systemctl("enable iscsid.service")
         ));
     }
     // dracut takes them from the kernel line, where netroot writes them.
@@ -38,7 +39,7 @@ pub(super) fn warnings(root: &Root, kind: InitramfsKind) -> Result<Vec<String>> 
             .collect();
         warnings.push(format!(
             "an initramfs of initramfs-tools takes the timers of its root disk from the image \
-             only: write these lines to /etc/iscsi/iscsid.conf in the tree, and make the \
+             only: write these lines to /etc/iscsi/iscsid.conf in {shown}, and make the \
              initramfs again: {}",
             lines.join("; ")
         ));
@@ -103,7 +104,8 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let root = Root::open(dir.path()).unwrap();
-        let found = warnings(&root, kind).unwrap();
+        let shown = Shown::Image("lab".into());
+        let found = warnings(&root, kind, &shown).unwrap();
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for (found, expected) in found.iter().zip(expected) {
             assert!(found.contains(expected), "{found}");
@@ -116,7 +118,11 @@ mod tests {
     fn an_enabled_iscsid_is_found_under_any_name() {
         let dracut = InitramfsKind::Dracut;
         let wants = "etc/systemd/system/sysinit.target.wants";
-        check(&[SYSTEMD], dracut, &["enable iscsid.service"]);
+        check(
+            &[SYSTEMD],
+            dracut,
+            &["image exec lab -- systemctl enable iscsid.service`"],
+        );
         check(
             &[SYSTEMD, (&format!("{wants}/iscsid.service"), "")],
             dracut,
@@ -139,7 +145,7 @@ mod tests {
     #[test]
     fn timers_must_be_in_an_image_of_initramfs_tools() {
         let tools = InitramfsKind::InitramfsTools;
-        check(&[], tools, &["replacement_timeout = 86400"]);
+        check(&[], tools, &["iscsid.conf in the image lab, and"]);
         let settings: String = TIMERS
             .iter()
             .map(|(key, value)| format!("{key} = {value}\n"))

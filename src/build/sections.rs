@@ -13,6 +13,8 @@ pub(super) struct Known {
     pub(super) distribution: Option<String>,
     pub(super) mirror: Option<String>,
     pub(super) packages: Vec<String>,
+    /// What the image that is changed is now.
+    pub(super) current: Option<String>,
 }
 
 /// See the module.
@@ -98,8 +100,14 @@ impl<'a> Sections<'a> {
             Condition::Id(id) if section == "bootstrap" => {
                 Some(self.known.distribution.as_ref() == Some(id))
             }
+            // A person may have named the recipe instead, and then only the tree tells.
+            Condition::Id(id) => {
+                let told = self.known.distribution.as_ref();
+                told.filter(|told| self.recipe.ids().contains(told))
+                    .map(|told| told == id)
+            }
             Condition::Release(release) => Some(self.known.release.as_ref() == Some(release)),
-            Condition::Program(_) | Condition::Path(_) | Condition::Id(_) => None,
+            Condition::Program(_) | Condition::Path(_) => None,
         }
     }
 }
@@ -142,6 +150,7 @@ impl Known {
             Hole::Distribution => words(&self.distribution),
             Hole::Mirror => words(&self.mirror),
             Hole::Packages => Fill::Words(self.packages.clone()),
+            Hole::Current if self.current.is_some() => words(&self.current),
             Hole::Tree | Hole::Kernel | Hole::Current => Fill::Later,
         }
     }

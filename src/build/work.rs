@@ -3,34 +3,39 @@
 //! Whatever is made on the way is held by a guard here: a step that fails, a request to stop and a
 //! panic all leave nothing. What a killed process leaves (a draft that nobody holds) is removed by
 //! the next command; mounts and loop devices are gone with its namespace.
+//!
+//! `checks` (before and between the changes), `scratch` and `disk` (file systems), `boot` (what is
+//! taken out), `kept` (a draft that failed).
 
+mod boot;
 mod checks;
 mod disk;
+mod kept;
+mod scratch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use nix::mount::MsFlags;
-use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
 use super::adopt::Foreign;
-use super::apply::{make_scratch, scratch_point};
 use super::filesystem::{FileSystem, SourceDate};
-use super::initramfs::{self, Checked};
+use super::initramfs::Checked;
 use super::inside::Inside;
 use super::plan::{Plan, Step};
 use super::promote::Asked;
 use super::recipe::{PackageList, Places, Recipe, Recipes};
 use super::source::Input;
-use super::tree::{Measure, Root, copy, measure, written_back};
+use super::tree::{Measure, Root, copy, written_back};
 use super::version::KernelRelease;
 use super::watch::{Phase, Timed, Watch};
-use super::{Excludes, InitramfsCheck, SizeSpec, facts, identity, kernel, reconnect};
+use super::{Excludes, InitramfsCheck, SizeSpec, facts};
 use crate::exec::{Cancel, Mount, PrivateMounts, Program};
-use crate::library::manifest::{Distribution, TreeFacts};
+use crate::library::manifest::Distribution;
 use crate::library::{Draft, Library, Progress, Usage, Version, VersionFacts, VersionId};
+
+pub(super) use boot::judge;
 
 /// What came out of a build.
 #[derive(Debug, Clone, Serialize)]
@@ -57,9 +62,6 @@ pub enum Keep {
 
 /// Where the mount point of a draft is, beside its disk.
 const MOUNT_POINT: &str = "root";
-
-/// Where the list of packages is read, beside its disk.
-const LISTING: &str = "packages";
 
 /// A version on its way. The order of the first fields is the order in which they are given up.
 pub(super) struct Work<'a> {
@@ -184,7 +186,13 @@ impl<'a> Work<'a> {
     fn do_all(&mut self, plan: &Plan, library: &'a Library) -> Result<()> {
         let image = plan.image.parse()?;
         self.warn(plan.warnings.iter().cloned());
-        self.draft = Some(library.draft(&image)?);
+        let mut draft = library.draft(&image)?;
+        // What is made of another image's version begins an image: asked before, and true at the end.
+        let parent = self.facts.parent.as_ref();
+        if parent.is_some_and(|parent| parent.image != image) {
+            draft.only_as_first();
+        }
+        self.draft = Some(draft);
         let done = self.all(&plan.steps);
         if done.is_err() && self.keep == Keep::Failed {
             self.keep_draft();
@@ -203,34 +211,6 @@ impl<'a> Work<'a> {
         }
         stop_here(steps.len());
         Ok(())
-    }
-
-    /// Lets a person look into what failed.
-    fn keep_draft(&mut self) {
-        drop(self.inside.take());
-        drop(self.mounted.take());
-        drop(self.scratch.take());
-        let Some(draft) = self.draft.take() else {
-            return;
-        };
-        // While there is a scratch file system, it has the whole tree and the disk has not.
-        let (disk, filesystem) = match draft.scratch_path().exists() {
-            true => (draft.scratch_path(), FileSystem::Xfs),
-            false => (draft.disk_path(), self.filesystem),
-        };
-        match draft.keep() {
-            Ok(kept) => {
-                let name = disk.file_name().unwrap_or_default();
-                self.watch.warn(&format!(
-                    "the draft is kept: look inside by `mount -o loop,ro,nosuid,nodev{} {} /mnt`; \
-                     `netroot image prune` removes it",
-                    filesystem.look_options(),
-                    kept.join(name).display(),
-                ));
-            }
-            // The first error is the one to tell; the draft goes as it would have.
-            Err(error) => self.watch.warn(&format!("the draft is not kept: {error}")),
-        }
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
@@ -323,24 +303,6 @@ impl<'a> Work<'a> {
         Ok(from.unwrap_or(self.draft()?.image().to_string()))
     }
 
-    fn create_scratch(&mut self) -> Result<()> {
-        self.watch.step("making a scratch file system", None);
-        let file = self.draft()?.scratch_path();
-        let home = file.parent().context("a draft is somewhere")?;
-        let room = statvfs(home).with_context(|| format!("looking at {}", home.display()))?;
-        let free = room.blocks_available().saturating_mul(room.fragment_size());
-        make_scratch(&file, free, self.cancel)?;
-        let point = scratch_point(&file);
-        fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
-        let options = FileSystem::Xfs.draft_options();
-        let mounted = self
-            .mounts
-            .executable_image(&file, "xfs", options, &point, self.cancel)
-            .context("mounting the scratch file system")?;
-        self.scratch = Some(mounted);
-        Ok(())
-    }
-
     fn create_disk(&mut self, size: Option<u64>) -> Result<()> {
         self.watch.step("creating the disk", None);
         let size = match size {
@@ -353,28 +315,6 @@ impl<'a> Work<'a> {
             }
         };
         Ok(self.draft()?.create_sparse(size)?)
-    }
-
-    fn copy_scratch(&mut self) -> Result<()> {
-        let scratch = self.scratch()?.path();
-        let root = Root::from_dir(self.mounts.view(scratch)?, scratch);
-        self.input = Some(Input::Tree(root));
-        let bytes = self.tree.data;
-        self.copy_tree("the tree", bytes)?;
-        // The view holds the file system.
-        self.input = None;
-        self.give_up_scratch()
-    }
-
-    fn give_up_scratch(&mut self) -> Result<()> {
-        let Some(mounted) = self.scratch.take() else {
-            return Ok(());
-        };
-        let scratch = mounted.path().to_owned();
-        mounted.unmount()?;
-        fs::remove_dir(&scratch).with_context(|| format!("removing {}", scratch.display()))?;
-        let file = self.draft()?.scratch_path();
-        fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))
     }
 
     pub(super) fn enter(&mut self) -> Result<()> {
@@ -479,63 +419,6 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Kernel and initramfs go beside the disk; the rest of what the manifest tells is written down.
-    fn take_boot_files(&mut self) -> Result<()> {
-        self.watch.step("taking out kernel and initramfs", None);
-        let path = self.mount_point()?.to_owned();
-        let root = Root::open(&path)?;
-        let release = match &self.kernel {
-            // It was looked for before the tree was copied.
-            Some(release) if self.parent.is_none() => release.clone(),
-            wanted => {
-                let wanted = wanted.as_ref().map(KernelRelease::as_str);
-                kernel::release(&root, wanted, &self.places)?
-            }
-        };
-        let mut files = kernel::boot_files(&root, release, &self.places)?;
-        let checked = match self.checked.take() {
-            Some(checked) => checked,
-            None => judge(self.check, &root, &files, self.filesystem)?,
-        };
-        self.facts.kernel_version = files.release.to_string();
-        self.facts.early = checked.facts;
-        self.warn(checked.warnings);
-        let draft = self.draft.as_mut().context("the version is sealed")?;
-        draft.add_kernel(&mut files.kernel.file)?;
-        draft.add_initramfs(&mut files.initramfs.file)?;
-        self.facts.distribution = facts::distribution(&root)?;
-        self.list_packages(&root)?;
-        if self.tree == Measure::default() {
-            self.tree = measure(&root, &Excludes::default(), self.cancel)?;
-        }
-        self.facts.tree = TreeFacts {
-            bytes: self.tree.allocated,
-            entries: self.tree.entries,
-        };
-        Ok(())
-    }
-
-    /// Writes down what is installed.
-    fn list_packages(&mut self, root: &Root) -> Result<()> {
-        let packages = self.packages_in(root)?;
-        self.facts.packages = packages.list;
-        self.warn(packages.warning);
-        Ok(())
-    }
-
-    /// What is installed. What programs of this host need to read that is in memory, and gone when
-    /// this process is.
-    fn packages_in(&self, root: &Root) -> Result<facts::Packages> {
-        let point = self.draft()?.disk_path().with_file_name(LISTING);
-        fs::create_dir(&point).with_context(|| format!("creating {}", point.display()))?;
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let memory = self.mounts.kernel_fs("tmpfs", &point, flags, "mode=700")?;
-        let packages = facts::packages(root, self.packages, &point, self.cancel)?;
-        memory.unmount()?;
-        fs::remove_dir(&point).with_context(|| format!("removing {}", point.display()))?;
-        Ok(packages)
-    }
-
     fn unmount(&mut self) -> Result<()> {
         self.watch.step("unmounting", None);
         let mounted = self.mounted.take().context("the disk is not mounted")?;
@@ -550,38 +433,19 @@ impl<'a> Work<'a> {
         self.watch.step("syncing", None);
         let draft = self.draft.take().context("the version is sealed already")?;
         let facts = std::mem::take(&mut self.facts);
-        self.sealed = Some(draft.seal(facts, self.watch)?);
+        let library = draft.library();
+        let version = draft.seal(facts, self.watch)?;
+        let id = version.id().clone();
+        if library.image(&id.image)?.current != Some(id.number) {
+            self.warn([format!(
+                "{id} is sealed, and not current: another version of {} became current while it was \
+                 made; `netroot image rollback {id}` gives it to clients",
+                id.image
+            )]);
+        }
+        self.sealed = Some(version);
         Ok(())
     }
-}
-
-/// Reads the initramfs in `files` and decides about it.
-pub(super) fn judge(
-    check: InitramfsCheck,
-    root: &Root,
-    files: &kernel::BootFiles,
-    filesystem: FileSystem,
-) -> Result<Checked> {
-    let path = &files.initramfs.path;
-    let stream = root
-        .file(path)?
-        .with_context(|| format!("{path} is gone"))?;
-    let mut checked = match check {
-        InitramfsCheck::Refuse => initramfs::check(stream, &files.release, filesystem.name())
-            .with_context(|| {
-                let tree = root.path().display();
-                format!("the initramfs {path} of {tree} is refused")
-            })?,
-        InitramfsCheck::Skip => Checked {
-            // An initramfs that cannot even be read is of unknown kind, which is all that is told.
-            facts: initramfs::look(stream).unwrap_or_else(|_| initramfs::unknown()),
-            warnings: vec![String::from("the initramfs was not checked, as asked")],
-        },
-    };
-    let more = reconnect::warnings(root, checked.facts.kind)?;
-    checked.warnings.extend(more);
-    checked.warnings.extend(identity::warning(root)?);
-    Ok(checked)
 }
 
 pub(super) fn beside(disk: &std::path::Path) -> PathBuf {

@@ -331,6 +331,10 @@ pub(super) struct ImageUpgrade {
 
 /// `netroot image update`
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Where packages, kernel and recipe are what they were, there is no new version: this \
+    is told, the exit code is 0, and --json prints {\"version\": null, \"from\": \"fc28@3\"}."
+)]
 pub(super) struct ImageUpdate {
     /// The image; its current version stays as it is
     pub image: VersionSpec,
@@ -357,7 +361,7 @@ pub(super) struct ImageExec {
 pub(super) struct ImageShell {
     /// The image; its current version stays as it is
     pub image: VersionSpec,
-    /// Throw away what was done
+    /// Throw away what was done; --json prints {"version": null, "from": "fc28@3"}
     #[arg(long, conflicts_with_all = ["kernel", "recipe", "no_initramfs_check", "no_scrub", "keep_failed"])]
     pub discard: bool,
     #[command(flatten)]
@@ -419,9 +423,13 @@ pub(super) struct ImageImport {
     /// Accept an initramfs that does not look able to mount an iSCSI root
     #[arg(long)]
     pub no_initramfs_check: bool,
-    /// Leave machine-id, SSH host keys, histories and the like of a bare file system as they are
+    /// Leave machine-id, SSH host keys, histories, package caches and the like of a bare file system as
+    /// they are
     #[arg(long)]
     pub no_scrub: bool,
+    /// Keep the draft if it fails, and say how to look inside
+    #[arg(long)]
+    pub keep_failed: bool,
     #[command(flatten)]
     pub run: DryRun,
 }

@@ -17,7 +17,7 @@ use crate::build::{
 use crate::exec::Cancel;
 use crate::library::{
     BuildTask, ImageName, Library, NameError, ReleaseSpec, Task, UpdateTask, UpgradeTask,
-    VersionSpec,
+    VersionId, VersionSpec,
 };
 
 pub(super) fn build(cli: &Cli, args: &ImageBuild) -> Result<()> {
@@ -167,10 +167,11 @@ pub(super) fn shell(cli: &Cli, args: &ImageShell) -> Result<()> {
         return change(cli, from, to, vec![Change::Shell], &args.change);
     }
     let library = open(cli)?;
+    let from = library.resolve(from)?.id().clone();
     let request = ChangeRequest {
         // Nobody will boot what is thrown away.
         scrub: Scrub::Nothing,
-        ..request(from, to, vec![Change::Shell], &args.change)
+        ..request(&from, to, vec![Change::Shell], &args.change)
     };
     if args.change.run.dry_run {
         return show_plan(cli, &build::plan_try(&library, &request)?);
@@ -179,7 +180,8 @@ pub(super) fn shell(cli: &Cli, args: &ImageShell) -> Result<()> {
     let progress = Shown::new(&cancel);
     build::try_change(&library, &request, &cancel, &progress)?;
     drop(progress);
-    print::lines([format!("nothing of it was kept; {from} is as it was")])
+    let told = format!("nothing of it was kept; {from} is as it was");
+    show_nothing_made(cli, &from, told)
 }
 
 fn change(
@@ -190,7 +192,8 @@ fn change(
     options: &ChangeOptions,
 ) -> Result<()> {
     let library = open(cli)?;
-    let request = request(from, to, changes, options);
+    let from = library.resolve(from)?.id().clone();
+    let request = request(&from, to, changes, options);
     if options.run.dry_run {
         return show_plan(cli, &build::plan_change(&library, &request)?);
     }
@@ -200,21 +203,21 @@ fn change(
     drop(progress);
     match built {
         Some(built) => show_built(cli, &library, &built),
-        None if cli.json => print::json(&serde_json::json!({ "version": null, "from": from })),
-        None => print::lines([format!(
-            "{from} is up to date: no package is new, so there is no new version"
-        )]),
+        None => {
+            let told = format!("{from} is up to date: nothing changed, no new version");
+            show_nothing_made(cli, &from, told)
+        }
     }
 }
 
 fn request(
-    from: &VersionSpec,
+    from: &VersionId,
     to: &ImageName,
     changes: Vec<Change>,
     options: &ChangeOptions,
 ) -> ChangeRequest {
     ChangeRequest {
-        from: from.clone(),
+        from: from.clone().into(),
         to: to.clone(),
         changes,
         recipe: options.recipe.clone(),
@@ -236,6 +239,7 @@ pub(super) fn import(cli: &Cli, args: &ImageImport) -> Result<()> {
         recipe: args.recipe.clone(),
         check: check(args.no_initramfs_check),
         scrub: scrub(args.no_scrub),
+        keep: keep(args.keep_failed),
     };
     let cancel = Cancel::on_signals()?;
     if args.run.dry_run {
@@ -271,6 +275,14 @@ pub(super) fn show_plan(cli: &Cli, plan: &Plan) -> Result<()> {
     match cli.json {
         true => print::json(plan),
         false => print::lines([plan.to_string()]),
+    }
+}
+
+/// For what ends well without a new version.
+fn show_nothing_made(cli: &Cli, from: &VersionId, told: String) -> Result<()> {
+    match cli.json {
+        true => print::json(&serde_json::json!({ "version": null, "from": from })),
+        false => print::lines([told]),
     }
 }
 

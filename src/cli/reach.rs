@@ -12,9 +12,11 @@ use super::control::Control;
 use crate::daemon::SessionRow;
 use crate::library::Actor;
 use crate::library::{Act, ClientSelector, ClientView, Done, Edit, NewClient, Plan, When};
-use crate::library::{ImageName, ImageView, Pruning, Removal, Rollback, VersionSpec};
+use crate::library::{ImageName, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec};
 use crate::library::{Library, MacAddr, NoServer, Published};
-use crate::web::calls::{ActCall, AddCall, EditCall, PruneCall, RemoveCall, RollbackCall};
+use crate::web::calls::{
+    ActCall, AddCall, EditCall, PruneCall, RemoveCall, RemoveImageCall, RollbackCall,
+};
 
 /// See the module.
 pub(super) enum Reach {
@@ -179,23 +181,35 @@ impl Reach {
     pub(super) fn plan_image_removal(&self, spec: &VersionSpec, when: When) -> Result<Removal> {
         match self {
             Reach::Server(control) => {
-                let dry_run = true;
-                let call = RemoveCall { when, dry_run };
+                let call = RemoveImageCall {
+                    when,
+                    shown: None,
+                    dry_run: true,
+                };
                 control.delete(&format!("/api/v1/images/{spec}"), &call)
             }
             Reach::Alone(library, live) => Ok(library.plan_removal(spec, when, live)?),
         }
     }
 
-    pub(super) fn remove_image(&self, spec: &VersionSpec, when: When) -> Result<Removal> {
+    /// `shown` is what somebody agreed to.
+    pub(super) fn remove_image(
+        &self,
+        spec: &VersionSpec,
+        when: When,
+        shown: Vec<VersionId>,
+    ) -> Result<Removal> {
         match self {
             Reach::Server(control) => {
-                let dry_run = false;
-                let call = RemoveCall { when, dry_run };
+                let call = RemoveImageCall {
+                    when,
+                    shown: Some(shown),
+                    dry_run: false,
+                };
                 control.delete(&format!("/api/v1/images/{spec}"), &call)
             }
             Reach::Alone(library, live) => {
-                Ok(library.remove(spec, when, live, &Actor::command())?)
+                Ok(library.remove_shown(spec, when, Some(&shown), live, &Actor::command())?)
             }
         }
     }
@@ -226,18 +240,25 @@ impl Reach {
         keep: NonZeroU32,
     ) -> Result<Pruning> {
         match self {
-            Reach::Server(control) => control.post("/api/v1/prune", &prune_call(image, keep, true)),
+            Reach::Server(control) => control.post("/api/v1/prune", &prune_call(image, keep, None)),
             Reach::Alone(library, live) => Ok(library.plan_prune(image, keep, live)?),
         }
     }
 
-    pub(super) fn prune(&self, image: Option<&ImageName>, keep: NonZeroU32) -> Result<Pruning> {
+    /// `shown` is what somebody agreed to.
+    pub(super) fn prune(
+        &self,
+        image: Option<&ImageName>,
+        keep: NonZeroU32,
+        shown: Vec<VersionId>,
+    ) -> Result<Pruning> {
         match self {
             Reach::Server(control) => {
-                control.post("/api/v1/prune", &prune_call(image, keep, false))
+                control.post("/api/v1/prune", &prune_call(image, keep, Some(shown)))
             }
             Reach::Alone(library, live) => {
-                Ok(library.prune(image, keep, live, &Actor::command())?)
+                let by = Actor::command();
+                Ok(library.prune_shown(image, keep, Some(&shown), live, &by)?)
             }
         }
     }
@@ -265,10 +286,16 @@ impl Reach {
     }
 }
 
-fn prune_call(image: Option<&ImageName>, keep: NonZeroU32, dry_run: bool) -> PruneCall {
+/// Nothing was shown before somebody looks: that is a dry run.
+fn prune_call(
+    image: Option<&ImageName>,
+    keep: NonZeroU32,
+    shown: Option<Vec<VersionId>>,
+) -> PruneCall {
     PruneCall {
         image: image.cloned(),
         keep,
-        dry_run,
+        dry_run: shown.is_none(),
+        shown,
     }
 }

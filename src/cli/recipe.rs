@@ -20,8 +20,23 @@ struct Row<'a> {
 /// What people ask recipes for.
 const ABILITIES: &[&str] = &["bootstrap", "prepare", "update", "upgrade"];
 
+/// The library's; those that are built in where there is no library yet, for people who look around
+/// before they make one.
+fn recipes(cli: &Cli) -> Result<Recipes> {
+    match cli.library.join("netroot.toml").exists() {
+        true => Recipes::of(&open(cli)?),
+        false => {
+            let place = cli.library.display();
+            print::aside(&format!(
+                "{place} is no library: these are the recipes that are built in"
+            ));
+            Recipes::built_in()
+        }
+    }
+}
+
 pub(super) fn list(cli: &Cli) -> Result<()> {
-    let recipes = Recipes::of(&open(cli)?)?;
+    let recipes = recipes(cli)?;
     let rows: Vec<Row> = recipes
         .iter()
         .map(|recipe| Row {
@@ -56,7 +71,7 @@ pub(super) fn list(cli: &Cli) -> Result<()> {
 }
 
 pub(super) fn show(cli: &Cli, name: &str) -> Result<()> {
-    let recipes = Recipes::of(&open(cli)?)?;
+    let recipes = recipes(cli)?;
     let recipe = recipes.named(name)?;
     match cli.json {
         true => print::json(&serde_json::json!({

@@ -42,7 +42,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use crate::iscsi::{End, SessionInfo, Sessions, Totals};
+use crate::iscsi::{End, Parameters, SessionInfo, Sessions, Totals};
 use crate::library::config::ISCSI_PORT;
 use crate::library::{Config, Library, Live, MacAddr};
 use attached::Attached;
@@ -112,6 +112,8 @@ pub struct SessionRow {
     pub bytes_read: u64,
     /// Bytes received from it.
     pub bytes_written: u64,
+    /// What was negotiated.
+    pub parameters: Parameters,
 }
 
 impl Server {
@@ -275,5 +277,6 @@ fn row(session: SessionInfo) -> SessionRow {
         writes: count(&session.counters.writes),
         bytes_read: count(&session.counters.bytes_read),
         bytes_written: count(&session.counters.bytes_written),
+        parameters: session.parameters,
     }
 }

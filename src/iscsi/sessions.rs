@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use super::directory::{End, Initiator};
 use super::names::{IscsiName, Isid};
@@ -40,7 +42,7 @@ pub struct SessionInfo {
 }
 
 /// What the two sides agreed on. Lengths are in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Parameters {
     /// CRC32C over headers.
     pub header_digest: bool,

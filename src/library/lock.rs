@@ -7,8 +7,9 @@
 //! Open-file-description locks go with the open file, not with the process: threads exclude each
 //! other too (each acquisition opens the file anew), and a killed process leaves nothing held.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,6 +25,23 @@ const WRITE: i64 = 1;
 /// it is executed: a moment, for which nobody is refused.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Who may open a lock's file: whoever can, even for reading, can take a lock and keep everybody waiting.
+pub(crate) const PRIVATE: u32 = 0o600;
+
+/// Takes the right to open a lock's file from everybody but its owner, and its group where that may
+/// write: libraries of older versions gave it to all.
+pub(crate) fn keep_private(path: &Path) {
+    let Ok(found) = std::fs::metadata(path) else {
+        return;
+    };
+    let group = found.mode() & 0o020;
+    let wanted = if group == 0 { PRIVATE } else { PRIVATE | 0o060 };
+    if found.mode() & 0o777 != wanted {
+        // Whoever may not change that does not own the library, and has no need to.
+        let _ = std::fs::set_permissions(path, Permissions::from_mode(wanted));
+    }
+}
 
 /// Held while somebody acts on live state: sessions, boots, clones in use.
 #[derive(Debug)]

@@ -185,7 +185,7 @@ pub struct Distribution {
 
 impl std::fmt::Display for Distribution {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (&self.name, &self.release) {
+        match (&self.name, self.release.as_ref().or(self.codename.as_ref())) {
             (Some(name), _) => f.write_str(name),
             (None, Some(release)) => write!(f, "{} {release}", self.id),
             (None, None) => f.write_str(&self.id),

@@ -177,7 +177,7 @@ impl Library {
             .doing("drawing a key for", places.root())?;
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         document::replace(&places.secrets().join(BOOT_KEY), key.as_bytes(), 0o600)?;
-        create(&places.lock(), b"", 0o644)?;
+        create(&places.lock(), b"", lock::PRIVATE)?;
         // The configuration last: without it the directory is not taken for a library, and an
         // interrupted init can be repeated.
         let text = Self::init_config(options);
@@ -228,6 +228,7 @@ impl Library {
             ));
         }
         let places = Places::new(dir.canonicalize().doing("resolving", dir)?);
+        lock::keep_private(&places.lock());
         let text = fs::read_to_string(&file).doing("reading", &file)?;
         let mut config = Config::parse(&file, &text)?;
         if let Some(own) = own {

@@ -54,7 +54,11 @@ fn page(server: &Server) -> library::Result<String> {
     page.family("netroot_clients", "gauge", "Clients, by what they do");
     for state in ClientState::ALL {
         let count = views.iter().filter(|view| view.state == state).count();
-        page.value("netroot_clients", &[("state", state.as_str())], count as f64);
+        page.value(
+            "netroot_clients",
+            &[("state", state.as_str())],
+            count as f64,
+        );
     }
     let drifts = views.iter().filter(|view| view.drift.is_some()).count();
     page.single(

@@ -67,6 +67,10 @@ fn topic(name: &str) -> Option<Arc<dyn Topic>> {
     match (kind, of) {
         ("room", "") => Some(Arc::new(pages::RoomTopic)),
         ("client", mac) => Some(Arc::new(pages::ClientTopic(mac.parse().ok()?))),
+        ("jobs", "") => Some(Arc::new(pages::JobsTopic)),
+        ("job", id) => Some(Arc::new(pages::JobTopic(id.parse().ok()?))),
+        ("live", "") => Some(Arc::new(pages::LiveTopic)),
+        ("events", "") => Some(Arc::new(pages::EventsTopic)),
         _ => None,
     }
 }

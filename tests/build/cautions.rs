@@ -1,14 +1,14 @@
 //! What an upgrade or an update sees to before it changes anything, and before it seals.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use netroot::build::{self, Built, Change, ChangeRequest};
-use netroot::exec::Cancel;
+use netroot::build::{self, Built, Change, ChangeRequest, InitramfsCheck};
+use netroot::exec::{Cancel, Program, in_private_mounts};
 use netroot::library::Quiet;
 
 use crate::recipes::site_with_recipe;
-use crate::site::{Site, run};
+use crate::site::{KERNEL, Site, run};
 
 /// A library with the image `one`, release 1 of the recipe's distribution.
 fn site() -> Site {
@@ -42,11 +42,57 @@ fn an_update_that_finds_nothing_new_makes_no_version() {
 }
 
 #[test]
+fn another_kernel_or_another_recipe_is_news() {
+    const OLDER: &str = "5.10.0-1-amd64";
+    let site = site();
+    let add = format!(
+        "mkdir /lib/modules/{OLDER} && echo older >/lib/modules/{OLDER}/vmlinuz && \
+         cp /boot/initrd.img-{KERNEL} /boot/initrd.img-{OLDER}"
+    );
+    let add = Change::Script(build::Script::Shell(add));
+    change(&site, "one", Change::Update).unwrap().unwrap();
+    change(&site, "one", add).unwrap().unwrap();
+    let update = |kernel: Option<&str>| {
+        let name = "one".parse().unwrap();
+        let mut request = ChangeRequest::new("one".parse().unwrap(), name, vec![Change::Update]);
+        request.kernel = kernel.map(str::to_owned);
+        request.check = InitramfsCheck::Skip;
+        let made = build::change(&site.library, &request, &Cancel::new(), &Quiet).unwrap();
+        made.map(|_| site.version("one").manifest().facts.kernel_version.clone())
+    };
+    assert_eq!(update(None), None);
+    assert_eq!(update(Some(OLDER)).as_deref(), Some(OLDER));
+    assert_eq!(update(Some(OLDER)), None);
+    assert_eq!(update(None).as_deref(), Some(KERNEL));
+    assert_eq!(update(None), None);
+
+    let recipe = site.path("library/recipes/tiny.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    let more = "[[update]]\nwrite = '/etc/more'\ntext = 'of the recipe'\n";
+    fs::write(&recipe, text + more).unwrap();
+    assert_eq!(update(None).as_deref(), Some(KERNEL));
+    site.look_into(&site.version("one"), |root| {
+        assert!(root.join("etc/more").exists());
+    });
+    assert_eq!(update(None), None);
+    site.assert_clean();
+}
+
+#[test]
 fn an_upgrade_to_the_release_that_is_there_is_refused_before_anything_starts() {
     let site = site();
     let error = change(&site, "two", upgrade("1")).unwrap_err().to_string();
     assert!(error.contains("one@1 is tiny 1 already"), "{error}");
     assert!(error.contains("image update one"), "{error}");
+    // By its code name, which the recipe knows as another word for 2.
+    let rename = "echo ID=tiny >/etc/os-release; echo VERSION_CODENAME=two >>/etc/os-release";
+    let rename = Change::Script(build::Script::Shell(rename.into()));
+    change(&site, "one", rename).unwrap().unwrap();
+    for release in ["2", "two"] {
+        let error = change(&site, "two", upgrade(release)).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("one@2 is tiny two already"), "{error}");
+    }
     site.assert_clean();
 }
 
@@ -92,9 +138,159 @@ fn a_damaged_version_is_not_made_into_another() {
     run("chattr", &["-i", disk.to_str().unwrap()]);
     let file = fs::OpenOptions::new().write(true).open(&disk).unwrap();
     file.write_all_at(b"rot", 4096).unwrap();
-    for wanted in [upgrade("2"), Change::Update] {
-        let error = format!("{:#}", change(&site, "one", wanted).unwrap_err());
-        assert!(error.contains("one@1 is not what was sealed"), "{error}");
+    let script = Change::Script(build::Script::Shell("touch /root/changed".into()));
+    for (to, wanted) in [
+        ("two", upgrade("2")),
+        ("two", script),
+        ("one", Change::Update),
+    ] {
+        let error = format!("{:#}", change(&site, to, wanted).unwrap_err());
+        assert!(
+            error.contains("one@1 is not what was sealed")
+                && error.contains("the 4 MiB that begin at byte 0"),
+            "{error}"
+        );
     }
     site.assert_clean();
+}
+
+/// Does something in the middle of a change, when its script runs.
+struct Meanwhile<'a>(&'a (dyn Fn() + Sync), std::sync::Once);
+
+impl netroot::library::Progress for Meanwhile<'_> {
+    fn step(&self, what: &str, _: Option<u64>) {
+        if what.starts_with("run ") {
+            self.1.call_once(self.0);
+        }
+    }
+
+    fn advance(&self, _: u64) {}
+}
+
+impl build::Watch for Meanwhile<'_> {
+    fn line(&self, _: &str) {}
+
+    fn warn(&self, _: &str) {}
+}
+
+fn exec(site: &Site, to: &str, meanwhile: &(dyn Fn() + Sync)) -> anyhow::Result<Option<Built>> {
+    let script = Change::Script(build::Script::Shell("touch /root/here".into()));
+    let (from, to) = ("one".parse().unwrap(), to.parse().unwrap());
+    let request = ChangeRequest::new(from, to, vec![script]);
+    let watch = Meanwhile(meanwhile, std::sync::Once::new());
+    build::change(&site.library, &request, &Cancel::new(), &watch)
+}
+
+#[test]
+fn a_version_that_became_current_meanwhile_stays_current() {
+    let site = site();
+    let built = exec(&site, "one", &|| {
+        change(&site, "one", Change::Update).unwrap().unwrap();
+    });
+    let built = built.unwrap().unwrap();
+    assert_eq!(built.version.to_string(), "one@3");
+    let told = built.warnings.join("\n");
+    assert!(told.contains("one@3 is sealed, and not current"), "{told}");
+    let image = site.library.image(&"one".parse().unwrap()).unwrap();
+    assert_eq!(image.current, Some(2));
+}
+
+#[test]
+fn a_name_that_was_taken_meanwhile_is_refused() {
+    let site = site();
+    let made = exec(&site, "two", &|| {
+        change(&site, "two", upgrade("2")).unwrap().unwrap();
+    });
+    let error = format!("{:#}", made.unwrap_err());
+    assert!(
+        error.contains("has made an image of that name meanwhile"),
+        "{error}"
+    );
+    let image = site.library.image(&"two".parse().unwrap()).unwrap();
+    assert_eq!(image.versions, [1]);
+    site.assert_clean();
+}
+
+#[test]
+fn what_comes_to_no_version_says_so() {
+    let site = site();
+    let command = |args: &[&str]| {
+        let program = Program::new(env!("CARGO_BIN_EXE_netroot"));
+        let program = program.arg("--library").arg(site.path("library"));
+        let args = args.iter().copied();
+        program.args(args).input("exit\n").run().unwrap().text()
+    };
+    change(&site, "one", Change::Update).unwrap().unwrap();
+    let update = ["image", "update", "one"];
+    assert_eq!(
+        command(&update),
+        "one@2 is up to date: nothing changed, no new version\n"
+    );
+    let planned = command(&[&update[..], &["--dry-run"]].concat());
+    for step in [
+        "verify one@2 (its SHA-256 tree)",
+        "see that 10 % of what is used in it is free beside that",
+        "stop here if packages, kernel and recipe are what they were",
+    ] {
+        assert!(planned.contains(step), "{step} is not in {planned}");
+    }
+    let shell = ["image", "shell", "one", "--discard"];
+    let said = command(&shell);
+    assert!(
+        said.ends_with("nothing of it was kept; one@2 is as it was\n"),
+        "{said}"
+    );
+    for args in [&update[..], &shell] {
+        let said = command(&[args, &["--json"]].concat());
+        let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(
+            told,
+            serde_json::json!({ "version": null, "from": "one@2" })
+        );
+    }
+    site.assert_clean();
+}
+
+#[test]
+fn a_library_without_room_is_told_before_anything_starts() {
+    let site = Site::new();
+    let (image, point) = (site.path("library.img"), site.path("library"));
+    File::create(&image).unwrap().set_len(512 << 20).unwrap();
+    run("mkfs.xfs", &["-q", image.to_str().unwrap()]);
+    in_private_mounts(|mounts| {
+        // On top of the library that the site has. A copy takes nothing there.
+        let cancel = Cancel::new();
+        let mounted = mounts.image(&image, "xfs", &[], &point, &cancel).unwrap();
+        let library = point.join("lib");
+        let command = |args: &[&str]| {
+            let program = Program::new(env!("CARGO_BIN_EXE_netroot"));
+            let program = program.arg("--library").arg(&library);
+            program.args(args.iter().copied()).run()
+        };
+        command(&["init", "--host", "server-01.example.edu"]).unwrap();
+        let tree = site.tree(KERNEL);
+        let from = tree.to_str().unwrap();
+        command(&["image", "build", "fc28", "--from", from, "--fs", "ext4"]).unwrap();
+        let exec = ["image", "exec", "fc28", "--dry-run", "--", "true"];
+        command(&exec).unwrap();
+        let room = nix::sys::statvfs::statvfs(&point).unwrap();
+        let fill = room.blocks_available() * room.fragment_size() - (12 << 20);
+        let filler = point.join("filler");
+        run(
+            "fallocate",
+            &["-l", &fill.to_string(), filler.to_str().unwrap()],
+        );
+        for args in [&exec[..], &["image", "exec", "fc28", "--", "true"]] {
+            let error = command(args).unwrap_err().to_string();
+            for part in ["MiB left", "a changed copy of fc28@1", "image prune"] {
+                assert!(error.contains(part), "{part} is not in {error}");
+            }
+        }
+        assert_eq!(
+            fs::read_dir(library.join("images/fc28")).unwrap().count(),
+            2
+        );
+        mounted.unmount().unwrap();
+    })
+    .unwrap();
 }

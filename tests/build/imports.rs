@@ -1,13 +1,16 @@
 //! Versions from disks that were made elsewhere.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use netroot::build::{self, Built, Change, ChangeRequest, DiskFormat, ImportRequest, Scrub};
+use netroot::build::{
+    self, Built, Change, ChangeRequest, DiskFormat, ImportRequest, Keep, Scrub, Watch,
+};
 use netroot::exec::{Cancel, Program, in_private_mounts};
-use netroot::library::Quiet;
 use netroot::library::manifest::{BootFrom, TableKind};
+use netroot::library::{Progress, Quiet};
 
 use crate::site::{KERNEL, Site, StopAt, run, write};
 
@@ -206,6 +209,56 @@ fn what_it_holds_stays_where_that_is_asked_for() {
 }
 
 #[test]
+fn nobodys_distribution_loses_what_no_two_clients_should_share() {
+    let site = Site::new();
+    let tree = site.tree(KERNEL);
+    write(&tree.join("etc/os-release"), b"ID=homemade\n");
+    write(
+        &tree.join("etc/machine-id"),
+        b"0123456789abcdef0123456789abcdef\n",
+    );
+    let gone = [
+        "etc/ssh/ssh_host_rsa_key",
+        "var/lib/systemd/random-seed",
+        "var/lib/dhcp/dhclient.leases",
+        "root/.ash_history",
+    ];
+    for path in gone {
+        write(&tree.join(path), b"this machine's");
+    }
+    write(&tree.join("var/log/own/messages"), b"a line");
+    // Without netroot's service nobody would write what a link leads to.
+    let name = b"InitiatorName=iqn.2004-10.com.example:this\n";
+    write(&tree.join("etc/iscsi/initiatorname.iscsi"), name);
+    let built = import(
+        &site,
+        &request(&bare(&site, &["mkfs.ext4", "-q", "-F"], &tree)),
+    )
+    .unwrap();
+    let version = site.version(&built.version.to_string());
+    let facts = &version.manifest().facts;
+    let scrubbed = [
+        "machine-id",
+        "SSH host keys",
+        "random seed and credentials' key",
+        "logs",
+        "DHCP leases",
+        "histories of shells and editors",
+    ];
+    assert_eq!(facts.scrubbed, scrubbed);
+    site.look_into(&version, |root| {
+        for path in gone {
+            assert!(!root.join(path).exists(), "{path}");
+        }
+        assert_eq!(fs::read(root.join("etc/machine-id")).unwrap(), b"");
+        assert!(root.join("var/log/own").is_dir());
+        assert!(!root.join("var/log/own/messages").exists());
+        let kept = fs::read(root.join("etc/iscsi/initiatorname.iscsi")).unwrap();
+        assert_eq!(kept, name);
+    });
+}
+
+#[test]
 fn a_file_system_without_a_kernel_is_refused() {
     let site = Site::new();
     let tree = site.path("empty");
@@ -246,6 +299,64 @@ fn no_path_on_an_imported_disk_leads_to_the_host() {
     let version = site.version(&built.version.to_string());
     assert_eq!(version.manifest().facts.distribution, None);
     assert_eq!(fs::read(&secret).unwrap(), b"of the host");
+    site.assert_clean();
+}
+
+/// Looks at every step, from where the disk is mounted, at the mounts, and tries to run the disk's
+/// program.
+#[derive(Default)]
+struct Runs {
+    seen: Mutex<Vec<(String, std::io::Result<std::process::ExitStatus>)>>,
+}
+
+impl Progress for Runs {
+    fn step(&self, _: &str, _: Option<u64>) {
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        for line in mounts.lines() {
+            // proc_pid_mountinfo(5): the fifth is the mount point, the sixth its options.
+            let mut fields = line.split(' ').skip(4);
+            let (point, options) = (fields.next().unwrap(), fields.next().unwrap());
+            let program = Path::new(point).join("raise");
+            if program.exists() {
+                let run = std::process::Command::new(program).status();
+                self.seen.lock().unwrap().push((options.to_owned(), run));
+            }
+        }
+    }
+
+    fn advance(&self, _: u64) {}
+}
+
+impl Watch for Runs {
+    fn line(&self, _: &str) {}
+    fn warn(&self, _: &str) {}
+}
+
+#[test]
+fn nothing_on_an_imported_disk_raises_anybody_while_it_is_looked_into() {
+    let site = Site::new();
+    let tree = site.tree(KERNEL);
+    let program = tree.join("raise");
+    fs::copy("/usr/bin/true", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    assert!(Program::new(&program).run().is_ok(), "it does run here");
+    let disk = bare(&site, &["mkfs.ext4", "-q", "-F"], &tree);
+    fs::remove_file(&program).unwrap();
+    let runs = Runs::default();
+    build::import(&site.library, &request(&disk), &Cancel::new(), &runs).unwrap();
+    let seen = runs.seen.into_inner().unwrap();
+    assert!(!seen.is_empty(), "the disk was never seen mounted");
+    for (options, run) in seen {
+        let has = |option| options.split(',').any(|own| own == option);
+        assert!(has("nosuid") && has("nodev") && has("noexec"), "{options}");
+        let error = run.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+    }
+    // It is on the disk as it was, and its owner is root.
+    site.look_into(&site.version("win"), |root| {
+        let found = fs::metadata(root.join("raise")).unwrap();
+        assert_eq!((found.mode() & 0o7777, found.uid()), (0o4755, 0));
+    });
     site.assert_clean();
 }
 
@@ -447,4 +558,45 @@ fn stopping_leaves_nothing() {
         assert!(site.library.images().unwrap().is_empty());
         site.assert_clean();
     }
+}
+
+/// Keeps what a person is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Progress for Told {
+    fn step(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64) {}
+}
+
+impl Watch for Told {
+    fn line(&self, _: &str) {}
+    fn warn(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+#[test]
+fn an_import_that_failed_is_kept_if_asked() {
+    let site = Site::new();
+    let disk = site.path("root.img");
+    File::create(&disk).unwrap().set_len(16 * MIB).unwrap();
+    run("mkfs.ext4", &["-q", disk.to_str().unwrap()]);
+    let mut request = request(&disk);
+    // Nothing in it could boot.
+    refused(&site, &request);
+    request.keep = Keep::Failed;
+    let told = Told::default();
+    build::import(&site.library, &request, &Cancel::new(), &told).unwrap_err();
+    let told = told.0.into_inner().unwrap().join("\n");
+    let kept = crate::site::entries(&site.path("library/images/win"));
+    let [kept] = kept.as_slice() else {
+        panic!("{kept:?}");
+    };
+    let way = format!(
+        "look inside by `mount -o loop,ro,nosuid,nodev,noload {} /mnt`",
+        kept.join("disk.img").display()
+    );
+    assert!(told.contains(&way), "{told}");
+    assert_eq!(fs::metadata(kept.join("disk.img")).unwrap().len(), 16 * MIB);
 }

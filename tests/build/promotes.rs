@@ -182,6 +182,9 @@ fn upgrade_a_little(root: &Path) {
         b"0123456789abcdef0123456789abcdef\n",
     );
     write(&root.join("etc/ssh/ssh_host_ed25519_key"), b"secret");
+    write(&root.join("var/cache/apt/archives/tool_1_all.deb"), b"deb");
+    write(&root.join("var/cache/apt/archives/lock"), b"");
+    write(&root.join("var/lib/apt/lists/x_InRelease"), b"list");
 }
 
 fn assert_promoted(site: &Site, version: &Version) {
@@ -190,7 +193,12 @@ fn assert_promoted(site: &Site, version: &Version) {
     assert_eq!(facts.source, "the disk of client lab-07");
     assert_eq!(facts.kernel_version, NEWER);
     assert_eq!(fs::read(version.kernel_path()).unwrap(), b"newer kernel");
-    for scrubbed in ["machine-id", "SSH host keys"] {
+    for scrubbed in [
+        "machine-id",
+        "SSH host keys",
+        "downloaded packages",
+        "package lists",
+    ] {
         assert!(
             facts.scrubbed.iter().any(|what| what == scrubbed),
             "{:?}",
@@ -204,6 +212,10 @@ fn assert_promoted(site: &Site, version: &Version) {
         );
         assert_eq!(fs::read(root.join("etc/machine-id")).unwrap(), b"");
         assert!(!root.join("etc/ssh/ssh_host_ed25519_key").exists());
+        let archives = crate::site::entries(&root.join("var/cache/apt/archives"));
+        assert_eq!(archives, [root.join("var/cache/apt/archives/lock")]);
+        let lists = crate::site::entries(&root.join("var/lib/apt/lists"));
+        assert!(lists.is_empty(), "{lists:?}");
     });
     site.library.verify(version.id(), &Quiet).unwrap();
     site.library

@@ -9,6 +9,7 @@ use netroot::build::{
 };
 use netroot::exec::Cancel;
 use netroot::library::Quiet;
+use netroot::library::manifest::Distribution;
 
 use crate::site::{KERNEL, Site, run, write};
 use crate::upgrades::programs;
@@ -26,8 +27,12 @@ pub(crate) fn site_with_recipe() -> Site {
     let archive = site.path("tree.tar");
     let (archive, tree) = (archive.to_str().unwrap(), tree.to_str().unwrap());
     run("tar", &["-C", tree, "-cf", archive, "."]);
-    write_recipe(&site, &RECIPE.replace("@ARCHIVE@", archive));
+    write_recipe(&site, &with_archive(&site, RECIPE));
     site
+}
+
+fn with_archive(site: &Site, recipe: &str) -> String {
+    recipe.replace("@ARCHIVE@", site.path("tree.tar").to_str().unwrap())
 }
 
 fn write_recipe(site: &Site, text: &str) {
@@ -164,16 +169,64 @@ fn a_plan_of_a_recipe_tells_every_step_and_touches_nothing() {
     let plan = plan.to_string();
     for line in [
         "1. make a scratch file system",
-        "preparing tiny 1\n",
+        "sh -c echo $0 $1 >/root/prepared; echo $KEY >>/root/prepared tiny 1` in it\n",
+        " -xf ",
+        "` on this host, as root\n",
+        ". preparing tiny 1: run `sh -c ",
         "if it has no-such-program\n",
         "vim less` in it\n",
-        "call it lab\n",
-        "scrub: SSH host keys\n",
+        ". call it lab: write /etc/hostname\n",
+        ". scrub: SSH host keys: remove /etc/ssh/ssh_host_*\n",
     ] {
         assert!(plan.contains(line), "{line} is not in {plan}");
     }
     assert!(site.library.images().unwrap().is_empty());
     site.assert_clean();
+}
+
+#[test]
+fn a_plan_decides_what_is_known_before() {
+    let site = site_with_recipe();
+    let steps = r#"
+[[prepare]]
+say = "for tiny only"
+run = ["sh", "-c", "true"]
+when = { id = "tiny" }
+[[prepare]]
+say = "for others"
+run = ["sh", "-c", "true"]
+when = { id = "other" }
+[[upgrade]]
+say = "a script"
+run = ["sh", "-c", """
+true
+test -n "a line that is longer than anybody wants to read on a terminal, and says nothing at all"
+"""]
+"#;
+    write_recipe(&site, &with_archive(&site, &format!("{RECIPE}{steps}")));
+    let plan = build::plan_image(&site.library, &build_request(&site), &Cancel::new()).unwrap();
+    let plan = plan.to_string();
+    assert!(
+        plan.contains(". for tiny only: run `sh -c true` in it\n"),
+        "{plan}"
+    );
+    assert!(!plan.contains("for others"), "{plan}");
+    site.build(&build_request(&site)).unwrap();
+    let release = "2".into();
+    let upgrade = vec![Change::Upgrade { release }];
+    let request = ChangeRequest::new("one".parse().unwrap(), "two".parse().unwrap(), upgrade);
+    let plan = build::plan_change(&site.library, &request).unwrap();
+    let json = serde_json::to_string(&plan).unwrap();
+    let plan = plan.to_string();
+    for line in [
+        "run `sh -c echo from 1 to two >>/root/changes; ",
+        ". a script: run `sh -c true test -n \"a line that is longer than anybody wants to read on a \
+         terminal, and says nothing …` in it\n",
+    ] {
+        assert!(plan.contains(line), "{line} is not in {plan}");
+    }
+    assert!(!plan.contains("and says nothing at all"), "{plan}");
+    assert!(json.contains("and says nothing at all"), "{json}");
 }
 
 #[test]
@@ -236,7 +289,12 @@ fn a_mistake_is_told_with_file_line_and_key() {
     };
     check("about = 'x'\n", &["format = 1"]);
     check("format = 2\n", &["newer netroot"]);
-    check("format = 1\nabuot = 'x'\n", &[":2: ", "abuot"]);
+    let unknown = [":2: ", "there is no key `abuot`", "; did you mean `about`?"];
+    check("format = 1\nabuot = 'x'\n", &unknown);
+    let unknown = [":2: ", "no key `releses`", "; did you mean `releases`?"];
+    check("format = 1\nreleses = { 1 = 'one' }\n", &unknown);
+    check("format = 1\n[releses]\n1 = 'one'\n", &unknown);
+    check("format = 1\nwhatever = 1\n", &[":2: ", "`[[whatever]]`"]);
     let steps: [(&str, &[&str]); 12] = [
         ("[[prepare]]\nrnu = ['true']\n", &[":3: ", "rnu"]),
         ("[[prepare]]\nsay = 'x'\n", &[":2: ", "exactly one of run"]),
@@ -254,7 +312,7 @@ fn a_mistake_is_told_with_file_line_and_key() {
         ("[[prepare]]\ndo = 'nothing'\n", &["no section `nothing`"]),
         (
             "[[perpare]]\nrun = ['true']\n",
-            &["no step does this section"],
+            &["no step does this section", "did you mean `prepare`?"],
         ),
     ];
     for (text, expected) in steps {
@@ -264,6 +322,113 @@ fn a_mistake_is_told_with_file_line_and_key() {
         "format = 1\n[[prepare]]\ndo = 'a'\n[[a]]\ndo = 'a'\n",
         &["would do itself"],
     );
+}
+
+#[test]
+fn a_placeholder_that_nothing_can_fill_is_told_with_file_line_and_key() {
+    let site = site_with_recipe();
+    let check = |text: &str, expected: &str| {
+        write_recipe(&site, &format!("format = 1\n{text}"));
+        let error = format!("{:#}", Recipes::of(&site.library).unwrap_err());
+        let file = site.path("library/recipes/tiny.toml");
+        let expected = format!("{}:{expected}", file.display());
+        assert!(error.contains(&expected), "{expected} is not in {error}");
+    };
+    check(
+        "[[update]]\nrun = ['x']\n[[update]]\nrun = ['to', '{release}']\n",
+        "4: `run`: {release} means nothing in update, which knows {kernel}, {current}",
+    );
+    check(
+        "[[update]]\nsay = 'to {release}'\nrun = ['x']\n",
+        "2: `say`: {release} means nothing in update, which knows {kernel}, {current}",
+    );
+    // Where it is done, not where it stands.
+    check(
+        "[[initramfs]]\ndo = 'a'\n[[a]]\nrun = ['{packages}']\n",
+        "4: `run`: {packages} means nothing in initramfs, which knows {kernel}",
+    );
+    check(
+        "[[bootstrap]]\nrun = ['ls', '{tree}']\n",
+        "2: `run`: {tree} is for programs of the host only",
+    );
+    check(
+        "[[scrub]]\nsay = 'of {kernel}'\nremove = ['/x']\n",
+        "2: `say`: {kernel} means nothing in scrub, which has no placeholders",
+    );
+    check(
+        "[boot]\nkernel = ['/k-{kernel}']\ninitramfs = ['/i-{release}']\n",
+        "4: `initramfs`: {release} means nothing in [boot], which knows {kernel}",
+    );
+    check(
+        "[boot]\nkernel = ['/k-{kernle}']\n",
+        "3: `kernel`: there is no placeholder {kernle}",
+    );
+    check(
+        "[releases]\n12 = '{release}'\n",
+        "3: `12`: {release} means nothing in [releases], which has no placeholders",
+    );
+}
+
+#[test]
+fn a_recipe_of_the_library_is_preferred_and_two_for_one_distribution_are_refused() {
+    let site = site_with_recipe();
+    let own = |name: &str| site.path(&format!("library/recipes/{name}.toml"));
+    let distribution = Distribution {
+        id: "debian".into(),
+        ..Distribution::default()
+    };
+    let chosen = |act: &dyn Fn(&Recipes) -> anyhow::Result<String>| {
+        act(&Recipes::of(&site.library).unwrap()).map_err(|error| error.to_string())
+    };
+    let tree = |recipes: &Recipes| Ok(recipes.for_tree(Some(&distribution))?.name().to_owned());
+    let source = |recipes: &Recipes| Ok(recipes.to_bootstrap("debian")?.name().to_owned());
+    assert_eq!(chosen(&tree).unwrap(), "debian");
+    let text = RECIPE.replace(r#"["tiny"]"#, r#"["debian"]"#);
+    write(&own("site"), text.as_bytes());
+    assert_eq!(chosen(&tree).unwrap(), "site");
+    assert_eq!(chosen(&source).unwrap(), "site");
+    write(&own("another"), text.as_bytes());
+    for error in [chosen(&tree).unwrap_err(), chosen(&source).unwrap_err()] {
+        let expected = format!(
+            "choosing a recipe for debian: both {} and {} say that they are for it; take it out of \
+             `for` in one of them, or name one by --recipe",
+            own("another").display(),
+            own("site").display()
+        );
+        assert_eq!(error, expected);
+    }
+    // The name of a recipe of the library is a recipe's, whoever else is for that.
+    fs::rename(own("another"), own("debian")).unwrap();
+    assert_eq!(chosen(&source).unwrap(), "debian");
+}
+
+#[test]
+fn the_release_package_of_rhel_has_another_name() {
+    let recipes = Recipes::built_in().unwrap();
+    let recipe: toml::Table = recipes.named("fedora").unwrap().text().parse().unwrap();
+    let steps = recipe["bootstrap"].as_array().unwrap().iter();
+    let installs = |id: &str| {
+        let is = |step: &toml::Value, key: &str| {
+            step.get(key).and_then(|it| it.get("id")?.as_str()) == Some(id)
+        };
+        let conditional = |step: &toml::Value| step.get("when").is_some();
+        let due = |step: &&toml::Value| match conditional(step) {
+            true => is(step, "when"),
+            false => !is(step, "unless"),
+        };
+        let packages = steps.clone().filter(due).filter_map(|step| {
+            let words = step.get("host")?.as_array()?;
+            let at = words
+                .iter()
+                .position(|word| word.as_str() == Some("install"))?;
+            words.get(at + 1)?.as_str()
+        });
+        packages.collect::<Vec<_>>()
+    };
+    assert_eq!(installs("rhel"), ["redhat-release"]);
+    for id in ["fedora", "centos", "rocky", "almalinux"] {
+        assert_eq!(installs(id), ["{distribution}-release"], "{id}");
+    }
 }
 
 #[test]

@@ -210,7 +210,11 @@ fn a_plan_of_an_upgrade_tells_all() {
     let text = build::plan_change(&site.library, &request)
         .unwrap()
         .to_string();
-    assert!(text.contains("1. copy the disk of fc28@1\n"), "{text}");
+    assert!(
+        text.contains("1. verify fc28@1 (its SHA-256 tree)\n"),
+        "{text}"
+    );
+    assert!(text.contains("2. copy the disk of fc28@1\n"), "{text}");
     assert!(text.contains("run `dnf -y distro-sync` in it\n"), "{text}");
     let missing = Script::from_words(&["./no-such-script.sh".into()]);
     request.changes = vec![Change::Script(missing)];

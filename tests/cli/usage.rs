@@ -204,3 +204,31 @@ fn man_pages_are_listed_before_they_are_written() {
     let build = fs::read_to_string(man.join("netroot-image-build.1")).unwrap();
     assert!(build.contains("\\-\\-no\\-scrub"), "{build}");
 }
+
+#[test]
+fn recipes_can_be_looked_at_before_there_is_a_library() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = dir.path().join("none");
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(super::NETROOT);
+        let output = command.arg("--library").arg(&none).args(args).output();
+        let output = output.unwrap();
+        let said = stderr(&output);
+        assert!(output.status.success(), "{said}");
+        let told = format!(
+            "{} is no library: these are the recipes that are built in\n",
+            none.display()
+        );
+        assert_eq!(said, told);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = run(&["recipe", "list"]);
+    for name in ["debian", "fedora", "generic"] {
+        assert!(list.contains(name), "{list}");
+    }
+    // What the head of each says how to change it.
+    let show = run(&["recipe", "show", "debian"]);
+    assert_eq!(show, include_str!("../../images/debian.toml"));
+    let how = "`netroot recipe show debian >LIBRARY/recipes/debian.toml`";
+    assert!(show.contains(how), "{show}");
+}

@@ -533,3 +533,41 @@ fn a_large_sparse_image_is_cloned_and_reset_at_once() {
         println!("100 GiB, sparse, on XFS: client add {add:.1?}, reset {reset:.1?}");
     });
 }
+
+#[test]
+fn a_list_is_what_each_one_tells_and_sees_what_others_have_changed() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    let other = lab.add("52:54:00:12:34:57", "fc28", Mode::Shared);
+    lab.seal("fc28", "two");
+    lab.boot(&mac);
+    let look = || lab.lib.views(&lab.room).unwrap();
+    let one_by_one = |mac| lab.lib.view(lab.client(mac), &lab.room).unwrap();
+    // Long enough for all of them to be remembered.
+    std::thread::sleep(std::time::Duration::from_millis(250));
+    for _ in 0..2 {
+        assert_eq!(look(), [one_by_one(&mac), one_by_one(&other)]);
+    }
+    let [first, second] = &look()[..] else {
+        panic!("two clients");
+    };
+    assert_eq!(first.drift, Some("fc28@2".parse().unwrap()));
+    assert_eq!((first.state, first.sessions.len()), (ClientState::Up, 1));
+    assert_eq!((second.state, second.clone_bytes), (ClientState::Off, 0));
+
+    let elsewhere = Library::open(lab.home(), None).unwrap();
+    let edit = Edit {
+        name: Some("anna".parse().unwrap()),
+        ..Edit::default()
+    };
+    let actor = Actor::command();
+    elsewhere
+        .edit_client(&other, &edit, &lab.room, &actor)
+        .unwrap();
+    assert_eq!(look()[1].client.name.as_str(), "anna");
+    elsewhere
+        .remove_client(&other, When::Now, &lab.room, &actor)
+        .unwrap();
+    assert_eq!(look().len(), 1);
+}

@@ -39,7 +39,10 @@ fn a_builder_killed_after_the_rename_has_published() {
     lab.seal("fc28", "two");
     // As it was between the rename and the note of what is current.
     fs::write(lab.home().join("images/fc28/current"), current).unwrap();
+    let mark = lab.home().join("images/fc28/2/publishing");
+    fs::write(&mark, "").unwrap();
     let swept = lab.lib.sweep().unwrap();
+    assert!(!mark.exists());
     assert_eq!(
         swept,
         [Swept::Current {
@@ -422,4 +425,81 @@ fn no_leftovers(clone: &Path) -> bool {
             .to_string_lossy()
             .starts_with('.')
     })
+}
+
+#[test]
+fn a_directory_that_no_builder_marked_is_no_version_that_clients_get() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    let home = lab.home().join("images/fc28");
+    // An empty one, and one as rsync has it half-way: a manifest, and less of the disk than it says.
+    fs::create_dir(home.join("7")).unwrap();
+    fs::create_dir(home.join("9")).unwrap();
+    fs::copy(home.join("1/manifest.json"), home.join("9/manifest.json")).unwrap();
+    fs::write(home.join("9/disk.img"), "half").unwrap();
+    assert!(lab.lib.sweep().unwrap().is_empty());
+    let image = || lab.lib.image(&"fc28".parse().unwrap()).unwrap();
+    assert_eq!(image().current, Some(1));
+    // A mark alone makes it no better.
+    fs::write(home.join("9/publishing"), "").unwrap();
+    assert!(lab.lib.sweep().unwrap().is_empty());
+    assert_eq!(image().current, Some(1));
+}
+
+#[test]
+fn the_highest_number_is_told_of_and_not_counted_beyond() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    fs::create_dir(lab.home().join("images/fc28/4294967295")).unwrap();
+    let refused = lab.try_seal("fc28", "two", 8 << 20, "xfs").unwrap_err();
+    assert!(refused.to_string().contains("highest number"), "{refused}");
+}
+
+#[test]
+fn a_seal_that_fails_at_its_last_step_leaves_nothing_to_be_finished() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    let home = lab.home().join("images/fc28");
+    // What would become the new document cannot be written.
+    fs::create_dir(home.join(".tmp-current")).unwrap();
+    assert!(lab.try_seal("fc28", "two", 8 << 20, "xfs").is_err());
+    fs::remove_dir(home.join(".tmp-current")).unwrap();
+    assert!(!home.join("2").exists());
+    assert!(lab.lib.sweep().unwrap().is_empty());
+    let image = lab.lib.image(&"fc28".parse().unwrap()).unwrap();
+    assert_eq!((image.current, image.versions), (Some(1), vec![1]));
+}
+
+#[test]
+fn what_cannot_be_removed_keeps_nobody_from_working() {
+    let lab = Lab::new();
+    lab.seal("fc28", "one");
+    let stuck = lab.home().join("images/fc28/.removed-0123456789abcdef");
+    // As if something were mounted there: it does not go.
+    fs::create_dir_all(stuck.join("tree/full")).unwrap();
+    let swept = lab.lib.sweep().unwrap();
+    assert!(
+        matches!(&swept[..], [Swept::Left { path, .. }] if *path == stuck),
+        "{swept:?}"
+    );
+    fs::remove_dir(stuck.join("tree/full")).unwrap();
+    assert!(matches!(
+        lab.lib.sweep().unwrap()[..],
+        [Swept::Removal { .. }]
+    ));
+}
+
+#[test]
+fn nobody_else_can_open_what_everybody_waits_for() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let lab = Lab::new();
+    let lock = lab.home().join("lock");
+    assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
+    let draft = lab.lib.draft(&"fc28".parse().unwrap()).unwrap();
+    let held = draft.disk_path().with_file_name("held");
+    assert_eq!(fs::metadata(&held).unwrap().mode() & 0o777, 0o600);
+    // A library of an older netroot is mended when it is opened.
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o644)).unwrap();
+    Library::open(lab.home(), None).unwrap();
+    assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
 }

@@ -315,3 +315,27 @@ fn pruning_takes_what_is_old_and_unused() {
         .unwrap_err();
     assert!(unknown.to_string().contains("no image `fc31`"), "{unknown}");
 }
+
+#[test]
+fn nothing_is_removed_that_was_not_shown() {
+    let lab = Lab::new();
+    let (fc28, actor) = ("fc28".parse::<ImageName>().unwrap(), Actor::command());
+    for text in ["one", "two", "three"] {
+        lab.seal("fc28", text);
+    }
+    let keep = std::num::NonZeroU32::new(2).unwrap();
+    let shown: Vec<VersionId> = vec!["fc28@1".parse().unwrap()];
+    // Somebody seals another one before the person says yes.
+    lab.seal("fc28", "four");
+    let pruned = lab
+        .lib
+        .prune_shown(Some(&fc28), keep, Some(&shown), &lab.room, &actor);
+    let refused = pruned.unwrap_err().to_string();
+    assert!(refused.contains("fc28@2, too"), "{refused}");
+    let all = VersionSpec::from(fc28.clone());
+    let removed = lab
+        .lib
+        .remove_shown(&all, When::Now, Some(&shown), &lab.room, &actor);
+    assert!(removed.is_err());
+    assert_eq!(lab.lib.image(&fc28).unwrap().versions, [1, 2, 3, 4]);
+}

@@ -75,7 +75,12 @@ impl Peer {
 
     /// One login request to the full feature phase, with more text if wished, and its answer.
     pub(crate) async fn try_login(&mut self, target: &str, more: &str) -> Pdu {
-        let text = format!("InitiatorName=iqn.test:peer TargetName={target} {more}");
+        self.try_login_as("iqn.test:peer", target, more).await
+    }
+
+    /// The same by a name of one's own.
+    pub(crate) async fn try_login_as(&mut self, name: &str, target: &str, more: &str) -> Pdu {
+        let text = format!("InitiatorName={name} TargetName={target} {more}");
         let request = self.login_request(Stage::Operational, Some(Stage::FullFeature));
         self.send(request.emit(), text.replace(' ', "\0").as_bytes())
             .await;

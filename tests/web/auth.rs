@@ -4,7 +4,7 @@ use std::fs;
 
 use netroot::library::Role;
 
-use crate::site::{LoggedIn, PASSWORD, Server, Site};
+use crate::network::{LoggedIn, PASSWORD, Server, Site};
 
 fn key_of(link: &str) -> &str {
     link.split_once("key=")
@@ -422,4 +422,66 @@ fn pages_of_users_show_who_may_come_in() {
             .contains("no token `nothing`")
     );
     assert!(may_look(&server, &admin));
+}
+
+#[test]
+fn the_api_manages_users_and_tokens_for_people() {
+    let site = Site::new("");
+    site.users(&[("admin", Role::Operator)]);
+    let server = site.serve();
+    let admin = server.log_in("admin");
+    let call = |method: &str, path: &str, body: &str| {
+        let head = [
+            admin.cookie(),
+            ("X-CSRF-Token", admin.csrf.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        let answer = server.ask(method, &format!("/api/v1{path}"), &head, body);
+        let value = serde_json::from_str(&answer.text).unwrap_or(serde_json::Value::Null);
+        (answer.status, value)
+    };
+    let dry = r#"{"name":"bob","role":"operator","dry_run":true}"#;
+    assert_eq!(call("POST", "/users", dry).0, 204);
+    assert_eq!(call("GET", "/users", "").1.as_array().unwrap().len(), 1);
+    let (status, added) = call("POST", "/users", r#"{"name":"bob","role":"operator"}"#);
+    assert_eq!((status, &added["user"]["name"]), (201, &"bob".into()));
+    assert_eq!(call("POST", "/users", dry).0, 409);
+    let key = added["key"].as_str().unwrap();
+    let (status, newer) = call("POST", "/users/bob/invite", "");
+    assert_eq!(status, 201);
+    assert_eq!(server.get(&format!("/welcome?key={key}"), &[]).status, 410);
+    let key = newer["key"].as_str().unwrap();
+    assert_eq!(
+        server.post("/welcome", &[], &choose(key, PASSWORD)).status,
+        303
+    );
+
+    let (status, made) = call("POST", "/tokens", r#"{"name":"backup","role":"operator"}"#);
+    assert_eq!(status, 201, "{made}");
+    let bearer = format!("Bearer {}", made["secret"].as_str().unwrap());
+    let by_token = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+    ];
+    let users = server.get("/api/v1/users", &by_token[..1]);
+    assert_eq!(users.status, 200);
+    assert!(!users.text.contains("argon2"), "{}", users.text);
+    for (method, path, body) in [
+        ("POST", "/users", r#"{"name":"eve","role":"operator"}"#),
+        ("PATCH", "/users/bob", r#"{"role":"viewer"}"#),
+        ("DELETE", "/users/bob", ""),
+        ("POST", "/users/bob/invite", ""),
+        ("POST", "/tokens", r#"{"name":"more","role":"viewer"}"#),
+        ("DELETE", "/tokens/backup", ""),
+    ] {
+        let answer = server.ask(method, &format!("/api/v1{path}"), &by_token, body);
+        assert_eq!(answer.status, 403, "{method} {path}: {answer:?}");
+    }
+    assert_eq!(call("PATCH", "/users/bob", r#"{"role":"viewer"}"#).0, 200);
+    assert_eq!(call("DELETE", "/users/admin", "").0, 409, "oneself");
+    assert_eq!(call("DELETE", "/users/bob", r#"{"dry_run":true}"#).0, 200);
+    assert_eq!(call("DELETE", "/users/bob", "").0, 200);
+    assert_eq!(call("DELETE", "/users/bob", "").0, 404);
+    assert_eq!(call("DELETE", "/tokens/backup", "").0, 200);
+    assert_eq!(server.get("/api/v1/users", &by_token[..1]).status, 401);
 }

@@ -1,6 +1,7 @@
-//! Dashboard and API over HTTP, of a real server: what browsers and programs see.
+//! The dashboard as a browser without JavaScript sees it: a real server, and real initiators beside it.
 //!
-//! Further files test one part each; `site` holds the server and what speaks to it.
+//! `site` asks over the control socket, where nobody has to log in; `network` over TCP, where everybody
+//! has to.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +11,12 @@
 )]
 
 mod auth;
+mod network;
+#[path = "../target/peer.rs"]
+#[allow(dead_code, reason = "the target's own tests use all of it")]
+mod peer;
+mod room;
 mod routes;
 mod site;
+mod stream;
 mod tls;

@@ -9,7 +9,7 @@ use std::path::Path;
 use netroot::library::Role;
 use serde_json::Value;
 
-use crate::site::{Answer, LoggedIn, Server, Site};
+use crate::network::{Answer, LoggedIn, Server, Site};
 
 /// What needs no login.
 const OPEN: [&str; 5] = ["/login", "/welcome", "/assets/", "/healthz", "/readyz"];

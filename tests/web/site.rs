@@ -1,254 +1,329 @@
-//! A library with a running server, and a browser that does as it is told.
+//! A library, a server of it, and somebody who looks at its pages.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use netroot::library::{Actor, Library, NewUser, Role};
+use netroot::library::*;
 use serde_json::Value;
+
+use super::peer::Peer;
 
 const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
 
-/// Everybody's password.
-pub(crate) const PASSWORD: &str = "correct horse battery";
+/// Nothing here takes that long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Site {
     dir: tempfile::TempDir,
+    pub(crate) lib: Library,
+    runtime: tokio::runtime::Runtime,
 }
 
-/// A running server. It is asked to end when this does.
+/// A running server; ended with the test.
 pub(crate) struct Server {
     child: Child,
-    /// Where dashboard and API listen.
-    pub(crate) admin: String,
+    boot: String,
+    iscsi: SocketAddr,
+    socket: PathBuf,
 }
 
-/// An answer.
+/// An answer over HTTP.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    head: Vec<(String, String)>,
+    pub(crate) head: String,
     pub(crate) text: String,
 }
 
-/// Somebody who is logged in.
-#[derive(Debug, Clone)]
-pub(crate) struct LoggedIn {
-    /// `netroot=…`
-    pub(crate) cookie: String,
-    /// What forms bring along.
-    pub(crate) csrf: String,
-}
-
 impl Site {
-    /// A new library whose server listens on ports that the system gives. `admin` are further lines of
-    /// its table.
-    pub(crate) fn new(admin: &str) -> Self {
+    pub(crate) fn new() -> Site {
         let dir = tempfile::tempdir().unwrap();
-        let site = Site { dir };
-        let made = site.run(&["init", "--host", "server-01.example.edu"], "");
-        assert!(made.status.success(), "{made:?}");
+        let options = InitOptions {
+            host: "server-01.example.edu".parse().unwrap(),
+            iqn_prefix: Some("iqn.2026-01.edu.example.server-01".parse().unwrap()),
+            // A temporary directory could not be removed.
+            immutable: false,
+        };
+        let lib = Library::init(&dir.path().join("lib"), &options).unwrap();
         let own = ["iscsi", "boot", "admin"]
             .map(|part| format!("[{part}]\nlisten = [\"127.0.0.1:0\"]\n"))
             .concat();
-        fs::write(site.dir.path().join("own.toml"), own + admin).unwrap();
-        site
-    }
-
-    /// Where the library is.
-    pub(crate) fn library(&self) -> PathBuf {
-        self.dir.path().join("lib")
-    }
-
-    /// Adds users who have chosen [`PASSWORD`].
-    pub(crate) fn users(&self, users: &[(&str, Role)]) {
-        let library = Library::open(&self.library(), None).unwrap();
-        for (name, role) in users {
-            let new = NewUser {
-                name: name.parse().unwrap(),
-                role: *role,
-            };
-            library
-                .add_user_with_password(&new, false, PASSWORD, &Actor::command())
-                .unwrap();
+        std::fs::write(dir.path().join("own.toml"), own).unwrap();
+        Site {
+            dir,
+            lib,
+            runtime: tokio::runtime::Runtime::new().unwrap(),
         }
     }
 
-    /// Runs a command with this on its standard input.
-    pub(crate) fn run(&self, args: &[&str], input: &str) -> Output {
-        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
-        // A command that reads nothing may have ended already.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        child.wait_with_output().unwrap()
+    /// Seals a version of which nothing would boot.
+    pub(crate) fn seal(&self, image: &str) -> VersionId {
+        let mut draft = self.lib.draft(&image.parse().unwrap()).unwrap();
+        draft.create_sparse(1 << 20).unwrap();
+        draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
+        draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
+        let facts = VersionFacts {
+            kernel_version: "6.1.0".into(),
+            ..VersionFacts::default()
+        };
+        draft.seal(facts, &Quiet).unwrap().id().clone()
     }
 
-    /// What a command prints that succeeds.
-    pub(crate) fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args, "");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
+    /// Adds a client while no server runs.
+    pub(crate) fn add(&self, last: u8, name: &str, mode: Mode, args: &[&str]) -> MacAddr {
+        let new = NewClient {
+            mac: mac(last),
+            name: Some(name.parse().unwrap()),
+            image: "fc28".parse().unwrap(),
+            mode,
+            args: args.iter().map(|arg| arg.parse().unwrap()).collect(),
+            groups: ["lab".parse().unwrap()].into(),
+        };
+        let live = NoServer::new(self.lib.live_lock().unwrap());
+        let done = self.lib.add_client(&new, &live, &Actor::command());
+        done.unwrap().plan.mac
     }
 
-    /// The same as JSON.
-    pub(crate) fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.ok(&[&["--json"], args].concat())).unwrap()
+    pub(crate) fn client(&self, mac: &MacAddr) -> Client {
+        self.lib.client(mac).unwrap()
     }
 
     pub(crate) fn serve(&self) -> Server {
-        let mut child = self
-            .command(&["--json", "serve"])
+        let mut child = Command::new(NETROOT)
+            .arg("--library")
+            .arg(self.lib.root())
+            .arg("--config")
+            .arg(self.dir.path().join("own.toml"))
+            .args(["--json", "serve"])
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let ready = BufReader::new(child.stdout.take().unwrap()).lines().next();
         let ready: Value = serde_json::from_str(&ready.unwrap().unwrap()).unwrap();
+        let door = |name: &str| ready[name][0].as_str().unwrap().to_owned();
         Server {
-            admin: ready["admin"][0].as_str().unwrap().to_owned(),
+            boot: door("boot"),
+            iscsi: door("iscsi").parse().unwrap(),
             child,
+            socket: self.lib.control_socket(),
         }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(NETROOT);
-        command.arg("--library").arg(self.library());
-        let own = self.dir.path().join("own.toml");
-        if own.exists() {
-            command.arg("--config").arg(own);
-        }
-        command
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
+    /// A client boots: it fetches its script and logs in as that says. Dropping it cuts it off.
+    pub(crate) fn boot(&self, server: &Server, mac: &MacAddr) -> Peer {
+        let cfg = server.boot_cfg(mac);
+        let word = |key: &str| {
+            let words = cfg.split_whitespace();
+            let mut found = words.filter_map(|word| word.strip_prefix(key));
+            found
+                .next()
+                .unwrap_or_else(|| panic!("{key} in {cfg}"))
+                .to_owned()
+        };
+        let initiator = word("rd.iscsi.initiator=");
+        let root = word("netroot=iscsi:");
+        let target = &root[root.find("iqn.").unwrap()..];
+        self.runtime.block_on(async {
+            let mut peer = Peer::connect(server.iscsi).await;
+            let answer = peer.try_login_as(&initiator, target, "").await;
+            assert_eq!(answer.login_status(), 0, "{}", answer.text());
+            peer
+        })
     }
 }
 
+pub(crate) fn mac(last: u8) -> MacAddr {
+    MacAddr::new([0x52, 0x54, 0, 0, 0, last]).unwrap()
+}
+
+/// A field of a form that chooses a client as it is now.
+pub(crate) fn pick(client: &Client) -> (&'static str, String) {
+    let edition = client.edition();
+    (
+        "pick",
+        format!("{}.{}", client.mac.bare(), edition.as_str()),
+    )
+}
+
 impl Server {
-    /// Sends a request and reads the whole answer. `Host` is the server's address where `head` names
-    /// none.
-    pub(crate) fn ask(
-        &self,
-        method: &str,
-        path: &str,
-        head: &[(&str, &str)],
-        body: &str,
-    ) -> Answer {
-        let mut stream = TcpStream::connect(&self.admin).unwrap();
-        exchange(&mut stream, &self.admin, method, path, head, body)
+    /// What a client's firmware is told.
+    pub(crate) fn boot_cfg(&self, mac: &MacAddr) -> String {
+        let mut stream = TcpStream::connect(&self.boot).unwrap();
+        let path = format!("/boot.cfg?mac={mac}");
+        answer(
+            &mut stream,
+            &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.boot),
+        )
+        .text
     }
 
-    pub(crate) fn get(&self, path: &str, head: &[(&str, &str)]) -> Answer {
-        self.ask("GET", path, head, "")
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n"))
+    }
+
+    /// The text of a page that is there.
+    pub(crate) fn page(&self, path: &str) -> String {
+        let answer = self.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        answer.text
     }
 
     /// Sends a form.
-    pub(crate) fn post(&self, path: &str, head: &[(&str, &str)], body: &str) -> Answer {
-        let form = ("Content-Type", "application/x-www-form-urlencoded");
-        self.ask("POST", path, &[&[form], head].concat(), body)
+    pub(crate) fn post(&self, path: &str, fields: &[(&str, String)]) -> Answer {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encoded(value)));
+        let body = fields.collect::<Vec<_>>().join("&");
+        self.ask(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        ))
     }
 
-    /// The answer to a login with this password.
-    pub(crate) fn tries(&self, name: &str, password: &str) -> Answer {
-        let body = format!("name={name}&password={}", password.replace(' ', "+"));
-        self.post("/login", &[], &body)
+    /// Sends a form that is answered with another page, and gives that one.
+    pub(crate) fn post_and_look(&self, path: &str, fields: &[(&str, String)]) -> String {
+        let answer = self.post(path, fields);
+        assert_eq!(answer.status, 303, "{}", answer.text);
+        let to = answer
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("location: "));
+        self.page(to.unwrap())
     }
 
-    /// Logs somebody in.
-    pub(crate) fn log_in(&self, name: &str) -> LoggedIn {
-        let answer = self.tries(name, PASSWORD);
-        assert_eq!(
-            (answer.status, answer.is("location")),
-            (303, "/"),
-            "{answer:?}"
-        );
-        self.logged_in(&answer)
+    fn ask(&self, request: &str) -> Answer {
+        answer(&mut UnixStream::connect(&self.socket).unwrap(), request)
     }
 
-    /// Who the answer to a login has let in.
-    pub(crate) fn logged_in(&self, answer: &Answer) -> LoggedIn {
-        let cookie = answer.is("set-cookie").split(';').next().unwrap();
-        let page = self.get("/account", &[("Cookie", cookie)]);
-        let (_, rest) = page
-            .text
-            .split_once("name=\"csrf\" value=\"")
-            .unwrap_or_else(|| panic!("no token in {page:?}"));
-        LoggedIn {
-            cookie: cookie.to_owned(),
-            csrf: rest.split('"').next().unwrap().to_owned(),
+    /// Opens the stream of a topic.
+    pub(crate) fn watch(&self, topic: &str) -> Watching {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        let request =
+            format!("GET /stream?topic={topic}&since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        Watching {
+            stream,
+            heard: String::new(),
         }
+    }
+
+    /// Looks at a page until it is as it should be: some things happen a moment later.
+    pub(crate) fn until(&self, path: &str, is_so: impl Fn(&str) -> bool) -> String {
+        let begin = Instant::now();
+        loop {
+            let page = self.page(path);
+            if is_so(&page) {
+                return page;
+            }
+            assert!(begin.elapsed() < PATIENCE, "it never came: {page}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks it to end, and waits.
+    pub(crate) fn stop(&mut self) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
+        assert!(self.child.wait().unwrap().success());
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let mut said = String::new();
-        let _ = self.child.stderr.take().unwrap().read_to_string(&mut said);
-        let ended = self.child.wait();
-        if !std::thread::panicking() {
-            assert!(ended.unwrap().success(), "{said}");
-            assert!(!said.contains("panicked"), "{said}");
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A page that is kept up to date.
+pub(crate) struct Watching {
+    stream: UnixStream,
+    /// All that came and was not looked for yet.
+    heard: String,
+}
+
+impl Watching {
+    /// Waits for a patch of an element in which `text` stands.
+    pub(crate) fn hears(&mut self, id: &str, text: &str) {
+        let begin = Instant::now();
+        let id = format!("\"id\":\"{id}\"");
+        loop {
+            let found = self
+                .heard
+                .lines()
+                .position(|line| line.contains(&id) && line.contains(text));
+            if let Some(at) = found {
+                self.heard = self
+                    .heard
+                    .lines()
+                    .skip(at + 1)
+                    .collect::<Vec<_>>()
+                    .join("\n");
+                return;
+            }
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{id} {text} never came: {}",
+                self.heard
+            );
+            assert!(self.listen(), "it ended before {id} {text}: {}", self.heard);
+        }
+    }
+
+    /// Waits for the end.
+    pub(crate) fn ends(&mut self) {
+        let begin = Instant::now();
+        while self.listen() {
+            assert!(begin.elapsed() < PATIENCE, "it goes on");
+        }
+    }
+
+    /// Takes in what came; tells whether more can.
+    fn listen(&mut self) -> bool {
+        let mut bytes = [0; 64 << 10];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => false,
+            Ok(len) => {
+                self.heard.push_str(&String::from_utf8_lossy(&bytes[..len]));
+                true
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => true,
+            Err(error) => panic!("{error}"),
         }
     }
 }
 
-impl LoggedIn {
-    /// The header that says so.
-    pub(crate) fn cookie(&self) -> (&str, &str) {
-        ("Cookie", &self.cookie)
+fn answer(stream: &mut (impl Read + Write), request: &str) -> Answer {
+    let mut request = request.to_owned();
+    if !request.contains("\r\n\r\n") {
+        request.push_str("Connection: close\r\n\r\n");
     }
-
-    /// A form of theirs.
-    pub(crate) fn form(&self, fields: &str) -> String {
-        format!("csrf={}&{fields}", self.csrf)
-    }
-}
-
-impl Answer {
-    /// A header; empty if it is not there.
-    pub(crate) fn is(&self, name: &str) -> &str {
-        let found = self.head.iter().find(|(key, _)| key == name);
-        found.map_or("", |(_, value)| value)
-    }
-}
-
-/// One request over an open connection, which ends with it.
-pub(crate) fn exchange(
-    stream: &mut (impl Read + Write),
-    host: &str,
-    method: &str,
-    path: &str,
-    head: &[(&str, &str)],
-    body: &str,
-) -> Answer {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-    if !head.iter().any(|(name, _)| *name == "Host") {
-        request.push_str(&format!("Host: {host}\r\n"));
-    }
-    for (name, value) in head {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
     stream.write_all(request.as_bytes()).unwrap();
-    let mut bytes = Vec::new();
-    // A peer may end a TLS connection without a word when all is said.
-    let _ = stream.read_to_end(&mut bytes);
-    let answer = String::from_utf8_lossy(&bytes);
-    let (head, text) = answer
-        .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("{method} {path}: no answer in {answer:?}"));
-    let mut lines = head.lines();
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
     Answer {
-        status: status.parse().unwrap(),
-        head: lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-            .collect(),
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: head.replace("\r\n", "\n"),
         text: text.to_owned(),
     }
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }

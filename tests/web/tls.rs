@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::site::{Answer, PASSWORD, Server, Site, exchange};
+use crate::network::{Answer, PASSWORD, Server, Site, exchange};
 
 /// Asks over TLS, trusting no certificate but this one.
 fn ask(

@@ -23,7 +23,7 @@ use super::recipe::{Recipe, Recipes};
 use super::size::human;
 use super::usage::WrongUsage;
 use super::watch::{Timed, Watch};
-use super::work::{Built, Work};
+use super::work::{Built, Keep, Work};
 use super::{FileSystem, InitramfsCheck, Scrub};
 use crate::exec::{Cancel, in_private_mounts};
 use crate::library::manifest::TableFacts;
@@ -51,6 +51,8 @@ pub struct ImportRequest {
     pub check: InitramfsCheck,
     /// Whether what no two clients should share is taken out of a bare file system.
     pub scrub: Scrub,
+    /// What becomes of a draft that failed.
+    pub keep: Keep,
 }
 
 impl ImportRequest {
@@ -64,6 +66,7 @@ impl ImportRequest {
             recipe: None,
             check: InitramfsCheck::default(),
             scrub: Scrub::default(),
+            keep: Keep::default(),
         }
     }
 }
@@ -114,6 +117,7 @@ pub fn import(
         work.recipes = Some(&recipes);
         work.kernel = kernel;
         work.check = request.check;
+        work.keep = request.keep;
         work.perform(&plan, library)
     })?
 }

@@ -10,6 +10,7 @@ use std::io::Read;
 use anyhow::{Context, Result, bail};
 
 use self::cpio::Contents;
+use super::size::human;
 use super::version::KernelRelease;
 use crate::library::manifest::{InitramfsFacts, InitramfsKind};
 
@@ -55,13 +56,17 @@ const SQUASHED: &[&str] = &[
     "erofs-root.img",
 ];
 
-/// Reads an initramfs and tells what it is.
+/// What a client unpacks at a speed that nobody notices.
+const QUICK: &[&str] = &["zstd", "lz4"];
+
+/// Reads an initramfs of `size` bytes and tells what it is.
 ///
 /// # Errors
 /// When it cannot be read, or lacks what a client needs to mount a root of the file system
 /// `filesystem`; then with everything that it lacks.
 pub(crate) fn check(
     stream: impl Read,
+    size: u64,
     kernel: &KernelRelease,
     filesystem: &str,
 ) -> Result<Checked> {
@@ -77,6 +82,7 @@ pub(crate) fn check(
         )),
     }
     drivers(&contents, kernel, filesystem, &mut findings);
+    compression(&facts, size, &mut findings);
     if findings.fatal.is_empty() {
         return Ok(Checked {
             facts,
@@ -185,6 +191,14 @@ fn dracut(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings) 
              /etc/dracut.conf.d/netroot.conf and run `dracut --force --kver {kernel}`"
         ));
     }
+    let takes_over = |path: &str| path.contains("/qedi.ko");
+    if contents.paths().any(takes_over) {
+        findings.doubtful.push(format!(
+            "the initramfs has the driver qedi, which takes iSCSI away from the network card that it \
+             drives: write `omit_drivers+=\" qedi \"` to /etc/dracut.conf.d/netroot.conf and run \
+             `dracut --force --kver {kernel}`, before such a card boots from it"
+        ));
+    }
     // Where nobody tells a name, dracut draws one with iscsi-iname.
     let has_name = ["etc/iscsi/initiatorname.iscsi", "usr/sbin/iscsi-iname"]
         .iter()
@@ -195,6 +209,27 @@ fn dracut(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings) 
              need it, since they are told their name; machines that boot from an exported ESP may",
         ));
     }
+}
+
+/// Every client unpacks it at every boot, in one thread.
+fn compression(facts: &InitramfsFacts, size: u64, findings: &mut Findings) {
+    let Some(slow) = facts.compression.as_deref() else {
+        return;
+    };
+    if QUICK.contains(&slow) {
+        return;
+    }
+    let how = match facts.kind {
+        InitramfsKind::InitramfsTools => {
+            "`COMPRESS=zstd` in /etc/initramfs-tools/initramfs.conf (with zstd installed)"
+        }
+        _ => "`compress=\"zstd\"` in /etc/dracut.conf.d/netroot.conf (with zstd installed)",
+    };
+    findings.doubtful.push(format!(
+        "the initramfs is {} of {slow}, which every client unpacks slowly at every boot: {how} makes \
+         the next one faster; kernels before 5.9 know lz4, but not zstd",
+        human(size)
+    ));
 }
 
 fn initramfs_tools(contents: &Contents, kernel: &KernelRelease, findings: &mut Findings) {
@@ -272,8 +307,12 @@ mod tests {
 
     fn read(files: &[(&str, &str)]) -> Result<Checked> {
         let image = cpio::archive_of(files);
-        let image = zstd::encode_all(&image[..], 1).unwrap();
-        check(&image[..], &KernelRelease::parse(KERNEL).unwrap(), "xfs")
+        read_packed(&zstd::encode_all(&image[..], 1).unwrap())
+    }
+
+    fn read_packed(image: &[u8]) -> Result<Checked> {
+        let kernel = KernelRelease::parse(KERNEL).unwrap();
+        check(image, 30 << 20, &kernel, "xfs")
     }
 
     const CARDS: &[(&str, &str)] = &[
@@ -364,6 +403,38 @@ mod tests {
         assert!(read(&[DRACUT, CARDS, &[unit, script]].concat()).is_ok());
         let checked = read(&[&DRACUT[..3], CARDS].concat()).unwrap();
         assert!(checked.warnings[0].contains("initiatorname.iscsi"));
+    }
+
+    #[test]
+    fn a_slow_compression_is_told_with_what_to_set() {
+        use std::io::Write;
+        let packed = |files: &[(&str, &str)]| {
+            let level = flate2::Compression::default();
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), level);
+            gzip.write_all(&cpio::archive_of(files)).unwrap();
+            read_packed(&gzip.finish().unwrap()).unwrap().warnings
+        };
+        let warnings = packed(&[DRACUT, CARDS].concat());
+        let expected = "the initramfs is 30.0 MiB of gzip, which every client unpacks slowly at every \
+            boot: `compress=\"zstd\"` in /etc/dracut.conf.d/netroot.conf (with zstd installed) makes \
+            the next one faster; kernels before 5.9 know lz4, but not zstd";
+        assert_eq!(warnings, [expected]);
+        let warnings = packed(&[TOOLS, CARDS].concat());
+        assert!(warnings[0].contains("`COMPRESS=zstd`"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_driver_that_takes_iscsi_away_is_told() {
+        let qedi = (
+            "usr/lib/modules/6.1.0-21-amd64/kernel/drivers/scsi/qedi/qedi.ko.zst",
+            "",
+        );
+        let checked = read(&[DRACUT, CARDS, &[qedi]].concat()).unwrap();
+        let expected = "the initramfs has the driver qedi, which takes iSCSI away from the network \
+            card that it drives: write `omit_drivers+=\" qedi \"` to \
+            /etc/dracut.conf.d/netroot.conf and run `dracut --force --kver 6.1.0-21-amd64`, before \
+            such a card boots from it";
+        assert_eq!(checked.warnings, [expected]);
     }
 
     #[test]

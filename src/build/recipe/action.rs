@@ -133,11 +133,15 @@ impl Action {
     }
 }
 
-/// Secrets of `input` are not shown.
+/// On one line. Secrets of `input` are not shown.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.say {
-            Some(say) => f.write_str(say)?,
+            // A person who is to agree wants to know what runs, not only what it is good for.
+            Some(say) => match self.deed.to_string() {
+                deed if deed == *say => f.write_str(say)?,
+                deed => write!(f, "{say}: {deed}")?,
+            },
             None => self.deed.fmt(f)?,
         }
         conditions(f, ", if", &self.when)?;
@@ -148,12 +152,14 @@ impl fmt::Display for Action {
 impl fmt::Display for Deed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Run { command, .. } => write!(f, "run `{}` in it", joined(command, " ")),
-            Self::Host { command, .. } => write!(f, "run `{}` on this host", joined(command, " ")),
+            Self::Run { command, .. } => write!(f, "run `{}` in it", short(command, " ")),
+            Self::Host { command, .. } => {
+                write!(f, "run `{}` on this host, as root", short(command, " "))
+            }
             Self::Write { path, .. } => write!(f, "write {path}"),
             Self::Link { path, to } => write!(f, "link {path} to {to}"),
-            Self::Remove { paths } => write!(f, "remove {}", joined(paths, ", ")),
-            Self::Empty { paths } => write!(f, "empty {}", joined(paths, ", ")),
+            Self::Remove { paths } => write!(f, "remove {}", short(paths, ", ")),
+            Self::Empty { paths } => write!(f, "empty {}", short(paths, ", ")),
             Self::CopyIn { from, to } => write!(f, "copy {} to {to}", from.display()),
             Self::Script { script } => write!(f, "run `{script}` in it"),
             Self::Shell => f.write_str("open a shell in it"),
@@ -184,6 +190,18 @@ fn conditions(f: &mut fmt::Formatter<'_>, word: &str, all: &[Condition]) -> fmt:
 fn joined<T: fmt::Display>(parts: &[T], by: &str) -> String {
     let parts: Vec<_> = parts.iter().map(T::to_string).collect();
     parts.join(by)
+}
+
+/// On one line, and not a long one.
+fn short<T: fmt::Display>(parts: &[T], by: &str) -> String {
+    const LONGEST: usize = 100;
+    let whole = joined(parts, by);
+    let words: Vec<&str> = whole.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(LONGEST) {
+        None => line,
+        Some((end, _)) => format!("{} …", line.get(..end).unwrap_or(&line).trim_end()),
+    }
 }
 
 fn as_text<S: serde::Serializer>(script: &Script, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,10 +1,11 @@
 //! Recipes: how one distribution is bootstrapped, prepared, updated, upgraded and scrubbed, as data.
 //!
 //! Those under `images/` are built in; a file of the same name in the library's `recipes/` takes the
-//! place of one, any other adds one. A recipe is sections of steps; what a plan does with them, and
-//! in which order, is the plan's business.
+//! place of one, any other adds one, and goes before a built-in one for the same distribution. A recipe
+//! is sections of steps; what a plan does with them, and in which order, is the plan's business.
 
 mod action;
+mod keys;
 mod parse;
 mod text;
 
@@ -155,11 +156,12 @@ impl Recipes {
     /// The one for what a person writes before the colon of a source: a recipe or a distribution.
     ///
     /// # Errors
-    /// When there is none, or it cannot bootstrap.
+    /// When there is none, it cannot bootstrap, or two of the library are for it.
     pub fn to_bootstrap(&self, name: &str) -> Result<&Recipe> {
         let found = match self.0.get(name) {
-            Some(recipe) => Some(recipe),
-            None => self.iter().find(|recipe| recipe.is_for(name)),
+            // What a person wrote for a distribution is meant, even where a built-in one has its name.
+            Some(recipe) if recipe.is_own() => Some(recipe),
+            named => self.for_id(name)?.or(named),
         };
         let can: Vec<_> = self
             .iter()
@@ -183,18 +185,44 @@ impl Recipes {
     /// The one for a tree: by its distribution, by what that is like, else the generic one.
     ///
     /// # Errors
-    /// When not even that is there.
+    /// When not even that is there, or two of the library are for it.
     pub fn for_tree(&self, distribution: Option<&Distribution>) -> Result<&Recipe> {
         let ids = distribution.into_iter().flat_map(|found| {
             let like = found.like.iter().flat_map(|like| like.split_whitespace());
             std::iter::once(found.id.as_str()).chain(like)
         });
         for id in ids {
-            if let Some(recipe) = self.iter().find(|recipe| recipe.is_for(id)) {
+            if let Some(recipe) = self.for_id(id)? {
                 return Ok(recipe);
             }
         }
         self.named(GENERIC)
+    }
+
+    /// The one for a distribution: the library's own before one that is built in.
+    fn for_id(&self, id: &str) -> Result<Option<&Recipe>> {
+        let all: Vec<_> = self.iter().filter(|recipe| recipe.is_for(id)).collect();
+        let own: Vec<_> = all.iter().copied().filter(|all| all.is_own()).collect();
+        if let [
+            Recipe {
+                origin: Origin::File(one),
+                ..
+            },
+            Recipe {
+                origin: Origin::File(other),
+                ..
+            },
+            ..,
+        ] = own.as_slice()
+        {
+            bail!(
+                "choosing a recipe for {id}: both {} and {} say that they are for it; take it out of \
+                 `for` in one of them, or name one by --recipe",
+                one.display(),
+                other.display()
+            );
+        }
+        Ok(own.first().or(all.first()).copied())
     }
 }
 
@@ -283,6 +311,11 @@ impl Recipe {
             name: self.name.clone(),
             sha256: Hash(Sha256::digest(&self.text).into()),
         }
+    }
+
+    /// Whether it is the library's.
+    fn is_own(&self) -> bool {
+        matches!(self.origin, Origin::File(_))
     }
 
     fn is_for(&self, id: &str) -> bool {

@@ -9,8 +9,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
 use super::action::{Action, Condition, Deed};
-use super::text::Text;
-use super::{PackageList, Places};
+use super::text::{Hole, Text};
+use super::{PackageList, Places, keys};
 use crate::library::ConfigError;
 use crate::library::config::at_line;
 
@@ -25,27 +25,22 @@ pub(super) struct Parsed {
     pub(super) sections: BTreeMap<String, Vec<Action>>,
 }
 
-/// The sections that plans ask for.
-const USED: &[&str] = &[
-    "bootstrap",
-    "prepare",
-    "install",
-    "update",
-    "upgrade",
-    "initramfs",
-    "clean",
-    "scrub",
-];
-
 /// As it stands in the file.
 #[derive(Default)]
 struct Raw {
     about: String,
     ids: Vec<String>,
     packages: PackageList,
-    releases: BTreeMap<String, String>,
-    places: Places,
+    releases: BTreeMap<String, Spanned<String>>,
+    places: RawPlaces,
     sections: BTreeMap<String, Vec<Spanned<RawStep>>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawPlaces {
+    kernel: Vec<Spanned<String>>,
+    initramfs: Vec<Spanned<String>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -108,12 +103,31 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Parsed, ConfigError> {
         sections.insert(name, located.collect::<Result<Vec<_>, ConfigError>>()?);
     }
     let flat = flatten(&sections, &wrong)?;
+    let places = |key: &str, paths: Vec<Spanned<String>>| {
+        let paths = paths.into_iter().map(|path| {
+            let at = path.span().start;
+            keys::only("[boot]", path.get_ref(), &[Hole::Kernel])
+                .map_err(|why| wrong(at, key, why))?;
+            Ok(path.into_inner())
+        });
+        paths.collect::<Result<Vec<_>, ConfigError>>()
+    };
+    let releases = raw.releases.into_iter().map(|(told, meant)| {
+        let at = meant.span().start;
+        for text in [&told, meant.get_ref()] {
+            keys::only("[releases]", text, &[]).map_err(|why| wrong(at, &told, why))?;
+        }
+        Ok((told, meant.into_inner()))
+    });
     Ok(Parsed {
         about: raw.about,
         ids: raw.ids,
         packages: raw.packages,
-        releases: raw.releases,
-        places: raw.places,
+        releases: releases.collect::<Result<_, ConfigError>>()?,
+        places: Places {
+            kernel: places("kernel", raw.places.kernel)?,
+            initramfs: places("initramfs", raw.places.initramfs)?,
+        },
         sections: flat,
     })
 }
@@ -260,18 +274,23 @@ fn flatten(
 ) -> Result<BTreeMap<String, Vec<Action>>, ConfigError> {
     let mut flat = BTreeMap::new();
     let mut done: Vec<&str> = Vec::new();
-    for name in USED {
+    for name in keys::sections() {
         let mut actions = Vec::new();
-        if let Some((name, steps)) = sections.get_key_value(*name) {
+        if let Some((name, steps)) = sections.get_key_value(name) {
             let mut path = vec![name.as_str()];
             expand(sections, steps, &mut path, &mut done, &mut actions, wrong)?;
         }
-        flat.insert((*name).to_owned(), actions);
+        flat.insert(name.to_owned(), actions);
     }
     for (name, steps) in sections {
-        if !USED.contains(&name.as_str()) && !done.contains(&name.as_str()) {
+        let used: Vec<_> = keys::sections().collect();
+        if !used.contains(&name.as_str()) && !done.contains(&name.as_str()) {
             let at = steps.first().map_or(0, |step| step.at);
-            let why = format!("no step does this section; plans do {}", USED.join(", "));
+            let why = format!(
+                "no step does this section; plans do {}{}",
+                used.join(", "),
+                keys::suggestion(name)
+            );
             return Err(wrong(at, name, why));
         }
     }
@@ -320,7 +339,7 @@ fn fits(section: &str, action: &Action) -> Result<(), Wrong> {
         Deed::Write { .. } | Deed::Link { .. } | Deed::Remove { .. } | Deed::Empty { .. }
     );
     match (&action.deed, section) {
-        (Deed::Host { .. }, "bootstrap") => Ok(()),
+        (Deed::Host { .. }, "bootstrap") => Ok::<(), Wrong>(()),
         (Deed::Host { .. }, _) => Err(("host", "only bootstrap runs programs of the host".into())),
         // A scrubbed tree may be a client's, whose programs nobody runs.
         (_, "scrub") if !is_change => Err((
@@ -328,7 +347,8 @@ fn fits(section: &str, action: &Action) -> Result<(), Wrong> {
             "scrub only removes, empties, writes and links".into(),
         )),
         _ => Ok(()),
-    }
+    }?;
+    keys::fillable(section, action)
 }
 
 impl<'de> Deserialize<'de> for Raw {
@@ -359,7 +379,7 @@ impl<'de> Visitor<'de> for RawVisitor {
                 "releases" => raw.releases = map.next_value()?,
                 "boot" => raw.places = map.next_value()?,
                 _ => {
-                    let steps = map.next_value()?;
+                    let steps = map.next_value_seed(keys::Section::of(&key))?;
                     raw.sections.insert(key, steps);
                 }
             }

@@ -106,6 +106,15 @@ impl Text {
         vec![Self(pieces.collect())]
     }
 
+    /// Its placeholders.
+    pub(crate) fn holes(&self) -> impl Iterator<Item = Hole> + use<> {
+        let holes = self.0.iter().filter_map(|piece| match piece {
+            Piece::Plain(_) => None,
+            Piece::Hole(hole) => Some(*hole),
+        });
+        holes.collect::<Vec<_>>().into_iter()
+    }
+
     /// The text, if nothing in it is open any more; else the first placeholder that is.
     pub(crate) fn closed(&self) -> Result<String, Hole> {
         self.0

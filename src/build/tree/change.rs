@@ -5,12 +5,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, renameat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, SFlag, fchmod, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
@@ -50,6 +51,45 @@ impl Root {
         symlinkat(to, &dir, name.as_os_str()).with_context(about)
     }
 
+    /// Whether `path` is a symlink to just `to`.
+    pub(crate) fn is_link(&self, path: &str, to: &str) -> Result<bool> {
+        let Some((dir, name)) = self.parent(path)? else {
+            return Ok(false);
+        };
+        match readlinkat(&dir, name.as_os_str()) {
+            Ok(found) => Ok(found == to),
+            Err(Errno::ENOENT | Errno::EINVAL) => Ok(false),
+            Err(e) => Err(e).with_context(|| format!("reading the link {path} in the image")),
+        }
+    }
+
+    /// Whether `path` is a file with just this text and mode.
+    pub(crate) fn is_file(&self, path: &str, text: &[u8], mode: u32) -> Result<bool> {
+        let Some((dir, name)) = self.parent(path)? else {
+            return Ok(false);
+        };
+        let about = || format!("reading {path} in the image");
+        // Not blocking: a fifo in the place of a file must not stop us.
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = match openat(&dir, name.as_os_str(), flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => return Ok(false),
+            Err(e) => return Err(e).with_context(about),
+        };
+        let found = file.metadata().with_context(about)?;
+        if !found.is_file()
+            || found.mode() & 0o7777 != mode
+            || usize::try_from(found.len()) != Ok(text.len())
+        {
+            return Ok(false);
+        }
+        let mut bytes = Vec::with_capacity(text.len());
+        file.take(found.len())
+            .read_to_end(&mut bytes)
+            .with_context(about)?;
+        Ok(bytes == text)
+    }
+
     /// Removes what `pattern` matches, directories with all that is in them. Tells how many entries
     /// it matched.
     pub(crate) fn remove(&self, pattern: &str) -> Result<usize> {
@@ -60,6 +100,14 @@ impl Root {
     /// them had anything in them.
     pub(crate) fn empty(&self, pattern: &str) -> Result<usize> {
         self.each(pattern, &empty_entry)
+    }
+
+    /// The directory that `path` is in, and its name there; `None` if there is no such directory.
+    fn parent(&self, path: &str) -> Result<Option<(File, OsString)>> {
+        let path = Path::new(path.trim_start_matches('/'));
+        let name = path.file_name().context("a path without a name")?;
+        let dir = self.directory(path.parent().unwrap_or(Path::new("")))?;
+        Ok(dir.map(|dir| (dir, name.to_owned())))
     }
 
     /// The directory that `path` is in, made if it is missing, and its name there.
@@ -323,6 +371,25 @@ mod tests {
         );
         root.write("/lib/again", b"3", 0o644).unwrap();
         assert_eq!(fs::read(tree.join("usr/lib/again")).unwrap(), b"3");
+    }
+
+    #[test]
+    fn what_is_so_already_is_told_without_following_links() {
+        let (dir, root) = tree();
+        let tree = dir.path().join("tree");
+        assert!(!root.is_link("/etc/iscsi/name", "/run/name").unwrap());
+        root.link("/lib/name", "/run/name").unwrap();
+        assert!(root.is_link("/lib/name", "/run/name").unwrap());
+        assert!(!root.is_link("/lib/name", "/run/other").unwrap());
+        assert!(!root.is_file("/lib/name", b"", 0o644).unwrap());
+        root.write("/lib/file", b"text", 0o600).unwrap();
+        assert!(root.is_file("/lib/file", b"text", 0o600).unwrap());
+        assert!(!root.is_file("/lib/file", b"text", 0o644).unwrap());
+        assert!(!root.is_file("/lib/file", b"else", 0o600).unwrap());
+        assert!(!root.is_link("/lib/file", "text").unwrap());
+        symlink("file", tree.join("usr/lib/to-file")).unwrap();
+        assert!(!root.is_file("/lib/to-file", b"text", 0o600).unwrap());
+        assert!(!root.is_file("/lib", b"", 0o755).unwrap());
     }
 
     #[test]

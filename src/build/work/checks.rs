@@ -5,8 +5,10 @@ use nix::sys::statvfs::statvfs;
 
 use super::Work;
 use crate::build::facts;
+use crate::build::kernel;
 use crate::build::size::human;
 use crate::build::tree::Root;
+use crate::build::version::KernelRelease;
 use crate::library::Progress;
 
 impl Work<'_> {
@@ -59,18 +61,23 @@ impl Work<'_> {
         matches!(room, Some(Ok(room)) if room.blocks_available() * room.fragment_size() < LITTLE)
     }
 
-    /// Says so and goes no further where all packages are what they were.
+    /// Goes no further where nothing is new: the same packages, the same kernel to boot, and a recipe
+    /// whose other steps made the parent, too. Where packages are not listed, nobody knows.
     pub(super) fn ensure_news(&mut self) -> Result<()> {
         self.watch.step("looking for what is new", None);
         let parent = self
             .parent
             .as_ref()
             .context("there is no version to copy")?;
-        let Some(had) = parent.manifest().facts.packages.clone() else {
+        let had = &parent.manifest().facts;
+        if had.packages.is_none() || had.recipe != self.facts.recipe {
             return Ok(());
-        };
+        }
         let root = Root::open(self.mount_point()?)?;
-        self.idle = self.packages_in(&root)?.list.is_some_and(|has| has == had);
+        let wanted = self.kernel.as_ref().map(KernelRelease::as_str);
+        let release = kernel::release(&root, wanted, &self.places)?;
+        self.idle =
+            release.as_str() == had.kernel_version && self.packages_in(&root)?.list == had.packages;
         Ok(())
     }
 

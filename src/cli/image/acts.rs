@@ -68,7 +68,7 @@ pub(in crate::cli) fn remove(
         freeing(plan.frees)
     ));
     ask::consent(consent, &question.join("\n"))?;
-    let removal = reach.remove_image(spec, when)?;
+    let removal = reach.remove_image(spec, when, plan.versions)?;
     match cli.json {
         true => print::json(&removal),
         false => print::lines(told_removal(&removal, "removed")),
@@ -92,7 +92,11 @@ pub(in crate::cli) fn prune(
     let mut question = told_pruning(&plan, "to be removed for ever:");
     question.push("This cannot be undone.".to_owned());
     ask::consent(consent, &question.join("\n"))?;
-    let pruning = reach.prune(image, keep)?;
+    let shown = plan.removes.iter().filter_map(|pruned| match pruned {
+        Pruned::Version { version, .. } => Some(version.clone()),
+        Pruned::Failed { .. } => None,
+    });
+    let pruning = reach.prune(image, keep, shown.collect())?;
     match cli.json {
         true => print::json(&pruning),
         false => print::lines(told_pruning(&pruning, "removed")),

@@ -1,13 +1,17 @@
 //! Which version of an image is current, and which numbers were drawn.
 
+use std::fs;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use crate::library::Library;
 use crate::library::document::{self, Document};
-use crate::library::error::Result;
+use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::lock::WriteLock;
+use crate::library::manifest::BootFrom;
 use crate::library::names::{ImageName, VersionId, version_number};
+use crate::library::{Library, store};
 
 use super::Image;
 
@@ -60,7 +64,7 @@ impl Library {
         Ok(())
     }
 
-    pub(super) fn find_image(&self, name: &ImageName) -> Result<Option<Image>> {
+    pub(crate) fn find_image(&self, name: &ImageName) -> Result<Option<Image>> {
         let versions = self.numbers(name)?;
         if versions.is_empty() {
             return Ok(None);
@@ -84,9 +88,19 @@ impl Library {
 
     /// The number that the next version of an image gets.
     pub(crate) fn next_version(&self, image: &ImageName) -> Result<VersionId> {
+        let number = self.drawn(image)?.checked_add(1).ok_or_else(|| {
+            Error::refused(
+                format!("making a version of {image}"),
+                "there is a directory of the highest number that a version can have",
+                format!(
+                    "remove what does not belong into {}",
+                    self.places().image(image).display()
+                ),
+            )
+        })?;
         Ok(VersionId {
             image: image.clone(),
-            number: self.drawn(image)? + 1,
+            number,
         })
     }
 
@@ -114,25 +128,64 @@ impl Library {
         document::write(lock, &path, &mut document)
     }
 
-    /// A version whose number was never noted was published by a builder that was killed before it
-    /// could make it current: whole and checked, so that last step is done here.
+    /// Notes the number of a version that does not become current.
+    pub(crate) fn note_drawn(&self, lock: &WriteLock, version: &VersionId) -> Result<()> {
+        let path = self.places().current(&version.image);
+        let mut document: Current = document::read(&path)?.unwrap_or_default();
+        document.drawn = document.drawn.max(version.number);
+        document::write(lock, &path, &mut document)
+    }
+
+    /// A version is published, and everybody who has to know does.
+    pub(crate) fn unmark(&self, version: &VersionId) {
+        let mark = self.places().version(version).join(store::PUBLISHING);
+        // One that stays is removed by the next command, which finds nothing to do.
+        let _ = fs::remove_file(mark);
+    }
+
+    /// A version that its builder marked was published by one that was killed before it could make it
+    /// current: whole and checked, so that last step is done here. Directories without a mark are left
+    /// alone: somebody may be copying a library, or have made them.
     pub(crate) fn finish_publishing(
         &self,
         lock: &WriteLock,
         image: &ImageName,
     ) -> Result<Option<VersionId>> {
-        let Some(&highest) = self.numbers(image)?.last() else {
-            return Ok(None);
-        };
         let document: Current = document::read(&self.places().current(image))?.unwrap_or_default();
-        if highest <= document.drawn {
-            return Ok(None);
+        let mut finished = None;
+        for number in self.numbers(image)? {
+            let image = image.clone();
+            let version = VersionId { image, number };
+            let mark = self.places().version(&version).join(store::PUBLISHING);
+            if !mark.exists() {
+                continue;
+            }
+            if number > document.drawn && self.is_whole(&version) {
+                self.make_current(lock, &version)?;
+                finished = Some(version.clone());
+            }
+            self.unmark(&version);
         }
-        let version = VersionId {
-            image: image.clone(),
-            number: highest,
+        Ok(finished)
+    }
+
+    /// Whether a version is what its manifest says, as far as a glance tells.
+    fn is_whole(&self, version: &VersionId) -> bool {
+        let Ok(found) = self.version(version) else {
+            return false;
         };
-        self.make_current(lock, &version)?;
-        Ok(Some(version))
+        let manifest = found.manifest();
+        let has =
+            |path: PathBuf, size: u64| fs::metadata(path).is_ok_and(|file| file.len() == size);
+        let beside = match &manifest.boot {
+            BootFrom::Disk(_) => true,
+            BootFrom::Kernel { kernel, initramfs } => {
+                has(found.kernel_path(), kernel.size) && has(found.initramfs_path(), initramfs.size)
+            }
+        };
+        manifest.version == *version
+            && has(found.disk_path(), manifest.disk.size)
+            && beside
+            && self.ensure_may_be_current(version).is_ok()
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::removal::ensure_shown;
 use super::{Image, Use};
 use crate::library::clients::When;
 use crate::library::document;
@@ -92,7 +93,26 @@ impl Library {
         live: &dyn Live,
         actor: &Actor,
     ) -> Result<Pruning> {
+        self.prune_shown(image, keep, None, live, actor)
+    }
+
+    /// The same, unless it takes something that is not among `shown`, to which somebody agreed.
+    pub fn prune_shown(
+        &self,
+        image: Option<&ImageName>,
+        keep: NonZeroU32,
+        shown: Option<&[VersionId]>,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Pruning> {
         let pruning = self.plan_prune(image, keep, live)?;
+        if let Some(shown) = shown {
+            let further = pruning.removes.iter().find_map(|pruned| match pruned {
+                Pruned::Version { version, .. } => (!shown.contains(version)).then_some(version),
+                Pruned::Failed { .. } => None,
+            });
+            ensure_shown(further, "pruning")?;
+        }
         for pruned in &pruning.removes {
             match pruned {
                 Pruned::Version { version, .. } => {
@@ -165,6 +185,8 @@ impl Library {
     ) -> Result<()> {
         let lock = self.write_lock()?;
         let home = self.places().image(image);
+        // Somebody may look into it right now, by mounting it there.
+        store::remove_mount_points(dir)?;
         let name = store::random_name().doing("drawing a name in", &home)?;
         fs::rename(dir, home.join(format!("{}{name}", store::REMOVED))).doing("removing", dir)?;
         drop(lock);

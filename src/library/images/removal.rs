@@ -39,6 +39,18 @@ pub struct Removal {
     pub dangling: Vec<ClientName>,
 }
 
+/// Refuses what goes further than what somebody was shown and agreed to.
+pub(super) fn ensure_shown(further: Option<&VersionId>, what: &str) -> Result<()> {
+    match further {
+        None => Ok(()),
+        Some(version) => Err(Error::refused(
+            what.to_owned(),
+            format!("it would now take {version}, too, which was not shown before"),
+            "look again, and repeat it",
+        )),
+    }
+}
+
 impl Removal {
     /// What it does to others, one line each; nothing where nobody uses what goes.
     pub fn consequences(&self) -> Vec<String> {
@@ -96,7 +108,26 @@ impl Library {
         live: &dyn Live,
         actor: &Actor,
     ) -> Result<Removal> {
+        self.remove_shown(spec, when, None, live, actor)
+    }
+
+    /// The same, unless it takes something that is not among `shown`, to which somebody agreed.
+    pub fn remove_shown(
+        &self,
+        spec: &VersionSpec,
+        when: When,
+        shown: Option<&[VersionId]>,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Removal> {
         let removal = self.plan_removal(spec, when, live)?;
+        if let Some(shown) = shown {
+            let further = removal
+                .versions
+                .iter()
+                .find(|version| !shown.contains(version));
+            ensure_shown(further, &format!("removing {spec}"))?;
+        }
         if when == When::Force {
             for client in self.users_among(&removal.versions)? {
                 if runs_one_of(&client, &removal.versions, live) {

@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use super::copy::{CopyKind, copy_disk, copy_foreign};
 use super::flags::{self, Writing};
 use super::hash::{hash_path, hash_reader};
-use super::{BLOCK_SIZE, DISK, DRAFT, FAILED, INITRAMFS, KERNEL, MANIFEST, random_name};
+use super::{
+    BLOCK_SIZE, DISK, DRAFT, FAILED, INITRAMFS, KERNEL, MANIFEST, PUBLISHING, random_name,
+};
 use crate::library::error::{Doing, Error, Result};
 use crate::library::images::Version;
 use crate::library::manifest::{
@@ -47,7 +49,19 @@ pub struct Draft<'a> {
     kernel: Option<FileFacts>,
     initramfs: Option<FileFacts>,
     table: Option<TableFacts>,
+    /// Which version of its image was current when it was begun.
+    began_at: Option<u32>,
+    only: Only,
     _held: File,
+}
+
+/// When a draft may be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Only {
+    /// Whatever versions there are by then.
+    Anyway,
+    /// While its image has none.
+    AsFirst,
 }
 
 /// Bytes of the largest disk.
@@ -65,9 +79,16 @@ impl<'a> Draft<'a> {
         fs::create_dir(&dir).doing("creating", &dir)?;
         owner::give_dir(&dir);
         let path = dir.join(HELD);
-        let held = File::create_new(&path).doing("creating", &path)?;
+        let held = new_file(&path).doing("creating", &path)?;
         owner::give(&held, &dir);
-        lock::try_whole(&held).doing("locking", &path)?;
+        if !lock::try_whole(&held).doing("locking", &path)? {
+            // Nobody of ours locks a draft but its maker.
+            return Err(Error::refused(
+                format!("making a version of {image}"),
+                format!("somebody else has locked {}", path.display()),
+                "end that process, and repeat it",
+            ));
+        }
         Ok(Draft {
             library,
             image: image.clone(),
@@ -75,8 +96,15 @@ impl<'a> Draft<'a> {
             kernel: None,
             initramfs: None,
             table: None,
+            began_at: library.find_image(image)?.and_then(|image| image.current),
+            only: Only::Anyway,
             _held: held,
         })
+    }
+
+    /// Refuses to be sealed where its image has a version by then.
+    pub fn only_as_first(&mut self) {
+        self.only = Only::AsFirst;
     }
 
     /// The library that it is made for.
@@ -108,6 +136,8 @@ impl<'a> Draft<'a> {
         let name = self.dir.file_name().and_then(|name| name.to_str());
         let id = name.and_then(|name| name.strip_prefix(DRAFT)).unwrap_or("");
         let kept = self.dir.with_file_name(format!("{FAILED}{id}"));
+        // They are empty, and would only tempt somebody to mount something there.
+        remove_mount_points(&self.dir)?;
         fs::rename(&self.dir, &kept).doing("keeping", &self.dir)?;
         Ok(kept)
     }
@@ -189,7 +219,8 @@ impl<'a> Draft<'a> {
         self.dir.join(INITRAMFS)
     }
 
-    /// Makes it the image's next version, which clients get from now on.
+    /// Makes it the image's next version, which clients get from now on: unless it was made of another
+    /// version of that image, and a person has made yet another one current meanwhile.
     ///
     /// The disk must be clean and unmounted (rule 6). Everything is synced and hashed before the
     /// rename that publishes it.
@@ -206,6 +237,17 @@ impl<'a> Draft<'a> {
             // Asked before it was made as well; a client may have been added since.
             library.ensure_only_shared(&self.image)?;
         }
+        let now = library.find_image(&self.image)?;
+        if self.only == Only::AsFirst && now.is_some() {
+            return Err(Error::refused(
+                format!("sealing the first version of {}", self.image),
+                "somebody else has made an image of that name meanwhile",
+                "repeat it with another name",
+            ));
+        }
+        let moved = now.is_some_and(|image| image.current != self.began_at);
+        let parent = facts.parent.as_ref().map(|parent| &parent.image);
+        let is_news = !(moved && parent == Some(&self.image));
         let version = library.next_version(&self.image)?;
         let manifest = Manifest {
             format: 1,
@@ -217,8 +259,15 @@ impl<'a> Draft<'a> {
             facts,
         };
         self.close(&manifest)?;
-        self.publish(&version)?;
-        library.make_current(&lock, &version)?;
+        let published = self.publish(&version).and_then(|()| match is_news {
+            true => library.make_current(&lock, &version),
+            false => library.note_drawn(&lock, &version),
+        });
+        if let Err(error) = published {
+            self.take_back(&version);
+            return Err(error);
+        }
+        library.unmark(&version);
         drop(lock);
         library.version(&version)
     }
@@ -296,9 +345,32 @@ impl<'a> Draft<'a> {
         let place = self.library.places().version(version);
         let held = self.dir.join(HELD);
         fs::remove_file(&held).doing("removing", &held)?;
+        // Until it is current, so that it is known for what it is if this process is killed.
+        let mark = self.dir.join(PUBLISHING);
+        new_file(&mark).doing("creating", &mark)?;
         document::sync_dir(&self.dir)?;
         fs::rename(&self.dir, &place).doing("publishing", &place)?;
         document::sync_dir(&self.library.places().image(&version.image))
+    }
+}
+
+impl Draft<'_> {
+    /// What failed is not there: the version becomes a draft again, which is removed when dropped.
+    fn take_back(&self, version: &VersionId) {
+        let library = self.library;
+        let is_current = library
+            .find_image(&version.image)
+            .is_ok_and(|image| image.is_some_and(|image| image.current == Some(version.number)));
+        let place = library.places().version(version);
+        if is_current || !place.exists() {
+            // Only the last sync failed: clients may have it already. Or it never came so far.
+            return;
+        }
+        if let Err(error) = fs::rename(&place, &self.dir) {
+            tracing::error!("{version} was not made current and cannot be taken back: {error}");
+            // Then it is at least nothing that the next command finishes.
+            let _ = fs::remove_file(place.join(PUBLISHING));
+        }
     }
 }
 
@@ -336,14 +408,34 @@ pub(super) fn is_dead(dir: &Path) -> Result<bool> {
     }
 }
 
-/// Whether somebody is making a version of the image in `home`.
+/// Whether somebody is making a version of the image in `home`. Only looks: a lock that this took would
+/// be in the way of a draft that begins.
 pub(crate) fn has_live_draft(home: &Path) -> Result<bool> {
     for name in document::entries(home)? {
-        if name.starts_with(DRAFT) && !is_dead(&home.join(name))? {
-            return Ok(true);
+        let path = home.join(&name).join(HELD);
+        if !name.starts_with(DRAFT) {
+            continue;
+        }
+        match File::open(&path) {
+            Ok(file) if lock::is_held(&file).doing("reading", &path)? => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).doing("opening", &path),
         }
     }
     Ok(false)
+}
+
+/// Removes the empty directories of a draft, where its disks were mounted. One that something is
+/// mounted on is told of.
+pub(crate) fn remove_mount_points(dir: &Path) -> Result<()> {
+    for name in document::entries(dir)? {
+        let path = dir.join(name);
+        if path.symlink_metadata().doing("reading", &path)?.is_dir() {
+            fs::remove_dir(&path).doing("removing", &path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory of plain files, immutable ones too. It does not go into directories: what a

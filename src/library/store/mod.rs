@@ -22,7 +22,7 @@ pub use held::{HeldClone, Hold};
 pub use sweep::Swept;
 pub use usage::Usage;
 
-pub(crate) use draft::has_live_draft;
+pub(crate) use draft::{has_live_draft, remove_mount_points};
 pub(crate) use hash::{CHUNK, hash_path, hash_reader};
 
 use super::mac::MacAddr;
@@ -35,6 +35,8 @@ pub const BLOCK_SIZE: u32 = 512;
 const DRAFT: &str = ".draft-";
 /// Begins the names of drafts that failed and were kept for a person to look into.
 pub(crate) const FAILED: &str = ".failed-";
+/// The file in a version that was published and is not yet current.
+pub(crate) const PUBLISHING: &str = "publishing";
 /// Begins the names of what is being removed.
 pub(crate) const REMOVED: &str = ".removed-";
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::draft::{is_dead, remove_tree};
 use super::{DRAFT, REMOVED, clone, held};
 use crate::library::document;
-use crate::library::error::{Error, Result};
+use crate::library::error::{Error, Result, chain};
 use crate::library::names::{ImageName, VersionId};
 use crate::library::{JobId, Library, MacAddr};
 
@@ -55,6 +55,13 @@ pub enum Swept {
         /// Where it was.
         path: PathBuf,
     },
+    /// Something could not be removed; the next command tries again.
+    Left {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
 }
 
 impl fmt::Display for Swept {
@@ -71,6 +78,11 @@ impl fmt::Display for Swept {
             Swept::Clone { mac } => write!(f, "removed an unfinished clone of client {mac}"),
             Swept::Job { id } => write!(f, "job {id} failed: its worker was killed"),
             Swept::Temporary { path } => write!(f, "removed {}", path.display()),
+            Swept::Left { path, why } => write!(
+                f,
+                "{} is still there ({why}); unmount what is mounted below it",
+                path.display()
+            ),
         }
     }
 }
@@ -84,8 +96,8 @@ impl Library {
             if let Ok(image) = name.parse::<ImageName>() {
                 self.sweep_image(&lock, &image, &mut swept)?;
             } else if name.starts_with(REMOVED) {
-                remove_image(&self.places().images().join(name))?;
-                swept.push(Swept::Image);
+                let dir = self.places().images().join(name);
+                swept.push(removed(remove_image(&dir), &dir, Swept::Image));
             }
         }
         for name in document::names(&self.places().pending_all())? {
@@ -140,15 +152,11 @@ impl Library {
         for name in document::entries(&home)? {
             let dir = home.join(&name);
             if name.starts_with(DRAFT) && is_dead(&dir)? {
-                remove_tree(&dir)?;
-                swept.push(Swept::Draft {
-                    image: image.clone(),
-                });
+                let image = image.clone();
+                swept.push(removed(remove_tree(&dir), &dir, Swept::Draft { image }));
             } else if name.starts_with(REMOVED) {
-                remove_tree(&dir)?;
-                swept.push(Swept::Removal {
-                    image: image.clone(),
-                });
+                let image = image.clone();
+                swept.push(removed(remove_tree(&dir), &dir, Swept::Removal { image }));
             }
         }
         let files = document::sweep(lock, &home)?;
@@ -159,6 +167,17 @@ impl Library {
         // Goes when it was made for a draft that came to nothing.
         let _ = fs::remove_dir(&home);
         Ok(())
+    }
+}
+
+/// What is told of a removal: one that failed is no reason to do nothing else.
+fn removed(done: Result<()>, dir: &Path, told: Swept) -> Swept {
+    match done {
+        Ok(()) => told,
+        Err(error) => Swept::Left {
+            path: dir.to_owned(),
+            why: chain(&error),
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use crate::daemon::Server;
 use crate::library::{
     self, ImageName, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec,
 };
-use crate::web::calls::{PruneCall, RemoveCall, RollbackCall};
+use crate::web::calls::{PruneCall, RemoveImageCall, RollbackCall};
 use crate::web::{Problem, Who, blocking};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
@@ -95,7 +95,7 @@ async fn manifest(
     path = "/images/{image}",
     tag = "images",
     params(("image" = VersionSpec, Path, description = "`fc28`, or one version: `fc28@3`")),
-    request_body = Option<RemoveCall>,
+    request_body = Option<RemoveImageCall>,
     responses(
         (status = 200, body = Removal),
         (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -108,14 +108,14 @@ async fn remove_image(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
     Named(spec): Named<VersionSpec>,
-    Body(call): Body<RemoveCall>,
+    Body(call): Body<RemoveImageCall>,
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let (library, live) = (server.library(), server.live());
         match call.dry_run {
             true => library.plan_removal(&spec, call.when, live).map(answer),
             false => library
-                .remove(&spec, call.when, live, who.actor())
+                .remove_shown(&spec, call.when, call.shown.as_deref(), live, who.actor())
                 .map(answer),
         }
     })
@@ -187,7 +187,9 @@ async fn prune(
         let (library, live, image) = (server.library(), server.live(), call.image.as_ref());
         match call.dry_run {
             true => library.plan_prune(image, call.keep, live),
-            false => library.prune(image, call.keep, live, who.actor()),
+            false => {
+                library.prune_shown(image, call.keep, call.shown.as_deref(), live, who.actor())
+            }
         }
     })
     .await

@@ -10,13 +10,14 @@ use axum::routing::{get, post};
 use jiff::{SignedDuration, Timestamp};
 
 use super::act::{FormFields, field, parsed, words};
+use super::events::value_told;
 use super::page::{Failure, Html, Notice, Page};
 use super::spark::Spark;
 use super::text;
 use crate::daemon::{History, Server, SessionRow};
 use crate::library::{
-    Actor, Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Event, Filter, Image,
-    MacAddr, Mode, Moment, PromoteTask, Task,
+    Actor, Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Event, Filter,
+    Image, MacAddr, Mode, Moment, PromoteTask, Task,
 };
 use crate::web::boot::preview;
 use crate::web::stream::{Drawing, Topic};
@@ -211,7 +212,9 @@ fn boot_cfg(server: &Server, mac: &MacAddr) -> Result<String, String> {
 fn events(server: &Server, mac: &MacAddr) -> Result<Vec<Line>, Error> {
     const SHOWN: u16 = 20;
     let recent = Filter {
-        since: Some(Moment(Timestamp::now() - SignedDuration::from_hours(24 * 7))),
+        since: Some(Moment(
+            Timestamp::now() - SignedDuration::from_hours(24 * 7),
+        )),
         limit: SHOWN,
         ..Filter::default()
     };
@@ -233,17 +236,8 @@ fn events(server: &Server, mac: &MacAddr) -> Result<Vec<Line>, Error> {
 
 impl Line {
     fn of(event: Event) -> Self {
-        let more = event.details.iter().map(|(key, value)| {
-            let value = match value {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Array(list) => {
-                    let words = list.iter().map(|one| one.as_str().unwrap_or_default());
-                    words.collect::<Vec<_>>().join("; ")
-                }
-                other => other.to_string(),
-            };
-            (key.clone(), text::told(&value))
-        });
+        let details = event.details.iter();
+        let more = details.map(|(key, value)| (key.clone(), value_told(value)));
         Line {
             at: event.at,
             who: match &event.by {
@@ -260,8 +254,9 @@ impl Line {
 async fn promotion(
     State(server): State<Arc<Server>>,
     page: Page,
-    Path(mac): Path<MacAddr>,
+    Path(mac): Path<String>,
 ) -> Result<Html<PromotePage>, Failure> {
+    let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let client = blocking(&server, move |server| server.library().client(&mac)).await?;
     Ok(Html(PromotePage { page, client }))
 }
@@ -270,9 +265,10 @@ async fn promotion(
 async fn promote(
     State(server): State<Arc<Server>>,
     page: Page,
-    Path(mac): Path<MacAddr>,
+    Path(mac): Path<String>,
     Form(fields): Form<FormFields>,
 ) -> Result<Response, Failure> {
+    let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let back = format!("/clients/{mac}/promote");
     let task = match parsed(field(&fields, "image")) {
         Ok(image) => PromoteTask { client: mac, image },
@@ -283,7 +279,9 @@ async fn promote(
         _ => Task::PreviewPromotion(task),
     };
     let actor = page.who.actor.clone();
-    let queued = blocking(&server, move |server| server.library().queue_job(task, &actor));
+    let queued = blocking(&server, move |server| {
+        server.library().queue_job(task, &actor)
+    });
     Ok(match queued.await {
         Ok(job) => page.then(
             &format!("/jobs/{}", job.id),
@@ -296,9 +294,10 @@ async fn promote(
 async fn edit(
     State(server): State<Arc<Server>>,
     page: Page,
-    Path(mac): Path<MacAddr>,
+    Path(mac): Path<String>,
     Form(fields): Form<FormFields>,
 ) -> Result<Response, Failure> {
+    let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let to = format!("/clients/{mac}");
     let edit = match read(&fields) {
         Ok(edit) => edit,

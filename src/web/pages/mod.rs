@@ -5,6 +5,9 @@ mod account;
 mod act;
 mod api;
 mod client;
+mod events;
+mod images;
+mod jobs;
 mod live;
 mod new;
 mod page;
@@ -14,9 +17,13 @@ mod text;
 mod users;
 
 pub(in crate::web) use client::ClientTopic;
+pub(in crate::web) use events::EventsTopic;
+pub(in crate::web) use jobs::{JobTopic, JobsTopic};
+pub(in crate::web) use live::LiveTopic;
 pub(in crate::web) use page::{Failure, Html};
 pub(in crate::web) use room::RoomTopic;
 pub(in crate::web) use text::encoded;
+pub(in crate::web) use users::ensure_person;
 
 use std::sync::Arc;
 
@@ -44,6 +51,9 @@ pub(super) fn pages(server: Arc<Server>) -> Router {
         .merge(act::routes())
         .merge(client::routes())
         .merge(api::routes())
+        .merge(events::routes())
+        .merge(images::routes())
+        .merge(jobs::routes())
         .merge(live::routes())
         .merge(account::routes())
         .merge(users::routes())

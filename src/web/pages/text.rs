@@ -128,6 +128,14 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A name for an element that is told from others by a text.
+pub(in crate::web) fn fingerprint(text: &str) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
 /// `1 client`, `3 clients`.
 pub(in crate::web) fn count(number: impl Borrow<usize>, one: &str) -> String {
     let number = *number.borrow();

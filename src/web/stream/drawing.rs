@@ -67,7 +67,6 @@ impl Drawing {
     }
 
     /// The same in a list that begins with the newest.
-    #[allow(dead_code, reason = "for lists of events and jobs")]
     pub(in crate::web) fn newest(
         &mut self,
         list: &'static str,
@@ -78,7 +77,6 @@ impl Drawing {
     }
 
     /// A line of the log with the id `list`: appended once. Draw the last few; those before stay.
-    #[allow(dead_code, reason = "for logs of jobs")]
     pub(in crate::web) fn line(
         &mut self,
         list: &'static str,

@@ -145,8 +145,9 @@ impl Watched {
         // A drawing takes a while, and may have begun before the page.
         let since = since.saturating_sub(1000);
         let missed = self.changed.iter().filter(|(_, at)| **at >= since);
-        let missed = missed.flat_map(|(id, _)| told(drawn, id));
-        missed.collect()
+        let mut missed: Vec<&String> = missed.map(|(id, _)| id).collect();
+        missed.sort();
+        missed.into_iter().flat_map(|id| told(drawn, id)).collect()
     }
 
     /// Takes in a new drawing, and tells everybody what is new in it.
@@ -223,4 +224,85 @@ fn watched(board: &Mutex<Board>) -> Option<Vec<(String, Arc<dyn Topic>)>> {
 fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
     // A panic elsewhere leaves the board whole: each drawing is put into it in one go.
     board.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::library;
+    use askama::Template;
+    use futures_util::StreamExt;
+
+    #[derive(Template)]
+    #[template(source = "<b>{{ number }}</b>", ext = "html")]
+    struct Number {
+        number: usize,
+    }
+
+    /// Drawn by the tests themselves.
+    struct Nothing;
+
+    impl Topic for Nothing {
+        fn draw(&self, _: &Server, _: &mut Drawing) -> library::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn drawing(numbers: &[(&str, usize)]) -> Drawing {
+        let mut drawing = Drawing::default();
+        for (id, number) in numbers {
+            drawing.piece(*id, &Number { number: *number });
+        }
+        drawing
+    }
+
+    fn watcher(watched: &Watched, since: i64) -> Watcher {
+        Watcher {
+            queue: watched.since(since),
+            receiver: watched.sender.subscribe(),
+            _place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+        }
+    }
+
+    /// All that a watcher hears until the topic is gone.
+    async fn all(watcher: Watcher) -> Vec<String> {
+        let heard = watcher.heard().map(|heard| match heard {
+            Heard::Patch(patch) => patch.to_string(),
+            Heard::Missed => "missed".to_owned(),
+        });
+        heard.collect().await
+    }
+
+    #[tokio::test]
+    async fn a_page_hears_what_it_missed_and_what_changes() {
+        let mut watched = Watched::new(Arc::new(Nothing));
+        watched.redrawn(drawing(&[("a", 1), ("b", 1), ("c", 1)]), 10_000);
+        watched.redrawn(drawing(&[("a", 2), ("b", 1)]), 20_000);
+        let (late, early) = (watcher(&watched, 20_500), watcher(&watched, 15_000));
+        watched.redrawn(drawing(&[("a", 2), ("b", 2)]), 30_000);
+        let newest = watcher(&watched, 40_000);
+        drop(watched);
+        let op = |op: &str, id: &str, html: &str| {
+            format!("{{\"op\":\"{op}\",\"id\":\"{id}\",\"html\":\"{html}\"}}")
+        };
+        let told = [
+            op("replace", "a", "<b>2</b>"),
+            op("remove", "c", ""),
+            op("replace", "b", "<b>2</b>"),
+        ];
+        assert_eq!(all(early).await, told);
+        let why = "a drawing may be older than its page";
+        assert_eq!(all(late).await, told, "{why}");
+        assert!(all(newest).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_too_slow_is_told_to_look_anew() {
+        let mut watched = Watched::new(Arc::new(Nothing));
+        let slow = watcher(&watched, 0);
+        for number in 0..WAITING * 2 {
+            watched.redrawn(drawing(&[("a", number)]), 1000);
+        }
+        assert_eq!(all(slow).await, ["missed"]);
+    }
 }

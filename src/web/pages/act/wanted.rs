@@ -106,6 +106,9 @@ impl Wanted {
         let what = match field("act") {
             "reset" => What::Act(Act::Reset),
             "undo" => What::Act(Act::Undo),
+            "assign" if field("image").is_empty() => {
+                return Err("Nothing was assigned: choose an image.".to_owned());
+            }
             "assign" => What::Act(assign(Some(parsed(field("image"))?), None)),
             "mode" => What::Act(assign(None, Some(parsed(field("mode"))?))),
             "args" => What::Args(words(field("args"))?),
