@@ -436,6 +436,7 @@ fn the_api_manages_users_and_tokens_for_people() {
             ("X-CSRF-Token", admin.csrf.as_str()),
             ("Content-Type", "application/json"),
         ];
+        let body = if body.is_empty() { "{}" } else { body };
         let answer = server.ask(method, &format!("/api/v1{path}"), &head, body);
         let value = serde_json::from_str(&answer.text).unwrap_or(serde_json::Value::Null);
         (answer.status, value)
@@ -469,7 +470,7 @@ fn the_api_manages_users_and_tokens_for_people() {
     for (method, path, body) in [
         ("POST", "/users", r#"{"name":"eve","role":"operator"}"#),
         ("PATCH", "/users/bob", r#"{"role":"viewer"}"#),
-        ("DELETE", "/users/bob", ""),
+        ("DELETE", "/users/bob", "{}"),
         ("POST", "/users/bob/invite", ""),
         ("POST", "/tokens", r#"{"name":"more","role":"viewer"}"#),
         ("DELETE", "/tokens/backup", ""),
@@ -484,4 +485,36 @@ fn the_api_manages_users_and_tokens_for_people() {
     assert_eq!(call("DELETE", "/users/bob", "").0, 404);
     assert_eq!(call("DELETE", "/tokens/backup", "").0, 200);
     assert_eq!(server.get("/api/v1/users", &by_token[..1]).status, 401);
+}
+
+#[test]
+fn what_is_kept_up_to_date_ends_with_the_login() {
+    let site = Site::new("");
+    site.users(&[("admin", Role::Operator), ("alice", Role::Viewer)]);
+    let server = site.serve();
+    let alice = server.log_in("alice");
+    let secret = site.json(&["token", "add", "looker", "--role", "viewer"])["secret"].clone();
+    let bearer = format!("Bearer {}", secret.as_str().unwrap());
+    std::thread::scope(|scope| {
+        let watches = |head: (&'static str, String)| {
+            let server = &server;
+            // An answer is whole when the server ends it.
+            scope.spawn(move || {
+                server
+                    .get("/stream?topic=room", &[(head.0, &head.1)])
+                    .status
+            })
+        };
+        let browser = watches(("Cookie", alice.cookie.clone()));
+        let program = watches(("Authorization", bearer));
+        // Both are let in before they are put out.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        assert!(!browser.is_finished() && !program.is_finished());
+        site.ok(&["user", "remove", "alice", "--yes"]);
+        site.ok(&["token", "remove", "looker", "--yes"]);
+        assert_eq!(
+            (browser.join().unwrap(), program.join().unwrap()),
+            (200, 200)
+        );
+    });
 }
