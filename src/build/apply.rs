@@ -44,7 +44,7 @@ impl Work<'_> {
             .told();
         self.watch.step(&told, None);
         let done = self.perform_deed(action, &tree, &path);
-        let done = done.map_err(|error| match self.is_full() {
+        let done = done.map_err(|error| match self.is_for_want_of_room(&error) {
             true => error.context("its file system is full: give it more room by --size"),
             false => error,
         });

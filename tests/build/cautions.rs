@@ -131,6 +131,16 @@ fn a_disk_that_is_too_full_for_an_upgrade_is_told_with_a_size_that_does() {
 }
 
 #[test]
+fn a_step_that_finds_no_room_is_told_as_that_even_if_it_tidied_up() {
+    let site = site();
+    let fill = "dd if=/dev/zero of=/root/large bs=1M; rm /root/large; exit 1";
+    let fill = Change::Script(build::Script::Shell(fill.into()));
+    let error = format!("{:#}", change(&site, "one", fill).unwrap_err());
+    assert!(error.contains("give it more room by --size"), "{error}");
+    site.assert_clean();
+}
+
+#[test]
 fn a_damaged_version_is_not_made_into_another() {
     let site = site();
     let version = site.version("one");
@@ -229,7 +239,7 @@ fn what_comes_to_no_version_says_so() {
     let planned = command(&[&update[..], &["--dry-run"]].concat());
     for step in [
         "verify one@2 (its SHA-256 tree)",
-        "see that 10 % of what is used in it is free beside that",
+        "see that 25 % of what is used in it is free beside that",
         "stop here if packages, kernel and recipe are what they were",
     ] {
         assert!(planned.contains(step), "{step} is not in {planned}");

@@ -57,7 +57,10 @@ fn site_with_fc28(mirrors: &Repositories) -> Site {
 }
 
 fn change(site: &Site, from: &str, to: &str, change: Change) -> anyhow::Result<Built> {
-    let request = ChangeRequest::new(from.parse().unwrap(), to.parse().unwrap(), vec![change]);
+    // The default size has no room for the packages of two releases.
+    let size = matches!(change, Change::Upgrade { .. }).then(|| "2x".parse().unwrap());
+    let mut request = ChangeRequest::new(from.parse().unwrap(), to.parse().unwrap(), vec![change]);
+    request.size = size;
     build::change(&site.library, &request, &Cancel::new(), &Quiet).map(Option::unwrap)
 }
 

@@ -1,6 +1,7 @@
 //! What is seen to before and between the steps that change something.
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
 
 use super::Work;
@@ -44,7 +45,7 @@ impl Work<'_> {
         let enough = has.len() + (needed - free);
         bail!(
             "the file system of {} has {} left beside its files of {}, and this may take {}: grow it, \
-             as by --size {}M",
+             as by --size {}M, which takes no room until it is written",
             self.image_name()?,
             human(free),
             human(used),
@@ -54,9 +55,13 @@ impl Work<'_> {
         );
     }
 
-    /// Whether a copy has no room left, which programs tell in many ways.
-    pub(in crate::build) fn is_full(&self) -> bool {
+    /// Whether a step failed because a copy has no room left. Programs tell that in many ways, and some
+    /// remove what they could not finish.
+    pub(in crate::build) fn is_for_want_of_room(&self, error: &anyhow::Error) -> bool {
         const LITTLE: u64 = 8 << 20;
+        if format!("{error:#}").contains(Errno::ENOSPC.desc()) {
+            return true;
+        }
         let room = self.mounted.as_ref().map(|mounted| statvfs(mounted.path()));
         matches!(room, Some(Ok(room)) if room.blocks_available() * room.fragment_size() < LITTLE)
     }
