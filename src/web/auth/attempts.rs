@@ -84,6 +84,18 @@ impl Attempts {
         Ok(())
     }
 
+    /// A try has its answer: whoever has to wait waits from now on, however long the answer took.
+    pub(super) fn answered(&self, name: &str, peer: IpAddr, now: Instant) {
+        let place = network(peer);
+        let name: String = name.chars().take(64).collect();
+        let mut tries = self.tries();
+        for key in [(Some(name), place), (None, place)] {
+            if let Some(count) = tries.wrong.get_mut(&key) {
+                count.last = count.last.max(now);
+            }
+        }
+    }
+
     /// The last try was right.
     pub(super) fn was_right(&self, name: &str, peer: IpAddr) {
         let place = network(peer);
@@ -176,6 +188,20 @@ mod tests {
         assert!(attempts.begin("admin", peer, now).is_ok());
         attempts.was_right("admin", peer);
         assert!(attempts.begin("admin", peer, now).is_ok());
+    }
+
+    #[test]
+    fn a_slow_answer_takes_nothing_from_the_wait() {
+        let attempts = Attempts::default();
+        let peer = ip("192.0.2.1");
+        let start = Instant::now();
+        for _ in 0..FREE {
+            attempts.begin("admin", peer, start).unwrap();
+        }
+        attempts.answered("admin", peer, start + seconds(60));
+        let next = attempts.begin("admin", peer, start + seconds(60));
+        assert_eq!(next, Err(seconds(1)));
+        assert!(attempts.begin("admin", peer, start + seconds(61)).is_ok());
     }
 
     #[test]

@@ -142,7 +142,9 @@ impl Gate {
         };
         let _waits = self.waiting.try_acquire().map_err(|_| busy())?;
         let _place = self.hashing.acquire().await.map_err(|_| busy())?;
-        blocking(&self.server, move |server| work(server.library())).await
+        let done = blocking(&self.server, move |server| work(server.library())).await;
+        self.attempts.answered(name, peer, Instant::now());
+        done
     }
 
     /// The password was right.
