@@ -173,11 +173,20 @@ pub struct RoleCall {
     pub dry_run: bool,
 }
 
-/// `DELETE /api/v1/users/{name}`
+/// `DELETE /api/v1/users/{name}` and `DELETE /api/v1/tokens/{name}`
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TakeCall {
     /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `POST /api/v1/users/{name}/invite`
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InviteCall {
+    /// Only tell whether it could be done.
     #[serde(default)]
     pub dry_run: bool,
 }

@@ -449,6 +449,10 @@ fn the_api_manages_users_and_tokens_for_people() {
     assert_eq!((status, &added["user"]["name"]), (201, &"bob".into()));
     assert_eq!(call("POST", "/users", dry).0, 409);
     let key = added["key"].as_str().unwrap();
+    let dry = r#"{"dry_run":true}"#;
+    assert_eq!(call("POST", "/users/bob/invite", dry).0, 204);
+    assert_eq!(call("POST", "/users/eve/invite", dry).0, 404);
+    assert_eq!(server.get(&format!("/welcome?key={key}"), &[]).status, 200);
     let (status, newer) = call("POST", "/users/bob/invite", "");
     assert_eq!(status, 201);
     assert_eq!(server.get(&format!("/welcome?key={key}"), &[]).status, 410);
@@ -465,6 +469,9 @@ fn the_api_manages_users_and_tokens_for_people() {
         ("Authorization", bearer.as_str()),
         ("Content-Type", "application/json"),
     ];
+    let (status, token) = call("DELETE", "/tokens/backup", dry);
+    assert_eq!((status, &token["name"]), (200, &"backup".into()));
+    assert_eq!(call("DELETE", "/tokens/other", dry).0, 404);
     let users = server.get("/api/v1/users", &by_token[..1]);
     assert_eq!(users.status, 200);
     assert!(!users.text.contains("argon2"), "{}", users.text);
@@ -472,9 +479,9 @@ fn the_api_manages_users_and_tokens_for_people() {
         ("POST", "/users", r#"{"name":"eve","role":"operator"}"#),
         ("PATCH", "/users/bob", r#"{"role":"viewer"}"#),
         ("DELETE", "/users/bob", "{}"),
-        ("POST", "/users/bob/invite", ""),
+        ("POST", "/users/bob/invite", "{}"),
         ("POST", "/tokens", r#"{"name":"more","role":"viewer"}"#),
-        ("DELETE", "/tokens/backup", ""),
+        ("DELETE", "/tokens/backup", "{}"),
     ] {
         let answer = server.ask(method, &format!("/api/v1{path}"), &by_token, body);
         assert_eq!(answer.status, 403, "{method} {path}: {answer:?}");

@@ -255,13 +255,15 @@ impl Library {
         Ok(self.known_token(id)?.filter(Token::holds))
     }
 
+    /// The token that removing it would take back.
+    pub fn check_remove_token(&self, name: &TokenName) -> Result<TokenView> {
+        Ok(self.token(name)?.view())
+    }
+
     /// Takes a token back: whoever shows it is not let in any more.
     pub fn remove_token(&self, name: &TokenName, actor: &Actor) -> Result<TokenView> {
         let lock = self.write_lock()?;
-        let mut tokens = self.all_tokens()?.into_iter();
-        let token = tokens
-            .find(|token| token.name == *name)
-            .ok_or_else(|| Error::unknown("token", name))?;
+        let token = self.token(name)?;
         document::remove(&lock, &self.token_path(&token.id))?;
         drop(lock);
         self.note(&token.event("token-remove", actor));
@@ -290,6 +292,13 @@ impl Library {
             }
         }
         Ok(taken)
+    }
+
+    fn token(&self, name: &TokenName) -> Result<Token> {
+        let mut tokens = self.all_tokens()?.into_iter();
+        tokens
+            .find(|token| token.name == *name)
+            .ok_or_else(|| Error::unknown("token", name))
     }
 
     fn all_tokens(&self) -> Result<Vec<Token>> {

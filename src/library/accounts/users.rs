@@ -198,6 +198,11 @@ impl Library {
         Ok(user.view())
     }
 
+    /// What inviting a user would be refused for.
+    pub fn check_invite_user(&self, name: &UserName) -> Result<()> {
+        self.user(name).map(drop)
+    }
+
     /// Makes a new link for a user; one that was made before is worth nothing any more. The old
     /// password holds until a new one is chosen.
     pub fn invite_user(&self, name: &UserName, actor: &Actor) -> Result<Invitation> {

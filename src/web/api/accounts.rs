@@ -14,7 +14,7 @@ use crate::daemon::Server;
 use crate::library::{
     Invitation, NewToken, NewUser, Revealed, TokenName, TokenView, User, UserName, UserView,
 };
-use crate::web::calls::{AddTokenCall, AddUserCall, RoleCall, TakeCall};
+use crate::web::calls::{AddTokenCall, AddUserCall, InviteCall, RoleCall, TakeCall};
 use crate::web::pages::ensure_person;
 use crate::web::{Problem, Who, blocking};
 
@@ -77,23 +77,31 @@ async fn add_user(
     path = "/users/{name}/invite",
     tag = "accounts",
     params(("name" = UserName, Path)),
+    request_body = InviteCall,
     responses(
         (status = 201, body = Invitation),
+        (status = 204, description = "It could be done (dry_run)"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn invite_user(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
     Named(name): Named<UserName>,
+    Body(call): Body<InviteCall>,
 ) -> Result<Response, Problem> {
     ensure_person(&who)?;
     let invited = blocking(&server, move |server| {
-        server.library().invite_user(&name, who.actor())
+        let library = server.library();
+        match call.dry_run {
+            true => library.check_invite_user(&name).map(|()| None),
+            false => library.invite_user(&name, who.actor()).map(Some),
+        }
     });
-    Ok(made(Some(invited.await?)))
+    Ok(made(invited.await?))
 }
 
 /// Give a user another role; tells the tokens of theirs that are taken back
@@ -211,21 +219,28 @@ async fn add_token(
     path = "/tokens/{name}",
     tag = "accounts",
     params(("name" = TokenName, Path)),
+    request_body = TakeCall,
     responses(
         (status = 200, body = TokenView),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn remove_token(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
     Named(name): Named<TokenName>,
+    Body(call): Body<TakeCall>,
 ) -> Answer<TokenView> {
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
-        server.library().remove_token(&name, who.actor())
+        let library = server.library();
+        match call.dry_run {
+            true => library.check_remove_token(&name),
+            false => library.remove_token(&name, who.actor()),
+        }
     });
     taken.await.map(Json)
 }
