@@ -8,6 +8,8 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod images;
+mod jobs;
 #[path = "../target/peer.rs"]
 #[allow(dead_code, reason = "the target's own tests use all of it")]
 mod peer;

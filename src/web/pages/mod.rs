@@ -10,12 +10,14 @@ mod jobs;
 mod live;
 mod new;
 mod page;
+mod report;
 mod room;
 mod spark;
 mod text;
 
 pub(in crate::web) use client::ClientTopic;
 pub(in crate::web) use events::EventsTopic;
+pub(in crate::web) use images::{ImageTopic, ImagesTopic};
 pub(in crate::web) use jobs::{JobTopic, JobsTopic};
 pub(in crate::web) use live::LiveTopic;
 pub(in crate::web) use room::RoomTopic;
