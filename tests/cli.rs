@@ -889,7 +889,9 @@ impl Site {
             library: dir.join("lib"),
             config: dir.join("own.toml"),
         };
-        let own = "[iscsi]\nlisten = [\"127.0.0.1:0\"]\n[boot]\nlisten = [\"127.0.0.1:0\"]\n";
+        let own = ["iscsi", "boot", "admin"]
+            .map(|part| format!("[{part}]\nlisten = [\"127.0.0.1:0\"]\n"))
+            .concat();
         let mut init = Command::new(NETROOT);
         init.arg("--library")
             .arg(&site.library)

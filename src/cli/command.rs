@@ -1,5 +1,6 @@
 //! The command line, as one definition: help, completions and man pages all come from it.
 
+mod accounts;
 mod client;
 mod events;
 mod jobs;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+pub(super) use accounts::{Token, TokenAdd, User, UserAdd};
 pub(super) use client::{
     Client, ClientAdd, ClientAssign, ClientPromote, ClientSet, OrNone, Running,
 };
@@ -82,6 +84,12 @@ pub(super) enum Command {
     /// Who did what, and what each client did
     #[command(subcommand)]
     Event(Event),
+    /// Who may use dashboard and API
+    #[command(subcommand)]
+    User(User),
+    /// What programs show to use the API
+    #[command(subcommand)]
+    Token(Token),
     /// What is published
     #[command(subcommand)]
     Target(Target),

@@ -23,6 +23,8 @@ mod reach;
 mod recipe;
 mod serve;
 mod target;
+mod token;
+mod user;
 mod worker;
 
 use std::process::ExitCode;
@@ -31,7 +33,9 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use command::{Boot, Cli, Client, Command, Esp, Event, Image, Job, Recipe, Session, Target};
+use command::{
+    Boot, Cli, Client, Command, Esp, Event, Image, Job, Recipe, Session, Target, Token, User,
+};
 
 use crate::build::WrongUsage;
 use crate::library::{Error, Library};
@@ -146,6 +150,18 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Job(Job::Cancel { id, run }) => job::cancel(cli, *id, *run),
         Command::Event(Event::List { which, limit }) => event::list(cli, which, *limit),
         Command::Event(Event::Export { which, format }) => event::export(cli, which, *format),
+        Command::User(User::Add(args)) => user::add(cli, args),
+        Command::User(User::Invite { name, run }) => user::invite(cli, name, *run),
+        Command::User(User::List) => user::list(cli),
+        Command::User(User::Role {
+            name,
+            role,
+            consent,
+        }) => user::role(cli, name, *role, *consent),
+        Command::User(User::Remove { name, consent }) => user::remove(cli, name, *consent),
+        Command::Token(Token::Add(args)) => token::add(cli, args),
+        Command::Token(Token::List) => token::list(cli),
+        Command::Token(Token::Remove { name, consent }) => token::remove(cli, name, *consent),
         Command::Target(Target::List) => target::list(cli),
         Command::Session(Session::List) => target::sessions(cli),
         Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),

@@ -22,8 +22,9 @@ async fn until_signal(cli: &Cli) -> Result<()> {
     let library = open(cli)?;
     // Held until the end of this function: nobody else acts on live state meanwhile.
     let _live = library.live_lock()?;
-    let listeners = Listeners::open(library.config(), &library.control_socket())?;
+    let listeners = Listeners::open(&library)?;
     let (iscsi, boot) = (listeners.iscsi()?, listeners.boot()?);
+    let admin = listeners.admin()?;
     for warning in listeners.warnings(library.config())? {
         tracing::warn!("{warning}");
     }
@@ -33,13 +34,24 @@ async fn until_signal(cli: &Cli) -> Result<()> {
     for address in &boot {
         tracing::info!(
             "the boot service listens on {address}: clients chain to {}/boot.ipxe",
-            reached_at(*address)
+            reached_at("http", *address)
         );
+    }
+    let scheme = listeners.fingerprint().map_or("http", |_| "https");
+    for address in &admin {
+        tracing::info!("the dashboard is at {}", reached_at(scheme, *address));
+    }
+    if let Some(fingerprint) = listeners.fingerprint() {
+        tracing::info!("the SHA-256 of the dashboard's certificate is {fingerprint}");
+    }
+    if library.users()?.is_empty() && !admin.is_empty() {
+        tracing::info!("nobody can log in to it yet: netroot user add --first");
     }
     let doors = listeners.doors(library.config())?;
     let server = Server::new(library, tokio::runtime::Handle::current(), doors);
     let routers = Routers {
         boot: web::boot(server.clone()),
+        admin: web::network(server.clone()),
         control: web::control(server.clone()),
     };
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -53,17 +65,19 @@ async fn until_signal(cli: &Cli) -> Result<()> {
     };
     if cli.json {
         // One line, so that whoever started the server can wait for it and look away.
-        super::print::lines([serde_json::json!({ "iscsi": iscsi, "boot": boot }).to_string()])?;
+        super::print::lines([
+            serde_json::json!({ "iscsi": iscsi, "boot": boot, "admin": admin }).to_string(),
+        ])?;
     }
     run(server, listeners, routers, shutdown).await;
     Ok(())
 }
 
 /// The URL of a listener, as another machine would write it.
-fn reached_at(listening: SocketAddr) -> String {
+fn reached_at(scheme: &str, listening: SocketAddr) -> String {
     let everywhere = listening.ip().is_unspecified();
     let ip = own_address()
         .filter(|_| everywhere)
         .unwrap_or(listening.ip());
-    format!("http://{}", SocketAddr::new(ip, listening.port()))
+    format!("{scheme}://{}", SocketAddr::new(ip, listening.port()))
 }

@@ -1,6 +1,6 @@
-//! HTTP connections of the boot service and of the control socket: bounded in number and in patience.
+//! HTTP connections of boot service, dashboard and control socket: bounded in number and in patience.
 
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::peer::Peer;
 
-/// A client that sends its request's head more slowly than this is not one of ours.
+/// A client that opens its connection, or sends its request's head, more slowly than this is not one
+/// of ours.
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Connections of one listener that may be open at a time. A room that boots at once opens one or two
@@ -33,38 +34,48 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub(super) trait Accept: Sync {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What has to happen before it carries requests: a handshake, which others do not wait for.
+    type Opening: Future<Output = io::Result<Self::Stream>> + Send + 'static;
     /// Waits for the next one, and tells who it is from.
-    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Opening, Peer)>> + Send;
 }
 
 impl Accept for TcpListener {
-    type Stream = tokio::net::TcpStream;
+    type Stream = TcpStream;
+    type Opening = Ready<io::Result<TcpStream>>;
 
-    async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
-        let (stream, from) = self.accept().await?;
-        // A client that vanishes in the middle of its initramfs must not keep its place.
-        let socket = socket2::SockRef::from(&stream);
-        socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
-        stream.set_nodelay(true)?;
-        let peer = Peer::Network {
-            from,
-            local: stream.local_addr()?,
-        };
-        Ok((stream, peer))
+    async fn next(&self) -> io::Result<(Self::Opening, Peer)> {
+        let (stream, peer) = accept(self).await?;
+        Ok((ready(Ok(stream)), peer))
     }
+}
+
+/// Waits for the next connection over TCP, and tells who it is from.
+pub(super) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
+    let (stream, from) = listener.accept().await?;
+    // A client that vanishes in the middle of its initramfs must not keep its place.
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_nodelay(true)?;
+    let peer = Peer::Network {
+        from,
+        local: stream.local_addr()?,
+    };
+    Ok((stream, peer))
 }
 
 impl Accept for &UnixListener {
     type Stream = tokio::net::UnixStream;
+    type Opening = Ready<io::Result<Self::Stream>>;
 
-    async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
+    async fn next(&self) -> io::Result<(Self::Opening, Peer)> {
         let (stream, _) = self.accept().await?;
         let credentials = stream.peer_cred()?;
         let peer = Peer::Local {
             uid: credentials.uid(),
             pid: credentials.pid().unwrap_or(0),
         };
-        Ok((stream, peer))
+        Ok((ready(Ok(stream)), peer))
     }
 }
 
@@ -88,7 +99,7 @@ pub(super) async fn serve(
             () = &mut shutdown => break,
             accepted = accepted => accepted,
         };
-        let (stream, peer) = match accepted {
+        let (opening, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, or a connection that was gone already. Either passes.
@@ -102,14 +113,19 @@ pub(super) async fn serve(
             request.extensions_mut().insert(peer.clone());
             router.clone().oneshot(request.map(Body::new))
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_PATIENCE)
-            .serve_connection(TokioIo::new(stream), answer);
-        let connection = open.watch(connection);
+        let watcher = open.watcher();
         tokio::spawn(async move {
+            let stream = match tokio::time::timeout(HEAD_PATIENCE, opening).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%error, "a connection was not opened"),
+                Err(_) => return tracing::debug!("a connection took too long to be opened"),
+            };
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_PATIENCE)
+                .serve_connection(TokioIo::new(stream), answer);
             // How a peer ends its connection is its own affair.
-            if let Err(error) = connection.await {
+            if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(%error, "an HTTP connection ended badly");
             }
             drop(place);

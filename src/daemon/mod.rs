@@ -17,15 +17,17 @@ mod reach;
 mod room;
 mod run;
 mod targets;
+mod tls;
 mod vitals;
 mod watch;
 
 pub use peer::{Peer, unmapped};
 pub use rates::{History, Rate};
-pub use reach::own_address;
+pub use reach::{admin_url, own_address};
 pub use room::Stranger;
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
+pub use tls::made_fingerprint;
 pub use vitals::Vitals;
 
 use std::collections::HashMap;
@@ -42,7 +44,7 @@ use utoipa::ToSchema;
 
 use crate::iscsi::{End, Parameters, SessionInfo, Sessions, Totals};
 use crate::library::config::ISCSI_PORT;
-use crate::library::{Config, Library, Live, MacAddr};
+use crate::library::{Config, Library, Live, MacAddr, mask_boot_ids};
 use attached::Attached;
 use devices::Devices;
 use notes::Notes;
@@ -79,6 +81,10 @@ pub struct Doors {
     /// The boot service.
     #[schema(value_type = Vec<String>)]
     pub boot: Vec<SocketAddr>,
+    /// Dashboard and API.
+    #[schema(value_type = Vec<String>)]
+    #[serde(default)]
+    pub admin: Vec<SocketAddr>,
     /// What is announced in place of the target's address; often nothing.
     #[schema(value_type = Vec<String>)]
     pub announce: Vec<SocketAddr>,
@@ -89,7 +95,7 @@ pub struct Doors {
 pub struct SessionRow {
     /// Tells it from all other sessions of this server's run.
     pub id: u64,
-    /// The initiator's name.
+    /// The initiator's name, without what proves which boot it is.
     pub initiator: String,
     /// Where it connects from.
     #[schema(value_type = String)]
@@ -208,6 +214,7 @@ impl Doors {
         Self {
             iscsi: config.iscsi.listen.clone(),
             boot: config.boot.listen.clone(),
+            admin: config.admin.listen.clone(),
             announce: config
                 .iscsi
                 .announce
@@ -262,7 +269,8 @@ fn row(session: SessionInfo) -> SessionRow {
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     SessionRow {
         id: session.id,
-        initiator: session.initiator.to_string(),
+        // Whoever may only look must not learn what would let him in as this boot.
+        initiator: mask_boot_ids(&session.initiator.to_string()),
         peer: session.peer,
         target: session.target.to_string(),
         since: Timestamp::try_from(session.since).unwrap_or(Timestamp::UNIX_EPOCH),

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::firewall::Firewall;
+use crate::library::Config;
 
 /// What clients must be able to reach.
 #[derive(Debug, Clone)]
@@ -63,6 +64,25 @@ pub fn own_address() -> Option<IpAddr> {
     };
     // Documentation addresses (RFC 5737, RFC 3849): routed like any other, owned by nobody.
     probe("0.0.0.0:0", "192.0.2.1:9").or_else(|| probe("[::]:0", "[2001:db8::1]:9"))
+}
+
+/// Where a browser finds the dashboard of a server with this configuration; nothing if it has none.
+pub fn admin_url(config: &Config) -> Option<String> {
+    let address = config.admin.listen.first()?;
+    let scheme = match config.admin.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    let port = address.port();
+    let at = |ip| SocketAddr::new(ip, port).to_string();
+    Some(match (address.ip(), config.admin.names.first()) {
+        (ip, _) if ip.is_loopback() => format!("{scheme}://{}", at(ip)),
+        (_, Some(name)) => format!("{scheme}://{name}:{port}"),
+        (ip, None) if ip.is_unspecified() => {
+            format!("{scheme}://{}", at(own_address().unwrap_or(ip)))
+        }
+        (ip, None) => format!("{scheme}://{}", at(ip)),
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -12,14 +11,17 @@ use tokio::task::JoinSet;
 
 use super::listen::{self, ControlSocket};
 use super::reach::{self, Door};
+use super::tls::{Tls, TlsListener};
 use super::{Doors, Server, Targets, http};
 use crate::iscsi::{self, ServerConfig};
-use crate::library::Config;
+use crate::library::{Config, Library};
 
 /// Open sockets, before anything is answered on them.
 pub struct Listeners {
     iscsi: Vec<TcpListener>,
     boot: Vec<TcpListener>,
+    admin: Vec<TcpListener>,
+    tls: Option<Tls>,
     control: ControlSocket,
 }
 
@@ -27,17 +29,22 @@ pub struct Listeners {
 pub struct Routers {
     /// To clients, without login: scripts, kernels, initramfs.
     pub boot: Router,
+    /// Dashboard and API, for whoever is logged in.
+    pub admin: Router,
     /// To this host's admins, over the control socket.
     pub control: Router,
 }
 
 impl Listeners {
-    /// Opens the sockets that the configuration names. The caller holds the live lock.
-    pub fn open(config: &Config, control: &Path) -> Result<Self> {
+    /// Opens the sockets that the library's configuration names. The caller holds the live lock.
+    pub fn open(library: &Library) -> Result<Self> {
+        let config = library.config();
         Ok(Self {
             iscsi: listen::tcp("iSCSI target", &config.iscsi.listen)?,
             boot: listen::tcp("boot service", &config.boot.listen)?,
-            control: ControlSocket::new(control)?,
+            admin: listen::tcp("dashboard", &config.admin.listen)?,
+            tls: Tls::configured(library)?,
+            control: ControlSocket::new(&library.control_socket())?,
         })
     }
 
@@ -51,11 +58,22 @@ impl Listeners {
         addresses(&self.boot)
     }
 
+    /// Where dashboard and API listen.
+    pub fn admin(&self) -> Result<Vec<SocketAddr>> {
+        addresses(&self.admin)
+    }
+
+    /// The fingerprint of the dashboard's certificate, if it speaks TLS.
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.tls.as_ref().map(|tls| tls.fingerprint.as_str())
+    }
+
     /// Where clients find the server.
     pub fn doors(&self, config: &Config) -> Result<Doors> {
         Ok(Doors {
             iscsi: self.iscsi()?,
             boot: self.boot()?,
+            admin: self.admin()?,
             ..Doors::configured(config)
         })
     }
@@ -66,7 +84,18 @@ impl Listeners {
         let mut doors: Vec<Door> = self.iscsi()?.into_iter().map(door("iSCSI")).collect();
         doors.extend(self.boot()?.into_iter().map(door("boot service")));
         let announced = Doors::configured(config).announce;
-        Ok(reach::warnings(&doors, &announced))
+        let mut warnings = reach::warnings(&doors, &announced);
+        let strangers = self
+            .admin()?
+            .into_iter()
+            .filter(|to| !to.ip().is_loopback());
+        if let (Some(address), None) = (strangers.min(), &self.tls) {
+            warnings.push(format!(
+                "dashboard and API listen on {address} without TLS: whoever can watch the network reads \
+                 passwords; set [admin] tls in netroot.toml"
+            ));
+        }
+        Ok(warnings)
     }
 }
 
@@ -98,6 +127,16 @@ pub async fn run(
     ));
     for listener in listeners.boot {
         parts.spawn(http::serve(listener, routers.boot.clone(), over(&server)));
+    }
+    for listener in listeners.admin {
+        let router = routers.admin.clone();
+        match listeners.tls.clone() {
+            Some(tls) => {
+                let listener = TlsListener { listener, tls };
+                parts.spawn(http::serve(listener, router, over(&server)))
+            }
+            None => parts.spawn(http::serve(listener, router, over(&server))),
+        };
     }
     let control = listeners.control;
     let router = routers.control;

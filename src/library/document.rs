@@ -19,6 +19,9 @@ use super::owner;
 pub(crate) trait Document: Serialize + DeserializeOwned {
     /// The revision that was read; 0 for a document that was never written.
     fn revision(&mut self) -> &mut u64;
+
+    /// Who may read the file.
+    const PERMISSIONS: u32 = 0o644;
 }
 
 /// Begins the names of temporary files, so that what a killed writer leaves is known for what it is.
@@ -53,17 +56,21 @@ pub(crate) fn write<T: Document>(lock: &WriteLock, path: &Path, document: &mut T
         });
     }
     *document.revision() = expected + 1;
-    put(lock, path, document).inspect_err(|_| *document.revision() = expected)
+    put_as(lock, path, document, T::PERMISSIONS).inspect_err(|_| *document.revision() = expected)
 }
 
 /// Writes a document that has no revision of its own, durably.
-pub(crate) fn put<T: Serialize>(_: &WriteLock, path: &Path, document: &T) -> Result<()> {
+pub(crate) fn put<T: Serialize>(lock: &WriteLock, path: &Path, document: &T) -> Result<()> {
+    put_as(lock, path, document, 0o644)
+}
+
+fn put_as<T: Serialize>(_: &WriteLock, path: &Path, document: &T, permissions: u32) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(document).map_err(|source| Error::Document {
         path: path.to_owned(),
         source,
     })?;
     text.push(b'\n');
-    replace(path, &text, 0o644)
+    replace(path, &text, permissions)
 }
 
 /// Removes a document, durably. It may be gone already.

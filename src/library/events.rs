@@ -83,6 +83,9 @@ impl fmt::Display for Actor {
             Actor::Socket { uid, pid } => write!(f, "user {uid} (process {pid})"),
             Actor::User { name, peer } => write!(f, "{name} at {peer}"),
             Actor::Token { name, peer } => write!(f, "token {name} at {peer}"),
+            Actor::Client { initiator, peer } if initiator.is_empty() => {
+                write!(f, "somebody at {peer}")
+            }
             Actor::Client { initiator, peer } => write!(f, "{initiator} at {peer}"),
             Actor::Server => f.write_str("the server"),
         }

@@ -29,6 +29,7 @@
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
 //! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)
+//! - `accounts`: users of dashboard and API, and tokens of programs
 //! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
 //! - `owner`: whose the files are that root makes in somebody's library
 //! - `wire`: names of targets and initiators
@@ -36,6 +37,7 @@
 //!
 //! All calls may block; an asynchronous caller gives them a thread.
 
+mod accounts;
 mod bindings;
 mod boots;
 mod cache;
@@ -54,6 +56,7 @@ pub mod manifest;
 mod names;
 mod owner;
 mod progress;
+mod secrets;
 mod store;
 mod wanted;
 mod wire;
@@ -66,6 +69,9 @@ use std::sync::OnceLock;
 
 use jiff::Timestamp;
 
+pub use accounts::{
+    Invitation, Lifetime, NewToken, NewUser, Revealed, Token, TokenView, User, UserView,
+};
 pub use boots::{Boot, BootId, BootState, BootTicket, mask_boot_ids};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
@@ -88,7 +94,8 @@ pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
 pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
 pub use names::{
-    ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, VersionId, VersionSpec,
+    ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, TokenName, UserName,
+    VersionId, VersionSpec,
 };
 pub use progress::{Progress, Quiet};
 pub use store::clone::CloneInfo;
@@ -125,6 +132,8 @@ pub struct Library {
     /// Manifests and clients that were read, for those who look at many.
     manifests: Cache<VersionId, Manifest>,
     known: Cache<MacAddr, Client>,
+    users: Cache<UserName, User>,
+    tokens: Cache<String, Token>,
     /// Refused logins that were recorded a short while ago.
     refusals: Throttle,
 }
@@ -141,6 +150,9 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("jobs", 0o750),
     ("recipes", 0o755),
     ("secrets", 0o700),
+    // What only hashes protect.
+    ("users", 0o700),
+    ("tokens", 0o700),
 ];
 
 const BOOT_KEY: &str = "boot.key";
@@ -229,6 +241,8 @@ impl Library {
             boot_key: OnceLock::new(),
             manifests: Cache::default(),
             known: Cache::default(),
+            users: Cache::default(),
+            tokens: Cache::default(),
             refusals: Throttle::default(),
         })
     }

@@ -124,6 +124,22 @@ name!(
 );
 
 name!(
+    /// The name of a user of dashboard and API.
+    UserName,
+    "^[a-z][a-z0-9-]{0,31}$",
+    "the name of a user: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long",
+    is_plain
+);
+
+name!(
+    /// The name of an API token: what the program is called that shows it.
+    TokenName,
+    "^[a-z][a-z0-9-]{0,31}$",
+    "the name of a token: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long",
+    is_plain
+);
+
+name!(
     /// One word of a kernel command line.
     ///
     /// The word has to survive iPXE's script parser (which splits at blanks and expands `${...}`),

@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use super::Problem;
 use crate::library::{
-    Act, ClientSelector, Done, Edit, ImageName, MacAddr, NewClient, VersionId, When,
+    Act, ClientSelector, Done, Edit, ImageName, Lifetime, MacAddr, NewClient, Role, TokenName,
+    UserName, VersionId, When,
 };
 
 /// `POST /api/v1/clients`
@@ -144,6 +145,56 @@ pub struct PruneCall {
     #[serde(default)]
     pub shown: Option<Vec<VersionId>>,
     /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `POST /api/v1/users`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddUserCall {
+    /// What they are called.
+    pub name: UserName,
+    /// What they may do.
+    pub role: Role,
+    /// Only tell whether it could be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `PATCH /api/v1/users/{name}`
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoleCall {
+    /// What they may do from now on.
+    pub role: Role,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `DELETE /api/v1/users/{name}`
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TakeCall {
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `POST /api/v1/tokens`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddTokenCall {
+    /// What the program is called.
+    pub name: TokenName,
+    /// What it may do.
+    pub role: Role,
+    /// How long it holds: 30d, 12h or never; 90d if nothing is said.
+    #[serde(default)]
+    #[schema(default = "90d")]
+    pub expires: Lifetime,
+    /// Only tell whether it could be done.
     #[serde(default)]
     pub dry_run: bool,
 }

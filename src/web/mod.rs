@@ -6,10 +6,11 @@
 //! - `pages`: the dashboard, for people; `assets`: its style and script
 //! - `metrics`: counters for Prometheus, and whether the server is well
 //! - `stream`: what keeps pages up to date
-//! - `who`: who asks, known before anything is done
+//! - `auth`: who may come in over the network; `who`: who asks, known before anything is done
 
 mod api;
 mod assets;
+mod auth;
 mod boot;
 pub mod calls;
 mod metrics;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 
 use crate::daemon::Server;
@@ -38,7 +39,16 @@ use crate::library;
 pub fn control(server: Arc<Server>) -> Router {
     let csrf = server.run_id().to_owned();
     let known = from_fn_with_state(csrf, who::behind_the_socket);
-    admin(server.clone()).layer(known).merge(health(server))
+    admin(server.clone())
+        .layer(known)
+        .merge(health(server))
+        .layer(from_fn(auth::always))
+}
+
+/// What the network is answered: pages and API, for whoever is logged in.
+pub fn network(server: Arc<Server>) -> Router {
+    let inside = admin(server.clone()).merge(health(server.clone()));
+    auth::behind_the_gate(server, inside)
 }
 
 /// Pages and API. Each request has to carry a [`Who`].

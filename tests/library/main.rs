@@ -10,6 +10,7 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod accounts;
 mod anything;
 mod clients;
 mod crashes;

@@ -112,7 +112,7 @@ fn events_are_sentences_and_are_searched_and_exported() {
         &format!("reset {client}"),
         &format!("added {client}"),
         &format!("asked for a job: <a href=\"/jobs/{id}\">verify fc28@1</a>"),
-        "<dt>server</dt><dd>server-01.example.edu",
+        "<dt>server</dt><dd>",
     ] {
         assert!(page.contains(told), "{told}: {page}");
     }

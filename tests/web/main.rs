@@ -1,5 +1,7 @@
-//! The dashboard as a browser without JavaScript sees it: a real server, asked over its control
-//! socket, and real initiators beside it.
+//! The dashboard as a browser without JavaScript sees it: a real server, and real initiators beside it.
+//!
+//! `site` asks over the control socket, where nobody has to log in; `network` over TCP, where everybody
+//! has to.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,11 +10,15 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod auth;
 mod images;
 mod jobs;
+mod network;
 #[path = "../target/peer.rs"]
 #[allow(dead_code, reason = "the target's own tests use all of it")]
 mod peer;
 mod room;
+mod routes;
 mod site;
 mod stream;
+mod tls;

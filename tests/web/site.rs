@@ -49,7 +49,9 @@ impl Site {
             immutable: false,
         };
         let lib = Library::init(&dir.path().join("lib"), &options).unwrap();
-        let own = "[iscsi]\nlisten = [\"127.0.0.1:0\"]\n[boot]\nlisten = [\"127.0.0.1:0\"]\n";
+        let own = ["iscsi", "boot", "admin"]
+            .map(|part| format!("[{part}]\nlisten = [\"127.0.0.1:0\"]\n"))
+            .concat();
         std::fs::write(dir.path().join("own.toml"), own).unwrap();
         Site {
             dir,

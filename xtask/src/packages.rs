@@ -91,6 +91,14 @@ const NEEDS: &[Need] = &[
         "the same",
     ),
     need("iscsi-ls", "libiscsi-bin", "another one"),
+    need("chromium", "chromium", "the dashboard is used by a browser"),
+    need("chromedriver", "chromium-driver", "which tests drive"),
+    need(
+        "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+        "fonts-dejavu-core",
+        "what its pictures are written in",
+    ),
+    need("npm", "npm", "brings axe-core, which looks at its pages"),
 ];
 
 /// Packages that must all come from one build of QEMU.

@@ -57,6 +57,8 @@ pub fn run(options: Options) -> Result<()> {
         &["test", "--workspace", "--no-fail-fast"],
         options.long,
     );
+    let browser = ["test", "--test", "browser", "--", "--nocapture"];
+    report.tests("browser", &browser, options.long);
     if options.boots == Boots::Included {
         for (name, test) in [("boots", "boot"), ("firmware", "firmware")] {
             let arguments = ["test", "--test", test, "--", "--nocapture"];

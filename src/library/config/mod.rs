@@ -77,6 +77,54 @@ pub struct Boot {
 pub struct Admin {
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
+    /// Whether it speaks TLS, and by which certificate.
+    pub tls: Option<AdminTls>,
+    /// Names besides this host's own by which browsers may ask for it.
+    pub names: Vec<HostName>,
+    /// Who may read `/metrics`.
+    pub metrics: Metrics,
+}
+
+/// The certificate of dashboard and API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "\"made\", or { certificate = \"FILE\", key = \"FILE\" }"
+)]
+pub enum AdminTls {
+    /// One that the server makes for itself, once.
+    Made(Made),
+    /// One that somebody gave.
+    Given(Given),
+}
+
+/// The word `made`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Made {
+    /// It.
+    #[serde(rename = "made")]
+    Made,
+}
+
+/// Files with a certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Given {
+    /// The certificate and those above it, in PEM.
+    pub certificate: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
+}
+
+/// Who may read `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metrics {
+    /// Whoever is logged in, or shows a token.
+    #[default]
+    Closed,
+    /// Everybody who reaches the server.
+    Open,
 }
 
 /// The settings that one server may have of its own, in the file that `--config` names.
@@ -85,7 +133,7 @@ pub struct Admin {
 struct Override {
     iscsi: IscsiOverride,
     boot: ListenOverride,
-    admin: ListenOverride,
+    admin: AdminOverride,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +147,15 @@ struct IscsiOverride {
 #[serde(deny_unknown_fields, default)]
 struct ListenOverride {
     listen: Option<Vec<SocketAddr>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AdminOverride {
+    listen: Option<Vec<SocketAddr>>,
+    tls: Option<AdminTls>,
+    names: Option<Vec<HostName>>,
+    metrics: Option<Metrics>,
 }
 
 impl Default for Images {
@@ -132,6 +189,9 @@ impl Default for Admin {
     fn default() -> Self {
         Admin {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8081))],
+            tls: None,
+            names: Vec::new(),
+            metrics: Metrics::Closed,
         }
     }
 }
@@ -175,6 +235,11 @@ impl Config {
         take(&mut self.iscsi.announce, own.iscsi.announce);
         take(&mut self.boot.listen, own.boot.listen);
         take(&mut self.admin.listen, own.admin.listen);
+        take(&mut self.admin.names, own.admin.names);
+        take(&mut self.admin.metrics, own.admin.metrics);
+        if own.admin.tls.is_some() {
+            self.admin.tls = own.admin.tls;
+        }
         Ok(())
     }
 
@@ -303,6 +368,13 @@ mod tests {
             "announce = [\"0.0.0.0\"]",
             "iscsi.announce",
         );
+        check("names = []", "names = [\"a b\"]", "admin.names");
+        check("# tls = \"made\"", "tls = \"mad\"", "admin.tls");
+        check(
+            "# tls = \"made\"",
+            "tls = { certificate = \"a\" }",
+            "admin.tls",
+        );
         check("[boot]", "[toob]", "toob");
     }
 
@@ -337,6 +409,13 @@ mod tests {
             .map(|a| a.to_string())
             .collect();
         assert_eq!(announced, ["192.0.2.1:3260", "[2001:db8::1]:3261"]);
+        config
+            .override_from(own, "[admin]\nlisten = []\ntls = \"made\"\n")
+            .unwrap();
+        assert_eq!(config.admin.tls, Some(AdminTls::Made(Made::Made)));
+        let given = "[admin]\ntls = { certificate = \"a.pem\", key = \"b.pem\" }\n";
+        config.override_from(own, given).unwrap();
+        assert!(matches!(config.admin.tls, Some(AdminTls::Given(_))));
         let error = config.override_from(own, "[iscsi]\nlun = 2\n").unwrap_err();
         assert_eq!((error.line, error.key.as_deref()), (2, Some("iscsi.lun")));
     }

@@ -126,6 +126,14 @@ impl Places {
         self.root.join("jobs")
     }
 
+    pub(crate) fn users(&self) -> PathBuf {
+        self.root.join("users")
+    }
+
+    pub(crate) fn tokens(&self) -> PathBuf {
+        self.root.join("tokens")
+    }
+
     pub(crate) fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
     }

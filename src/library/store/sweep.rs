@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::draft::{is_dead, remove_tree};
 use super::{DRAFT, REMOVED, clone, held};
 use crate::library::document;
-use crate::library::error::{Result, chain};
+use crate::library::error::{Error, Result, chain};
 use crate::library::names::{ImageName, VersionId};
 use crate::library::{JobId, Library, MacAddr};
 
@@ -116,6 +117,14 @@ impl Library {
         ] {
             let files = document::sweep(&lock, &dir)?;
             swept.extend(files.into_iter().map(|path| Swept::Temporary { path }));
+        }
+        for dir in [places.users(), places.tokens(), places.secrets()] {
+            match document::sweep(&lock, &dir) {
+                Ok(files) => swept.extend(files.into_iter().map(|path| Swept::Temporary { path })),
+                // Whoever may not look into them has left nothing there, either.
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
         }
         for name in document::entries(&places.clones())? {
             if name.starts_with(REMOVED) {

@@ -2,6 +2,7 @@
 //!
 //! Each call is registered together with its document, so that none can be without one.
 
+mod accounts;
 mod clients;
 mod etag;
 mod events;
@@ -46,6 +47,7 @@ const MAX_BODY: usize = 256 << 10;
         (name = "images", description = "Lines of versions, and which one clients get"),
         (name = "events", description = "Who did what, and what each client did"),
         (name = "jobs", description = "Long work that a worker does: builds, updates, upgrades"),
+        (name = "accounts", description = "Users, and tokens of programs; managed by people, not by tokens"),
         (name = "sessions", description = "Where the server is reached, what it publishes, who is connected"),
     )
 )]
@@ -81,6 +83,7 @@ pub(super) fn document() -> Document {
 
 fn described() -> (Router<Arc<Server>>, Document) {
     let v1 = OpenApiRouter::new()
+        .merge(accounts::routes())
         .merge(clients::routes())
         .merge(events::routes())
         .merge(images::routes())

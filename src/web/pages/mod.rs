@@ -1,6 +1,7 @@
 //! The dashboard. Each page is a template that is whole without JavaScript; the script keeps it up to
 //! date by putting newly drawn pieces in the place of old ones.
 
+mod account;
 mod act;
 mod api;
 mod client;
@@ -14,13 +15,17 @@ mod report;
 mod room;
 mod spark;
 mod text;
+mod users;
 
 pub(in crate::web) use client::ClientTopic;
 pub(in crate::web) use events::EventsTopic;
 pub(in crate::web) use images::{ImageTopic, ImagesTopic};
 pub(in crate::web) use jobs::{JobTopic, JobsTopic};
 pub(in crate::web) use live::LiveTopic;
+pub(in crate::web) use page::{Failure, Html};
 pub(in crate::web) use room::RoomTopic;
+pub(in crate::web) use text::encoded;
+pub(in crate::web) use users::ensure_person;
 
 use std::sync::Arc;
 
@@ -29,7 +34,7 @@ use axum::{Extension, Router};
 use super::stream::{self, Hub};
 use super::{Problem, assets};
 use crate::daemon::Server;
-use page::{Failure, Notices};
+use page::Notices;
 
 /// The parts of the dashboard, as its head names them.
 const NAV: [(&str, &str); 5] = [
@@ -52,6 +57,8 @@ pub(super) fn pages(server: Arc<Server>) -> Router {
         .merge(images::routes())
         .merge(jobs::routes())
         .merge(live::routes())
+        .merge(account::routes())
+        .merge(users::routes())
         .merge(stream::routes())
         .merge(assets::assets())
         .fallback(nowhere)

@@ -15,7 +15,7 @@ use super::named;
 use crate::daemon::Server;
 use crate::library::{
     ImageName, Pruned, Pruning, Removal, Rollback, Task, UpdateTask, UpgradeTask, VerifyTask,
-    VersionId, VersionSpec, When,
+    VersionId, VersionSpec, When, mask_boot_ids,
 };
 use crate::web::blocking;
 use crate::web::pages::act::{FormFields, field, parsed};
@@ -78,6 +78,16 @@ pub(super) const KEEP: NonZeroU32 = NonZeroU32::new(3).unwrap();
 impl Default for Keep {
     fn default() -> Self {
         Keep { keep: KEEP }
+    }
+}
+
+impl RemovePage {
+    /// What it does to others, a line each.
+    fn consequences(plan: &Removal) -> Vec<String> {
+        let lines = plan.consequences().into_iter();
+        lines
+            .map(|line| text::told(&mask_boot_ids(&line)))
+            .collect()
     }
 }
 
@@ -195,7 +205,7 @@ async fn ask_removal(
     let (plan, forced) = blocking(&server, move |server| {
         let (library, live) = (server.library(), server.live());
         let plan = library.plan_removal(&spec, When::Now, live);
-        let plan = plan.map_err(|why| why.to_string());
+        let plan = plan.map_err(|why| mask_boot_ids(&why.to_string()));
         let forced = match &plan {
             Ok(_) => None,
             Err(_) => library.plan_removal(&spec, When::Force, live).ok(),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::named;
 use crate::daemon::Server;
 use crate::library::manifest::{BootFrom, Hash, InitramfsKind, Package};
-use crate::library::{ClientName, Image, Use, Version, VersionId, VersionView};
+use crate::library::{ClientName, Image, Use, Version, VersionId, VersionView, mask_boot_ids};
 use crate::web::pages::page::{Failure, Html, Page};
 use crate::web::pages::text;
 use crate::web::{Problem, blocking};
@@ -79,7 +79,8 @@ impl VersionPage {
     fn others_using(&self) -> Vec<String> {
         let uses = self.view.uses.iter().flatten();
         let others = uses.filter(|one| matches!(one, Use::Open { .. } | Use::Bound { .. }));
-        others.map(|one| text::told(&one.to_string())).collect()
+        let told = |one: &Use| text::told(&mask_boot_ids(&one.to_string()));
+        others.map(told).collect()
     }
 
     /// What it is most likely to be compared with: what it was made from, or the one before it.

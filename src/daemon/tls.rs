@@ -1,0 +1,241 @@
+//! TLS of dashboard and API: by a certificate that somebody gave, or by one that the server makes for
+//! itself.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use jiff::{ToSpan, Zoned};
+use rcgen::{CertificateParams, DnType, KeyPair};
+use sha2::{Digest, Sha256};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept as Handshake, TlsAcceptor};
+
+use super::http::{self, Accept};
+use super::own_address;
+use super::peer::Peer;
+use crate::library::config::{AdminTls, Given};
+use crate::library::{Config, HostName, Library};
+
+/// Key and certificate that the server made, in one file, so that they are never of two minds.
+const MADE: &str = "admin.pem";
+
+/// Browsers ask about it once; a certificate that ends makes them ask again on a day of its own choice.
+const YEARS: i64 = 10;
+
+/// How connections are encrypted.
+#[derive(Clone)]
+pub(super) struct Tls {
+    acceptor: TlsAcceptor,
+    /// SHA-256 of the certificate, as browsers show it.
+    pub fingerprint: String,
+}
+
+impl Tls {
+    /// What the configuration says; nothing where it says that nothing is encrypted.
+    pub(super) fn configured(library: &Library) -> Result<Option<Self>> {
+        match &library.config().admin.tls {
+            None => Ok(None),
+            Some(AdminTls::Given(given)) => Self::given(given).map(Some),
+            Some(AdminTls::Made(_)) => Self::made(library).map(Some),
+        }
+    }
+
+    fn given(given: &Given) -> Result<Self> {
+        let reading = |what: &str, path: &Path| {
+            let path = path.display();
+            format!("reading the {what} {path}, which [admin] tls in netroot.toml names")
+        };
+        let chain = CertificateDer::pem_file_iter(&given.certificate)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .with_context(|| reading("certificate", &given.certificate))?;
+        let key =
+            PrivateKeyDer::from_pem_file(&given.key).with_context(|| reading("key", &given.key))?;
+        Self::new(chain, key).with_context(|| {
+            format!(
+                "using the certificate {} with the key {}",
+                given.certificate.display(),
+                given.key.display()
+            )
+        })
+    }
+
+    fn made(library: &Library) -> Result<Self> {
+        let make = || {
+            made(library.config()).map_err(|error| crate::library::Error::Io {
+                doing: "making the dashboard's certificate".to_owned(),
+                source: io::Error::other(error),
+            })
+        };
+        let pem = library.kept_secret(MADE, make)?;
+        let read = || {
+            let chain =
+                CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+            Self::new(chain, PrivateKeyDer::from_pem_slice(pem.as_bytes())?)
+        };
+        read().with_context(|| {
+            format!(
+                "using the certificate that was made for the dashboard, secrets/{MADE} in the library; \
+                 remove that file, and another one is made"
+            )
+        })
+    }
+
+    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self> {
+        let Some(own) = chain.first() else {
+            bail!("there is no certificate in the file");
+        };
+        let fingerprint = fingerprint(own);
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Tls {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            fingerprint,
+        })
+    }
+}
+
+/// A listener whose connections are encrypted.
+pub(super) struct TlsListener {
+    /// Where connections come in.
+    pub listener: TcpListener,
+    /// How they are encrypted.
+    pub tls: Tls,
+}
+
+impl Accept for TlsListener {
+    type Stream = TlsStream<TcpStream>;
+    type Opening = Handshake<TcpStream>;
+
+    async fn next(&self) -> io::Result<(Self::Opening, Peer)> {
+        let (stream, peer) = http::accept(&self.listener).await?;
+        Ok((self.tls.acceptor.accept(stream), peer))
+    }
+}
+
+/// The fingerprint of the certificate that the server made for itself, if it has made one.
+pub fn made_fingerprint(library: &Library) -> Option<String> {
+    let made = matches!(library.config().admin.tls, Some(AdminTls::Made(_)));
+    let pem = library.find_secret(MADE).ok().flatten().filter(|_| made)?;
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    Some(fingerprint(&certificate))
+}
+
+fn fingerprint(certificate: &CertificateDer) -> String {
+    let hash = Sha256::digest(certificate);
+    let pairs: Vec<String> = hash.iter().map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(":")
+}
+
+/// Key and certificate for this host, in PEM.
+fn made(config: &Config) -> Result<String> {
+    let mut names = vec!["localhost".to_owned(), config.host.to_string()];
+    names.extend(HostName::here().map(|name| name.to_string()));
+    names.extend(config.admin.names.iter().map(HostName::to_string));
+    let loopback = ["127.0.0.1", "::1"].map(str::to_owned);
+    names.extend(loopback);
+    let listening = config.admin.listen.iter().map(|address| address.ip());
+    let addresses = listening.chain(own_address());
+    let addresses = addresses.filter(|ip: &IpAddr| !ip.is_unspecified());
+    names.extend(addresses.map(|ip| ip.to_string()));
+    names.sort();
+    names.dedup();
+    let mut params = CertificateParams::new(names).context("naming it")?;
+    params
+        .distinguished_name
+        .push(DnType::CommonName, config.host.as_str());
+    let day = |at: Zoned| {
+        let (month, day) = (at.month().unsigned_abs(), at.day().unsigned_abs());
+        rcgen::date_time_ymd(at.year().into(), month, day)
+    };
+    let now = Zoned::now();
+    // Clocks of browsers may be behind.
+    params.not_before = day(now.checked_sub(1.day())?);
+    params.not_after = day(now.checked_add(YEARS.years())?);
+    let key = KeyPair::generate().context("drawing its key")?;
+    let certificate = params.self_signed(&key).context("signing it")?;
+    Ok(key.serialize_pem() + &certificate.pem())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn library(dir: &Path) -> Library {
+        let options = crate::library::InitOptions {
+            host: "server-01.example.edu".parse().unwrap(),
+            iqn_prefix: None,
+            immutable: false,
+        };
+        Library::init(dir, &options).unwrap();
+        let own = dir.join("own.toml");
+        std::fs::write(&own, "[admin]\ntls = \"made\"\n").unwrap();
+        Library::open(dir, Some(&own)).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_is_made_once_and_only_its_owner_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let library = library(&dir.path().join("lib"));
+        assert_eq!(made_fingerprint(&library), None);
+        let first = Tls::configured(&library).unwrap().unwrap();
+        let again = Tls::configured(&library).unwrap().unwrap();
+        assert_eq!(first.fingerprint, again.fingerprint);
+        assert_eq!(first.fingerprint.len(), 32 * 3 - 1);
+        assert_eq!(
+            made_fingerprint(&library).as_ref(),
+            Some(&first.fingerprint)
+        );
+        let path = library.root().join("secrets").join(MADE);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::write(&path, "nonsense").unwrap();
+        let Err(error) = Tls::configured(&library) else {
+            panic!("nonsense is no certificate");
+        };
+        assert!(
+            format!("{error:#}").contains("remove that file"),
+            "{error:#}"
+        );
+    }
+
+    #[test]
+    fn a_given_certificate_needs_its_own_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let library = library(&dir.path().join("lib"));
+        let (one, other) = (
+            made(library.config()).unwrap(),
+            made(library.config()).unwrap(),
+        );
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (one, other) = (file("one.pem", &one), file("other.pem", &other));
+        let given = |certificate: &Path, key: &Path| {
+            Tls::given(&Given {
+                certificate: certificate.to_owned(),
+                key: key.to_owned(),
+            })
+        };
+        assert!(given(&one, &one).is_ok());
+        let error = |tried: Result<Tls>| format!("{:#}", tried.err().unwrap());
+        assert!(
+            error(given(&one, &other)).contains("with the key"),
+            "not its key"
+        );
+        assert!(error(given(&dir.path().join("none"), &one)).contains("reading the certificate"));
+    }
+}

@@ -1,0 +1,239 @@
+//! `/users` and `/tokens`: who may come in. For people: what a token made would outlive it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Answer, Body, Named};
+use crate::daemon::Server;
+use crate::library::{
+    Invitation, NewToken, NewUser, Revealed, TokenName, TokenView, User, UserName, UserView,
+};
+use crate::web::calls::{AddTokenCall, AddUserCall, RoleCall, TakeCall};
+use crate::web::pages::ensure_person;
+use crate::web::{Problem, Who, blocking};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
+    OpenApiRouter::new()
+        .routes(routes!(users, add_user))
+        .routes(routes!(set_role, remove_user))
+        .routes(routes!(invite_user))
+        .routes(routes!(tokens, add_token))
+        .routes(routes!(remove_token))
+}
+
+/// All users
+#[utoipa::path(get, path = "/users", tag = "accounts", responses((status = 200, body = Vec<UserView>)))]
+async fn users(State(server): State<Arc<Server>>) -> Answer<Vec<UserView>> {
+    let users = blocking(&server, |server| server.library().users()).await?;
+    Ok(Json(users.iter().map(User::view).collect()))
+}
+
+/// Add a user, and get the key of the link by which they choose a password
+///
+/// The link is `/welcome?key=KEY` on the dashboard. It works once, for a day.
+#[utoipa::path(
+    post,
+    path = "/users",
+    tag = "accounts",
+    request_body = AddUserCall,
+    responses(
+        (status = 201, body = Invitation),
+        (status = 204, description = "It could be done (dry_run)"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn add_user(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+    Body(call): Body<AddUserCall>,
+) -> Result<Response, Problem> {
+    ensure_person(&who)?;
+    let new = NewUser {
+        name: call.name,
+        role: call.role,
+    };
+    let added = blocking(&server, move |server| {
+        let library = server.library();
+        match call.dry_run {
+            true => library.check_add_user(&new, false).map(|()| None),
+            false => library.add_user(&new, false, who.actor()).map(Some),
+        }
+    });
+    Ok(made(added.await?))
+}
+
+/// Make a new link for a user, who forgot the password
+#[utoipa::path(
+    post,
+    path = "/users/{name}/invite",
+    tag = "accounts",
+    params(("name" = UserName, Path)),
+    responses(
+        (status = 201, body = Invitation),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn invite_user(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named<UserName>,
+) -> Result<Response, Problem> {
+    ensure_person(&who)?;
+    let invited = blocking(&server, move |server| {
+        server.library().invite_user(&name, who.actor())
+    });
+    Ok(made(Some(invited.await?)))
+}
+
+/// Give a user another role; tells the tokens of theirs that are taken back
+#[utoipa::path(
+    patch,
+    path = "/users/{name}",
+    tag = "accounts",
+    params(("name" = UserName, Path)),
+    request_body = RoleCall,
+    responses(
+        (status = 200, body = Vec<TokenView>),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn set_role(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named<UserName>,
+    Body(call): Body<RoleCall>,
+) -> Answer<Vec<TokenView>> {
+    ensure_person(&who)?;
+    let taken = blocking(&server, move |server| {
+        let library = server.library();
+        match call.dry_run {
+            true => library.check_take_user(&name, Some(call.role), who.actor()),
+            false => library.set_role(&name, call.role, who.actor()),
+        }
+    });
+    taken.await.map(Json)
+}
+
+/// Remove a user; tells the tokens of theirs that are taken back
+#[utoipa::path(
+    delete,
+    path = "/users/{name}",
+    tag = "accounts",
+    params(("name" = UserName, Path)),
+    request_body = TakeCall,
+    responses(
+        (status = 200, body = Vec<TokenView>),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn remove_user(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named<UserName>,
+    Body(call): Body<TakeCall>,
+) -> Answer<Vec<TokenView>> {
+    ensure_person(&who)?;
+    let taken = blocking(&server, move |server| {
+        let library = server.library();
+        match call.dry_run {
+            true => library.check_take_user(&name, None, who.actor()),
+            false => library.remove_user(&name, who.actor()),
+        }
+    });
+    taken.await.map(Json)
+}
+
+/// All tokens
+#[utoipa::path(get, path = "/tokens", tag = "accounts", responses((status = 200, body = Vec<TokenView>)))]
+async fn tokens(State(server): State<Arc<Server>>) -> Answer<Vec<TokenView>> {
+    let tokens = blocking(&server, |server| server.library().tokens());
+    tokens.await.map(Json)
+}
+
+/// Make a token; its secret is told this once
+#[utoipa::path(
+    post,
+    path = "/tokens",
+    tag = "accounts",
+    request_body = AddTokenCall,
+    responses(
+        (status = 201, body = Revealed),
+        (status = 204, description = "It could be done (dry_run)"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn add_token(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+    Body(call): Body<AddTokenCall>,
+) -> Result<Response, Problem> {
+    ensure_person(&who)?;
+    let new = NewToken {
+        name: call.name,
+        role: call.role,
+        expires: call.expires,
+    };
+    let added = blocking(&server, move |server| {
+        let library = server.library();
+        match call.dry_run {
+            true => library.check_add_token(&new).map(|()| None),
+            false => library.add_token(&new, who.actor()).map(Some),
+        }
+    });
+    Ok(made(added.await?))
+}
+
+/// Take a token back
+#[utoipa::path(
+    delete,
+    path = "/tokens/{name}",
+    tag = "accounts",
+    params(("name" = TokenName, Path)),
+    responses(
+        (status = 200, body = TokenView),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn remove_token(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named<TokenName>,
+) -> Answer<TokenView> {
+    ensure_person(&who)?;
+    let taken = blocking(&server, move |server| {
+        server.library().remove_token(&name, who.actor())
+    });
+    taken.await.map(Json)
+}
+
+/// What was made, or that it could be.
+fn made<T: serde::Serialize>(made: Option<T>) -> Response {
+    match made {
+        Some(made) => (StatusCode::CREATED, Json(made)).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
+}

@@ -1,0 +1,163 @@
+//! Who may come in over the network. Everything that the network reaches goes through here, so no
+//! handler has to think of it, and none can forget to:
+//!
+//! 1. `host`: a request for a name that is not this server's is refused (DNS rebinding).
+//! 2. `guard`: who asks is told by a cookie or a token. Nobody is let in without one but to
+//!    [`OPEN`]; whoever changes something is an operator; and a form comes from a page of ours.
+//! 3. `headers`: every answer tells the browser what it may do with it.
+//!
+//! `logins` are the sessions behind cookies, `attempts` slows down who guesses passwords, `doors` are
+//! the pages on which one comes in and goes out.
+
+mod attempts;
+mod cookie;
+mod doors;
+mod form;
+mod guard;
+mod headers;
+mod host;
+mod logins;
+
+pub(super) use form::Fields;
+pub(super) use headers::always;
+pub(super) use logins::{LoginId, LoginRow};
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
+use tokio::sync::Semaphore;
+
+use super::{Problem, blocking};
+use crate::daemon::{Peer, Server, unmapped};
+use crate::library::config::{AdminTls, Metrics};
+use crate::library::{self, Library};
+use attempts::Attempts;
+use host::OwnNames;
+use logins::Logins;
+
+/// What everybody may ask for: the way in, and what it looks like; whether the server is well.
+const OPEN: [&str; 5] = ["/login", "/welcome", "/assets/", "/healthz", "/readyz"];
+
+/// What everybody who is logged in may change: only what is theirs.
+const OWN: [&str; 3] = ["/logout", "/account/password", "/account/logins/end"];
+
+/// Passwords that are hashed at a time: each takes 46 MiB.
+const HASHING: usize = 2;
+
+/// Those that may wait for it. More are told to come again.
+const WAITING: usize = 16;
+
+/// What the parts of the way in share.
+pub(super) struct Gate {
+    server: Arc<Server>,
+    logins: Logins,
+    attempts: Attempts,
+    hashing: Semaphore,
+    waiting: Semaphore,
+    own_names: OwnNames,
+    tls: bool,
+    /// The certificate is one that browsers know: they may insist on it.
+    hsts: bool,
+    open_metrics: bool,
+}
+
+/// Puts the way in around a router. What it lets through carries a [`super::Who`].
+pub(super) fn behind_the_gate(server: Arc<Server>, inside: Router) -> Router {
+    let gate = Arc::new(Gate::new(server));
+    inside
+        .merge(doors::routes(gate.clone()))
+        .layer(from_fn_with_state(gate.clone(), guard::guard))
+        .layer(from_fn_with_state(gate.clone(), host::ours))
+        .layer(from_fn_with_state(gate.clone(), headers::told))
+        .layer(Extension(gate))
+}
+
+impl Gate {
+    fn new(server: Arc<Server>) -> Self {
+        let config = server.library().config();
+        let admin = &config.admin;
+        Gate {
+            logins: Logins::default(),
+            attempts: Attempts::default(),
+            hashing: Semaphore::new(HASHING),
+            waiting: Semaphore::new(WAITING),
+            own_names: OwnNames::of(config),
+            tls: admin.tls.is_some(),
+            hsts: matches!(admin.tls, Some(AdminTls::Given(_))),
+            open_metrics: admin.metrics == Metrics::Open,
+            server,
+        }
+    }
+
+    /// Where a browser that sent this `Host` finds the dashboard.
+    pub(super) fn url(&self, host: &str) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{host}")
+    }
+
+    /// The logins of a user, the last used first.
+    pub(super) fn logins_of(&self, user: &str) -> Vec<LoginRow> {
+        self.logins.of(user, Instant::now())
+    }
+
+    /// What tells a login from its user's others.
+    pub(super) fn number_of(&self, login: &LoginId) -> Option<u64> {
+        let login = self.logins.find(login, Instant::now());
+        login.map(|login| login.number())
+    }
+
+    /// Ends a login of a user.
+    pub(super) fn end_login(&self, user: &str, number: u64) {
+        self.logins.end_number(user, number);
+    }
+
+    /// A user has another password: this login goes on with it, their others are over.
+    pub(super) fn goes_on(&self, login: &LoginId, stamp: String) {
+        self.logins.restamp(login, stamp);
+    }
+
+    /// Work that hashes a password for `name` at `peer`: few at a time, and not again and again.
+    pub(super) async fn hashing<T: Send + 'static>(
+        &self,
+        name: &str,
+        peer: IpAddr,
+        work: impl FnOnce(&Library) -> Result<T, library::Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        if let Err(wait) = self.attempts.begin(name, peer, Instant::now()) {
+            let seconds = wait.as_secs() + 1;
+            return Err(Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("that was wrong too often; wait {seconds} s, then try again"),
+            ));
+        }
+        let busy = || {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many people try to log in at this moment; try again soon",
+            )
+        };
+        let _waits = self.waiting.try_acquire().map_err(|_| busy())?;
+        let _place = self.hashing.acquire().await.map_err(|_| busy())?;
+        let done = blocking(&self.server, move |server| work(server.library())).await;
+        self.attempts.answered(name, peer, Instant::now());
+        done
+    }
+
+    /// The password was right.
+    pub(super) fn was_right(&self, name: &str, peer: IpAddr) {
+        self.attempts.was_right(name, peer);
+    }
+}
+
+/// The address that a request came from.
+pub(super) fn address(peer: Option<&Peer>) -> IpAddr {
+    match peer {
+        Some(Peer::Network { from, .. }) => unmapped(*from).ip(),
+        // Whoever comes by the control socket is on this host.
+        _ => IpAddr::from([127, 0, 0, 1]),
+    }
+}
