@@ -75,10 +75,11 @@ impl VersionPage {
         groups
     }
 
-    /// Who else uses it, a line each.
+    /// Who else uses it, a line each. The sessions of clients are no news beside their boots.
     fn others_using(&self) -> Vec<String> {
         let uses = self.view.uses.iter().flatten();
-        let others = uses.filter(|one| matches!(one, Use::Open { .. } | Use::Bound { .. }));
+        let others =
+            uses.filter(|one| matches!(one, Use::Open { client: None, .. } | Use::Bound { .. }));
         let told = |one: &Use| text::told(&mask_boot_ids(&one.to_string()));
         others.map(told).collect()
     }
