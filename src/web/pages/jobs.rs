@@ -179,7 +179,7 @@ impl LogLine {
 pub(super) fn badge(state: &JobState) -> &'static str {
     match state {
         JobState::Queued => "idle",
-        JobState::Running { .. } => "warn",
+        JobState::Running { .. } => "busy",
         JobState::Done {
             result: JobOutcome::Verdict {
                 damage: Some(_), ..
