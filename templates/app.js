@@ -32,6 +32,11 @@ function patch({ op, id, html }) {
   }
   const piece = drawn(html);
   if (!piece) return;
+  // With it the page has more to show than a piece of it.
+  if ("reload" in piece.dataset && !("reload" in there.dataset)) {
+    window.location.reload();
+    return;
+  }
   if (op === "append" || op === "prepend") {
     const follow = there.scrollHeight - there.scrollTop - there.clientHeight < 40;
     if (piece.id && document.getElementById(piece.id)) return;
@@ -158,6 +163,18 @@ function room() {
   chosen();
 }
 
+// Long lists are searched while somebody types; the button of their form does the same.
+
+function lists() {
+  for (const find of document.querySelectorAll("input[data-searches]")) {
+    const rows = [...document.querySelectorAll(`#${CSS.escape(find.dataset.searches)} > [data-find]`)];
+    find.addEventListener("input", () => {
+      const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+      for (const row of rows) row.hidden = !words.every((word) => row.dataset.find.toLowerCase().includes(word));
+    });
+  }
+}
+
 // Menus close when something else is meant.
 
 document.addEventListener("click", (event) => {
@@ -174,6 +191,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 room();
+lists();
 listen();
 clock();
 setInterval(clock, 5000);

@@ -44,7 +44,7 @@ use utoipa::ToSchema;
 
 use crate::iscsi::{End, Parameters, SessionInfo, Sessions, Totals};
 use crate::library::config::ISCSI_PORT;
-use crate::library::{Config, Library, Live, MacAddr};
+use crate::library::{Config, Library, Live, MacAddr, mask_boot_ids};
 use attached::Attached;
 use devices::Devices;
 use notes::Notes;
@@ -95,7 +95,7 @@ pub struct Doors {
 pub struct SessionRow {
     /// Tells it from all other sessions of this server's run.
     pub id: u64,
-    /// The initiator's name.
+    /// The initiator's name, without what proves which boot it is.
     pub initiator: String,
     /// Where it connects from.
     #[schema(value_type = String)]
@@ -269,7 +269,8 @@ fn row(session: SessionInfo) -> SessionRow {
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     SessionRow {
         id: session.id,
-        initiator: session.initiator.to_string(),
+        // Whoever may only look must not learn what would let him in as this boot.
+        initiator: mask_boot_ids(&session.initiator.to_string()),
         peer: session.peer,
         target: session.target.to_string(),
         since: Timestamp::try_from(session.since).unwrap_or(Timestamp::UNIX_EPOCH),

@@ -67,6 +67,8 @@ fn topic(name: &str) -> Option<Arc<dyn Topic>> {
     match (kind, of) {
         ("room", "") => Some(Arc::new(pages::RoomTopic)),
         ("client", mac) => Some(Arc::new(pages::ClientTopic(mac.parse().ok()?))),
+        ("images", "") => Some(Arc::new(pages::ImagesTopic::default())),
+        ("image", name) => Some(Arc::new(pages::ImageTopic::new(name.parse().ok()?))),
         ("jobs", "") => Some(Arc::new(pages::JobsTopic)),
         ("job", id) => Some(Arc::new(pages::JobTopic(id.parse().ok()?))),
         ("live", "") => Some(Arc::new(pages::LiveTopic)),

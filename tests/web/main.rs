@@ -11,6 +11,8 @@
 )]
 
 mod auth;
+mod images;
+mod jobs;
 mod network;
 #[path = "../target/peer.rs"]
 #[allow(dead_code, reason = "the target's own tests use all of it")]

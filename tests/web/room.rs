@@ -343,7 +343,7 @@ fn a_client_page_tells_all_and_no_boot_id() {
         "persistent",
         "in place",
         "BOOT-ID",
-        "<b>boot</b>",
+        " booted <a href=\"/images/fc28/1\">",
     ] {
         assert!(page.contains(told), "{told}: {page}");
     }

@@ -10,14 +10,14 @@ use axum::routing::{get, post};
 use jiff::{SignedDuration, Timestamp};
 
 use super::act::{FormFields, field, parsed, words};
-use super::events::value_told;
+use super::events::{EventLine, Names};
 use super::page::{Failure, Html, Notice, Page};
 use super::spark::Spark;
 use super::text;
 use crate::daemon::{History, Server, SessionRow};
 use crate::library::{
-    Actor, Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Event, Filter,
-    Image, MacAddr, Mode, Moment, PromoteTask, Task,
+    Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Filter, Image, MacAddr,
+    Mode, Moment, PromoteTask, Task,
 };
 use crate::web::boot::preview;
 use crate::web::stream::{Drawing, Topic};
@@ -42,15 +42,7 @@ struct ClientPage {
     /// What it would be told to boot, or why nothing.
     boot_cfg: Result<String, String>,
     /// What it did and what was done to it, the latest first.
-    events: Vec<Line>,
-}
-
-/// An event, in words.
-struct Line {
-    at: Timestamp,
-    who: String,
-    what: String,
-    more: Vec<(String, String)>,
+    events: Vec<EventLine>,
 }
 
 #[derive(Template)]
@@ -209,7 +201,7 @@ fn boot_cfg(server: &Server, mac: &MacAddr) -> Result<String, String> {
 }
 
 /// The latest events of a client, and its refused logins: those name it as who, not as whom.
-fn events(server: &Server, mac: &MacAddr) -> Result<Vec<Line>, Error> {
+fn events(server: &Server, mac: &MacAddr) -> Result<Vec<EventLine>, Error> {
     const SHOWN: u16 = 20;
     let recent = Filter {
         since: Some(Moment(
@@ -231,24 +223,9 @@ fn events(server: &Server, mac: &MacAddr) -> Result<Vec<Line>, Error> {
     found.extend(server.library().events(&refused)?.events);
     found.sort_by_key(|one| std::cmp::Reverse(one.event.at));
     found.truncate(usize::from(SHOWN));
-    Ok(found.into_iter().map(|one| Line::of(one.event)).collect())
-}
-
-impl Line {
-    fn of(event: Event) -> Self {
-        let details = event.details.iter();
-        let more = details.map(|(key, value)| (key.clone(), value_told(value)));
-        Line {
-            at: event.at,
-            who: match &event.by {
-                // It is this client: its initiator's name says nothing new.
-                Actor::Client { peer, .. } => peer.clone(),
-                other => other.to_string(),
-            },
-            what: event.what.replace('-', " "),
-            more: more.collect(),
-        }
-    }
+    let names = Names::of(server.library())?;
+    let found = found.into_iter();
+    Ok(found.map(|one| EventLine::of(one, &names)).collect())
 }
 
 async fn promotion(

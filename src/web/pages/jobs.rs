@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use serde_json::Value;
 
 use super::page::{Failure, Html, Notice, Page};
+use super::report::{Report, Sought};
 use super::text;
 use crate::daemon::Server;
 use crate::library::{self, Job, JobId, JobOutcome, JobState, Library, Task};
@@ -67,15 +67,6 @@ pub(super) struct LogLine {
     pub(super) text: String,
 }
 
-/// How two versions differ.
-struct Report {
-    heads: Vec<(&'static str, usize)>,
-    packages: Vec<(String, String)>,
-    files: Vec<(&'static str, String, String)>,
-    /// How many of them are not shown.
-    cut: usize,
-}
-
 /// The list of jobs.
 pub(in crate::web) struct JobsTopic;
 
@@ -127,14 +118,34 @@ fn tail(library: &Library, id: JobId, most: u64) -> library::Result<(String, u64
     Ok((text, begun + cut as u64))
 }
 
-/// Files of a report that a page shows; all are in what the API gives.
-const MOST_FILES: usize = 2000;
-
 /// How much of a log a page begins with, in bytes from its end.
 const TAIL: u64 = 200 << 10;
 
 /// How much a log may grow by between two looks at it, and a page that is open still have all of it.
 const LIVE_TAIL: u64 = 64 << 10;
+
+impl JobHead {
+    fn has_report(job: &Job) -> bool {
+        let JobState::Done { result, .. } = &job.state else {
+            return false;
+        };
+        matches!(result, JobOutcome::Report { .. })
+    }
+
+    /// The page has more to show, or less to ask, once such a job is over: it is to be loaded anew.
+    fn ends_the_page(&self) -> bool {
+        let asks = matches!(self.job.task, Task::Diff(_) | Task::PreviewPromotion(_));
+        asks && self.job.state.is_final()
+    }
+
+    /// Where both versions of a comparison stand side by side.
+    fn comparison(&self) -> Option<String> {
+        let Task::Diff(task) = &self.job.task else {
+            return None;
+        };
+        Some(super::images::comparison(&task.a, &task.b))
+    }
+}
 
 impl LogLine {
     /// Its element is found by this; it sorts by its place.
@@ -168,7 +179,7 @@ impl LogLine {
 pub(super) fn badge(state: &JobState) -> &'static str {
     match state {
         JobState::Queued => "idle",
-        JobState::Running { .. } => "warn",
+        JobState::Running { .. } => "busy",
         JobState::Done {
             result: JobOutcome::Verdict {
                 damage: Some(_), ..
@@ -182,7 +193,7 @@ pub(super) fn badge(state: &JobState) -> &'static str {
 }
 
 /// How far the running step is, in percent.
-fn percent(job: &Job) -> Option<u64> {
+pub(super) fn percent(job: &Job) -> Option<u64> {
     let fraction = job.progress.as_ref()?.fraction?;
     Some((fraction.clamp(0.0, 1.0) * 100.0) as u64)
 }
@@ -203,33 +214,46 @@ async fn job(
     State(server): State<Arc<Server>>,
     page: Page,
     Path(id): Path<String>,
+    Query(sought): Query<Sought>,
 ) -> Result<Html<JobPage>, Failure> {
     let id = named(&id)?;
-    let (job, log, from, report) = blocking(&server, move |server| {
+    let found = blocking(&server, move |server| {
         let library = server.library();
         library.settle_jobs()?;
         let job = library.job(id)?;
         // The end of the log is what somebody wants to see who comes later.
         let (text, from) = tail(library, id, TAIL)?;
-        let has_report = matches!(
-            &job.state,
-            JobState::Done {
-                result: JobOutcome::Report { .. },
-                ..
-            }
-        );
-        let report = has_report.then(|| library.job_report(id)).transpose()?;
+        let report = report_of(library, &job, sought, Vec::new());
         Ok((job, text, from, report))
-    })
-    .await?;
-    let report = report.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+    });
+    let (job, log, from, report) = found.await?;
     Ok(Html(JobPage {
         page,
         state: JobHead { job },
         log: LogLine::lines(&log, from),
         skipped: from > 0,
-        report: report.as_ref().map(Report::of),
+        report,
     }))
+}
+
+/// What a job found out, if it is one of those that have a report. Takes a while where that is long.
+pub(super) fn report_of(
+    library: &Library,
+    job: &Job,
+    sought: Sought,
+    kept: Vec<(&'static str, String)>,
+) -> Option<Report> {
+    if !JobHead::has_report(job) {
+        return None;
+    }
+    let whole = format!("/api/v1/jobs/{}/report", job.id);
+    let report = library.job_report(job.id).map_err(|why| why.to_string());
+    let report = report
+        .and_then(|json| Report::read(&json, sought, kept, whole).map_err(|why| why.to_string()));
+    // The page has more to show; that this is missing is seen by whoever looks after the server.
+    report
+        .inspect_err(|why| tracing::warn!(job = job.id.number(), why, "its report cannot be read"))
+        .ok()
 }
 
 async fn cancel(
@@ -253,84 +277,23 @@ fn named(id: &str) -> Result<JobId, Problem> {
     id.parse().map_err(Problem::invalid)
 }
 
-/// Queues a task for a page; the answer is the job's own page.
-pub(super) async fn queue(server: &Arc<Server>, page: Page, task: Task, back: &str) -> Response {
+/// Queues a task for a page. The answer is `to`, or else the job's own page; where it is refused, `back`.
+pub(super) async fn queue(
+    server: &Arc<Server>,
+    page: Page,
+    task: Task,
+    back: &str,
+    to: Option<&str>,
+) -> Response {
     let by = page.who.actor().clone();
     match blocking(server, move |server| server.library().queue_job(task, &by)).await {
         Ok(job) => {
-            let to = format!("/jobs/{}", job.id);
-            page.then(&to, Notice::good(format!("Queued: {}.", job.task)))
+            let own = format!("/jobs/{}", job.id);
+            let text = format!("Asked for: {}. A worker does it.", job.task);
+            page.then(to.unwrap_or(&own), Notice::good(text))
         }
         Err(problem) => page.then(back, Notice::bad(problem.detail)),
     }
-}
-
-impl Report {
-    /// What a report tells, whichever of both kinds it is: `Diff`, or a preview with its changes inside.
-    fn of(json: &Value) -> Report {
-        let changes = json.get("changes").unwrap_or(json);
-        let list = |path: &str| {
-            let found = changes.pointer(path).and_then(Value::as_array);
-            found.map(Vec::as_slice).unwrap_or_default()
-        };
-        let text = |value: &Value, key: &str| {
-            value
-                .get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let mut packages = Vec::new();
-        for (path, sign) in [("/packages/added", "+"), ("/packages/removed", "−")] {
-            let told = |one: &Value| format!("{sign} {}", text(one, "version"));
-            packages.extend(list(path).iter().map(|one| (text(one, "name"), told(one))));
-        }
-        for path in ["/packages/upgraded", "/packages/downgraded"] {
-            let told = |one: &Value| format!("{} → {}", text(one, "from"), text(one, "to"));
-            packages.extend(list(path).iter().map(|one| (text(one, "name"), told(one))));
-        }
-        packages.sort();
-        let mut files = Vec::new();
-        for (path, word) in [
-            ("/files/added", "added"),
-            ("/files/removed", "removed"),
-            ("/files/changed", "changed"),
-        ] {
-            files.extend(list(path).iter().map(|one| {
-                let aspects = one.get("aspects").map(told_aspects).unwrap_or_default();
-                (word, text(one, "path"), aspects)
-            }));
-        }
-        let count = |path: &str| list(path).len();
-        let heads = vec![
-            ("packages added", count("/packages/added")),
-            ("packages removed", count("/packages/removed")),
-            ("packages upgraded", count("/packages/upgraded")),
-            ("packages downgraded", count("/packages/downgraded")),
-            ("files added", count("/files/added")),
-            ("files removed", count("/files/removed")),
-            ("files changed", count("/files/changed")),
-        ];
-        let cut = files.len().saturating_sub(MOST_FILES);
-        files.truncate(MOST_FILES);
-        Report {
-            heads,
-            packages,
-            files,
-            cut,
-        }
-    }
-}
-
-/// `mode, owner`: what of a file has changed, by the names that the report has for it.
-fn told_aspects(aspects: &Value) -> String {
-    let one = |aspect: &Value| match aspect {
-        Value::String(word) => word.clone(),
-        Value::Object(map) => map.keys().next().cloned().unwrap_or_default(),
-        _ => String::new(),
-    };
-    let aspects = aspects.as_array().into_iter().flatten();
-    aspects.map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -342,19 +305,5 @@ mod tests {
         let lines = LogLine::lines("* a\n  é\n! c\n", 100);
         let named: Vec<_> = lines.iter().map(|line| (line.at, line.kind())).collect();
         assert_eq!(named, [(100, "step"), (104, "said"), (109, "warning")]);
-    }
-
-    #[test]
-    fn a_report_is_counted_and_listed() {
-        let json = serde_json::json!({ "changes": {
-            "packages": { "added": [{ "name": "vim", "version": "9" }], "removed": [], "downgraded": [],
-                "upgraded": [{ "name": "bash", "from": "5.1", "to": "5.2" }] },
-            "files": { "added": [], "removed": [],
-                "changed": [{ "path": "/etc/motd", "kind": "file", "aspects": ["content", { "mode": 1 }] }] },
-        } });
-        let report = Report::of(&json);
-        assert_eq!(report.packages[0], ("bash".into(), "5.1 → 5.2".into()));
-        assert_eq!(report.files[0].2, "content, mode");
-        assert!(report.heads.contains(&("files changed", 1)));
     }
 }

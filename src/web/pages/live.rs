@@ -12,7 +12,7 @@ use super::page::{Failure, Html, Notice, Page};
 use super::spark::Spark;
 use super::text::{self, Bytes};
 use crate::daemon::{History, Server, SessionRow};
-use crate::library::{self, MacAddr, VersionId};
+use crate::library::{self, MacAddr, VersionId, mask_boot_ids};
 use crate::web::api::kick;
 use crate::web::stream::{Drawing, Topic};
 use crate::web::{Problem, blocking};
@@ -115,9 +115,9 @@ fn lines(server: &Server) -> library::Result<Vec<SessionLine>> {
     let live = server.live().sessions();
     let clients = server.library().clients()?;
     let line = |session: SessionRow| {
-        let known = live
-            .iter()
-            .find(|one| one.initiator == session.initiator && one.peer == session.peer);
+        let known = live.iter().find(|one| {
+            one.peer == session.peer && mask_boot_ids(&one.initiator) == session.initiator
+        });
         let mac = known.and_then(|known| known.client);
         let client = mac.map(|mac| {
             let found = clients.iter().find(|client| client.mac == mac);

@@ -11,6 +11,7 @@ mod jobs;
 mod live;
 mod new;
 mod page;
+mod report;
 mod room;
 mod spark;
 mod text;
@@ -18,6 +19,7 @@ mod users;
 
 pub(in crate::web) use client::ClientTopic;
 pub(in crate::web) use events::EventsTopic;
+pub(in crate::web) use images::{ImageTopic, ImagesTopic};
 pub(in crate::web) use jobs::{JobTopic, JobsTopic};
 pub(in crate::web) use live::LiveTopic;
 pub(in crate::web) use page::{Failure, Html};

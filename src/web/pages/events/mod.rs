@@ -1,5 +1,9 @@
 //! Who did what, and when: events of all servers, searched, a page at a time.
 
+mod words;
+
+pub(super) use words::Names;
+
 use std::sync::Arc;
 
 use askama::Template;
@@ -12,9 +16,10 @@ use serde::Deserialize;
 use super::page::{Failure, Html, Page};
 use super::text;
 use crate::daemon::Server;
-use crate::library::{self, Event, Filter, Moment, Recorded};
+use crate::library::{self, Filter, Moment, Recorded};
 use crate::web::stream::{Drawing, Topic};
 use crate::web::{Problem, blocking};
+use words::Sentence;
 
 pub(super) fn routes() -> Router<Arc<Server>> {
     Router::new().route("/events", get(events))
@@ -46,13 +51,11 @@ struct EventsPage {
 /// An event; drawn alone where it is new.
 #[derive(Template)]
 #[template(path = "event-row.html")]
-struct EventLine {
+pub(super) struct EventLine {
     id: String,
-    at: Timestamp,
-    who: String,
-    what: String,
-    to: String,
-    more: Vec<(String, String)>,
+    pub(super) at: Timestamp,
+    pub(super) said: Sentence,
+    pub(super) more: Vec<(String, String)>,
 }
 
 /// The latest events, on a page that looks for nothing special.
@@ -88,8 +91,10 @@ impl Topic for EventsTopic {
             limit: SHOWN,
             ..Filter::default()
         };
-        for found in server.library().events(&filter)?.events {
-            let line = EventLine::of(found);
+        let library = server.library();
+        let names = Names::of(library)?;
+        for found in library.events(&filter)?.events {
+            let line = EventLine::of(found, &names);
             drawing.newest("events", line.id.clone(), &line);
         }
         Ok(())
@@ -126,6 +131,18 @@ impl Asked {
         })
     }
 
+    /// What may be chosen as the time, with what is there by the page's address.
+    fn times(&self) -> Vec<(&str, String)> {
+        let mut times: Vec<_> = SINCE
+            .iter()
+            .map(|(since, words)| (*since, (*words).to_owned()))
+            .collect();
+        if !times.iter().any(|(since, _)| *since == self.since) {
+            times.push((&self.since, format!("since {}", self.since)));
+        }
+        times
+    }
+
     /// The conditions as part of an address.
     fn query(&self) -> String {
         let all = [
@@ -146,53 +163,56 @@ async fn events(
     page: Page,
     Query(asked): Query<Asked>,
 ) -> Result<Html<EventsPage>, Failure> {
-    let filter = asked.filter()?;
-    let found = blocking(&server, move |server| server.library().events(&filter)).await?;
+    let mut filter = asked.filter()?;
+    let found = blocking(&server, move |server| {
+        let library = server.library();
+        let names = Names::of(library)?;
+        // Events call clients by their addresses, which do not change.
+        let called = filter.to.as_deref().and_then(|to| names.client_called(to));
+        filter.to = called.map(|mac| mac.to_string()).or(filter.to);
+        Ok((library.events(&filter)?, names))
+    });
+    let (found, names) = found.await?;
     let older = found.next.map(|next| {
         let after = text::encoded(&next.to_string());
         format!("/events?{}&after={after}", asked.query())
     });
+    let lines = found.events.into_iter();
+    let lines = lines.map(|one| EventLine::of(one, &names)).collect();
     Ok(Html(EventsPage {
         page,
         asked,
-        lines: found.events.into_iter().map(EventLine::of).collect(),
+        lines,
         older,
         skipped: found.skipped,
     }))
 }
 
 impl EventLine {
-    fn of(found: Recorded) -> Self {
-        let Event {
-            at,
-            by,
-            what,
-            to,
-            details,
-        } = found.event;
-        let print = format!("{}{what}{}", at.as_nanosecond(), found.server);
-        let more = details
-            .iter()
-            .map(|(key, value)| (key.clone(), value_told(value)));
-        let mut more: Vec<_> = more.collect();
-        more.push(("server".to_owned(), found.server));
+    pub(super) fn of(found: Recorded, names: &Names) -> Self {
+        let Recorded { event, server } = found;
+        let print = format!("{}{}{server}", event.at.as_nanosecond(), event.what);
+        let mut more = vec![("event".to_owned(), text::told(&event.what))];
+        more.extend(event.to.iter().map(|to| ("to".to_owned(), text::told(to))));
+        let details = event.details.iter();
+        more.extend(details.map(|(key, value)| (text::told(key), value_told(value))));
+        more.push(("by".to_owned(), text::told(&event.by.to_string())));
+        more.push(("server".to_owned(), server));
         Self {
             id: format!("event-{}", text::fingerprint(&print)),
-            at,
-            who: text::told(&by.to_string()),
-            what: what.replace('-', " "),
-            to: text::told(&to.unwrap_or_default()),
+            at: event.at,
+            said: Sentence::of(&event, names),
             more,
         }
     }
 }
 
 /// A detail of an event, as a person reads it.
-pub(super) fn value_told(value: &serde_json::Value) -> String {
+fn value_told(value: &serde_json::Value) -> String {
     let told = match value {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Array(list) => {
-            let words = list.iter().map(|one| one.as_str().unwrap_or_default());
+            let words = list.iter().map(value_told);
             words.collect::<Vec<_>>().join("; ")
         }
         other => other.to_string(),
