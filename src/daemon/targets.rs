@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::Server;
 use crate::iscsi::{
-    BoxFuture, Directory, End, Guard, Initiator, IscsiName, Opened, Refusal, SessionControl,
+    Authentication, BoxFuture, Directory, End, Guard, Initiator, IscsiName, Opened, Refusal,
+    SessionControl,
 };
 use crate::library::LiveSession;
 use crate::library::{Caller, Grant, LoginError};
-use crate::scsi::{Device, Lun};
+use crate::scsi::{Device, Lun, Options};
 
 /// The library's disks as targets.
 pub struct Targets {
@@ -44,6 +45,14 @@ impl Directory for Targets {
                 None => Vec::new(),
             }
         })
+    }
+
+    fn authentication<'a>(
+        &'a self,
+        _: &'a Initiator,
+        _: Option<&'a IscsiName>,
+    ) -> BoxFuture<'a, Authentication> {
+        Box::pin(async { Authentication::None })
     }
 
     fn open<'a>(
@@ -114,7 +123,7 @@ fn device(server: &Server, grant: &Grant) -> crate::library::Result<Arc<Device>>
         let disk = library.open_granted(grant)?;
         // The configuration knows no LUN that does not exist.
         let lun = Lun::new(library.config().iscsi.lun.number()).unwrap_or(Lun::ZERO);
-        Ok(Device::new(&grant.identity).with_disk(lun, &grant.identity, disk))
+        Ok(Device::new(&grant.identity).with_disk(lun, &grant.identity, disk, Options::default()))
     })
 }
 

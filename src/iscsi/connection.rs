@@ -15,7 +15,7 @@ use super::runner::Runner;
 use super::server::ServerConfig;
 use super::session::Session;
 use super::sessions::{Counters, Place, SessionInfo, Sessions};
-use crate::scsi::Nexus;
+use crate::scsi::{Nexus, Path, TargetPort, TransportId};
 
 /// Time for the last PDU to reach the peer.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -118,6 +118,7 @@ async fn admit(
         isid: wish.isid,
         peer,
         local,
+        chap_name: None,
     };
     let opened = if wish.tsih == 0 {
         open(&wish, &initiator, shared).await
@@ -157,7 +158,7 @@ async fn admit(
         };
         place.logged_in(info.clone());
         Inside {
-            nexus: opened.device.connect(),
+            nexus: opened.device.connect(path(&initiator, &info.target)),
             info,
             farewell: Farewell {
                 guard: Some(opened.guard),
@@ -172,6 +173,18 @@ async fn admit(
         initiator,
         inside,
     })
+}
+
+/// The SCSI ports at the ends of a session (RFC 7143 §4.4.2). All portals are of one group, which is
+/// one target port.
+fn path(initiator: &Initiator, target: &super::IscsiName) -> Path {
+    Path {
+        initiator: TransportId::iscsi(initiator.name.as_str(), initiator.isid.0),
+        target: TargetPort {
+            name: format!("{target},t,0x0001"),
+            relative: 1,
+        },
+    }
 }
 
 /// Asks the directory for a session's target. Discovery sessions have none.

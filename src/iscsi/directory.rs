@@ -22,12 +22,53 @@ pub struct Initiator {
     pub peer: SocketAddr,
     /// The address of ours that it connected to.
     pub local: SocketAddr,
+    /// The CHAP name whose secret it has proved to know.
+    pub chap_name: Option<String>,
+}
+
+/// What an initiator has to prove, and what it may ask this side to prove (RFC 7143 §12.1).
+#[derive(Debug, Clone)]
+pub enum Authentication {
+    /// Nothing.
+    None,
+    /// That it knows one of these secrets.
+    Chap {
+        /// Names and secrets, one of which it must use.
+        initiator: Vec<Credential>,
+        /// What this side proves with, if the initiator asks it to.
+        target: Option<Credential>,
+    },
+}
+
+/// A CHAP name and its secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The name, CHAP_N.
+    pub name: String,
+    /// The secret, as bytes.
+    pub secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the secret: this gets into logs.
+        write!(f, "Credential({})", self.name)
+    }
 }
 
 /// Knows which targets there are, and for whom.
 pub trait Directory: Send + Sync + 'static {
     /// Names of the targets that this initiator may see (SendTargets=All).
     fn targets<'a>(&'a self, who: &'a Initiator) -> BoxFuture<'a, Vec<IscsiName>>;
+
+    /// What this initiator has to prove before it gets `target`, or, without one, a discovery session.
+    /// Asked when its first request is complete, and answered alike for targets that do not exist, so
+    /// that nobody learns from it which do.
+    fn authentication<'a>(
+        &'a self,
+        who: &'a Initiator,
+        target: Option<&'a IscsiName>,
+    ) -> BoxFuture<'a, Authentication>;
 
     /// Called when a login is about to enter the full feature phase: opens the target for this
     /// session, or says why not. `control` can end the session later. It is called after the session

@@ -6,7 +6,9 @@
 //! `frame` and `output` (bytes to PDUs and back). What a target is, and who may see it, is asked of a
 //! [`Directory`]. The standard is RFC 7143.
 
-pub use self::directory::{BoxFuture, Directory, End, Guard, Initiator, Opened, Refusal};
+pub use self::directory::{
+    Authentication, BoxFuture, Credential, Directory, End, Guard, Initiator, Opened, Refusal,
+};
 pub use self::names::{InvalidName, IscsiName, Isid};
 pub use self::server::{Limits, ServerConfig, serve};
 pub use self::sessions::{Counters, Parameters, SessionControl, SessionInfo, Sessions};

@@ -6,6 +6,7 @@ use super::attention::Attentions;
 use super::cdb::Cdb;
 use super::device::Device;
 use super::lun::Lun;
+use super::port::Path;
 use super::response::Start;
 use super::sense::Sense;
 use super::unit::Unit;
@@ -22,6 +23,7 @@ pub(super) struct Request<'a> {
     pub(super) lun: Lun,
     pub(super) kinds: Kinds,
     pub(super) attentions: &'a Attentions,
+    pub(super) path: &'a Path,
     pub(super) cdb: Cdb,
 }
 

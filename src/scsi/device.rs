@@ -9,10 +9,11 @@ use super::command::{self, Kinds, Request};
 use super::inquiry;
 use super::lun::Lun;
 use super::medium;
+use super::port::Path;
 use super::report;
 use super::response::{Pending, Response, Start};
 use super::sense::Sense;
-use super::unit::{Kind, Unit};
+use super::unit::{Kind, Options, Unit};
 use crate::block::{self, Answer, Disk, Geometry};
 
 /// What a target presents: a storage array controller at LUN 0, and disks.
@@ -37,6 +38,7 @@ pub struct UnitInfo {
 pub struct Nexus {
     device: Arc<Device>,
     attentions: Arc<Attentions>,
+    path: Path,
 }
 
 /// What a reset is for.
@@ -53,7 +55,7 @@ pub enum Reset {
 impl Device {
     /// A device without disks. `name` is stable and unique; its units derive their identity from it.
     pub fn new(name: &str) -> Self {
-        let controller = Unit::new(Kind::Controller, name);
+        let controller = Unit::new(Kind::Controller, name, Options::default());
         Device {
             units: BTreeMap::from([(Lun::ZERO, Arc::new(controller))]),
             nexuses: Mutex::default(),
@@ -63,8 +65,14 @@ impl Device {
     /// The same device with a disk at `lun`, in the place of what stood there. `identity` is a stable
     /// name of the disk, unique among all disks that an initiator may see: the serial number and the
     /// designators are derived from it.
-    pub fn with_disk(mut self, lun: Lun, identity: &str, disk: Arc<dyn Disk>) -> Self {
-        let unit = Unit::new(Kind::Disk(disk), identity);
+    pub fn with_disk(
+        mut self,
+        lun: Lun,
+        identity: &str,
+        disk: Arc<dyn Disk>,
+        options: Options,
+    ) -> Self {
+        let unit = Unit::new(Kind::Disk(disk), identity, options);
         self.units.insert(lun, Arc::new(unit));
         self
     }
@@ -82,8 +90,8 @@ impl Device {
         self.units.iter().map(info).collect()
     }
 
-    /// A way to the device for one more initiator.
-    pub fn connect(self: &Arc<Self>) -> Nexus {
+    /// A nexus: `path` to the device, for one more initiator.
+    pub fn connect(self: &Arc<Self>, path: Path) -> Nexus {
         let attentions = Arc::new(Attentions::new(self.units.keys().copied()));
         let mut nexuses = self.nexuses.lock().unwrap_or_else(PoisonError::into_inner);
         nexuses.retain(|nexus| nexus.strong_count() > 0);
@@ -91,6 +99,7 @@ impl Device {
         Nexus {
             device: self.clone(),
             attentions,
+            path,
         }
     }
 
@@ -194,6 +203,7 @@ impl Nexus {
             cdb,
             kinds,
             attentions: &self.attentions,
+            path: &self.path,
             lun,
         };
         match (command.run)(&request) {

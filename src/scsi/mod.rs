@@ -7,8 +7,10 @@
 
 pub use self::device::{Device, Nexus, Reset, UnitInfo};
 pub use self::lun::Lun;
+pub use self::port::{Path, TargetPort, TransportId};
 pub use self::response::{Pending, Response, Start, Status};
 pub use self::sense::Sense;
+pub use self::unit::{Options, ReservationStore};
 
 mod attention;
 mod cdb;
@@ -19,6 +21,7 @@ mod lun;
 mod medium;
 mod mode;
 mod opcodes;
+mod port;
 mod provisioning;
 mod report;
 mod response;

@@ -12,12 +12,23 @@ const BLOCKS: u64 = 2048;
 
 fn device(disk: MemoryDisk) -> Arc<Device> {
     let lun = Lun::new(DISK).unwrap();
-    Arc::new(Device::new("controller").with_disk(lun, "disk", Arc::new(disk)))
+    Arc::new(Device::new("controller").with_disk(lun, "disk", Arc::new(disk), Options::default()))
+}
+
+/// A path from one initiator.
+fn path() -> Path {
+    Path {
+        initiator: TransportId::iscsi("iqn.2026-01.test:i", [0x80, 0, 0, 0, 0, 1]),
+        target: TargetPort {
+            name: "iqn.2026-01.test:t,t,0x0001".into(),
+            relative: 1,
+        },
+    }
 }
 
 /// A nexus that has been told of the power-on.
 fn ready(device: &Arc<Device>) -> Nexus {
-    let nexus = device.connect();
+    let nexus = device.connect(path());
     for lun in [0, DISK] {
         run(&nexus, lun, &[0], b"");
     }
@@ -224,6 +235,7 @@ fn identity_is_stable_and_differs_from_disk_to_disk() {
             Lun::new(DISK).unwrap(),
             name,
             Arc::new(MemoryDisk::new(512, 8)),
+            Options::default(),
         );
         good(&ready(&Arc::new(device)), &[0x12, 1, 0x83, 0, 255, 0], b"")
     };
@@ -304,13 +316,13 @@ fn unknown_commands_are_illegal_and_known_ones_report_themselves() {
 #[test]
 fn a_new_nexus_is_told_of_the_power_on_once() {
     let device = device(MemoryDisk::new(512, BLOCKS));
-    let nexus = device.connect();
+    let nexus = device.connect(path());
     good(&nexus, &[0x12, 0, 0, 0, 36, 0], b"");
     good(&nexus, &[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], b"");
     assert_eq!(refused(&nexus, &[0], b""), (6, 0x2900));
     good(&nexus, &[0], b"");
 
-    let nexus = device.connect();
+    let nexus = device.connect(path());
     let sense = good(&nexus, &[0x03, 0, 0, 0, 18, 0], b"");
     assert_eq!((sense[2], sense[12]), (6, 0x29));
     good(&nexus, &[0], b"");
@@ -458,7 +470,12 @@ fn a_disk_that_is_full_says_so() {
             block::Answer::Now(Ok(()))
         }
     }
-    let device = Device::new("c").with_disk(Lun::new(DISK).unwrap(), "d", Arc::new(Full));
+    let device = Device::new("c").with_disk(
+        Lun::new(DISK).unwrap(),
+        "d",
+        Arc::new(Full),
+        Options::default(),
+    );
     let nexus = ready(&Arc::new(device));
     let write = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
     assert_eq!(refused(&nexus, &write, &[1; 512]), (7, 0x2707));

@@ -1,5 +1,6 @@
 //! Logical units: what each is, and who it says that it is.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +13,7 @@ use crate::block::Disk;
 pub(super) struct Unit {
     pub(super) kind: Kind,
     pub(super) identity: Identity,
+    pub(super) options: Options,
     running: Running,
 }
 
@@ -23,6 +25,30 @@ pub(super) enum Kind {
     Disk(Arc<dyn Disk>),
 }
 
+/// What a disk's owner allows, and keeps for it.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// SANITIZE may destroy everything on the disk.
+    pub sanitize: bool,
+    /// Where persistent reservations are kept over restarts. Without it APTPL is refused.
+    pub reservations: Option<Arc<dyn ReservationStore>>,
+}
+
+/// Keeps what a unit's persistent reservations are while no server runs. Both calls may block.
+pub trait ReservationStore: Send + Sync {
+    /// What was kept last; nothing if that was never.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn load(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// Keeps `state`, durably when this returns, in the place of what was kept before.
+    ///
+    /// # Errors
+    /// When it cannot be written; then the old state stands.
+    fn save(&self, state: &[u8]) -> io::Result<()>;
+}
+
 /// Who a unit says that it is. Two units with one identity are taken for two paths to one disk.
 pub(super) struct Identity {
     /// NAA designator, locally assigned (SPC-4 §7.8.6.6.4).
@@ -32,10 +58,11 @@ pub(super) struct Identity {
 }
 
 impl Unit {
-    pub(super) fn new(kind: Kind, name: &str) -> Self {
+    pub(super) fn new(kind: Kind, name: &str, options: Options) -> Self {
         Unit {
             kind,
             identity: Identity::from_name(name),
+            options,
             running: Running::new(),
         }
     }

@@ -10,10 +10,10 @@ use netroot::block::{
     self, Answer, Disk, Extent, FileDisk, Geometry, MemoryDisk, OverlayDisk, Segment,
 };
 use netroot::iscsi::{
-    BoxFuture, Directory, End, Guard, Initiator, IscsiName, Limits, Opened, Refusal, ServerConfig,
-    SessionControl, Sessions, serve,
+    Authentication, BoxFuture, Directory, End, Guard, Initiator, IscsiName, Limits, Opened,
+    Refusal, ServerConfig, SessionControl, Sessions, serve,
 };
-use netroot::scsi::{Device, Lun};
+use netroot::scsi::{Device, Lun, Options};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -98,6 +98,14 @@ impl Directory for Targets {
         Box::pin(async move { names })
     }
 
+    fn authentication<'a>(
+        &'a self,
+        _: &'a Initiator,
+        _: Option<&'a IscsiName>,
+    ) -> BoxFuture<'a, Authentication> {
+        Box::pin(async { Authentication::None })
+    }
+
     fn open<'a>(
         &'a self,
         _: &'a Initiator,
@@ -149,7 +157,8 @@ impl Server {
             (PRIVATE, sealed),
         ];
         let devices = disks.map(|(name, disk)| {
-            let device = Device::new(name).with_disk(Lun::new(1).unwrap(), name, disk);
+            let device =
+                Device::new(name).with_disk(Lun::new(1).unwrap(), name, disk, Options::default());
             (name.parse().unwrap(), Arc::new(device))
         });
         let ends = Arc::new(Mutex::new(Vec::new()));
