@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::alua::AccessState;
 use super::itl::{Itl, NexusId};
-use super::lun::Lun;
+use super::mode::Settings;
 use super::port::Path;
+use super::reservations::Reservations;
 use super::running::Aborted;
 use super::sense::Sense;
 use crate::block::Disk;
@@ -16,6 +18,9 @@ pub(super) struct Unit {
     pub(super) identity: Identity,
     #[allow(dead_code, reason = "for commands that an owner has to allow")]
     pub(super) options: Options,
+    pub(super) reservations: Reservations,
+    pub(super) settings: Settings,
+    pub(super) access_state: AccessState,
     // Held for a walk over the list, never across an await. Commands do not look at it.
     itls: Mutex<Vec<Weak<Itl>>>,
 }
@@ -65,14 +70,17 @@ impl Unit {
         Unit {
             kind,
             identity: Identity::from_name(name),
+            reservations: Reservations::open(options.reservations.clone()),
             options,
+            settings: Settings::default(),
+            access_state: AccessState::default(),
             itls: Mutex::default(),
         }
     }
 
     /// One more way to this unit.
-    pub(super) fn join(self: &Arc<Self>, nexus: NexusId, path: &Arc<Path>, lun: Lun) -> Arc<Itl> {
-        let itl = Arc::new(Itl::new(nexus, path.clone(), lun, self.clone()));
+    pub(super) fn join(self: &Arc<Self>, nexus: NexusId, path: &Arc<Path>) -> Arc<Itl> {
+        let itl = Arc::new(Itl::new(nexus, path.clone(), self.clone()));
         let mut itls = self.itls.lock().unwrap_or_else(PoisonError::into_inner);
         itls.retain(|itl| itl.strong_count() > 0);
         itls.push(Arc::downgrade(&itl));
@@ -97,6 +105,8 @@ impl Unit {
     pub(super) fn reset(&self) -> Vec<Aborted> {
         let itls = self.itls();
         let aborted = itls.iter().map(|itl| itl.running.abort()).collect();
+        self.reservations.reset();
+        self.settings.reset();
         for itl in &itls {
             itl.attentions.raise(Sense::RESET);
         }
