@@ -330,7 +330,13 @@ impl Runner {
             Action::Forget { id } => self.forget(id),
             Action::Reset { tmf, scope } => self.reset(tmf, scope),
             Action::List => self.list(),
-            Action::End(end) => self.over = Some(end),
+            Action::End(end) => {
+                self.over = Some(end);
+                // Before the answer to a logout goes out: who has read it finds everything free.
+                if let Some(nexus) = &self.nexus {
+                    nexus.lost();
+                }
+            }
         }
     }
 

@@ -94,6 +94,14 @@ impl Response {
         Self::with(vec![Segment::Bytes(bytes)])
     }
 
+    /// Another initiator holds the unit.
+    pub(super) fn conflict() -> Self {
+        Response {
+            status: Status::ReservationConflict,
+            ..Self::good()
+        }
+    }
+
     /// Aborted by somebody else.
     pub(super) fn aborted() -> Self {
         Response {

@@ -1,0 +1,287 @@
+//! An initiator's way to a device: where its commands come in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::cdb::Cdb;
+use super::command::{self, Command, Kinds, Request};
+use super::device::{Device, settled};
+use super::inquiry;
+use super::itl::{Itl, NexusId};
+use super::lun::Lun;
+use super::medium;
+use super::port::Path;
+use super::report;
+use super::reservations::Access;
+use super::response::{Pending, Response, Start, Status};
+use super::running::{Fate, Waiting, Working};
+use super::sense::{Doing, Format, Sense};
+use super::unit::{Kind, Unit};
+use crate::block::{self, Answer};
+
+/// One initiator's way to a device (an I_T nexus, SAM-5 §4.7). Unit attentions are kept for each.
+pub struct Nexus {
+    // Units come and go as long as somebody has a way to the device.
+    _device: Arc<Device>,
+    reach: Arc<Reach>,
+}
+
+/// What a reset is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// One unit, as LOGICAL UNIT RESET does.
+    Unit(Lun),
+    /// One unit's commands only, as CLEAR TASK SET does.
+    Commands(Lun),
+    /// All units, as the target resets do.
+    Device,
+}
+
+/// The units that an initiator gets to.
+pub(super) type Units = BTreeMap<Lun, Arc<Itl>>;
+
+/// The part of a nexus that its device knows.
+pub(super) struct Reach {
+    id: NexusId,
+    path: Arc<Path>,
+    units: ArcSwap<Units>,
+}
+
+impl Reach {
+    pub(super) fn new(id: NexusId, path: Path) -> Self {
+        Reach {
+            id,
+            path: Arc::new(path),
+            units: ArcSwap::default(),
+        }
+    }
+
+    /// There is a unit at `lun` from now on. Only the device calls this, with its lock held.
+    pub(super) fn join(&self, lun: Lun, unit: &Arc<Unit>) {
+        let itl = unit.join(self.id, &self.path);
+        let mut units = Units::clone(&self.units.load());
+        units.insert(lun, itl);
+        self.units.store(Arc::new(units));
+    }
+
+    /// There is no unit at `lun` any more. Only the device calls this, with its lock held.
+    pub(super) fn leave(&self, lun: Lun) {
+        let mut units = Units::clone(&self.units.load());
+        units.remove(&lun);
+        self.units.store(Arc::new(units));
+    }
+
+    /// SPC-4 §6.33: the attention is raised at every unit.
+    pub(super) fn tell_inventory_changed(&self) {
+        for itl in self.units.load().values() {
+            itl.attentions.raise(Sense::LUNS_CHANGED);
+        }
+    }
+}
+
+impl Nexus {
+    pub(super) fn new(device: Arc<Device>, reach: Arc<Reach>) -> Self {
+        Nexus {
+            _device: device,
+            reach,
+        }
+    }
+
+    /// Starts a command. `lun` is nothing where the initiator's address can be no unit's.
+    pub fn start(&self, lun: Option<Lun>, cdb: [u8; 16]) -> Start {
+        let cdb = Cdb::new(cdb);
+        let units = self.reach.units.load();
+        let Some(itl) = lun.and_then(|lun| units.get(&lun)) else {
+            return without_unit(&units, &cdb).into();
+        };
+        // From here on a reset waits for this command: whatever is looked at below still holds when
+        // the command reaches the disk.
+        let working = itl.running.begin();
+        if working.fate() == Fate::Removed {
+            return without_unit(&units, &cdb).into();
+        }
+        let kinds = match itl.unit.kind {
+            Kind::Controller => Kinds::CONTROLLER,
+            Kind::Disk(_) => Kinds::DISK,
+        };
+        let request = Request {
+            unit: &itl.unit,
+            itl,
+            units: &units,
+            cdb,
+            kinds,
+        };
+        match start_on(&request) {
+            Ok((command, start)) => watched(command, itl, working, start),
+            Err(response) => in_format(itl, response).into(),
+        }
+    }
+
+    /// Aborts the commands of every initiator on the units that `reset` names, and tells them: of a
+    /// reset every one (SAM-5 §6.3.3), of cleared commands the others (SAM-5 §7.4).
+    /// Resolves when none of those commands works on the units any more. The initiator that asked
+    /// drops the answers of its own commands itself.
+    pub fn reset(&self, reset: Reset) -> impl Future<Output = ()> + Send + 'static {
+        let units = self.reach.units.load();
+        let aborted = match reset {
+            Reset::Unit(lun) => units.get(&lun).map(|itl| itl.unit.reset()),
+            Reset::Commands(lun) => units.get(&lun).map(|itl| itl.unit.clear(self.reach.id)),
+            Reset::Device => Some(units.values().flat_map(|itl| itl.unit.reset()).collect()),
+        };
+        settled(aborted.unwrap_or_default())
+    }
+
+    /// Most bytes that a command makes a disk read, whatever its initiator expects of it.
+    pub fn reads(&self, lun: Option<Lun>, cdb: [u8; 16]) -> u64 {
+        let units = self.reach.units.load();
+        let itl = lun.and_then(|lun| units.get(&lun));
+        itl.map_or(0, |itl| medium::reads(&itl.unit, &Cdb::new(cdb)))
+    }
+
+    /// Makes durable what was written to the disks; gives those that failed.
+    pub async fn flush(&self) -> Vec<(Lun, block::Error)> {
+        let units = self.reach.units.load_full();
+        let mut failed = Vec::new();
+        for (lun, itl) in units.iter() {
+            if let Kind::Disk(disk) = &itl.unit.kind
+                && let Err(error) = disk.flush().wait().await
+            {
+                failed.push((*lun, error));
+            }
+        }
+        failed
+    }
+
+    /// The session behind this nexus is over (I_T nexus loss, SAM-5 §6.3.4): what it held by RESERVE is
+    /// free. The same happens when the nexus is dropped, which may be later.
+    pub fn lost(&self) {
+        for itl in self.reach.units.load().values() {
+            itl.unit.reservations.nexus_lost(itl.nexus);
+        }
+    }
+
+    /// Whether there is such a unit.
+    pub fn has(&self, lun: Option<Lun>) -> bool {
+        lun.is_some_and(|lun| self.reach.units.load().contains_key(&lun))
+    }
+}
+
+/// Starts a command at a unit that is there, unless something stands in its way (SAM-5 §5.3.3 has the
+/// order: unit attentions, then reservations, then what is wrong with the command itself).
+fn start_on(request: &Request<'_>) -> Result<(&'static Command, Start), Response> {
+    let Request {
+        cdb, kinds, itl, ..
+    } = request;
+    // SAM-5 §5.14: these three go on in spite of a unit attention, and leave it pending.
+    let passes = matches!(
+        cdb.opcode(),
+        command::INQUIRY | command::REPORT_LUNS | command::REQUEST_SENSE
+    );
+    if !passes {
+        if let Some(sense) = request.take_attention() {
+            return Err(sense.into());
+        }
+        if request.unit.reservations.are_lost() {
+            return Err(Sense::MANUAL_INTERVENTION.into());
+        }
+    }
+    // NACA: there is no auto contingent allegiance here (SAM-5 §5.2).
+    if cdb.control() & 0x04 != 0 {
+        return Err(Sense::INVALID_FIELD.at(cdb.control_at()).bit(2).into());
+    }
+    let command = command::find(cdb, *kinds)?;
+    if !request.unit.reservations.allow(itl, command.access.of(cdb)) {
+        return Err(Response::conflict());
+    }
+    if command.access == Access::Write && request.unit.settings.protected() {
+        return Err(Sense::SOFTWARE_PROTECTED.into());
+    }
+    Ok((command, (command.run)(request)?))
+}
+
+/// Commands for units that are not there (SPC-4 §6.6, SAM-5 §5.14).
+fn without_unit(units: &Units, cdb: &Cdb) -> Response {
+    match cdb.opcode() {
+        command::INQUIRY => inquiry::no_unit(cdb).unwrap_or_else(Response::from),
+        command::REPORT_LUNS => report::luns(units, cdb).unwrap_or_else(Response::from),
+        command::REQUEST_SENSE => report::sense(cdb, Sense::NO_UNIT),
+        _ => Sense::NO_UNIT.into(),
+    }
+}
+
+/// The same command, waited for by whoever resets its unit, and silent if that happens meanwhile.
+fn watched(command: &Command, itl: &Arc<Itl>, working: Working, start: Start) -> Start {
+    // Those that deal with reservations abort others and wait for their end: two that wait for each
+    // other would wait for ever. A reset does not undo what they have done, and need not wait for them.
+    let working = (command.access != Access::Own).then_some(working);
+    let through = command.access == Access::Write && itl.unit.settings.write_through();
+    let after = if through {
+        After::Flush
+    } else {
+        After::Nothing
+    };
+    let itl = itl.clone();
+    match start {
+        Start::Done(answer) => Start::Done(watched_answer(itl, working, after, answer)),
+        Start::Data(pending) => {
+            let waiting = working.map(|working| working.wait());
+            Start::Data(Pending::new(pending.len(), move |data| {
+                match waiting.map(Waiting::resume).transpose() {
+                    Ok(working) => watched_answer(itl, working, after, pending.finish(data)),
+                    Err(Fate::Removed) => Answer::Now(in_format(&itl, Sense::NO_UNIT.into())),
+                    Err(_) => Answer::Now(Response::aborted()),
+                }
+            }))
+        }
+    }
+}
+
+/// What follows a command that has been done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    Nothing,
+    /// Without a write cache (WCE is 0), what was written is durable before it is told.
+    Flush,
+}
+
+fn watched_answer(
+    itl: Arc<Itl>,
+    working: Option<Working>,
+    after: After,
+    answer: Answer<Response>,
+) -> Answer<Response> {
+    let answer = match answer {
+        Answer::Now(response) if after == After::Nothing || response.status != Status::Good => {
+            return Answer::Now(in_format(&itl, response));
+        }
+        answer => answer,
+    };
+    Answer::Later(Box::pin(async move {
+        let mut response = answer.wait().await;
+        if after == After::Flush
+            && response.status == Status::Good
+            && let Kind::Disk(disk) = &itl.unit.kind
+            && let Err(error) = disk.flush().wait().await
+        {
+            response = Sense::from_disk(&error, Doing::Writing).into();
+        }
+        match working.as_ref().map(Working::fate) {
+            // The disk has done it, even if it has left the device meanwhile.
+            None | Some(Fate::Alive | Fate::Removed) => in_format(&itl, response),
+            Some(Fate::Aborted) => Response::aborted(),
+        }
+    }))
+}
+
+/// The same, with sense data in the format that D_SENSE says.
+fn in_format(itl: &Itl, response: Response) -> Response {
+    match response.sense {
+        Some(sense) if itl.unit.settings.descriptor_sense() => Response {
+            sense: Some(sense.in_format(Format::Descriptor)),
+            ..response
+        },
+        _ => response,
+    }
+}
