@@ -18,6 +18,8 @@ use serde_json::Value;
 
 #[path = "cli/jobs.rs"]
 mod jobs;
+#[path = "cli/volumes.rs"]
+mod volumes;
 
 const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
 const MAC: &str = "52:54:00:12:34:56";

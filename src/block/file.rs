@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -17,7 +18,9 @@ const PAGE: u32 = 4096;
 /// A disk in a plain file or a block device.
 pub struct FileDisk {
     file: Arc<File>,
-    geometry: Geometry,
+    /// The shape, but for the number of blocks.
+    shape: Geometry,
+    blocks: AtomicU64,
     flusher: Arc<Flusher>,
 }
 
@@ -34,9 +37,7 @@ impl FileDisk {
         Self::new(file, block_size, Access::Writable)
     }
 
-    fn new(mut file: File, block_size: u32, access: Access) -> io::Result<Self> {
-        // The end of a block device is found by seeking; its metadata do not tell it.
-        let size = file.seek(SeekFrom::End(0))?;
+    fn new(file: File, block_size: u32, access: Access) -> io::Result<Self> {
         if !matches!(block_size, 512 | 4096) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -44,15 +45,17 @@ impl FileDisk {
             ));
         }
         let sealed = matches!(access, Access::Sealed);
+        let blocks = size(&file)? / u64::from(block_size);
         Ok(FileDisk {
             file: Arc::new(file),
-            geometry: Geometry {
+            shape: Geometry {
                 block_size,
                 physical_block_size: PAGE.max(block_size),
-                blocks: size / u64::from(block_size),
+                blocks,
                 read_only: sealed,
                 thin: !sealed,
             },
+            blocks: AtomicU64::new(blocks),
             flusher: Arc::default(),
         })
     }
@@ -62,7 +65,7 @@ impl FileDisk {
         &self,
         work: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
     ) -> Answer<Result<()>> {
-        if self.geometry.read_only {
+        if self.shape.read_only {
             return Answer::Now(Err(Error::ReadOnly));
         }
         let file = self.file.clone();
@@ -75,13 +78,21 @@ enum Access {
     Writable,
 }
 
+/// The end of a block device is found by seeking; its metadata do not tell it.
+fn size(mut file: &File) -> io::Result<u64> {
+    file.seek(SeekFrom::End(0))
+}
+
 impl Disk for FileDisk {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry {
+            blocks: self.blocks.load(Ordering::Relaxed),
+            ..self.shape
+        }
     }
 
     fn read(&self, extent: Extent) -> Answer<Result<Vec<Segment>>> {
-        if self.geometry.read_only {
+        if self.shape.read_only {
             return Answer::Now(Ok(vec![Segment::File {
                 file: self.file.clone(),
                 offset: extent.offset(),
@@ -96,7 +107,7 @@ impl Disk for FileDisk {
     }
 
     fn flush(&self) -> Answer<Result<()>> {
-        if self.geometry.read_only {
+        if self.shape.read_only {
             return Answer::Now(Ok(()));
         }
         let (file, flusher) = (self.file.clone(), self.flusher.clone());
@@ -107,6 +118,13 @@ impl Disk for FileDisk {
 
     fn unmap(&self, extent: Extent) -> Answer<Result<()>> {
         self.change(move |file| file.punch(extent.offset(), extent.len()))
+    }
+
+    fn refresh(&self) -> io::Result<Geometry> {
+        let blocks = size(&self.file)? / u64::from(self.shape.block_size);
+        // A disk never shrinks under those who use it.
+        self.blocks.fetch_max(blocks, Ordering::Relaxed);
+        Ok(self.geometry())
     }
 }
 

@@ -111,6 +111,13 @@ pub trait Disk: Send + Sync {
     fn flush(&self) -> Answer<Result<()>>;
     /// Makes `extent` read as zeros and gives its space back where the storage can.
     fn unmap(&self, extent: Extent) -> Answer<Result<()>>;
+    /// Looks how large the storage has become, and what the disk's shape is from now on.
+    ///
+    /// # Errors
+    /// When the storage cannot tell.
+    fn refresh(&self) -> io::Result<Geometry> {
+        Ok(self.geometry())
+    }
 }
 
 impl Geometry {

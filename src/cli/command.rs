@@ -5,6 +5,7 @@ mod client;
 mod events;
 mod jobs;
 mod serve;
+mod volumes;
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -19,6 +20,8 @@ pub(super) use client::{
 pub(super) use events::{Event, Which};
 pub(super) use jobs::{Job, Queue, Worker};
 pub(super) use serve::{Boot, Esp, EspExport, Serve, Session, Target};
+
+pub(super) use volumes::{Volume, VolumeAdd, VolumeSet};
 
 use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
 use crate::library::{HostName, ImageName, VersionSpec};
@@ -68,6 +71,9 @@ pub(super) enum Command {
     /// Assign images to machines, and put machines back to them
     #[command(subcommand)]
     Client(Client),
+    /// Publish files and block devices as they are
+    #[command(subcommand)]
+    Volume(Volume),
     /// What a client is told when it boots
     #[command(subcommand)]
     Boot(Boot),

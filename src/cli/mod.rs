@@ -25,6 +25,7 @@ mod serve;
 mod target;
 mod token;
 mod user;
+mod volume;
 mod worker;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ use clap::{CommandFactory, Parser};
 
 use command::{
     Boot, Cli, Client, Command, Esp, Event, Image, Job, Recipe, Session, Target, Token, User,
+    Volume,
 };
 
 use crate::build::WrongUsage;
@@ -139,6 +141,21 @@ fn run(cli: &Cli) -> Result<()> {
             force,
             consent,
         }) => client::remove(cli, client, *force, *consent),
+        Command::Volume(Volume::Add(args)) => volume::add(cli, args),
+        Command::Volume(Volume::List) => volume::list(cli),
+        Command::Volume(Volume::Show { name }) => volume::show(cli, name),
+        Command::Volume(Volume::Set(args)) => volume::set(cli, args),
+        Command::Volume(Volume::Resize { name, size, run }) => {
+            volume::resize(cli, name, *size, *run)
+        }
+        Command::Volume(Volume::Snapshot { name, copy, run }) => {
+            volume::snapshot(cli, name, copy, *run)
+        }
+        Command::Volume(Volume::Remove {
+            name,
+            force,
+            consent,
+        }) => volume::remove(cli, name, *force, *consent),
         Command::Boot(Boot::Show { client, server }) => boot::show(cli, client, *server),
         Command::Esp(Esp::Export(args)) => boot::export(cli, args),
         Command::Serve(args) => serve::serve(cli, args),

@@ -31,6 +31,11 @@ impl Attached {
         }
     }
 
+    /// What sessions run on.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Takes a session in.
     pub(super) fn enter(&self, session: LiveSession, control: SessionControl) {
         self.table()

@@ -20,6 +20,7 @@ mod run;
 mod targets;
 mod tls;
 mod vitals;
+mod volumes;
 mod watch;
 
 pub use peer::{Peer, unmapped};
@@ -30,6 +31,7 @@ pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
 pub use tls::made_fingerprint;
 pub use vitals::Vitals;
+pub use volumes::VolumeRow;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -49,6 +51,7 @@ use crate::library::{Config, Library, Live, MacAddr, mask_boot_ids};
 use attached::Attached;
 use devices::Devices;
 use notes::Notes;
+use volumes::Volumes;
 use watch::Watch;
 
 /// What the parts of a running server share.
@@ -56,6 +59,7 @@ pub struct Server {
     library: Library,
     attached: Attached,
     devices: Devices,
+    volumes: Volumes,
     sessions: Sessions,
     doors: Doors,
     /// Bounds the calls of the library that run at a time: a login that waits for an older boot to
@@ -125,6 +129,7 @@ impl Server {
             library,
             attached: Attached::new(runtime.clone()),
             devices: Devices::default(),
+            volumes: Volumes::default(),
             sessions: Sessions::new(),
             doors,
             calls: Semaphore::new(CALLS),

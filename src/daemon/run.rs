@@ -116,6 +116,13 @@ pub async fn run(
         announce: server.doors.announce.clone(),
         ..ServerConfig::default()
     };
+    // Before the first login: what hosts have reserved holds from the beginning.
+    if let Some(Err(error)) = server.call(|server| server.refresh_volumes()).await {
+        tracing::error!(
+            error = super::targets::told(&error),
+            "cannot read the volumes"
+        );
+    }
     let targets = Arc::new(Targets::new(server.clone()));
     let sessions = server.sessions.clone();
     parts.spawn(iscsi::serve(

@@ -10,7 +10,7 @@ use crate::iscsi::{
     SessionControl,
 };
 use crate::library::LiveSession;
-use crate::library::{Caller, Grant, LoginError};
+use crate::library::{Caller, Grant, LoginError, Volume};
 use crate::scsi::{Device, Lun, Options};
 
 /// The library's disks as targets.
@@ -34,7 +34,9 @@ impl Directory for Targets {
                     initiator: who.name.as_str(),
                     peer: who.peer,
                 };
-                server.library.visible(caller, &server.attached)
+                let mut names = server.library.visible(caller, &server.attached)?;
+                names.extend(server.library.visible_volumes(caller)?);
+                Ok::<_, crate::library::Error>(names)
             });
             match visible.await {
                 Some(Ok(names)) => names.iter().filter_map(|name| name.parse().ok()).collect(),
@@ -49,10 +51,45 @@ impl Directory for Targets {
 
     fn authentication<'a>(
         &'a self,
-        _: &'a Initiator,
-        _: Option<&'a IscsiName>,
+        who: &'a Initiator,
+        target: Option<&'a IscsiName>,
     ) -> BoxFuture<'a, Authentication> {
-        Box::pin(async { Authentication::None })
+        let (who, target) = (who.clone(), target.map(IscsiName::to_string));
+        Box::pin(async move {
+            let asked = self
+                .server
+                .call(move |server| server.proofs(&who, target.as_deref()));
+            match asked.await {
+                Some(Ok(authentication)) => authentication,
+                Some(Err(error)) => {
+                    tracing::error!(
+                        error = told(&error),
+                        "cannot tell what a login has to prove"
+                    );
+                    nothing_proves()
+                }
+                None => nothing_proves(),
+            }
+        })
+    }
+
+    fn admits<'a>(
+        &'a self,
+        who: &'a Initiator,
+        target: &'a IscsiName,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        let (who, target) = (who.clone(), target.to_string());
+        Box::pin(async move {
+            let admitted = self.server.call(move |server| {
+                match server.library.target_head(&target) {
+                    Ok(Some(head)) => admit(&who, &head),
+                    // Images and clones are decided under the library's lock, when they are opened.
+                    Ok(None) => Ok(()),
+                    Err(_) => Err(Refusal::TargetError),
+                }
+            });
+            admitted.await.unwrap_or(Err(Refusal::TargetError))
+        })
     }
 
     fn open<'a>(
@@ -71,6 +108,50 @@ impl Directory for Targets {
     }
 }
 
+/// A login about whose rules nothing is known gets nowhere.
+fn nothing_proves() -> Authentication {
+    Authentication::Chap {
+        initiator: Vec::new(),
+        target: None,
+    }
+}
+
+/// Whoever may not have a volume is told what he is told of one that does not exist.
+fn admit(who: &Initiator, head: &Volume) -> Result<(), Refusal> {
+    match head.admits(who.name.as_str(), who.peer.ip(), who.chap_name.as_deref()) {
+        true => Ok(()),
+        false => Err(Refusal::NotFound),
+    }
+}
+
+/// Lets a session in to a volume.
+fn open_volume(server: &Arc<Server>, who: &Initiator, head: &Volume) -> Result<Opened, Refusal> {
+    let admitted = admit(who, head);
+    if let Err(refusal) = admitted {
+        tracing::warn!(initiator = %who.name, peer = %who.peer, volume = %head.name, "a login was refused");
+        return Err(refusal);
+    }
+    let device = server.volumes.device(&head.name).or_else(|| {
+        // A file that was missing may be there again.
+        server.refresh_volumes().ok()?;
+        server.volumes.device(&head.name)
+    });
+    server.nudge();
+    let guard = Box::new(Left(server.clone()));
+    device
+        .map(|device| Opened { device, guard })
+        .ok_or(Refusal::Unavailable)
+}
+
+/// A session on a volume: nothing has to be noted of its end.
+struct Left(Arc<Server>);
+
+impl Guard for Left {
+    fn ended(self: Box<Self>, _: End) {
+        self.0.nudge();
+    }
+}
+
 /// Lets a session in and opens its disk. Blocks.
 fn open(
     server: &Arc<Server>,
@@ -78,6 +159,14 @@ fn open(
     target: &str,
     control: SessionControl,
 ) -> Result<Opened, Refusal> {
+    match server.library.target_head(target) {
+        Ok(Some(head)) => return open_volume(server, who, &head),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::error!(target, error = told(&error), "cannot look a target up");
+            return Err(Refusal::TargetError);
+        }
+    }
     let caller = Caller {
         initiator: who.name.as_str(),
         peer: who.peer,
@@ -139,7 +228,7 @@ fn refusal(error: &LoginError, who: &Initiator, target: &str) -> Refusal {
 }
 
 /// An error with its causes, in one line of the log.
-fn told(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -29,6 +29,7 @@
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
 //! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)
+//! - `volumes`: files and devices that are published as they are, and for whom
 //! - `accounts`: users of dashboard and API, and tokens of programs
 //! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
 //! - `reservations`: what hosts that share a disk have agreed on, over restarts
@@ -60,6 +61,7 @@ mod progress;
 mod reservations;
 mod secrets;
 mod store;
+mod volumes;
 mod wanted;
 mod wire;
 
@@ -97,12 +99,13 @@ pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
 pub use names::{
     ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, TokenName, UserName,
-    VersionId, VersionSpec,
+    VersionId, VersionSpec, VolumeName,
 };
 pub use progress::{Progress, Quiet};
 pub use reservations::KeptReservations;
 pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
+pub use volumes::{Allow, Chap, Kept, NewVolume, OpenVolume, Secrets, Volume, VolumeEdit};
 pub use wanted::{
     FileSystem, PlainWord, ReleaseSpec, SizeSpec, SshKey, UnknownFileSystem, WrongSize,
 };
@@ -153,6 +156,8 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("jobs", 0o750),
     // Who shares which disk with whom.
     ("reservations", 0o700),
+    // Who may have which disk.
+    ("volumes", 0o750),
     ("recipes", 0o755),
     ("secrets", 0o700),
     // What only hashes protect.

@@ -191,7 +191,7 @@ impl Library {
         }))
     }
 
-    fn below_prefix<'a>(&self, name: &'a str) -> Option<&'a str> {
+    pub(super) fn below_prefix<'a>(&self, name: &'a str) -> Option<&'a str> {
         name.strip_prefix(self.config().iqn_prefix.as_str())?
             .strip_prefix(':')
     }

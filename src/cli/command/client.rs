@@ -174,7 +174,7 @@ impl<T: Clone> OrNone<T> {
     }
 }
 
-fn or_none<T: FromStr>(text: &str) -> Result<OrNone<T>, T::Err> {
+pub(super) fn or_none<T: FromStr>(text: &str) -> Result<OrNone<T>, T::Err> {
     if text.is_empty() {
         Ok(OrNone(None))
     } else {

@@ -69,6 +69,7 @@ const LARGEST_DISK: u64 = 64 << 40;
 
 impl<'a> Draft<'a> {
     pub(crate) fn begin(library: &'a Library, image: &ImageName) -> Result<Self> {
+        library.ensure_no_volume(image)?;
         let home = library.places().image(image);
         // Under the write lock, because a sweep beside us removes empty directories of images and
         // drafts that nobody holds.

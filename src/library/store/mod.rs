@@ -26,7 +26,7 @@ pub(crate) use draft::{has_live_draft, remove_mount_points};
 pub(crate) use hash::{CHUNK, hash_path, hash_reader};
 
 use super::mac::MacAddr;
-use super::names::{ImageName, VersionId};
+use super::names::{ImageName, VersionId, VolumeName};
 
 /// Bytes of a logical block of every disk of the library.
 pub const BLOCK_SIZE: u32 = 512;
@@ -124,6 +124,19 @@ impl Places {
 
     pub(crate) fn jobs(&self) -> PathBuf {
         self.root.join("jobs")
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    pub(crate) fn volume(&self, name: &VolumeName) -> PathBuf {
+        self.volumes().join(format!("{name}.json"))
+    }
+
+    /// The file of a volume that the library keeps.
+    pub(crate) fn volume_disk(&self, id: &str) -> PathBuf {
+        self.volumes().join(format!("{id}.img"))
     }
 
     pub(crate) fn users(&self) -> PathBuf {

@@ -11,6 +11,7 @@ mod images;
 mod jobs;
 mod problems;
 mod sessions;
+mod volumes;
 
 pub(super) use sessions::kick;
 
@@ -48,6 +49,7 @@ const MAX_BODY: usize = 256 << 10;
         (name = "events", description = "Who did what, and what each client did"),
         (name = "jobs", description = "Long work that a worker does: builds, updates, upgrades"),
         (name = "accounts", description = "Users, and tokens of programs; managed by people, not by tokens"),
+        (name = "volumes", description = "Files and block devices that are published as they are"),
         (name = "sessions", description = "Where the server is reached, what it publishes, who is connected"),
     )
 )]
@@ -88,7 +90,8 @@ fn described() -> (Router<Arc<Server>>, Document) {
         .merge(events::routes())
         .merge(images::routes())
         .merge(jobs::routes())
-        .merge(sessions::routes());
+        .merge(sessions::routes())
+        .merge(volumes::routes());
     OpenApiRouter::with_openapi(About::openapi())
         .nest("/api/v1", v1)
         .split_for_parts()

@@ -1,0 +1,326 @@
+//! Volumes of the library as devices: open as long as their documents stand, so that what hosts have
+//! reserved and what they were not told yet outlive their sessions.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Server;
+use crate::block::Disk;
+use crate::iscsi::{Authentication, Credential, End, Initiator, SessionInfo};
+use crate::library::{Library, Result, Secrets, Volume, VolumeName};
+use crate::scsi::{Device, Lun, Options};
+
+/// Devices by the volume that heads the target.
+#[derive(Default)]
+pub(super) struct Volumes {
+    // Held while volumes are compared with their documents, so that none is opened twice. Logins take it
+    // for a look, commands never.
+    targets: Mutex<BTreeMap<VolumeName, Published>>,
+}
+
+struct Published {
+    device: Arc<Device>,
+    luns: BTreeMap<VolumeName, Unit>,
+    /// Which secrets its sessions have proved.
+    proofs: u64,
+}
+
+/// A volume as it was opened, or why it was not.
+struct Unit {
+    volume: Volume,
+    opened: std::result::Result<Opened, String>,
+}
+
+struct Opened {
+    disk: Arc<dyn Disk>,
+    _claim: Option<File>,
+}
+
+/// A volume, as `volume list` shows it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct VolumeRow {
+    /// What its document says.
+    #[serde(flatten)]
+    pub volume: Volume,
+    /// The name of its target.
+    pub iqn: String,
+    /// Where its blocks are.
+    pub path: String,
+    /// Bytes, if it can be told.
+    pub size: Option<u64>,
+    /// Why it cannot be used.
+    pub failed: Option<String>,
+    /// Sessions of its target, by their numbers.
+    pub sessions: Vec<u64>,
+}
+
+impl VolumeRow {
+    /// A volume that no server has opened.
+    pub fn resting(library: &Library, volume: Volume) -> Self {
+        let size = library.volume_size(&volume);
+        VolumeRow {
+            iqn: library.volume_target(volume.head()),
+            path: library.volume_path(&volume).display().to_string(),
+            failed: size.as_ref().err().map(|error| super::targets::told(error)),
+            size: size.ok(),
+            sessions: Vec::new(),
+            volume,
+        }
+    }
+}
+
+impl Volumes {
+    /// The device of a target, if any of its volumes could be opened.
+    pub(super) fn device(&self, head: &VolumeName) -> Option<Arc<Device>> {
+        let targets = self.targets();
+        let target = targets.get(head)?;
+        let usable = target.luns.values().any(|unit| unit.opened.is_ok());
+        usable.then(|| target.device.clone())
+    }
+
+    /// Why a volume could not be opened.
+    fn failure(&self, volume: &Volume) -> Option<String> {
+        let targets = self.targets();
+        let unit = targets.get(volume.head())?.luns.get(&volume.name)?;
+        unit.opened.as_ref().err().cloned()
+    }
+
+    fn targets(&self) -> MutexGuard<'_, BTreeMap<VolumeName, Published>> {
+        // A panic leaves at worst a volume that is opened again.
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// Makes the target what the documents say, and returns when sessions that are not allowed any more
+    /// have ended. Blocks. Others notice nothing.
+    pub fn refresh_volumes(&self) -> Result<Vec<VolumeRow>> {
+        let library = &self.library;
+        let volumes = library.volumes()?;
+        let mut targets = self.volumes.targets();
+        let is_gone = |head: &&VolumeName| !volumes.iter().any(|volume| volume.name == **head);
+        let gone = targets.keys().filter(is_gone);
+        let gone: Vec<String> = gone.map(|head| library.volume_target(head)).collect();
+        // Sessions of a target that is gone keep its device until they end.
+        targets.retain(|head, _| volumes.iter().any(|volume| volume.name == *head));
+        let mut settling = Vec::new();
+        let mut ended = Vec::new();
+        for head in volumes.iter().filter(|volume| volume.target.is_none()) {
+            let target = targets
+                .entry(head.name.clone())
+                .or_insert_with(|| Published {
+                    device: Arc::new(Device::new(&library.volume_target(&head.name))),
+                    luns: BTreeMap::new(),
+                    proofs: head.proofs,
+                });
+            if target.proofs != head.proofs {
+                target.proofs = head.proofs;
+                ended.push(library.volume_target(&head.name));
+            }
+            let wanted: Vec<&Volume> = volumes
+                .iter()
+                .filter(|one| *one.head() == head.name)
+                .collect();
+            settling.extend(target.match_to(library, &wanted));
+        }
+        drop(targets);
+        ended.extend(gone);
+        self.end_strangers(&volumes, &ended);
+        self.attached.runtime().block_on(async {
+            for settled in settling {
+                settled.await;
+            }
+        });
+        self.nudge();
+        self.volume_rows()
+    }
+
+    /// All volumes with their state.
+    pub fn volume_rows(&self) -> Result<Vec<VolumeRow>> {
+        let sessions = self.sessions.list();
+        let row = |volume: Volume| {
+            let failed = self.volumes.failure(&volume);
+            let mut row = VolumeRow::resting(&self.library, volume);
+            row.failed = row.failed.or(failed);
+            let of_target = sessions.iter().filter(|one| one.target.as_str() == row.iqn);
+            row.sessions = of_target.map(|session| session.id).collect();
+            row
+        };
+        Ok(self.library.volumes()?.into_iter().map(row).collect())
+    }
+
+    /// What an initiator has to prove for a target. Whoever may not have one is asked as for one that
+    /// does not exist: to prove any secret there is.
+    pub(super) fn proofs(&self, who: &Initiator, target: Option<&str>) -> Result<Authentication> {
+        let Some(target) = target else {
+            // Discovery shows what access lists allow; boots of machines cannot prove anything.
+            return Ok(Authentication::None);
+        };
+        let head = self.library.target_head(target)?;
+        let (name, peer) = (who.name.as_str(), who.peer.ip());
+        let asked = match head {
+            Some(head) if head.chap.is_some() => vec![head],
+            Some(head) if head.admits(name, peer, None) => return Ok(Authentication::None),
+            None if self
+                .library
+                .parse_target(target)
+                .is_some_and(|known| self.library.has_target(&known)) =>
+            {
+                return Ok(Authentication::None);
+            }
+            _ => self.library.volumes()?,
+        };
+        let mut initiator = Vec::new();
+        let mut ours = None;
+        for volume in &asked {
+            let Secrets { chap, mutual } = self.library.volume_secrets(&volume.name)?;
+            let credential =
+                |chap: crate::library::Chap| Credential::new(chap.user, chap.secret).ok();
+            initiator.extend(chap.and_then(credential));
+            ours = ours.or(mutual.and_then(credential));
+        }
+        let alone = asked.len() == 1;
+        match initiator.is_empty() && !alone {
+            true => Ok(Authentication::None),
+            false => Ok(Authentication::Chap {
+                initiator,
+                target: ours,
+            }),
+        }
+    }
+
+    fn end_strangers(&self, volumes: &[Volume], ended: &[String]) {
+        let prefix = format!("{}:", self.library.config().iqn_prefix);
+        let is_stranger = |session: &SessionInfo| {
+            let target = session.target.as_str();
+            let name = target
+                .strip_prefix(&prefix)
+                .and_then(|name| name.parse().ok());
+            let head =
+                name.and_then(|name: VolumeName| volumes.iter().find(|one| one.name == name));
+            let peer = session.peer.ip();
+            match head {
+                // With the proof that it has shown, which is looked at apart.
+                Some(head) => {
+                    ended.iter().any(|ended| ended == target)
+                        || !head.admits(session.initiator.as_str(), peer, head.chap.as_deref())
+                }
+                None => ended.iter().any(|name| name == target),
+            }
+        };
+        let controls: Vec<_> = self
+            .sessions
+            .list()
+            .iter()
+            .filter(|session| is_stranger(session))
+            .filter_map(|session| self.sessions.control(session.id))
+            .collect();
+        for control in &controls {
+            control.end(End::Kicked);
+        }
+        self.attached.runtime().block_on(async {
+            for control in &controls {
+                control.ended().await;
+            }
+        });
+    }
+}
+
+type Settling = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Published {
+    /// Opens what is new, closes what is gone, and looks how large the others have become.
+    fn match_to(&mut self, library: &Library, wanted: &[&Volume]) -> Vec<Settling> {
+        let mut settling: Vec<Settling> = Vec::new();
+        let device = self.device.clone();
+        self.luns.retain(|name, unit| {
+            let stays = wanted
+                .iter()
+                .any(|one| one.name == *name && one.id == unit.volume.id);
+            if let (false, Some(lun)) = (stays, Lun::new(unit.volume.lun)) {
+                settling.push(Box::pin(device.remove(lun)));
+            }
+            stays
+        });
+        for volume in wanted {
+            let Some(lun) = Lun::new(volume.lun) else {
+                continue;
+            };
+            match self.luns.get_mut(&volume.name) {
+                Some(unit) if unit.is_as(volume) => {
+                    unit.volume = Volume::clone(volume);
+                    if let Ok(opened) = &unit.opened {
+                        grow(&device, lun, volume, opened);
+                    }
+                }
+                _ => {
+                    // The old claim first, or the new one would fail for it.
+                    self.luns.remove(&volume.name);
+                    let opened = open(library, volume);
+                    match &opened {
+                        Ok((opened, options)) => {
+                            let disk = opened.disk.clone();
+                            let old = device.add_disk(lun, &volume.id, disk, options.clone());
+                            settling.push(Box::pin(old));
+                        }
+                        Err(why) => {
+                            tracing::error!(volume = %volume.name, why, "cannot open a volume");
+                            settling.push(Box::pin(device.remove(lun)));
+                        }
+                    }
+                    let unit = Unit {
+                        volume: Volume::clone(volume),
+                        opened: opened.map(|(opened, _)| opened),
+                    };
+                    self.luns.insert(volume.name.clone(), unit);
+                }
+            }
+        }
+        settling
+    }
+}
+
+impl Unit {
+    /// Whether it was opened, and as the document says.
+    fn is_as(&self, volume: &Volume) -> bool {
+        let Volume {
+            read_only,
+            allow_sanitize,
+            ..
+        } = &self.volume;
+        self.opened.is_ok()
+            && (*read_only, *allow_sanitize) == (volume.read_only, volume.allow_sanitize)
+    }
+}
+
+fn open(library: &Library, volume: &Volume) -> std::result::Result<(Opened, Options), String> {
+    let told = |error: crate::library::Error| super::targets::told(&error);
+    let kept = library
+        .kept_reservations(volume.name.as_str())
+        .map_err(told)?;
+    let opened = library.open_volume(volume).map_err(told)?;
+    let options = Options {
+        sanitize: volume.allow_sanitize,
+        reservations: Some(Arc::new(kept)),
+    };
+    let opened = Opened {
+        disk: opened.disk,
+        _claim: opened.claim,
+    };
+    Ok((opened, options))
+}
+
+fn grow(device: &Device, lun: Lun, volume: &Volume, opened: &Opened) {
+    let before = opened.disk.geometry();
+    match opened.disk.refresh() {
+        Ok(now) if now != before => device.capacity_changed(lun),
+        Ok(_) => {}
+        Err(error) => {
+            tracing::error!(volume = %volume.name, %error, "cannot tell how large a volume is")
+        }
+    }
+}
