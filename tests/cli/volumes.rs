@@ -151,7 +151,10 @@ fn what_would_destroy_or_expose_a_disk_is_refused() {
     refused(&["two", "--file", link, "--allow", "any"], "kept in");
     refused(&["one", "--size", "1M", "--allow", "any"], "exists already");
     refused(&["two", "--allow", "any"], "needs --size");
-    refused(&["two", "--device", file, "--allow", "any"], "already");
+    refused(
+        &["two", "--device", file, "--allow", "any"],
+        "no block device",
+    );
     let config = site.library.join("netroot.toml");
     refused(
         &["two", "--file", config.to_str().unwrap(), "--allow", "any"],
