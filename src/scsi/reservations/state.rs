@@ -231,9 +231,12 @@ impl Change<'_> {
             return Err(Sense::INVALID_PARAMETER.in_parameter(20).bit(3).into());
         }
         if new == 0 {
-            if known.is_some() {
-                self.unregister(&self.who.clone());
+            // Who is not registered and wants not to be changes nothing: not even whether the others'
+            // registrations are kept.
+            if known.is_none() {
+                return Ok(());
             }
+            self.unregister(&self.who.clone());
         } else {
             self.enter(self.who.clone(), new)?;
             for initiator in also {
