@@ -1,46 +1,58 @@
 //! Unit attentions: what an initiator must be told before its next command (SAM-5 §5.14).
 
-use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::lun::Lun;
 use super::sense::Sense;
 
-/// Conditions that one nexus has not been told yet, oldest first, for each unit.
-pub(super) struct Attentions(
-    // Held for a look at a short queue, never across an await.
-    Mutex<BTreeMap<Lun, Vec<Sense>>>,
-);
+/// Conditions of one unit that one initiator has not been told yet, oldest first.
+pub(super) struct Attentions {
+    /// Whether there is any, so that a command which has none to report takes no lock.
+    pending: AtomicBool,
+    // Held for a look at a short queue, never across an await. No condition is in it twice.
+    queue: Mutex<Vec<Sense>>,
+}
 
 impl Attentions {
-    /// Those of a new nexus: each unit has just come up for it.
-    pub(super) fn new(luns: impl Iterator<Item = Lun>) -> Self {
-        Attentions(Mutex::new(
-            luns.map(|lun| (lun, vec![Sense::POWER_ON])).collect(),
-        ))
+    /// Those of a new nexus: the unit has just come up for it.
+    pub(super) fn new() -> Self {
+        Attentions {
+            pending: AtomicBool::new(true),
+            queue: Mutex::new(vec![Sense::POWER_ON]),
+        }
     }
 
     /// Adds a condition, unless it waits already or a power-on, which says as much, does.
-    pub(super) fn raise(&self, lun: Lun, sense: Sense) {
-        let mut all = self.lock();
-        let queue = all.entry(lun).or_default();
+    pub(super) fn raise(&self, sense: Sense) {
+        let mut queue = self.lock();
         if !queue.contains(&Sense::POWER_ON) && !queue.contains(&sense) {
             queue.push(sense);
+            self.pending.store(true, Ordering::Release);
         }
     }
 
     /// Takes the oldest condition away, to be reported.
-    pub(super) fn take(&self, lun: Lun) -> Option<Sense> {
-        let mut all = self.lock();
-        let queue = all.get_mut(&lun)?;
-        let sense = (!queue.is_empty()).then(|| queue.remove(0));
-        if queue.is_empty() {
-            all.remove(&lun);
+    pub(super) fn take(&self) -> Option<Sense> {
+        if !self.pending.load(Ordering::Acquire) {
+            return None;
         }
+        let mut queue = self.lock();
+        let sense = (!queue.is_empty()).then(|| queue.remove(0));
+        self.pending.store(!queue.is_empty(), Ordering::Release);
         sense
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Lun, Vec<Sense>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes a condition away that has been told in another way.
+    pub(super) fn withdraw(&self, sense: Sense) {
+        if !self.pending.load(Ordering::Acquire) {
+            return;
+        }
+        let mut queue = self.lock();
+        queue.retain(|waiting| *waiting != sense);
+        self.pending.store(!queue.is_empty(), Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Sense>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use super::attention::Attentions;
 use super::cdb::Cdb;
-use super::device::Device;
-use super::lun::Lun;
-use super::port::Path;
+use super::itl::Itl;
+use super::nexus::Units;
 use super::response::Start;
 use super::sense::Sense;
 use super::unit::Unit;
@@ -18,12 +16,12 @@ pub(super) const REPORT_LUNS: u8 = 0xa0;
 
 /// A command on its way: the unit it is for, and its block.
 pub(super) struct Request<'a> {
-    pub(super) device: &'a Device,
     pub(super) unit: &'a Arc<Unit>,
-    pub(super) lun: Lun,
     pub(super) kinds: Kinds,
-    pub(super) attentions: &'a Attentions,
-    pub(super) path: &'a Path,
+    /// What the unit keeps for the initiator.
+    pub(super) itl: &'a Arc<Itl>,
+    /// All units that the initiator gets to.
+    pub(super) units: &'a Units,
     pub(super) cdb: Cdb,
 }
 
@@ -49,13 +47,20 @@ impl Kinds {
 }
 
 /// The command that a block asks for, among those that a kind of unit has.
-pub(super) fn find(cdb: &Cdb, kinds: Kinds) -> Option<&'static Command> {
-    supported(kinds).find(|command| {
-        command.opcode == cdb.opcode()
-            && command
-                .service_action
-                .is_none_or(|action| action == cdb.service_action())
-    })
+///
+/// # Errors
+/// When there is no such opcode, or it has no such service action (SPC-4 §4.3.4, §4.3.5).
+pub(super) fn find(cdb: &Cdb, kinds: Kinds) -> Result<&'static Command, Sense> {
+    let mut unknown = Sense::INVALID_OPCODE.at(0);
+    for command in supported(kinds).filter(|command| command.opcode == cdb.opcode()) {
+        match command.service_action {
+            Some(action) if action != cdb.service_action() => {
+                unknown = Sense::INVALID_FIELD.at(1).bit(4);
+            }
+            _ => return Ok(command),
+        }
+    }
+    Err(unknown)
 }
 
 /// The commands that a kind of unit has.

@@ -224,7 +224,7 @@ fn compare(disk: Arc<dyn Disk>, extent: Extent, expected: Option<Bytes>) -> Answ
         (Ok(found), Some(expected)) => match first_difference(&found, &expected) {
             None => Response::good(),
             Some(at) => Sense {
-                information: u32::try_from(at).ok(),
+                information: u64::try_from(at).ok(),
                 ..Sense::MISCOMPARE
             }
             .into(),

@@ -5,8 +5,9 @@
 //! function that does it; what is not in the table is ILLEGAL REQUEST. The standards are SAM-5, SPC-4
 //! and SBC-3.
 
-pub use self::device::{Device, Nexus, Reset, UnitInfo};
+pub use self::device::{Device, UnitInfo};
 pub use self::lun::Lun;
+pub use self::nexus::{Nexus, Reset};
 pub use self::port::{Path, TargetPort, TransportId};
 pub use self::response::{Pending, Response, Start, Status};
 pub use self::sense::Sense;
@@ -17,14 +18,17 @@ mod cdb;
 mod command;
 mod device;
 mod inquiry;
+mod itl;
 mod lun;
 mod medium;
 mod mode;
+mod nexus;
 mod opcodes;
 mod port;
 mod provisioning;
 mod report;
 mod response;
+mod running;
 mod sense;
 #[cfg(test)]
 mod tests;

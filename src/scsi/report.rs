@@ -2,10 +2,10 @@
 
 use super::cdb::Cdb;
 use super::command::Request;
-use super::device::Device;
 use super::lun::Lun;
+use super::nexus::Units;
 use super::response::{Response, Start};
-use super::sense::Sense;
+use super::sense::{Format, Sense};
 use super::unit::Kind;
 use crate::block::Geometry;
 
@@ -16,19 +16,19 @@ pub(super) fn ready(_: &Request<'_>) -> Result<Start, Sense> {
 
 /// REQUEST SENSE: a unit attention is told here as data, and thereby reported.
 pub(super) fn request_sense(request: &Request<'_>) -> Result<Start, Sense> {
-    let pending = request.attentions.take(request.lun).unwrap_or(Sense::NONE);
+    let pending = request.itl.attentions.take().unwrap_or(Sense::NONE);
     Ok(sense(&request.cdb, pending).into())
 }
 
 /// The answer to REQUEST SENSE.
 pub(super) fn sense(cdb: &Cdb, sense: Sense) -> Response {
-    let data = if cdb.bit(1, 0x01) {
-        // DESC: descriptor format, without descriptors.
-        let [asc, ascq] = sense.code.to_be_bytes();
-        vec![0x72, sense.key, asc, ascq, 0, 0, 0, 0]
+    // DESC, whatever D_SENSE says (SPC-4 §6.39).
+    let format = if cdb.bit(1, 0x01) {
+        Format::Descriptor
     } else {
-        sense.emit().to_vec()
+        Format::Fixed
     };
+    let data = sense.in_format(format).emit();
     Response::cut(data, usize::from(cdb.byte(4)))
 }
 
@@ -77,22 +77,26 @@ pub(super) fn capacity_16(request: &Request<'_>) -> Result<Start, Sense> {
 
 /// REPORT LUNS to a unit.
 pub(super) fn report_luns(request: &Request<'_>) -> Result<Start, Sense> {
-    luns(request.device, &request.cdb).map(Start::from)
+    luns(request.units, &request.cdb).map(Start::from)
 }
 
 /// REPORT LUNS.
-pub(super) fn luns(device: &Device, cdb: &Cdb) -> Result<Response, Sense> {
+pub(super) fn luns(units: &Units, cdb: &Cdb) -> Result<Response, Sense> {
     let allocation = cdb.be32(6) as usize;
     // SPC-4 §6.33: room for two entries at least.
     if allocation < 16 {
         return Err(Sense::INVALID_FIELD.at(6));
     }
     let luns: Vec<Lun> = match cdb.byte(2) {
-        0x00 | 0x02 => device.luns().collect(),
+        0x00 | 0x02 => units.keys().copied().collect(),
         // Well-known logical units: none.
         0x01 => Vec::new(),
         _ => return Err(Sense::INVALID_FIELD.at(2)),
     };
+    // SAM-5 §5.14: this is how the initiator learns of other units, so none has to tell it any more.
+    for itl in units.values() {
+        itl.attentions.withdraw(Sense::LUNS_CHANGED);
+    }
     let mut data = (luns.len() as u32 * 8).to_be_bytes().to_vec();
     data.extend([0; 4]);
     data.extend(luns.into_iter().flat_map(Lun::emit));

@@ -1,20 +1,23 @@
 //! Logical units: what each is, and who it says that it is.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::watch;
-
+use super::itl::{Itl, NexusId};
+use super::lun::Lun;
+use super::port::Path;
+use super::running::Aborted;
+use super::sense::Sense;
 use crate::block::Disk;
 
 /// A logical unit.
 pub(super) struct Unit {
     pub(super) kind: Kind,
     pub(super) identity: Identity,
+    #[allow(dead_code, reason = "for commands that an owner has to allow")]
     pub(super) options: Options,
-    running: Running,
+    // Held for a walk over the list, never across an await. Commands do not look at it.
+    itls: Mutex<Vec<Weak<Itl>>>,
 }
 
 /// What a logical unit is.
@@ -63,62 +66,60 @@ impl Unit {
             kind,
             identity: Identity::from_name(name),
             options,
-            running: Running::new(),
+            itls: Mutex::default(),
         }
     }
 
-    /// Counts the resets of this unit, so that a command can tell whether it was aborted.
-    pub(super) fn epoch(&self) -> u64 {
-        self.running.epoch.load(Ordering::Acquire)
+    /// One more way to this unit.
+    pub(super) fn join(self: &Arc<Self>, nexus: NexusId, path: &Arc<Path>, lun: Lun) -> Arc<Itl> {
+        let itl = Arc::new(Itl::new(nexus, path.clone(), lun, self.clone()));
+        let mut itls = self.itls.lock().unwrap_or_else(PoisonError::into_inner);
+        itls.retain(|itl| itl.strong_count() > 0);
+        itls.push(Arc::downgrade(&itl));
+        itl
     }
 
-    /// Held by a command for as long as it works on the unit.
-    pub(super) fn working(&self) -> Working {
-        let current = self
-            .running
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Working {
-            _token: current.subscribe(),
+    /// All ways to this unit.
+    pub(super) fn itls(&self) -> Vec<Arc<Itl>> {
+        let itls = self.itls.lock().unwrap_or_else(PoisonError::into_inner);
+        itls.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Raises a unit attention for those initiators.
+    pub(super) fn tell(&self, sense: Sense, whom: impl Fn(&Itl) -> bool) {
+        for itl in self.itls().iter().filter(|itl| whom(itl)) {
+            itl.attentions.raise(sense);
         }
     }
 
-    /// Aborts what was started before; resolves when none of that works on the unit any more.
-    pub(super) fn reset(&self) -> impl Future<Output = ()> + Send + 'static {
-        let old = {
-            let mut current = self
-                .running
-                .current
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            self.running.epoch.fetch_add(1, Ordering::AcqRel);
-            std::mem::replace(&mut *current, watch::Sender::new(()))
+    /// LOGICAL UNIT RESET (SAM-5 §6.3.3): everybody's commands are aborted, and everybody is told. The
+    /// result resolves when none of those commands works any more.
+    pub(super) fn reset(&self) -> Vec<Aborted> {
+        let itls = self.itls();
+        let aborted = itls.iter().map(|itl| itl.running.abort()).collect();
+        for itl in &itls {
+            itl.attentions.raise(Sense::RESET);
+        }
+        aborted
+    }
+
+    /// CLEAR TASK SET (SAM-5 §7.4): everybody's commands are aborted, and of the others those are told
+    /// that had any, since their commands get no status (TAS is 0, SPC-4 §7.5.8).
+    pub(super) fn clear(&self, by: NexusId) -> Vec<Aborted> {
+        let abort = |itl: &Arc<Itl>| {
+            let aborted = itl.running.abort();
+            if aborted.any && itl.nexus != by {
+                itl.attentions.raise(Sense::COMMANDS_CLEARED);
+            }
+            aborted
         };
-        async move { old.closed().await }
+        self.itls().iter().map(abort).collect()
     }
-}
 
-/// The commands that work on a unit between two resets.
-struct Running {
-    epoch: AtomicU64,
-    // The channel carries nothing: commands hold receivers, and a sender can wait until none is left.
-    // The lock is held for a clone or a replacement.
-    current: Mutex<watch::Sender<()>>,
-}
-
-impl Running {
-    fn new() -> Self {
-        Running {
-            epoch: AtomicU64::new(0),
-            current: Mutex::new(watch::Sender::new(())),
-        }
+    /// Nobody gets to the unit any more.
+    pub(super) fn close(&self) -> Vec<Aborted> {
+        self.itls().iter().map(|itl| itl.running.close()).collect()
     }
-}
-
-/// A command at work.
-pub(super) struct Working {
-    _token: watch::Receiver<()>,
 }
 
 impl Identity {

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use super::*;
 use crate::block::{self, MemoryDisk};
 
+mod live;
+
 const DISK: u16 = 1;
 const BLOCKS: u64 = 2048;
 
@@ -344,10 +346,15 @@ fn a_reset_is_told_to_everybody_and_cleared_commands_to_the_others() {
         }
     }
     let device = device(MemoryDisk::new(512, BLOCKS));
-    let (one, two) = (ready(&device), ready(&device));
+    let (one, two, idle) = (ready(&device), ready(&device), ready(&device));
+    let write = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    let open = [&one, &two].map(|nexus| nexus.start(Some(lun), write));
     runtime.block_on(one.reset(Reset::Commands(lun)));
+    // Who had no command has lost none.
     good(&one, &[0], b"");
+    good(&idle, &[0], b"");
     assert_eq!(refused(&two, &[0], b""), (6, 0x2f00));
+    drop(open);
 }
 
 #[test]

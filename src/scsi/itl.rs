@@ -1,0 +1,37 @@
+//! An initiator's way to one unit: an I_T_L nexus (SAM-5 §4.7).
+
+use std::sync::Arc;
+
+use super::attention::Attentions;
+use super::lun::Lun;
+use super::port::Path;
+use super::running::Running;
+use super::unit::Unit;
+
+/// Tells one nexus from every other that this device has ever had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NexusId(pub(super) u64);
+
+/// What a unit keeps for one initiator.
+#[allow(dead_code, reason = "reservations go by the path")]
+pub(super) struct Itl {
+    pub(super) nexus: NexusId,
+    pub(super) path: Arc<Path>,
+    pub(super) lun: Lun,
+    pub(super) unit: Arc<Unit>,
+    pub(super) attentions: Attentions,
+    pub(super) running: Running,
+}
+
+impl Itl {
+    pub(super) fn new(nexus: NexusId, path: Arc<Path>, lun: Lun, unit: Arc<Unit>) -> Self {
+        Itl {
+            nexus,
+            path,
+            lun,
+            unit,
+            attentions: Attentions::new(),
+            running: Running::new(),
+        }
+    }
+}
