@@ -2,12 +2,10 @@
 
 use super::cdb::Cdb;
 use super::command::Request;
-use super::medium::{MAX_TRANSFER, OPTIMAL_TRANSFER};
-use super::provisioning::{MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS};
+use super::limits;
 use super::response::{Response, Start};
 use super::sense::Sense;
 use super::unit::{Identity, Kind, Unit};
-use crate::block::Geometry;
 
 /// T10 VENDOR IDENTIFICATION, as it is in all data: eight characters.
 const VENDOR: &[u8; 8] = b"NETROOT ";
@@ -104,9 +102,9 @@ fn vital(unit: &Unit, code: u8) -> Option<Vec<u8>> {
         (0x00, Kind::Controller) => vec![0x00, 0x80, 0x83],
         (0x80, _) => unit.identity.serial.clone().into_bytes(),
         (0x83, _) => designators(&unit.identity),
-        (0xb0, Kind::Disk(disk)) => block_limits(&disk.geometry()),
-        (0xb1, Kind::Disk(_)) => characteristics(),
-        (0xb2, Kind::Disk(disk)) => provisioning(&disk.geometry()),
+        (0xb0, Kind::Disk(disk)) => limits::block_limits(&disk.geometry()),
+        (0xb1, Kind::Disk(_)) => limits::characteristics(),
+        (0xb2, Kind::Disk(disk)) => limits::provisioning(&disk.geometry()),
         _ => return None,
     };
     let mut page = vec![device_type(unit), code];
@@ -125,49 +123,6 @@ fn designators(identity: &Identity) -> Vec<u8> {
     data.extend([0x02, 0x01, 0, t10.len() as u8]);
     data.extend(t10);
     data
-}
-
-/// Block limits (SBC-3 §6.6.4).
-fn block_limits(geometry: &Geometry) -> Vec<u8> {
-    let blocks = |bytes: u32| (bytes / geometry.block_size).to_be_bytes();
-    let per_physical = blocks(geometry.physical_block_size);
-    let [_, _, g0, g1] = per_physical;
-    let mut data = vec![0; 60];
-    put(&mut data, 0, &[0x01]); // WSNZ: WRITE SAME needs a number of blocks
-    put(&mut data, 2, &[g0, g1]); // OPTIMAL TRANSFER LENGTH GRANULARITY
-    put(&mut data, 4, &blocks(MAX_TRANSFER));
-    put(&mut data, 8, &blocks(OPTIMAL_TRANSFER));
-    if geometry.thin {
-        put(&mut data, 16, &MAX_UNMAP_BLOCKS.to_be_bytes());
-        put(&mut data, 20, &MAX_UNMAP_DESCRIPTORS.to_be_bytes());
-        put(&mut data, 24, &per_physical); // OPTIMAL UNMAP GRANULARITY
-        put(&mut data, 28, &[0x80]); // UGAVALID, alignment 0
-    }
-    if !geometry.read_only {
-        put(
-            &mut data,
-            32,
-            &u64::from(MAX_WRITE_SAME_BLOCKS).to_be_bytes(),
-        );
-    }
-    data
-}
-
-/// Block device characteristics (SBC-3 §6.6.3): nothing rotates.
-fn characteristics() -> Vec<u8> {
-    let mut data = vec![0; 60];
-    put(&mut data, 0, &[0x00, 0x01]);
-    data
-}
-
-/// Logical block provisioning (SBC-3 §6.6.5); agrees with READ CAPACITY(16).
-fn provisioning(geometry: &Geometry) -> Vec<u8> {
-    if geometry.thin {
-        // LBPU, LBPWS, LBPWS10, LBPRZ; PROVISIONING TYPE thin.
-        vec![0, 0xe4, 0x02, 0]
-    } else {
-        vec![0, 0, 0, 0]
-    }
 }
 
 /// Puts `bytes` at `at`; both are constants of this file, within the page.

@@ -13,13 +13,18 @@ pub use self::response::{Pending, Response, Start, Status};
 pub use self::sense::Sense;
 pub use self::unit::{Options, ReservationStore};
 
+mod atomic;
 mod attention;
+mod cache;
 mod cdb;
 mod command;
 mod device;
+mod exclusion;
 mod inquiry;
 mod itl;
+mod limits;
 mod lun;
+mod mapping;
 mod medium;
 mod mode;
 mod nexus;
@@ -33,3 +38,4 @@ mod sense;
 #[cfg(test)]
 mod tests;
 mod unit;
+mod verify;

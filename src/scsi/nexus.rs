@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::cdb::Cdb;
-use super::command::{self, Kinds, Request};
+use super::command::{self, Request};
 use super::device::{Device, settled};
 use super::inquiry;
 use super::itl::{Itl, NexusId};
@@ -101,16 +101,12 @@ impl Nexus {
         if working.fate() == Fate::Removed {
             return without_unit(&units, &cdb).into();
         }
-        let kinds = match itl.unit.kind {
-            Kind::Controller => Kinds::CONTROLLER,
-            Kind::Disk(_) => Kinds::DISK,
-        };
         let request = Request {
             unit: &itl.unit,
             itl,
             units: &units,
             cdb,
-            kinds,
+            kinds: itl.unit.kinds,
         };
         match start_on(&request) {
             Ok(start) => watched(working, start),

@@ -38,6 +38,8 @@ pub enum Status {
     Good = 0x00,
     /// Not done; the sense data tell why.
     CheckCondition = 0x02,
+    /// Done, and what was asked about is so: the blocks fit into the cache.
+    ConditionMet = 0x04,
     /// Another initiator holds the unit.
     ReservationConflict = 0x18,
     /// Another initiator aborted it: nothing is sent, a unit attention tells (TAS is 0).

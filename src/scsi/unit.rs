@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::command::Kinds;
+use super::exclusion::Exclusion;
 use super::itl::{Itl, NexusId};
 use super::lun::Lun;
 use super::port::Path;
@@ -14,8 +16,11 @@ use crate::block::Disk;
 pub(super) struct Unit {
     pub(super) kind: Kind,
     pub(super) identity: Identity,
-    #[allow(dead_code, reason = "for commands that an owner has to allow")]
     pub(super) options: Options,
+    /// What commands it has.
+    pub(super) kinds: Kinds,
+    /// Who works on which blocks.
+    pub(super) exclusion: Arc<Exclusion>,
     // Held for a walk over the list, never across an await. Commands do not look at it.
     itls: Mutex<Vec<Weak<Itl>>>,
 }
@@ -63,6 +68,8 @@ pub(super) struct Identity {
 impl Unit {
     pub(super) fn new(kind: Kind, name: &str, options: Options) -> Self {
         Unit {
+            kinds: Kinds::of(&kind, &options),
+            exclusion: Arc::default(),
             kind,
             identity: Identity::from_name(name),
             options,
