@@ -34,6 +34,9 @@ pub struct FileDisk {
 pub struct FileOptions {
     /// Bytes of a logical block: 512 or 4096.
     pub block_size: u32,
+    /// Bytes that initiators are told to write at once, instead of what the storage seems to prefer: a
+    /// power of two.
+    pub physical_block_size: Option<u32>,
     /// What is kept in memory.
     pub cache: Cache,
     /// A file beside it, made if there is none, by which writes can be atomic.
@@ -54,6 +57,7 @@ impl FileOptions {
     pub fn new(block_size: u32) -> Self {
         FileOptions {
             block_size,
+            physical_block_size: None,
             cache: Cache::System,
             journal: None,
         }
@@ -120,7 +124,19 @@ impl FileDisk {
                 format!("a block of {block_size} bytes; 512 and 4096 are possible"),
             ));
         }
-        let shape = shape::of(&file, size(&file)?, block_size)?;
+        let mut shape = shape::of(&file, size(&file)?, block_size)?;
+        if let Some(physical) = options.physical_block_size {
+            if !physical.is_power_of_two() || physical < block_size {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!(
+                        "a physical block of {physical} bytes; powers of two from {block_size} on are possible"
+                    ),
+                ));
+            }
+            shape.physical_block_size = physical;
+            shape.aligned = 0;
+        }
         Ok(FileDisk {
             file,
             backing,

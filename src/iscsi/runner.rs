@@ -322,9 +322,9 @@ impl Runner {
                     reads,
                 });
             }
-            Action::Deliver { id, data } => {
+            Action::Deliver { id, data, offered } => {
                 if let Some(pending) = self.pending.remove(&id) {
-                    self.follow(id, pending.finish(data));
+                    self.follow(id, pending.finish_of(data, offered));
                 }
             }
             Action::Forget { id } => self.forget(id),

@@ -6,8 +6,7 @@ use bytes::Bytes;
 
 use super::command::Request;
 use super::medium::{
-    MAX_TRANSFER, Target, extent_of, forces_unit_access, no_protection, total, writable_disk,
-    written,
+    MAX_TRANSFER, Target, extent_of, forces_unit_access, no_protection, writable_disk, written,
 };
 use super::response::{Pending, Response, Start};
 use super::sense::{Doing, Sense};
@@ -24,17 +23,13 @@ pub(super) fn compare_and_write(request: &Request<'_>) -> Result<Start, Sense> {
     no_protection(request)?;
     let blocks = u64::from(cdb.byte(13));
     let extent = extent_of(disk.as_ref(), cdb.be64(2), blocks, MAX_TRANSFER)?;
-    // SBC-3 §5.2: no blocks are not an error.
-    if extent.is_empty() {
-        return Ok(Response::good().into());
-    }
     let through = forces_unit_access(request);
     let exclusion = request.unit.exclusion.clone();
     let len = extent.len() as usize;
-    Ok(Start::Data(Pending::new(2 * extent.len(), move |data| {
-        // A part of either half decides nothing.
-        if total(&data) < 2 * extent.len() {
-            return Answer::Now(Sense::NOT_ENOUGH_DATA.into());
+    let pending = Pending::new(2 * extent.len(), move |data| {
+        // SBC-3 §5.2: no blocks are not an error.
+        if extent.is_empty() {
+            return Answer::Now(Response::good());
         }
         Answer::Later(Box::pin(async move {
             let mut expected = Bytes::from(data.concat());
@@ -48,7 +43,9 @@ pub(super) fn compare_and_write(request: &Request<'_>) -> Result<Start, Sense> {
                 },
             }
         }))
-    })))
+    });
+    // A part of either half decides nothing.
+    Ok(Start::Data(pending.exactly()))
 }
 
 /// ORWRITE(16): bits are set, and none is cleared.
@@ -95,16 +92,14 @@ pub(super) fn write_atomic(request: &Request<'_>) -> Result<Start, Sense> {
         return Ok(Response::good().into());
     }
     let exclusion = request.unit.exclusion.clone();
-    Ok(Start::Data(Pending::new(extent.len(), move |data| {
-        // A part of the blocks would not be all of them.
-        if total(&data) < extent.len() {
-            return Answer::Now(Sense::NOT_ENOUGH_DATA.into());
-        }
+    let pending = Pending::new(extent.len(), move |data| {
         Answer::Later(Box::pin(async move {
             let _claim = exclusion.alone(extent.range()).await;
             written(disk.write_atomic(extent, data).wait().await)
         }))
-    })))
+    });
+    // A part of the blocks would not be all of them.
+    Ok(Start::Data(pending.exactly()))
 }
 
 async fn load(disk: &Arc<dyn Disk>, extent: Extent) -> Result<Bytes, Sense> {

@@ -2,6 +2,7 @@
 
 use super::cdb::Cdb;
 use super::command::Request;
+use super::copy;
 use super::limits;
 use super::response::{Response, Start};
 use super::sense::Sense;
@@ -98,10 +99,11 @@ fn standard(device_type: u8, product: &[u8; 16]) -> Vec<u8> {
 /// A page of vital product data, or nothing where there is no such page.
 fn vital(unit: &Unit, code: u8) -> Option<Vec<u8>> {
     let body = match (code, &unit.kind) {
-        (0x00, Kind::Disk(_)) => vec![0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2],
+        (0x00, Kind::Disk(_)) => vec![0x00, 0x80, 0x83, 0x8f, 0xb0, 0xb1, 0xb2],
         (0x00, Kind::Controller) => vec![0x00, 0x80, 0x83],
         (0x80, _) => unit.identity.serial.clone().into_bytes(),
         (0x83, _) => designators(&unit.identity),
+        (0x8f, Kind::Disk(_)) => copy::page(),
         (0xb0, Kind::Disk(disk)) => limits::block_limits(&disk.geometry()),
         (0xb1, Kind::Disk(_)) => limits::characteristics(),
         (0xb2, Kind::Disk(disk)) => limits::provisioning(&disk.geometry()),

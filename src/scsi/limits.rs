@@ -3,7 +3,7 @@
 use super::atomic::MAX_COMPARE_BLOCKS;
 use super::cache::MAX_PREFETCH;
 use super::medium::{MAX_TRANSFER, OPTIMAL_TRANSFER};
-use super::provisioning::{MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, max_write_same};
+use super::provisioning::{MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS};
 use crate::block::Geometry;
 
 /// Block limits (B0h, SBC-3 §6.6.4, SBC-4 §6.6.4).
@@ -31,7 +31,11 @@ pub(super) fn block_limits(geometry: &Geometry) -> Vec<u8> {
             &(0x8000_0000 | geometry.unmap_aligned).to_be_bytes(),
         );
     }
-    put(&mut data, 32, &max_write_same(geometry).to_be_bytes());
+    put(
+        &mut data,
+        32,
+        &u64::from(MAX_WRITE_SAME_BLOCKS).to_be_bytes(),
+    );
     // MAXIMUM ATOMIC TRANSFER LENGTH. No alignment, granularity or boundary.
     put(&mut data, 40, &blocks(geometry.atomic.min(MAX_TRANSFER)));
     data

@@ -18,6 +18,7 @@ mod attention;
 mod cache;
 mod cdb;
 mod command;
+mod copy;
 mod device;
 mod exclusion;
 mod inquiry;

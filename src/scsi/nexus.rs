@@ -14,7 +14,7 @@ use super::lun::Lun;
 use super::medium;
 use super::port::Path;
 use super::report;
-use super::response::{Pending, Response, Start};
+use super::response::{Response, Start};
 use super::running::{Fate, Working};
 use super::sense::Sense;
 use super::unit::{Kind, Unit};
@@ -188,12 +188,10 @@ fn watched(working: Working, start: Start) -> Start {
         Start::Done(answer) => Start::Done(watched_answer(working, answer)),
         Start::Data(pending) => {
             let waiting = working.wait();
-            Start::Data(Pending::new(pending.len(), move |data| {
-                match waiting.resume() {
-                    Ok(working) => watched_answer(working, pending.finish(data)),
-                    Err(Fate::Removed) => Answer::Now(Sense::NO_UNIT.into()),
-                    Err(_) => Answer::Now(Response::aborted()),
-                }
+            Start::Data(pending.wrap(move |run, data| match waiting.resume() {
+                Ok(working) => watched_answer(working, run(data)),
+                Err(Fate::Removed) => Answer::Now(Sense::NO_UNIT.into()),
+                Err(_) => Answer::Now(Response::aborted()),
             }))
         }
     }

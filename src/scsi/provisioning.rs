@@ -14,15 +14,11 @@ use crate::block::{self, Answer, Disk, Extent, Geometry};
 pub(super) const MAX_UNMAP_BLOCKS: u32 = 0x0010_0000;
 /// Most descriptors of one UNMAP.
 pub(super) const MAX_UNMAP_DESCRIPTORS: u32 = 256;
-/// Most bytes of one WRITE SAME: what is filled within the time that initiators give a command.
-const MAX_WRITE_SAME: u32 = 256 * 1024 * 1024;
 /// Bytes that WRITE SAME hands to the disk at a time.
 const PIECE: u64 = 1024 * 1024;
 
-/// Most blocks of one WRITE SAME.
-pub(super) fn max_write_same(geometry: &Geometry) -> u64 {
-    u64::from(MAX_WRITE_SAME / geometry.block_size)
-}
+/// Most blocks of one WRITE SAME: what the ten bytes of the shorter one can name.
+pub(super) const MAX_WRITE_SAME_BLOCKS: u16 = u16::MAX;
 
 const HEADER_LEN: usize = 8;
 const DESCRIPTOR_LEN: usize = 16;
@@ -66,9 +62,10 @@ pub(super) fn write_same(request: &Request<'_>) -> Result<Start, Sense> {
     if anchor || cdb.bit(1, 0x06) || unmap && !disk.geometry().thin {
         return Err(Sense::INVALID_FIELD.at(1));
     }
-    let extent = extent(request, disk.as_ref(), MAX_WRITE_SAME)?;
-    // WSNZ is set: 0 does not mean "up to the end".
-    if extent.is_empty() {
+    let extent = extent(request, disk.as_ref(), u32::MAX)?;
+    let (_, blocks) = cdb.blocks();
+    // WSNZ is set: 0 does not mean "up to the end", which is asked for by mistake only.
+    if blocks == 0 || blocks > u64::from(MAX_WRITE_SAME_BLOCKS) {
         return Err(Sense::INVALID_FIELD);
     }
     let block = u64::from(disk.geometry().block_size);
@@ -83,13 +80,8 @@ pub(super) fn write_same(request: &Request<'_>) -> Result<Start, Sense> {
     if no_data {
         return Ok(Start::Done(fill(Bytes::new())));
     }
-    Ok(Start::Data(Pending::new(block, move |data| {
-        let data = data.concat();
-        if (data.len() as u64) < block {
-            return Answer::Now(Sense::NOT_ENOUGH_DATA.into());
-        }
-        fill(data.into())
-    })))
+    let pending = Pending::new(block, move |data| fill(data.concat().into()));
+    Ok(Start::Data(pending.exactly()))
 }
 
 /// The extents of an UNMAP parameter list, all of them checked before any is unmapped.

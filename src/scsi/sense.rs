@@ -84,8 +84,8 @@ impl Sense {
     pub const READ_ERROR: Sense = Sense::of(0x3, 0x1100);
     /// The medium could not be written.
     pub const WRITE_ERROR: Sense = Sense::of(0x3, 0x0c00);
-    /// The initiator sent less data than the command needs.
-    pub const NOT_ENOUGH_DATA: Sense = Sense::of(0xb, 0x0c0d);
+    /// The initiator sends less data than the command takes, or more (SAM-5: in its information unit).
+    pub const WRONG_LENGTH: Sense = Sense::of(0x5, 0x0e03);
     /// Unit attention: a new nexus, or the device has started.
     pub const POWER_ON: Sense = Sense::of(0x6, 0x2900);
     /// Unit attention: somebody has reset the unit.
@@ -116,6 +116,23 @@ impl Sense {
     pub const TOO_MANY_REGISTRATIONS: Sense = Sense::of(0x5, 0x5504);
     /// The scope or type is not that of the reservation that is to be released.
     pub const INVALID_RELEASE: Sense = Sense::of(0x5, 0x2604);
+
+    /// More CSCD descriptors than there may be.
+    pub const TOO_MANY_CSCDS: Sense = Sense::of(0x5, 0x2606);
+    /// A CSCD descriptor of a kind that is not known.
+    pub const UNSUPPORTED_CSCD: Sense = Sense::of(0x5, 0x2607);
+    /// More segment descriptors than there may be.
+    pub const TOO_MANY_SEGMENTS: Sense = Sense::of(0x5, 0x2608);
+    /// A segment descriptor of a kind that is not known.
+    pub const UNSUPPORTED_SEGMENT: Sense = Sense::of(0x5, 0x2609);
+    /// More inline data than there may be.
+    pub const INLINE_TOO_LONG: Sense = Sense::of(0x5, 0x260b);
+    /// A unit that is to be copied from or to is not within reach.
+    pub const COPY_UNREACHABLE: Sense = Sense::of(0xa, 0x0d02);
+    /// Blocks that are to be copied are not there.
+    pub const COPY_ABORTED: Sense = Sense::of(0xa, 0x0000);
+    /// A unit that is copied from or to has failed, or cannot do its part.
+    pub const COPY_FAILED: Sense = Sense::of(0xa, 0x0d01);
 
     const fn of(key: u8, code: u16) -> Sense {
         Sense {

@@ -130,6 +130,12 @@ impl Unit {
 }
 
 impl Identity {
+    /// Whether this is the designator (its CODE SET, and its ASSOCIATION and DESIGNATOR TYPE in one
+    /// byte) of the unit.
+    pub(super) fn is(&self, kind: [u8; 2], designator: &[u8]) -> bool {
+        kind == [0x01, 0x03] && designator == self.naa
+    }
+
     /// The identity that belongs to a stable name: the same in every run and on every server.
     fn from_name(name: &str) -> Self {
         use sha2::{Digest, Sha256};

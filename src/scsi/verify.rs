@@ -53,7 +53,7 @@ pub(super) fn verify(request: &Request<'_>) -> Result<Start, Sense> {
     }
     Ok(Start::Data(Pending::new(expected, move |data| {
         if total(&data) < expected {
-            return Answer::Now(Sense::NOT_ENOUGH_DATA.into());
+            return Answer::Now(Sense::WRONG_LENGTH.into());
         }
         compare(data.concat().into())
     })))
