@@ -18,6 +18,24 @@ impl Cdb {
         self.byte(1) & 0x1f
     }
 
+    /// CONTROL: the last byte, or the second where the length is told in the block (SPC-4 §4.2.5.1).
+    pub(super) fn control(&self) -> u8 {
+        self.byte(usize::from(self.control_at()))
+    }
+
+    /// Where CONTROL stands.
+    pub(super) fn control_at(&self) -> u16 {
+        match self.opcode() >> 5 {
+            0 => 5,
+            1 | 2 => 9,
+            3 => 1,
+            4 => 15,
+            5 => 11,
+            // Vendor's own commands: there are none.
+            _ => 5,
+        }
+    }
+
     pub(super) fn byte(&self, at: usize) -> u8 {
         self.0.get(at).copied().unwrap_or(0)
     }

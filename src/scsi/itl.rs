@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::attention::Attentions;
 use super::copy::Held;
-use super::lun::Lun;
 use super::port::Path;
+use super::reservations::Registrant;
 use super::running::Running;
 use super::unit::Unit;
 
@@ -14,11 +14,11 @@ use super::unit::Unit;
 pub(super) struct NexusId(pub(super) u64);
 
 /// What a unit keeps for one initiator.
-#[allow(dead_code, reason = "reservations go by the path")]
 pub(super) struct Itl {
     pub(super) nexus: NexusId,
     pub(super) path: Arc<Path>,
-    pub(super) lun: Lun,
+    /// The same nexus, as reservations know it.
+    pub(super) registrant: Registrant,
     pub(super) unit: Arc<Unit>,
     pub(super) attentions: Attentions,
     pub(super) running: Running,
@@ -26,15 +26,25 @@ pub(super) struct Itl {
 }
 
 impl Itl {
-    pub(super) fn new(nexus: NexusId, path: Arc<Path>, lun: Lun, unit: Arc<Unit>) -> Self {
+    pub(super) fn new(nexus: NexusId, path: Arc<Path>, unit: Arc<Unit>) -> Self {
+        let registrant = Registrant {
+            initiator: path.initiator.clone(),
+            port: path.target.relative,
+        };
         Itl {
             nexus,
             path,
-            lun,
+            registrant,
             unit,
             attentions: Attentions::new(),
             running: Running::new(),
             copies: Held::default(),
         }
+    }
+}
+
+impl Drop for Itl {
+    fn drop(&mut self) {
+        self.unit.reservations.nexus_lost(self.nexus);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::atomic::MAX_COMPARE_BLOCKS;
 use super::cache::MAX_PREFETCH;
+use super::command::Kinds;
 use super::medium::{MAX_TRANSFER, OPTIMAL_TRANSFER};
 use super::provisioning::{MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS};
 use crate::block::Geometry;
@@ -42,9 +43,13 @@ pub(super) fn block_limits(geometry: &Geometry) -> Vec<u8> {
 }
 
 /// Block device characteristics (B1h, SBC-3 §6.6.3): nothing rotates.
-pub(super) fn characteristics() -> Vec<u8> {
+pub(super) fn characteristics(kinds: Kinds) -> Vec<u8> {
     let mut data = vec![0; 60];
     put(&mut data, 0, &[0x00, 0x01]);
+    if kinds.may_be_sanitized() {
+        // WABEREQ: after a block erase, reads succeed.
+        put(&mut data, 3, &[0x40]);
+    }
     data
 }
 

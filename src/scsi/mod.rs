@@ -13,6 +13,7 @@ pub use self::response::{Pending, Response, Start, Status};
 pub use self::sense::Sense;
 pub use self::unit::{Options, ReservationStore};
 
+mod alua;
 mod atomic;
 mod attention;
 mod cache;
@@ -24,6 +25,7 @@ mod exclusion;
 mod inquiry;
 mod itl;
 mod limits;
+mod log;
 mod lun;
 mod mapping;
 mod medium;
@@ -33,8 +35,10 @@ mod opcodes;
 mod port;
 mod provisioning;
 mod report;
+mod reservations;
 mod response;
 mod running;
+mod sanitize;
 mod sense;
 #[cfg(test)]
 mod tests;

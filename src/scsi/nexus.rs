@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::cdb::Cdb;
-use super::command::{self, Request};
+use super::command::{self, Command, Request};
 use super::device::{Device, settled};
 use super::inquiry;
 use super::itl::{Itl, NexusId};
@@ -14,9 +14,10 @@ use super::lun::Lun;
 use super::medium;
 use super::port::Path;
 use super::report;
-use super::response::{Response, Start};
-use super::running::{Fate, Working};
-use super::sense::Sense;
+use super::reservations::Access;
+use super::response::{Pending, Response, Start, Status};
+use super::running::{Fate, Waiting, Working};
+use super::sense::{Doing, Format, Sense};
 use super::unit::{Kind, Unit};
 use crate::block::{self, Answer};
 
@@ -59,7 +60,7 @@ impl Reach {
 
     /// There is a unit at `lun` from now on. Only the device calls this, with its lock held.
     pub(super) fn join(&self, lun: Lun, unit: &Arc<Unit>) {
-        let itl = unit.join(self.id, &self.path, lun);
+        let itl = unit.join(self.id, &self.path);
         let mut units = Units::clone(&self.units.load());
         units.insert(lun, itl);
         self.units.store(Arc::new(units));
@@ -109,8 +110,8 @@ impl Nexus {
             kinds: itl.unit.kinds,
         };
         match start_on(&request) {
-            Ok(start) => watched(working, start),
-            Err(sense) => Response::from(sense).into(),
+            Ok((command, start)) => watched(command, itl, working, start),
+            Err(response) => in_format(itl, response).into(),
         }
     }
 
@@ -149,14 +150,23 @@ impl Nexus {
         failed
     }
 
+    /// The session behind this nexus is over (I_T nexus loss, SAM-5 §6.3.4): what it held by RESERVE is
+    /// free. The same happens when the nexus is dropped, which may be later.
+    pub fn lost(&self) {
+        for itl in self.reach.units.load().values() {
+            itl.unit.reservations.nexus_lost(itl.nexus);
+        }
+    }
+
     /// Whether there is such a unit.
     pub fn has(&self, lun: Option<Lun>) -> bool {
         lun.is_some_and(|lun| self.reach.units.load().contains_key(&lun))
     }
 }
 
-/// Starts a command at a unit that is there.
-fn start_on(request: &Request<'_>) -> Result<Start, Sense> {
+/// Starts a command at a unit that is there, unless something stands in its way (SAM-5 §5.3.3 has the
+/// order: unit attentions, then reservations, then what is wrong with the command itself).
+fn start_on(request: &Request<'_>) -> Result<(&'static Command, Start), Response> {
     let Request {
         cdb, kinds, itl, ..
     } = request;
@@ -165,11 +175,27 @@ fn start_on(request: &Request<'_>) -> Result<Start, Sense> {
         cdb.opcode(),
         command::INQUIRY | command::REPORT_LUNS | command::REQUEST_SENSE
     );
-    if !passes && let Some(sense) = itl.attentions.take() {
-        return Err(sense);
+    if !passes {
+        if let Some(sense) = request.take_attention() {
+            return Err(sense.into());
+        }
+        if request.unit.reservations.are_lost() {
+            return Err(Sense::MANUAL_INTERVENTION.into());
+        }
+    }
+    // NACA: there is no auto contingent allegiance here (SAM-5 §5.2).
+    if cdb.control() & 0x04 != 0 {
+        return Err(Sense::INVALID_FIELD.at(cdb.control_at()).bit(2).into());
     }
     let command = command::find(cdb, *kinds)?;
-    (command.run)(request)
+    if !request.unit.reservations.allow(itl, command.access.of(cdb)) {
+        return Err(Response::conflict());
+    }
+    if command.access == Access::Write && request.unit.settings.protected() {
+        return Err(Sense::SOFTWARE_PROTECTED.into());
+    }
+    request.unit.sanitation.admits(cdb)?;
+    Ok((command, (command.run)(request)?))
 }
 
 /// Commands for units that are not there (SPC-4 §6.6, SAM-5 §5.14).
@@ -183,31 +209,98 @@ fn without_unit(units: &Units, cdb: &Cdb) -> Response {
 }
 
 /// The same command, waited for by whoever resets its unit, and silent if that happens meanwhile.
-fn watched(working: Working, start: Start) -> Start {
+fn watched(command: &Command, itl: &Arc<Itl>, working: Working, start: Start) -> Start {
+    // Those that deal with reservations abort others and wait for their end: two that wait for each
+    // other would wait for ever. A reset does not undo what they have done, and need not wait for them.
+    let working = (command.access != Access::Own).then_some(working);
+    let through = command.access == Access::Write && itl.unit.settings.write_through();
+    let after = if through {
+        After::Flush
+    } else {
+        After::Nothing
+    };
+    let itl = itl.clone();
     match start {
-        Start::Done(answer) => Start::Done(watched_answer(working, answer)),
+        Start::Done(answer) => Start::Done(watched_answer(itl, working, after, answer)),
+        Start::Data(pending) if pending.is_detached() => {
+            Start::Data(detached(itl, working, pending))
+        }
         Start::Data(pending) => {
-            let waiting = working.wait();
-            Start::Data(pending.wrap(move |run, data| match waiting.resume() {
-                Ok(working) => watched_answer(working, run(data)),
-                Err(Fate::Removed) => Answer::Now(Sense::NO_UNIT.into()),
-                Err(_) => Answer::Now(Response::aborted()),
-            }))
+            let waiting = working.map(|working| working.wait());
+            Start::Data(pending.wrap(
+                move |run, data| match waiting.map(Waiting::resume).transpose() {
+                    Ok(working) => watched_answer(itl, working, after, run(data)),
+                    Err(Fate::Removed) => Answer::Now(in_format(&itl, Sense::NO_UNIT.into())),
+                    Err(_) => Answer::Now(Response::aborted()),
+                },
+            ))
         }
     }
 }
 
-fn watched_answer(working: Working, answer: Answer<Response>) -> Answer<Response> {
-    let future = match answer {
-        Answer::Now(response) => return Answer::Now(response),
-        Answer::Later(future) => future,
+/// A command whose work goes on without it: whoever resets the unit does not wait for its end, and it
+/// is silent afterwards.
+fn detached(itl: Arc<Itl>, working: Option<Working>, pending: Pending) -> Pending {
+    let waiting = working.map(|working| working.wait());
+    pending.wrap(move |run, data| {
+        let waiting = match waiting.map(Waiting::resume).transpose() {
+            Ok(working) => working.map(|working| working.wait()),
+            Err(Fate::Removed) => return Answer::Now(in_format(&itl, Sense::NO_UNIT.into())),
+            Err(_) => return Answer::Now(Response::aborted()),
+        };
+        run(data).map(
+            move |response| match waiting.map(Waiting::resume).transpose() {
+                Ok(_) | Err(Fate::Removed) => in_format(&itl, response),
+                Err(_) => Response::aborted(),
+            },
+        )
+    })
+}
+
+/// What follows a command that has been done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    Nothing,
+    /// Without a write cache (WCE is 0), what was written is durable before it is told.
+    Flush,
+}
+
+fn watched_answer(
+    itl: Arc<Itl>,
+    working: Option<Working>,
+    after: After,
+    answer: Answer<Response>,
+) -> Answer<Response> {
+    let answer = match answer {
+        Answer::Now(response) if after == After::Nothing || response.status != Status::Good => {
+            return Answer::Now(in_format(&itl, response));
+        }
+        answer => answer,
     };
     Answer::Later(Box::pin(async move {
-        let response = future.await;
-        match working.fate() {
+        let mut response = answer.wait().await;
+        if after == After::Flush
+            && response.status == Status::Good
+            && let Kind::Disk(disk) = &itl.unit.kind
+            && let Err(error) = disk.flush().wait().await
+        {
+            response = Sense::from_disk(&error, Doing::Writing).into();
+        }
+        match working.as_ref().map(Working::fate) {
             // The disk has done it, even if it has left the device meanwhile.
-            Fate::Alive | Fate::Removed => response,
-            Fate::Aborted => Response::aborted(),
+            None | Some(Fate::Alive | Fate::Removed) => in_format(&itl, response),
+            Some(Fate::Aborted) => Response::aborted(),
         }
     }))
+}
+
+/// The same, with sense data in the format that D_SENSE says.
+fn in_format(itl: &Itl, response: Response) -> Response {
+    match response.sense {
+        Some(sense) if itl.unit.settings.descriptor_sense() => Response {
+            sense: Some(sense.in_format(Format::Descriptor)),
+            ..response
+        },
+        _ => response,
+    }
 }

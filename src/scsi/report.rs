@@ -16,7 +16,10 @@ pub(super) fn ready(_: &Request<'_>) -> Result<Start, Sense> {
 
 /// REQUEST SENSE: a unit attention is told here as data, and thereby reported.
 pub(super) fn request_sense(request: &Request<'_>) -> Result<Start, Sense> {
-    let pending = request.itl.attentions.take().unwrap_or(Sense::NONE);
+    let pending = request
+        .take_attention()
+        .or_else(|| request.unit.sanitation.sense())
+        .unwrap_or(Sense::NONE);
     Ok(sense(&request.cdb, pending).into())
 }
 

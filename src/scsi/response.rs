@@ -17,6 +17,7 @@ pub enum Start {
 pub struct Pending {
     len: u64,
     exact: bool,
+    detached: bool,
     run: Box<dyn FnOnce(Vec<Bytes>) -> Answer<Response> + Send>,
 }
 
@@ -55,6 +56,7 @@ impl Pending {
         Pending {
             len,
             exact: false,
+            detached: false,
             run: Box::new(run),
         }
     }
@@ -66,6 +68,19 @@ impl Pending {
             exact: true,
             ..self
         }
+    }
+
+    /// The same command, whose work goes on when nobody waits for its answer any more.
+    pub(super) fn detached(self) -> Self {
+        Pending {
+            detached: true,
+            ..self
+        }
+    }
+
+    /// Whether its answer may be dropped when the command is aborted: the work goes on without it.
+    pub fn is_detached(&self) -> bool {
+        self.detached
     }
 
     /// Bytes that the command takes.
@@ -132,6 +147,14 @@ impl Response {
         let mut bytes = Bytes::from(bytes);
         bytes.truncate(allocation);
         Self::with(vec![Segment::Bytes(bytes)])
+    }
+
+    /// Another initiator holds the unit.
+    pub(super) fn conflict() -> Self {
+        Response {
+            status: Status::ReservationConflict,
+            ..Self::good()
+        }
     }
 
     /// Aborted by somebody else.

@@ -16,6 +16,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// What of the command block or the parameter list is at fault.
     pub field: Option<Field>,
+    /// How far the work is that the unit is busy with, in parts of 65,536.
+    pub progress: Option<u16>,
     /// How it is written down.
     pub format: Format,
 }
@@ -134,12 +136,18 @@ impl Sense {
     /// A unit that is copied from or to has failed, or cannot do its part.
     pub const COPY_FAILED: Sense = Sense::of(0xa, 0x0d01);
 
+    /// Everything on the disk is being destroyed.
+    pub const SANITIZING: Sense = Sense::of(0x2, 0x041b);
+    /// Not everything that was to be destroyed is.
+    pub const SANITIZE_FAILED: Sense = Sense::of(0x3, 0x3103);
+
     const fn of(key: u8, code: u16) -> Sense {
         Sense {
             key,
             code,
             information: None,
             field: None,
+            progress: None,
             format: Format::Fixed,
         }
     }
@@ -219,7 +227,7 @@ impl Sense {
             list.extend([0x00, 0x0a, 0x80, 0]);
             list.extend(information.to_be_bytes());
         }
-        if self.field.is_some() {
+        if self.field.is_some() || self.progress.is_some() {
             // Sense key specific (§4.5.2.4).
             list.extend([0x02, 0x06, 0, 0]);
             list.extend(self.specific());
@@ -230,8 +238,13 @@ impl Sense {
         data
     }
 
-    /// SENSE KEY SPECIFIC: SKSV, C/D, BPV, BIT POINTER and FIELD POINTER (SPC-4 §4.5.2.4.2).
+    /// SENSE KEY SPECIFIC: SKSV, and C/D, BPV, BIT POINTER and FIELD POINTER (SPC-4 §4.5.2.4.2) or
+    /// PROGRESS INDICATION (§4.5.2.4.4).
     fn specific(&self) -> [u8; 3] {
+        if let Some(progress) = self.progress {
+            let [high, low] = progress.to_be_bytes();
+            return [0x80, high, low];
+        }
         let Some(field) = self.field else {
             return [0; 3];
         };

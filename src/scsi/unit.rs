@@ -3,12 +3,15 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::alua::AccessState;
 use super::command::Kinds;
 use super::exclusion::Exclusion;
 use super::itl::{Itl, NexusId};
-use super::lun::Lun;
+use super::mode::Settings;
 use super::port::Path;
+use super::reservations::Reservations;
 use super::running::Aborted;
+use super::sanitize::Sanitation;
 use super::sense::Sense;
 use crate::block::Disk;
 
@@ -16,11 +19,14 @@ use crate::block::Disk;
 pub(super) struct Unit {
     pub(super) kind: Kind,
     pub(super) identity: Identity,
-    pub(super) options: Options,
     /// What commands it has.
     pub(super) kinds: Kinds,
     /// Who works on which blocks.
     pub(super) exclusion: Arc<Exclusion>,
+    pub(super) sanitation: Sanitation,
+    pub(super) reservations: Reservations,
+    pub(super) settings: Settings,
+    pub(super) access_state: AccessState,
     // Held for a walk over the list, never across an await. Commands do not look at it.
     itls: Mutex<Vec<Weak<Itl>>>,
 }
@@ -38,11 +44,14 @@ pub(super) enum Kind {
 pub struct Options {
     /// SANITIZE may destroy everything on the disk.
     pub sanitize: bool,
+    /// Where it is kept that a SANITIZE has begun. Without it, one that the end of the server cuts off
+    /// is forgotten; with it the next server tells that it has failed.
+    pub sanitizing: Option<Arc<dyn ReservationStore>>,
     /// Where persistent reservations are kept over restarts. Without it APTPL is refused.
     pub reservations: Option<Arc<dyn ReservationStore>>,
 }
 
-/// Keeps what a unit's persistent reservations are while no server runs. Both calls may block.
+/// Keeps what a unit's persistent reservations (or sanitizations) are while no server runs. Both calls may block.
 pub trait ReservationStore: Send + Sync {
     /// What was kept last; nothing if that was never.
     ///
@@ -72,14 +81,17 @@ impl Unit {
             exclusion: Arc::default(),
             kind,
             identity: Identity::from_name(name),
-            options,
+            reservations: Reservations::open(options.reservations),
+            sanitation: Sanitation::open(options.sanitizing),
+            settings: Settings::default(),
+            access_state: AccessState::default(),
             itls: Mutex::default(),
         }
     }
 
     /// One more way to this unit.
-    pub(super) fn join(self: &Arc<Self>, nexus: NexusId, path: &Arc<Path>, lun: Lun) -> Arc<Itl> {
-        let itl = Arc::new(Itl::new(nexus, path.clone(), lun, self.clone()));
+    pub(super) fn join(self: &Arc<Self>, nexus: NexusId, path: &Arc<Path>) -> Arc<Itl> {
+        let itl = Arc::new(Itl::new(nexus, path.clone(), self.clone()));
         let mut itls = self.itls.lock().unwrap_or_else(PoisonError::into_inner);
         itls.retain(|itl| itl.strong_count() > 0);
         itls.push(Arc::downgrade(&itl));
@@ -104,6 +116,8 @@ impl Unit {
     pub(super) fn reset(&self) -> Vec<Aborted> {
         let itls = self.itls();
         let aborted = itls.iter().map(|itl| itl.running.abort()).collect();
+        self.reservations.reset();
+        self.settings.reset();
         for itl in &itls {
             itl.attentions.raise(Sense::RESET);
         }

@@ -7,6 +7,7 @@ use self::list::{Cscd, List, Segment};
 use self::results::Outcome;
 use super::command::Request;
 use super::itl::Itl;
+use super::reservations::Access;
 use super::response::{Pending, Response, Start};
 use super::running::Fate;
 use super::sense::{Doing, Sense};
@@ -80,7 +81,9 @@ async fn copy_segment(reach: &[Arc<Itl>], cscds: &[Cscd], segment: &Segment) -> 
     if working.iter().any(|working| working.fate() != Fate::Alive) {
         return Err(Sense::COPY_UNREACHABLE);
     }
-    if target.disk.geometry().read_only {
+    source.allow(Access::Read)?;
+    target.allow(Access::Write)?;
+    if target.disk.geometry().read_only || target.itl.unit.settings.protected() {
         return Err(Sense::COPY_FAILED);
     }
     let counted = if segment.counts_target {
@@ -99,6 +102,10 @@ async fn copy_segment(reach: &[Arc<Itl>], cscds: &[Cscd], segment: &Segment) -> 
             block::Error::OutOfSpace => Sense::from_disk(&error, Doing::Writing),
             block::Error::ReadOnly | block::Error::Failed(_) => Sense::COPY_FAILED,
         })?;
+    if target.itl.unit.settings.write_through() {
+        let flushed = target.disk.flush().wait().await;
+        flushed.map_err(|_| Sense::COPY_FAILED)?;
+    }
     Ok(bytes)
 }
 
@@ -111,7 +118,7 @@ async fn claims(source: &End<'_>, from: Extent, target: &End<'_>, to: Extent) ->
         let both = from.start.min(to.start)..from.end.max(to.end);
         return (a.clone().shared(both).await, None);
     }
-    if source.itl.lun < target.itl.lun {
+    if Arc::as_ptr(a) < Arc::as_ptr(b) {
         let first = a.clone().shared(from).await;
         (first, Some(b.clone().shared(to).await))
     } else {
@@ -138,6 +145,14 @@ impl<'a> End<'a> {
             return Err(Sense::INVALID_PARAMETER);
         }
         Ok(end)
+    }
+
+    /// Neither the reservation of another initiator nor a sanitization is in the way.
+    fn allow(&self, access: Access) -> Result<(), Sense> {
+        let unit = &self.itl.unit;
+        let allowed =
+            unit.reservations.allow(self.itl, access) && unit.sanitation.sense().is_none();
+        allowed.then_some(()).ok_or(Sense::COPY_FAILED)
     }
 
     fn extent(&self, lba: u64, bytes: u64) -> Result<Extent, Sense> {

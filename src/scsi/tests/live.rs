@@ -24,7 +24,7 @@ fn add(device: &Device, number: u16, identity: &str) {
 }
 
 #[test]
-fn a_disk_that_comes_is_told_at_every_unit_until_the_units_are_listed() {
+fn a_disk_that_comes_is_told_once_unless_the_units_are_listed_before() {
     let device = device(MemoryDisk::new(512, BLOCKS));
     let (one, two) = (ready(&device), ready(&device));
     add(&device, 5, "another");
@@ -33,10 +33,13 @@ fn a_disk_that_comes_is_told_at_every_unit_until_the_units_are_listed() {
         assert_eq!(run(nexus, 5, &TUR, b"").1, Some((6, 0x2900)));
         assert_eq!(run(nexus, 5, &TUR, b"").1, None);
     }
-    // It waits at LUN 0, and the list is as good an answer.
-    assert_eq!(luns(&one), [0, 1, 5]);
+    // Told by one unit, it is told for all.
     assert_eq!(run(&one, 0, &TUR, b"").1, None);
-    assert_eq!(run(&two, 0, &TUR, b"").1, Some((6, 0x3f0e)));
+    // The list is as good an answer.
+    add(&device, 6, "a third");
+    assert_eq!(luns(&one), [0, 1, 5, 6]);
+    good(&one, &TUR, b"");
+    assert_eq!(refused(&two, &TUR, b""), (6, 0x3f0e));
 }
 
 #[test]

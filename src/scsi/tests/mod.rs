@@ -8,6 +8,7 @@ use super::*;
 use crate::block::{self, MemoryDisk};
 
 mod live;
+mod reservations;
 
 const DISK: u16 = 1;
 const BLOCKS: u64 = 2048;
@@ -19,8 +20,13 @@ fn device(disk: MemoryDisk) -> Arc<Device> {
 
 /// A path from one initiator.
 fn path() -> Path {
+    path_of(1)
+}
+
+/// The path of the initiator with this number.
+fn path_of(number: u8) -> Path {
     Path {
-        initiator: TransportId::iscsi("iqn.2026-01.test:i", [0x80, 0, 0, 0, 0, 1]),
+        initiator: TransportId::iscsi("iqn.2026-01.test:i", [0x80, 0, 0, 0, 0, number]),
         target: TargetPort {
             name: "iqn.2026-01.test:t,t,0x0001".into(),
             relative: 1,
@@ -30,7 +36,12 @@ fn path() -> Path {
 
 /// A nexus that has been told of the power-on.
 fn ready(device: &Arc<Device>) -> Nexus {
-    let nexus = device.connect(path());
+    ready_from(device, 1)
+}
+
+/// The same, of the initiator with this number.
+fn ready_from(device: &Arc<Device>, number: u8) -> Nexus {
+    let nexus = device.connect(path_of(number));
     for lun in [0, DISK] {
         run(&nexus, lun, &[0], b"");
     }
@@ -268,7 +279,7 @@ fn allocation_lengths_cut_exactly() {
         assert!(all.len() <= usize::from(n));
         assert_eq!(
             all[0],
-            3 + 8 + 12 + 20 + 12 + 12,
+            3 + 8 + 12 + 16 + 20 + 12 + 12,
             "MODE DATA LENGTH is uncut"
         );
     }
@@ -293,6 +304,10 @@ fn unknown_commands_are_illegal_and_known_ones_report_themselves() {
     let nexus = nexus();
     let all = good(&nexus, &[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0], b"");
     let known: Vec<u8> = all[4..].chunks(8).map(|entry| entry[0]).collect();
+    let with_actions = |opcode: u8| {
+        let mut entries = all[4..].chunks(8).filter(|entry| entry[0] == opcode);
+        entries.any(|entry| entry[5] & 0x01 != 0)
+    };
     for opcode in 0..=255u8 {
         let one = good(
             &nexus,
@@ -300,7 +315,7 @@ fn unknown_commands_are_illegal_and_known_ones_report_themselves() {
             b"",
         );
         if known.contains(&opcode) {
-            if !matches!(opcode, 0x9e | 0xa3) {
+            if !with_actions(opcode) {
                 assert_eq!((one[1], one[4]), (3, opcode));
             }
         } else {
