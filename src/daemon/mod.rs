@@ -14,6 +14,7 @@ mod notes;
 mod peer;
 mod rates;
 mod reach;
+mod reservations;
 mod room;
 mod run;
 mod targets;

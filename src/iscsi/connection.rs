@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::directory::{Directory, End, Guard, Initiator, Opened};
-use super::link::{Link, canonical};
+use super::chap::Challenges;
+use super::directory::{Directory, End, Guard, Initiator, Opened, Refusal};
+use super::failures::Failures;
+use super::link::{Link, Lost, canonical};
 use super::login::{Agreed, Login, Step, Wish, status};
 use super::runner::Runner;
 use super::server::ServerConfig;
@@ -25,6 +27,8 @@ pub(super) struct Shared {
     pub(super) directory: Arc<dyn Directory>,
     pub(super) sessions: Sessions,
     pub(super) config: ServerConfig,
+    pub(super) challenges: Challenges,
+    pub(super) failures: Failures,
 }
 
 /// A login that has succeeded.
@@ -68,16 +72,26 @@ pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>, mut stop: watch:
     };
     let (peer, local) = (canonical(peer), canonical(local));
     let mut link = Link::new(stream);
-    let greeting = tokio::time::timeout(shared.config.limits.login, greet(&mut link, &shared));
+    let greeting = greet(&mut link, peer, local, &shared);
+    let greeting = tokio::time::timeout(shared.config.limits.login, greeting);
     let greeted = tokio::select! {
-        greeted = greeting => greeted.ok().flatten(),
-        _ = stop.wait_for(|stop| *stop) => None,
+        greeted = greeting => greeted.unwrap_or(Greeted::BrokenOff),
+        _ = stop.wait_for(|stop| *stop) => Greeted::BrokenOff,
     };
     let totals = shared.sessions.totals();
-    let Some((login, wish)) = greeted else {
-        totals.broken_off.fetch_add(1, Relaxed);
-        link.close(GRACE).await;
-        return;
+    let (login, wish) = match greeted {
+        Greeted::Wishes(login, wish) => (login, wish),
+        Greeted::Refused(status) => {
+            totals.login_refused(status);
+            tracing::debug!(%peer, status = format!("{status:#06x}"), "login refused");
+            link.close(GRACE).await;
+            return;
+        }
+        Greeted::BrokenOff => {
+            totals.broken_off.fetch_add(1, Relaxed);
+            link.close(GRACE).await;
+            return;
+        }
     };
     // Not within the time limit: once the directory has begun to open a target, it must not be
     // interrupted half-way.
@@ -87,54 +101,92 @@ pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>, mut stop: watch:
     }
 }
 
+/// How the first part of a login ended.
+enum Greeted {
+    Wishes(Box<Login>, Wish),
+    /// The response is queued.
+    Refused(u16),
+    BrokenOff,
+}
+
 /// The login up to the point where the session is to be opened.
-async fn greet(link: &mut Link, shared: &Shared) -> Option<(Login, Wish)> {
-    let mut login = Login::new(shared.config.limits.commands);
+async fn greet(link: &mut Link, peer: SocketAddr, local: SocketAddr, shared: &Shared) -> Greeted {
+    let challenges = shared.challenges.clone();
+    let mut login = Box::new(Login::new(shared.config.limits.commands, challenges));
     loop {
-        let pdu = link.receive().await.ok()?;
-        match login.receive(&pdu) {
-            Step::Reply(response) => link.send(response).await.ok()?,
-            Step::Open(wish) => return Some((login, wish)),
-            Step::Refuse(response) => {
-                link.push(response);
-                return None;
+        let proving = login.is_proving();
+        let mut step = match link.receive().await {
+            Ok(pdu) => {
+                if proving {
+                    tokio::time::sleep(shared.failures.wait(peer.ip())).await;
+                }
+                login.receive(&pdu)
             }
-            Step::Close => return None,
+            // It spoke iSCSI so far, and may be told what is wrong.
+            Err(Lost::Fault(_)) if login.has_begun() => login.refuse(status::INITIATOR_ERROR),
+            Err(_) => return Greeted::BrokenOff,
+        };
+        if let Step::Authenticate(wish) = &step {
+            let initiator = initiator(wish, peer, local);
+            let target = wish.target.as_ref();
+            let authentication = shared.directory.authentication(&initiator, target);
+            step = login.authenticated(authentication.await);
         }
+        match step {
+            Step::Reply(response) => {
+                if link.send(response).await.is_err() {
+                    return Greeted::BrokenOff;
+                }
+            }
+            Step::Open(wish) => return Greeted::Wishes(login, wish),
+            Step::Refuse { status, response } => {
+                if proving && status == status::AUTHENTICATION_FAILED {
+                    shared.failures.add(peer.ip());
+                }
+                link.push(response);
+                return Greeted::Refused(status);
+            }
+            Step::Authenticate(_) | Step::Close => return Greeted::BrokenOff,
+        }
+    }
+}
+
+fn initiator(wish: &Wish, peer: SocketAddr, local: SocketAddr) -> Initiator {
+    Initiator {
+        name: wish.initiator.clone(),
+        isid: wish.isid,
+        peer,
+        local,
+        chap_name: wish.chap_name.clone(),
     }
 }
 
 /// Opens the session that a login asks for and queues its last response.
 async fn admit(
-    mut login: Login,
+    mut login: Box<Login>,
     wish: Wish,
     peer: SocketAddr,
     local: SocketAddr,
     shared: &Shared,
     link: &mut Link,
 ) -> Option<Admitted> {
-    let initiator = Initiator {
-        name: wish.initiator.clone(),
-        isid: wish.isid,
-        peer,
-        local,
-        chap_name: None,
-    };
-    let opened = if wish.tsih == 0 {
-        open(&wish, &initiator, shared).await
-    } else if shared.sessions.knows(wish.tsih) {
-        // Sessions have one connection here.
-        Err(status::TOO_MANY_CONNECTIONS)
-    } else {
-        Err(status::NO_SESSION)
-    };
-    let opened = match opened {
+    let initiator = initiator(&wish, peer, local);
+    let opened = match open(&wish, &initiator, shared).await {
         Ok(opened) => opened,
-        Err(status) => {
-            shared.sessions.totals().login_refused(status);
-            // Whoever refused it has told why.
-            tracing::debug!(initiator = %wish.initiator, %peer, status = format!("{status:#06x}"), "login refused");
-            if let Step::Refuse(response) = login.refuse(status) {
+        Err(denied) => {
+            let step = match denied {
+                Denied::Status(status) => login.refuse(status),
+                Denied::Refusal(refusal) => match refusal {
+                    Refusal::MovedTemporarily(to) | Refusal::MovedPermanently(to) => {
+                        login.redirect(refusal.status(), to)
+                    }
+                    _ => login.refuse(refusal.status()),
+                },
+            };
+            if let Step::Refuse { status, response } = step {
+                shared.sessions.totals().login_refused(status);
+                // Whoever refused it has told why.
+                tracing::debug!(initiator = %wish.initiator, %peer, status = format!("{status:#06x}"), "login refused");
                 link.push(response);
             }
             return None;
@@ -187,20 +239,35 @@ fn path(initiator: &Initiator, target: &super::IscsiName) -> Path {
     }
 }
 
+/// Why a session is not opened.
+enum Denied {
+    Status(u16),
+    Refusal(Refusal),
+}
+
 /// Asks the directory for a session's target. Discovery sessions have none.
 async fn open(
     wish: &Wish,
     initiator: &Initiator,
     shared: &Shared,
-) -> Result<Option<(super::IscsiName, Place, Opened)>, u16> {
-    let Some(target) = &wish.target else {
+) -> Result<Option<(super::IscsiName, Place, Opened)>, Denied> {
+    let target = wish.target.as_ref();
+    if wish.tsih != 0 {
+        // Sessions have one connection here (§13.2), and only whose session it is hears that it lives.
+        let lives = shared.sessions.is_of(wish.tsih, initiator, target);
+        return Err(Denied::Status(match lives {
+            true => status::TOO_MANY_CONNECTIONS,
+            false => status::NO_SESSION,
+        }));
+    }
+    let Some(target) = target else {
         return Ok(None);
     };
     let place = shared.sessions.enter(initiator, target).await;
     let control = place.control().clone();
     match shared.directory.open(initiator, target, control).await {
         Ok(opened) => Ok(Some((target.clone(), place, opened))),
-        Err(refusal) => Err(refusal.status()),
+        Err(refusal) => Err(Denied::Refusal(refusal)),
     }
 }
 

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::chap::Credential;
+use super::login::status;
 use super::names::{IscsiName, Isid};
 use super::sessions::SessionControl;
 use crate::scsi;
@@ -38,22 +40,6 @@ pub enum Authentication {
         /// What this side proves with, if the initiator asks it to.
         target: Option<Credential>,
     },
-}
-
-/// A CHAP name and its secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// The name, CHAP_N.
-    pub name: String,
-    /// The secret, as bytes.
-    pub secret: Vec<u8>,
-}
-
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Never the secret: this gets into logs.
-        write!(f, "Credential({})", self.name)
-    }
 }
 
 /// Knows which targets there are, and for whom.
@@ -129,17 +115,23 @@ pub enum Refusal {
     Unavailable,
     /// The target has failed.
     TargetError,
+    /// The target is to be found at this address for the time being.
+    MovedTemporarily(SocketAddr),
+    /// The target is to be found at this address from now on.
+    MovedPermanently(SocketAddr),
 }
 
 impl Refusal {
     /// Status class and detail of the login response.
     pub(crate) fn status(self) -> u16 {
         match self {
-            Refusal::AuthenticationFailed => 0x0201,
+            Refusal::MovedTemporarily(_) => 0x0101,
+            Refusal::MovedPermanently(_) => 0x0102,
+            Refusal::AuthenticationFailed => status::AUTHENTICATION_FAILED,
             Refusal::Forbidden => 0x0202,
-            Refusal::NotFound => 0x0203,
+            Refusal::NotFound => status::NOT_FOUND,
             Refusal::Removed => 0x0204,
-            Refusal::TargetError => 0x0300,
+            Refusal::TargetError => status::TARGET_ERROR,
             Refusal::Unavailable => 0x0301,
         }
     }

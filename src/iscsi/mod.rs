@@ -1,21 +1,24 @@
 //! The iSCSI target: PDUs in, PDUs out, between a socket and a [`scsi::Device`](crate::scsi::Device).
 //!
 //! [`wire`] is bytes: it does no I/O and keeps no state. `keys` is the table of what is negotiated;
-//! `login` and `session` are state machines: a PDU in, actions out. Sockets and time are for `server`
-//! (accepts, as far as there is `room`), `connection` (one connection's life), `runner` (carries out a session's actions), `link`,
-//! `frame` and `output` (bytes to PDUs and back). What a target is, and who may see it, is asked of a
+//! `login` (with `chap`) and `session` are state machines: a PDU in, actions out. Sockets and time are for `server`
+//! (accepts, as far as there is `room`), `connection` (one connection's life; who guesses secrets waits
+//! for his `failures`), `runner` (carries out a session's actions), `link`, `frame` and `output` (bytes to PDUs and back). What a target is, and who may see it, is asked of a
 //! [`Directory`]. The standard is RFC 7143.
 
+pub use self::chap::{Credential, InvalidCredential};
 pub use self::directory::{
-    Authentication, BoxFuture, Credential, Directory, End, Guard, Initiator, Opened, Refusal,
+    Authentication, BoxFuture, Directory, End, Guard, Initiator, Opened, Refusal,
 };
 pub use self::names::{InvalidName, IscsiName, Isid};
 pub use self::server::{Limits, ServerConfig, serve};
 pub use self::sessions::{Counters, Parameters, SessionControl, SessionInfo, Sessions};
 pub use self::totals::{Histogram, Refused, Totals};
 
+mod chap;
 mod connection;
 mod directory;
+mod failures;
 mod frame;
 mod keys;
 mod link;

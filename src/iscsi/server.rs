@@ -10,8 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::chap::Challenges;
 use super::connection::{self, Shared};
 use super::directory::Directory;
+use super::failures::Failures;
 use super::room::Room;
 use super::sessions::Sessions;
 
@@ -68,6 +70,8 @@ pub async fn serve(
         directory,
         sessions,
         config,
+        challenges: Challenges::default(),
+        failures: Failures::default(),
     });
     // A watch channel, because every connection must see the end, also one that looks late.
     let stop = watch::Sender::new(false);

@@ -136,8 +136,19 @@ impl Sessions {
         Some(entry.control.clone())
     }
 
+    /// Whether the session with this TSIH is this initiator's, with the same ISID at the same target
+    /// (RFC 7143 §6.3.1).
+    pub(crate) fn is_of(&self, tsih: u16, who: &Initiator, target: Option<&IscsiName>) -> bool {
+        let Some(target) = target else {
+            return false;
+        };
+        let live = self.live();
+        let entry = live.get(&(who.name.clone(), who.isid, target.clone()));
+        entry.is_some_and(|e| e.info.as_ref().is_some_and(|info| info.tsih == tsih))
+    }
+
     /// Whether any session with this TSIH lives.
-    pub(crate) fn knows(&self, tsih: u16) -> bool {
+    fn knows(&self, tsih: u16) -> bool {
         let live = self.live();
         live.values()
             .any(|e| e.info.as_ref().is_some_and(|info| info.tsih == tsih))

@@ -123,6 +123,8 @@ impl Totals {
         let count = match status {
             0x0203 => &self.refused.not_found,
             0x0202 => &self.refused.forbidden,
+            // Sent elsewhere, where it will be welcome.
+            _ if status >> 8 == 1 => return,
             _ if status >> 8 == 2 => &self.refused.initiator,
             _ => &self.refused.target,
         };

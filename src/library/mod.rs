@@ -31,6 +31,7 @@
 //! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)
 //! - `accounts`: users of dashboard and API, and tokens of programs
 //! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
+//! - `reservations`: what hosts that share a disk have agreed on, over restarts
 //! - `owner`: whose the files are that root makes in somebody's library
 //! - `wire`: names of targets and initiators
 //! - `live`: who is connected, asked of the server
@@ -56,6 +57,7 @@ pub mod manifest;
 mod names;
 mod owner;
 mod progress;
+mod reservations;
 mod secrets;
 mod store;
 mod wanted;
@@ -98,6 +100,7 @@ pub use names::{
     VersionId, VersionSpec,
 };
 pub use progress::{Progress, Quiet};
+pub use reservations::KeptReservations;
 pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
 pub use wanted::{
@@ -148,6 +151,8 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("bindings", 0o750),
     ("events", 0o750),
     ("jobs", 0o750),
+    // Who shares which disk with whom.
+    ("reservations", 0o700),
     ("recipes", 0o755),
     ("secrets", 0o700),
     // What only hashes protect.

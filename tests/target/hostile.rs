@@ -406,7 +406,7 @@ async fn text_in_the_full_feature_phase() {
         let answer = peer.receive().await.unwrap();
         assert_eq!(
             answer.text().trim(),
-            "MaxBurstLength=NotUnderstood X=NotUnderstood"
+            "MaxBurstLength=Reject X=NotUnderstood"
         );
         peer
     })

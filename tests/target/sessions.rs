@@ -30,7 +30,7 @@ async fn logins_that_are_refused_say_why() {
     for (target, more, status) in [
         ("iqn.2026-01.test:nothing", "", 0x0203),
         (PRIVATE, "", 0x0202),
-        (MEMORY, "AuthMethod=CHAP", 0x0201),
+        (MEMORY, "AuthMethod=CHAP", 0x0200),
         (MEMORY, "SessionType=Strange", 0x0209),
     ] {
         let mut peer = Peer::connect(server.v4).await;

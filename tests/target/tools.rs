@@ -5,30 +5,41 @@ use std::io::Write;
 use super::server::{OVERLAY, READ_ONLY, SIZE, Server, WRITABLE};
 
 /// Runs a program and gives what it prints; fails with everything that it said.
-async fn run(program: &str, arguments: &[&str]) -> String {
-    let (program, arguments) = (
-        program.to_owned(),
-        arguments
-            .iter()
-            .map(|a| (*a).to_owned())
-            .collect::<Vec<_>>(),
+pub(crate) async fn run(program: &str, arguments: &[&str]) -> String {
+    let output = output(program, arguments).await;
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{out}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
     );
-    tokio::task::spawn_blocking(move || {
-        let output = std::process::Command::new(&program)
-            .args(&arguments)
-            .output()
-            .unwrap_or_else(|e| panic!("{program} cannot be run ({e}): install libiscsi-bin, qemu-utils and qemu-block-extra"));
-        let out = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{program} {arguments:?}: {}\n{out}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        out
-    })
-    .await
-    .unwrap()
+    out
+}
+
+/// Runs a program that cannot do what it is told to.
+pub(crate) async fn fails(program: &str, arguments: &[&str]) {
+    let output = output(program, arguments).await;
+    assert!(!output.status.success(), "{program} {arguments:?}");
+}
+
+/// Not for longer than a minute: an initiator that is refused may try again for ever.
+async fn output(program: &str, arguments: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new("timeout");
+    command.args(["60", program]).args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = output.await.unwrap().unwrap();
+    assert_ne!(
+        output.status.code(),
+        Some(124),
+        "{program} {arguments:?} does not end"
+    );
+    assert_ne!(
+        output.status.code(),
+        Some(127),
+        "{program} is missing: install libiscsi-bin, qemu-utils and qemu-block-extra"
+    );
+    output
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,8 @@ use crate::iscsi::wire::{
 };
 use crate::scsi::{Response, Sense};
 
+mod texts;
+
 /// The first command's number.
 const FIRST: u32 = 100;
 const LUN: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
@@ -643,101 +645,6 @@ fn a_logout_waits_for_commands_at_work_and_drops_those_that_wait_for_data() {
             (read(3, 2, 512), &[]),
         ],
     );
-}
-
-#[test]
-fn send_targets() {
-    let text = |more: bool, ttt| TextRequest {
-        immediate: true,
-        last: !more,
-        more,
-        itt: Tag(3),
-        ttt: Tag(ttt),
-        cmd_sn: Serial(FIRST),
-        exp_stat_sn: Serial(0),
-    };
-    let ask = |value: &str| {
-        pdu(
-            text(false, UNASKED).emit(),
-            format!("SendTargets={value}\0").as_bytes(),
-        )
-    };
-    let both: &[&str] = &["iqn.a:t", "iqn.a:u"];
-    let first = "TargetName=iqn.a:t TargetAddress=192.0.2.1:3260,1";
-    let second = "TargetName=iqn.a:u TargetAddress=192.0.2.1:3260,1";
-    check(
-        &mut discovery(),
-        vec![
-            (ask("All"), &["list"]),
-            (
-                In::Listed(both),
-                &[&format!("text last [{first} {second}]")],
-            ),
-            (ask("iqn.a:u"), &["list"]),
-            (In::Listed(both), &[&format!("text last [{second}]")]),
-            // In two parts.
-            (pdu(text(true, UNASKED).emit(), b"SendTar"), &["text []"]),
-            (pdu(text(false, 1).emit(), b"gets=All\0"), &["list"]),
-            (In::Listed(&[]), &["text last []"]),
-            // A tag that nobody gave.
-            (pdu(text(false, 9).emit(), b""), &["reject 4"]),
-        ],
-    );
-    // In a normal session only the session's own target is there.
-    check(
-        &mut session(parameters()),
-        vec![
-            (ask(""), &["list"]),
-            (In::Listed(both), &[&format!("text last [{first}]")]),
-            (ask("All"), &["text last [SendTargets=Reject]"]),
-            (ask("iqn.a:u"), &["text last [SendTargets=Reject]"]),
-        ],
-    );
-}
-
-#[test]
-fn long_lists_come_in_parts() {
-    let request = |ttt| TextRequest {
-        immediate: true,
-        last: true,
-        more: false,
-        itt: Tag(3),
-        ttt: Tag(ttt),
-        cmd_sn: Serial(FIRST),
-        exp_stat_sn: Serial(0),
-    };
-    let mut session = discovery();
-    session.receive(match pdu(request(UNASKED).emit(), b"SendTargets=All\0") {
-        In::Pdu(pdu) => pdu,
-        _ => unreachable!(),
-    });
-    assert!(matches!(session.actions()[..], [Action::List]));
-    let names: Vec<IscsiName> = (0..100)
-        .map(|i| format!("iqn.a:target-{i}").parse().unwrap())
-        .collect();
-    session.listed(&names);
-    let mut all = Vec::new();
-    loop {
-        let actions = session.actions();
-        let [Action::Send(response)] = &actions[..] else {
-            panic!("one response a request");
-        };
-        let header = TextResponse::parse(&response.bhs).unwrap();
-        let Some(Segment::Bytes(part)) = response.data.first() else {
-            panic!("a response without text");
-        };
-        assert!(part.len() <= 1024);
-        all.extend_from_slice(part);
-        assert_eq!(header.more, !header.last);
-        if header.last {
-            break;
-        }
-        let In::Pdu(next) = pdu(request(header.ttt.0).emit(), b"") else {
-            unreachable!();
-        };
-        session.receive(next);
-    }
-    assert_eq!(wire::pairs(&all).unwrap().len(), 200);
 }
 
 #[test]

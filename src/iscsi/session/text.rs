@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::{Action, Session, Violation};
+use crate::iscsi::keys::{self, Place};
 use crate::iscsi::names::IscsiName;
 use crate::iscsi::pdu::{Incoming, Outgoing};
-use crate::iscsi::wire::{self, Pairs, Reject, Tag, TextRequest, TextResponse};
+use crate::iscsi::wire::{Pairs, Reject, Tag, TextRequest, TextResponse};
 
-/// Most text of one request.
+/// Most text of one request, with all its parts.
 const MAX_TEXT: usize = 8192;
+/// Most parts of one request: continuations of nothing would never end.
+const MAX_PARTS: u32 = 64;
 /// The tag of a text exchange: there is one at a time.
 const EXCHANGE: Tag = Tag(1);
 
@@ -22,8 +25,8 @@ pub(super) struct Exchange {
 }
 
 enum State {
-    /// The initiator has more to say.
-    Hearing(Vec<u8>),
+    /// The initiator has more to say: what it has said, in how many parts.
+    Hearing(Vec<u8>, u32),
     /// The directory is being asked. The answers so far, and which targets are wanted.
     Asking(Pairs, Wanted),
     /// This is still to be sent.
@@ -43,16 +46,23 @@ impl Session {
             return Err(Violation("text that is complete and goes on"));
         }
         let state = match self.text.take() {
-            Some(exchange) if request.ttt == EXCHANGE => exchange.state,
+            // §11.10.3: one exchange has one initiator task tag.
+            Some(exchange) if request.ttt == EXCHANGE && request.itt == exchange.request.itt => {
+                exchange.state
+            }
             // §11.10.4: a new exchange, in the place of what there was.
-            _ if request.ttt == Tag::NONE => State::Hearing(Vec::new()),
+            _ if request.ttt == Tag::NONE => State::Hearing(Vec::new(), 0),
             _ => {
                 self.reject(&pdu.bhs, Reject::PROTOCOL_ERROR);
                 return Ok(());
             }
         };
         match state {
-            State::Hearing(text) => self.hear(request, text, &pdu.data),
+            State::Hearing(text, parts) => self.hear(request, text, parts, &pdu.data),
+            // §6.2: the answer to a part is empty.
+            State::Telling(_) if request.more || !pdu.data.is_empty() => {
+                Err(Violation("text while an answer is being told"))
+            }
             State::Telling(rest) => {
                 self.tell(request, rest);
                 Ok(())
@@ -89,9 +99,10 @@ impl Session {
         &mut self,
         request: TextRequest,
         mut text: Vec<u8>,
+        parts: u32,
         data: &[u8],
     ) -> Result<(), Violation> {
-        if text.len() + data.len() > MAX_TEXT {
+        if text.len() + data.len() > MAX_TEXT || parts >= MAX_PARTS {
             return Err(Violation("text without end"));
         }
         text.extend_from_slice(data);
@@ -99,33 +110,12 @@ impl Session {
             self.respond(request, false, Outcome::Open, Bytes::new());
             self.text = Some(Exchange {
                 request,
-                state: State::Hearing(text),
+                state: State::Hearing(text, parts + 1),
             });
             return Ok(());
         }
         let mut answers = Pairs::default();
-        let mut wanted = None;
-        let pairs = wire::pairs(&text).map_err(|_| Violation("text that is no pairs"))?;
-        for (key, value) in pairs {
-            match (key, value, &self.target) {
-                ("SendTargets", "All", None) => wanted = Some(Wanted::All),
-                // A normal session sees its own target only (Appendix C).
-                ("SendTargets", "", Some(target)) => {
-                    wanted = Some(Wanted::One(target.to_string()));
-                }
-                ("SendTargets", name, None) if !name.is_empty() => {
-                    wanted = Some(Wanted::One(name.into()));
-                }
-                ("SendTargets", name, Some(target)) if target.as_str() == name => {
-                    wanted = Some(Wanted::One(name.into()));
-                }
-                ("SendTargets", ..) => answers.add(key, "Reject"),
-                ("MaxRecvDataSegmentLength", ..) => self.redeclare(value, &mut answers),
-                // Everything else is for the login.
-                _ => answers.add(key, "NotUnderstood"),
-            }
-        }
-        match wanted {
+        match self.answer_keys(&text, &mut answers)? {
             Some(wanted) => {
                 self.text = Some(Exchange {
                     request,
@@ -138,11 +128,51 @@ impl Session {
         Ok(())
     }
 
-    /// The one key that may be declared anew at any time (§13.12).
-    fn redeclare(&mut self, value: &str, answers: &mut Pairs) {
-        match value.parse() {
-            Ok(n @ 512..=0xff_ffff) => self.parameters.initiator_max_recv = n,
-            _ => answers.add("MaxRecvDataSegmentLength", "Reject"),
+    /// Answers each key, but for the list of targets, which has to be asked for.
+    fn answer_keys(
+        &mut self,
+        text: &[u8],
+        answers: &mut Pairs,
+    ) -> Result<Option<Wanted>, Violation> {
+        let pairs = keys::offers(text).map_err(|_| Violation("text that is no pairs"))?;
+        let mut wanted = None;
+        for (at, (key, value)) in pairs.iter().copied().enumerate() {
+            if pairs.iter().take(at).any(|(earlier, _)| *earlier == key) {
+                return Err(Violation("a key that is offered again"));
+            }
+            match (key, keys::place(key)) {
+                ("SendTargets", _) => match self.wanted(value) {
+                    Some(which) => wanted = Some(which),
+                    None => answers.add(key, "Reject"),
+                },
+                // The one length that may be declared anew at any time (§13.12).
+                (_, Some(Place::Later)) => match keys::max_recv(value) {
+                    Some(most) => self.parameters.initiator_max_recv = most,
+                    None => answers.add(key, "Reject"),
+                },
+                (_, Some(Place::Any)) => {}
+                // Known, but not for the full feature phase, or not for an initiator.
+                (_, Some(_)) => answers.add(key, "Reject"),
+                (_, None) => answers.add(key, "NotUnderstood"),
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Which targets a SendTargets is about (Appendix C).
+    fn wanted(&self, value: &str) -> Option<Wanted> {
+        match (&self.target, value) {
+            (None, "All") => Some(Wanted::All),
+            (None, "") => None,
+            (None, name) => Some(Wanted::One(name.into())),
+            // A normal session sees its own target and no other. For "All" that is less than the
+            // words promise and more than the standard demands, which leaves it to discovery
+            // sessions; initiators (libiscsi) ask so all the same.
+            (Some(own), "" | "All") => Some(Wanted::One(own.to_string())),
+            (Some(own), name) => own
+                .as_str()
+                .eq_ignore_ascii_case(name)
+                .then(|| Wanted::One(name.into())),
         }
     }
 
@@ -162,7 +192,7 @@ impl Session {
             self.respond(request, false, Outcome::Open, text);
             self.text = Some(Exchange {
                 request,
-                state: State::Hearing(Vec::new()),
+                state: State::Hearing(Vec::new(), 0),
             });
         }
     }

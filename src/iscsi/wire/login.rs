@@ -63,31 +63,39 @@ impl LoginRequest {
 
     /// Reads a header.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let (flags, mut request) = Self::read(bytes)?;
+        request.stage = Stage::parse(flags >> 2)?;
+        if request.stage == Stage::FullFeature {
+            return Err(Error::Illegal("current stage"));
+        }
+        if flags & 0x80 != 0 {
+            let next = Stage::parse(flags)?;
+            if next.bits() <= request.stage.bits() {
+                return Err(Error::Illegal("next stage"));
+            }
+            if request.more {
+                return Err(Error::Illegal("T bit together with the C bit"));
+            }
+            request.next = Some(next);
+        }
+        Ok(request)
+    }
+
+    /// Reads what an answer needs of a header whose stages may be impossible; it says nothing of them.
+    pub fn envelope(bytes: &[u8]) -> Result<Self, Error> {
+        Ok(Self::read(bytes)?.1)
+    }
+
+    fn read(bytes: &[u8]) -> Result<(u8, Self), Error> {
         let mut r = Reader::header(bytes)?;
         let [_, flags, _, version_min] = r.take()?;
         r.take::<4>()?;
-        let stage = Stage::parse(flags >> 2)?;
-        if stage == Stage::FullFeature {
-            return Err(Error::Illegal("current stage"));
-        }
-        let next = if flags & 0x80 != 0 {
-            Some(Stage::parse(flags)?)
-        } else {
-            None
-        };
-        if next.is_some_and(|next| next.bits() <= stage.bits()) {
-            return Err(Error::Illegal("next stage"));
-        }
         let (isid, tsih, itt, cid) = (r.take()?, r.be16()?, r.tag()?, r.be16()?);
         r.take::<2>()?;
-        let more = flags & 0x40 != 0;
-        if more && next.is_some() {
-            return Err(Error::Illegal("T bit together with the C bit"));
-        }
-        Ok(LoginRequest {
-            next,
-            more,
-            stage,
+        let request = LoginRequest {
+            next: None,
+            more: flags & 0x40 != 0,
+            stage: Stage::Security,
             version_min,
             isid,
             tsih,
@@ -95,7 +103,8 @@ impl LoginRequest {
             cid,
             cmd_sn: r.serial()?,
             exp_stat_sn: r.serial()?,
-        })
+        };
+        Ok((flags, request))
     }
 
     /// The header.

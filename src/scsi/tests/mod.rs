@@ -8,6 +8,7 @@ use super::*;
 use crate::block::{self, MemoryDisk};
 
 mod live;
+mod parameters;
 mod reservations;
 
 const DISK: u16 = 1;
