@@ -158,7 +158,7 @@ impl<'a> End<'a> {
     fn extent(&self, lba: u64, bytes: u64) -> Result<Extent, Sense> {
         let geometry = self.disk.geometry();
         let block = u64::from(geometry.block_size);
-        if bytes % block != 0 {
+        if !bytes.is_multiple_of(block) {
             return Err(Sense::INVALID_PARAMETER);
         }
         let extent = geometry.extent(lba, bytes / block);
