@@ -263,6 +263,10 @@ async fn open(
     let Some(target) = target else {
         return Ok(None);
     };
+    if shared.sessions.has(initiator, target) {
+        let admitted = shared.directory.admits(initiator, target).await;
+        admitted.map_err(Denied::Refusal)?;
+    }
     let place = shared.sessions.enter(initiator, target).await;
     let control = place.control().clone();
     match shared.directory.open(initiator, target, control).await {

@@ -56,6 +56,18 @@ pub trait Directory: Send + Sync + 'static {
         target: Option<&'a IscsiName>,
     ) -> BoxFuture<'a, Authentication>;
 
+    /// Whether this initiator may have `target`, as far as can be told without opening it. Asked before
+    /// a session is ended because its initiator logs in anew: whoever only uses its name must not be
+    /// able to end it. What is not known yet may be left to [`open`](Self::open).
+    fn admits<'a>(
+        &'a self,
+        who: &'a Initiator,
+        target: &'a IscsiName,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        let _ = (who, target);
+        Box::pin(async { Ok(()) })
+    }
+
     /// Called when a login is about to enter the full feature phase: opens the target for this
     /// session, or says why not. `control` can end the session later. It is called after the session
     /// that this one reinstates, if any, has ended and settled.

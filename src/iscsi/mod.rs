@@ -5,6 +5,13 @@
 //! (accepts, as far as there is `room`), `connection` (one connection's life; who guesses secrets waits
 //! for his `failures`), `runner` (carries out a session's actions), `link`, `frame` and `output` (bytes to PDUs and back). What a target is, and who may see it, is asked of a
 //! [`Directory`]. The standard is RFC 7143.
+//!
+//! A session has one connection (MaxConnections=1) and error recovery level 0. More connections of one
+//! session share one command order, which costs a lock between them for each command, and what they
+//! are good for, several paths and more speed, initiators get from several sessions (multipath). The
+//! higher levels repair single PDUs and connections without a new login; none of the initiators that
+//! boot by this target asks for them, a new login takes milliseconds, and code that runs only after
+//! bit errors that TCP has missed is code that nobody sees at work.
 
 pub use self::chap::{Credential, InvalidCredential};
 pub use self::directory::{

@@ -154,6 +154,12 @@ impl Sessions {
             .any(|e| e.info.as_ref().is_some_and(|info| info.tsih == tsih))
     }
 
+    /// Whether a new session of this initiator would end an older one (RFC 7143 §6.3.5).
+    pub(crate) fn has(&self, who: &Initiator, target: &IscsiName) -> bool {
+        let key = (who.name.clone(), who.isid, target.clone());
+        self.live().contains_key(&key)
+    }
+
     /// Takes the place of a new session, after ending the one that stands there and waiting until
     /// its commands have settled.
     pub(crate) async fn enter(&self, who: &Initiator, target: &IscsiName) -> Place {

@@ -1,6 +1,6 @@
 //! Logins that have to prove something, and logins that are sent elsewhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ use super::tools;
 
 const TARGET: &str = "iqn.2026-01.test:guarded";
 const NAMES: &str = "InitiatorName=iqn.test:peer TargetName=iqn.2026-01.test:guarded";
+
+/// Where nobody may come from.
+const STRANGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66)), 0);
 
 /// A target for whoever knows a secret, or one that is somewhere else.
 struct Guarded {
@@ -47,6 +50,20 @@ impl Directory for Guarded {
         _: Option<&'a IscsiName>,
     ) -> BoxFuture<'a, Authentication> {
         Box::pin(async { self.authentication.clone() })
+    }
+
+    fn admits<'a>(
+        &'a self,
+        who: &'a Initiator,
+        _: &'a IscsiName,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        let stranger = who.peer.ip() == STRANGER.ip();
+        Box::pin(async move {
+            match stranger {
+                true => Err(Refusal::Forbidden),
+                false => Ok(()),
+            }
+        })
     }
 
     fn open<'a>(
@@ -244,6 +261,20 @@ async fn nobody_comes_in_without_the_proof_and_nobody_is_put_out() {
     assert_eq!(anna.command([0; 16], 0, b"").await.0, 0);
     assert_eq!(server.sessions.list().len(), 1);
     drop(anna);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stranger_with_the_right_name_ends_nobodys_session() {
+    let server = Server::start(Authentication::None, None).await;
+    let mut good = Peer::connect(server.address).await;
+    assert_eq!(good.try_login(TARGET, "").await.login_status(), 0);
+    good.command([0; 16], 0, b"").await;
+    let mut stranger = Peer::connect_from(STRANGER, server.address).await;
+    assert_eq!(stranger.isid, good.isid);
+    assert_eq!(stranger.try_login(TARGET, "").await.login_status(), 0x0202);
+    assert_eq!(good.command([0; 16], 0, b"").await.0, 0);
+    drop(good);
     server.stop().await;
 }
 

@@ -158,7 +158,7 @@ impl Negotiation {
         if simple && value.len() > MAX_SIMPLE {
             return Answer::Breach("a value that is too long");
         }
-        if known.place == Place::First {
+        if matches!(known.place, Place::First | Place::Any) {
             self.identity.push((known.name, value.to_owned()));
         }
         self.apply(known.rule, value)

@@ -236,11 +236,14 @@ fn who_it_is_does_not_change() {
     let mut negotiation = Negotiation::default();
     let first = negotiation.answer(Stage::Security, "InitiatorName", "iqn.a:i");
     assert_eq!(first, Answer::Nothing);
+    negotiation.answer(Stage::Security, "InitiatorAlias", "me");
     negotiation.introduced();
     for (key, value, expected) in [
         ("InitiatorName", "iqn.a:i", "-"),
         ("InitiatorName", "iqn.a:i", "-"),
         ("InitiatorName", "iqn.a:j", "breach"),
+        ("InitiatorAlias", "me", "-"),
+        ("InitiatorAlias", "you", "breach"),
         ("TargetName", "iqn.a:t", "breach"),
         ("SessionType", "Normal", "breach"),
     ] {
