@@ -6,10 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
-use super::{Answer, Error, Result, Segment};
+use super::{Answer, Error, Result, Run, Segment};
 
 /// Slices given to one `pwritev`: the kernel's `UIO_MAXIOV`.
 const MAX_SLICES: usize = 1024;
@@ -21,14 +21,66 @@ const MAX_SLICES: usize = 1024;
 pub(crate) trait Backing: Send + Sync + 'static {
     /// Fills `buffer` from `offset`; what lies beyond the end of the file is zeros.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// The same, in memory of its own.
+    fn read_bytes(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut buffer = vec![0; len];
+        self.read_at(&mut buffer, offset)?;
+        Ok(buffer.into())
+    }
     /// The bytes if they can be had without waiting for the storage.
     fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes>;
     /// Writes all of `data`, one slice after the other.
     fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()>;
+    /// Writes all of `data`, durably when this returns.
+    fn write_through(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
+        self.write_at(data, offset)?;
+        self.sync()
+    }
+    /// Which parts of a range hold data, from its start: at most `most` runs.
+    fn runs(&self, offset: u64, len: u64, _most: usize) -> io::Result<Vec<Run>> {
+        let _ = offset;
+        Ok(vec![Run { len, mapped: true }])
+    }
     /// Makes a range read as zeros, giving its space back where the file system can.
     fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Makes everything written before durable.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Writes slice after slice by a call that may take a part of them only.
+fn write_vectored(
+    data: &[Bytes],
+    offset: u64,
+    call: impl Fn(&[IoSlice<'_>], u64) -> rustix::io::Result<usize>,
+) -> io::Result<()> {
+    let mut at = offset;
+    for group in data.chunks(MAX_SLICES) {
+        let mut slices: Vec<_> = group.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let mut rest = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match call(rest, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    IoSlice::advance_slices(&mut rest, n);
+                    at += n as u64;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where data or a hole begin next; nothing where that is never (lseek(2)). The position that this
+/// moves is nobody's: all else is read and written at given offsets.
+fn seek(file: &File, to: SeekFrom) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, to) {
+        Ok(at) => Ok(Some(at)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 impl Backing for File {
@@ -62,40 +114,71 @@ impl Backing for File {
     }
 
     fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
-        let mut at = offset;
-        for group in data.chunks(MAX_SLICES) {
-            let mut slices: Vec<_> = group.iter().map(|bytes| IoSlice::new(bytes)).collect();
-            let mut rest = slices.as_mut_slice();
-            IoSlice::advance_slices(&mut rest, 0);
-            while !rest.is_empty() {
-                match rustix::io::pwritev(self, rest, at) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(n) => {
-                        IoSlice::advance_slices(&mut rest, n);
-                        at += n as u64;
-                    }
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
+        write_vectored(data, offset, |slices, at| {
+            rustix::io::pwritev(self, slices, at)
+        })
+    }
+
+    /// One call writes and syncs just this range, as O_DSYNC does (pwritev2(2)): what others have
+    /// written does not hold it up.
+    fn write_through(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
+        write_vectored(data, offset, |slices, at| {
+            rustix::io::pwritev2(self, slices, at, ReadWriteFlags::DSYNC)
+        })
+    }
+
+    fn runs(&self, offset: u64, len: u64, most: usize) -> io::Result<Vec<Run>> {
+        let (mut at, end) = (offset, offset + len);
+        let mut runs = Vec::new();
+        while at < end && runs.len() < most {
+            let data = seek(self, SeekFrom::Data(at))?.unwrap_or(end).min(end);
+            let (next, mapped) = if data > at {
+                (data, false)
+            } else {
+                (
+                    seek(self, SeekFrom::Hole(at))?.unwrap_or(end).min(end),
+                    true,
+                )
+            };
+            runs.push(Run {
+                len: next - at,
+                mapped,
+            });
+            at = next;
         }
-        Ok(())
+        Ok(runs)
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        match self.punch_only(offset, len) {
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => write_zeros(self, offset, len),
+            result => result,
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// A file whose storage may be able to take a range back.
+pub(crate) trait Punch {
+    /// Makes a range read as zeros, or fails with `Unsupported`. For a block device the kernel has it
+    /// write zeros without sending any, and discard what it can by that.
+    fn punch_only(&self, offset: u64, len: u64) -> io::Result<()>;
+}
+
+impl Punch for File {
+    fn punch_only(&self, offset: u64, len: u64) -> io::Result<()> {
         if len == 0 {
             return Ok(());
         }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(self, flags, offset, len) {
             Ok(()) => Ok(()),
-            Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(self, offset, len),
+            Err(rustix::io::Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
             Err(e) => Err(e.into()),
         }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
     }
 }
 
@@ -138,12 +221,7 @@ pub(crate) fn read<B: Backing + ?Sized>(
     }
     let file = file.clone();
     Answer::Later(Box::pin(async move {
-        blocking(move || {
-            let mut buffer = vec![0; len];
-            file.read_at(&mut buffer, offset)?;
-            Ok(vec![Segment::Bytes(buffer.into())])
-        })
-        .await
+        blocking(move || Ok(vec![Segment::Bytes(file.read_bytes(offset, len)?)])).await
     }))
 }
 

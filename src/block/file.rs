@@ -2,80 +2,185 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use rustix::fs::Advice as Hint;
 
-use super::backing::{self, Backing, blocking};
+use super::backing::{self, Backing, blocking, outcome};
+use super::direct::Direct;
 use super::flush::Flusher;
-use super::{Answer, Disk, Error, Extent, Geometry, Result, Segment};
-
-/// Storage behind a file is written in pages.
-const PAGE: u32 = 4096;
+use super::journal::{self, Failure, Journal};
+use super::{Advice, Answer, Disk, Error, Extent, Geometry, Result, Run, Segment, shape};
 
 /// A disk in a plain file or a block device.
 pub struct FileDisk {
     file: Arc<File>,
+    /// The same file, read and written past the page cache if that was asked for.
+    backing: Arc<dyn Backing>,
+    cache: Cache,
     /// The shape, but for the number of blocks.
     shape: Geometry,
     blocks: AtomicU64,
     flusher: Arc<Flusher>,
+    journal: Option<Arc<Journal>>,
+}
+
+/// How a disk in a file is opened, to be written in place.
+#[derive(Debug, Clone)]
+pub struct FileOptions {
+    /// Bytes of a logical block: 512 or 4096.
+    pub block_size: u32,
+    /// Bytes that initiators are told to write at once, instead of what the storage seems to prefer: a
+    /// power of two.
+    pub physical_block_size: Option<u32>,
+    /// What is kept in memory.
+    pub cache: Cache,
+    /// A file beside it, made if there is none, by which writes can be atomic.
+    pub journal: Option<PathBuf>,
+}
+
+/// What is kept of a disk in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// What the system thinks good.
+    System,
+    /// Nothing: all goes to the storage and comes from there (O_DIRECT).
+    None,
+}
+
+impl FileOptions {
+    /// Blocks of this size, with the system's cache and without a journal.
+    pub fn new(block_size: u32) -> Self {
+        FileOptions {
+            block_size,
+            physical_block_size: None,
+            cache: Cache::System,
+            journal: None,
+        }
+    }
 }
 
 impl FileDisk {
     /// A disk that nobody writes any more: reads yield ranges of the file itself.
     pub fn open_sealed(path: &Path, block_size: u32) -> io::Result<Self> {
-        let file = File::open(path)?;
-        Self::new(file, block_size, Access::Sealed)
+        let file = Arc::new(File::open(path)?);
+        let mut disk = Self::new(file.clone(), file, &FileOptions::new(block_size))?;
+        disk.shape.read_only = true;
+        disk.shape.thin = false;
+        Ok(disk)
     }
 
     /// A disk that is written in place.
     pub fn open_writable(path: &Path, block_size: u32) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Self::new(file, block_size, Access::Writable)
+        Self::open(path, &FileOptions::new(block_size))
     }
 
-    fn new(file: File, block_size: u32, access: Access) -> io::Result<Self> {
+    /// A disk that is written in place, opened as `options` say. What a crash left in the journal is
+    /// written first.
+    ///
+    /// # Errors
+    /// When a file cannot be opened, when the block size is not 512 or 4096, or is too small for storage
+    /// that is to be used without a cache.
+    pub fn open(path: &Path, options: &FileOptions) -> io::Result<Self> {
+        let mut open = OpenOptions::new();
+        open.read(true).write(true);
+        let mut disk = match options.cache {
+            Cache::System => {
+                let file = Arc::new(open.open(path)?);
+                Self::new(file.clone(), file, options)?
+            }
+            Cache::None => {
+                let file = open.custom_flags(libc::O_DIRECT).open(path)?;
+                let least = shape::direct_alignment(&file)?;
+                if options.block_size < least {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!(
+                            "the storage takes no less than {least} bytes at a time without a cache: use blocks of that size, or the cache"
+                        ),
+                    ));
+                }
+                let direct = Direct::new(file.try_clone()?);
+                Self::new(Arc::new(file), Arc::new(direct), options)?
+            }
+        };
+        if let Some(path) = &options.journal {
+            let journal = Journal::open(path, disk.backing.as_ref())?;
+            disk.journal = Some(Arc::new(journal));
+            disk.shape.atomic = journal::MOST;
+        }
+        Ok(disk)
+    }
+
+    fn new(file: Arc<File>, backing: Arc<dyn Backing>, options: &FileOptions) -> io::Result<Self> {
+        let block_size = options.block_size;
         if !matches!(block_size, 512 | 4096) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("a block of {block_size} bytes; 512 and 4096 are possible"),
             ));
         }
-        let sealed = matches!(access, Access::Sealed);
-        let blocks = size(&file)? / u64::from(block_size);
+        let mut shape = shape::of(&file, size(&file)?, block_size)?;
+        if let Some(physical) = options.physical_block_size {
+            if !physical.is_power_of_two() || physical < block_size {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!(
+                        "a physical block of {physical} bytes; powers of two from {block_size} on are possible"
+                    ),
+                ));
+            }
+            shape.physical_block_size = physical;
+            shape.aligned = 0;
+        }
         Ok(FileDisk {
-            file: Arc::new(file),
-            shape: Geometry {
-                block_size,
-                physical_block_size: PAGE.max(block_size),
-                blocks,
-                read_only: sealed,
-                thin: !sealed,
-            },
-            blocks: AtomicU64::new(blocks),
+            file,
+            backing,
+            cache: options.cache,
+            shape,
+            blocks: AtomicU64::new(shape.blocks),
             flusher: Arc::default(),
+            journal: None,
         })
     }
 
     /// Runs a change in the blocking pool, unless the disk is sealed.
     fn change(
         &self,
-        work: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
+        work: impl FnOnce(&dyn Backing) -> io::Result<()> + Send + 'static,
     ) -> Answer<Result<()>> {
         if self.shape.read_only {
             return Answer::Now(Err(Error::ReadOnly));
         }
-        let file = self.file.clone();
-        Answer::Later(Box::pin(blocking(move || work(&file))))
+        let backing = self.backing.clone();
+        Answer::Later(Box::pin(blocking(move || work(backing.as_ref()))))
     }
-}
 
-enum Access {
-    Sealed,
-    Writable,
+    /// A change that syncs: if that fails, what others have written is no longer known to be safe.
+    fn change_durably(
+        &self,
+        work: impl FnOnce(&dyn Backing) -> std::result::Result<(), Failure> + Send + 'static,
+    ) -> Answer<Result<()>> {
+        if self.shape.read_only {
+            return Answer::Now(Err(Error::ReadOnly));
+        }
+        let (backing, flusher) = (self.backing.clone(), self.flusher.clone());
+        Answer::Later(Box::pin(async move {
+            match blocking(move || Ok(work(backing.as_ref()))).await? {
+                Ok(()) => Ok(()),
+                Err(Failure { error, lasting }) => {
+                    if lasting {
+                        flusher.fail().await;
+                    }
+                    Err(outcome(error))
+                }
+            }
+        }))
+    }
 }
 
 /// The end of a block device is found by seeking; its metadata do not tell it.
@@ -99,7 +204,7 @@ impl Disk for FileDisk {
                 len: extent.len(),
             }]));
         }
-        backing::read(&self.file, extent.offset(), extent.len() as usize)
+        backing::read(&self.backing, extent.offset(), extent.len() as usize)
     }
 
     fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
@@ -110,14 +215,58 @@ impl Disk for FileDisk {
         if self.shape.read_only {
             return Answer::Now(Ok(()));
         }
-        let (file, flusher) = (self.file.clone(), self.flusher.clone());
+        let (backing, flusher) = (self.backing.clone(), self.flusher.clone());
         Answer::Later(Box::pin(async move {
-            flusher.flush(|| blocking(move || file.sync())).await
+            flusher.flush(|| blocking(move || backing.sync())).await
         }))
     }
 
     fn unmap(&self, extent: Extent) -> Answer<Result<()>> {
         self.change(move |file| file.punch(extent.offset(), extent.len()))
+    }
+
+    fn write_through(self: Arc<Self>, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
+        self.change_durably(move |file| {
+            let offset = extent.offset();
+            file.write_through(&data, offset).map_err(|error| {
+                // Where a write without a sync has no room either, it was not the sync that failed.
+                let full = matches!(outcome(error.kind().into()), Error::OutOfSpace);
+                let lasting = !full || file.write_at(&data, offset).is_ok();
+                Failure { error, lasting }
+            })
+        })
+    }
+
+    fn write_atomic(self: Arc<Self>, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
+        let Some(journal) = self.journal.clone() else {
+            let error = io::Error::from(io::ErrorKind::Unsupported);
+            return Answer::Now(Err(Error::Failed(error)));
+        };
+        self.change_durably(move |file| journal.write(file, &data, extent.offset()))
+    }
+
+    fn mapping(&self, extent: Extent, most: usize) -> Answer<Result<Vec<Run>>> {
+        let (file, block) = (self.backing.clone(), u64::from(self.shape.block_size));
+        Answer::Later(Box::pin(blocking(move || {
+            let runs = file.runs(extent.offset(), extent.len(), most)?;
+            Ok(super::segment::whole_blocks(runs, block))
+        })))
+    }
+
+    fn advise(&self, extent: Extent, advice: Advice) -> bool {
+        let hint = match advice {
+            Advice::Soon => Hint::WillNeed,
+            // What others have cached of a disk that they share stays.
+            Advice::Reread if self.shape.read_only => return false,
+            Advice::Reread => Hint::DontNeed,
+        };
+        let len = std::num::NonZeroU64::new(extent.len());
+        self.cache == Cache::System
+            && rustix::fs::fadvise(&*self.file, extent.offset(), len, hint).is_ok()
+    }
+
+    fn file(&self) -> Option<Arc<File>> {
+        (self.cache == Cache::System).then(|| self.file.clone())
     }
 
     fn refresh(&self) -> io::Result<Geometry> {

@@ -52,6 +52,11 @@ impl Flusher {
             }
         }
     }
+
+    /// A sync that was not this one's has failed: it may have been told what the next would have been.
+    pub(crate) async fn fail(&self) {
+        self.done.lock().await.failed = true;
+    }
 }
 
 #[cfg(test)]

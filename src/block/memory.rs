@@ -1,10 +1,13 @@
 //! A disk in memory, for tests and for scratch.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use super::{Answer, Disk, Error, Extent, Geometry, Result, Segment};
+use super::{Advice, Answer, Disk, Error, Extent, Geometry, Result, Run, Segment};
+
+/// Most bytes of an atomic write.
+const ATOMIC: u32 = 1024 * 1024;
 
 /// A disk whose bytes are gone when it is dropped.
 pub struct MemoryDisk {
@@ -24,6 +27,11 @@ impl MemoryDisk {
                 blocks,
                 read_only: false,
                 thin: true,
+                aligned: 0,
+                unmap_size: block_size.max(4096),
+                unmap_aligned: 0,
+                // A crash leaves nothing of it, and no part either.
+                atomic: ATOMIC,
             },
             bytes: RwLock::new(vec![0; size as usize]),
         }
@@ -86,6 +94,35 @@ impl Disk for MemoryDisk {
 
     fn unmap(&self, extent: Extent) -> Answer<Result<()>> {
         self.change(extent, |range| range.fill(0))
+    }
+
+    fn write_atomic(self: Arc<Self>, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
+        self.write(extent, data)
+    }
+
+    fn mapping(&self, extent: Extent, most: usize) -> Answer<Result<Vec<Run>>> {
+        let block = self.geometry.block_size as usize;
+        let bytes = self.bytes.read().unwrap_or_else(PoisonError::into_inner);
+        let (start, len) = (extent.offset() as usize, extent.len() as usize);
+        let range = bytes.get(start..start + len).unwrap_or_default();
+        let mut runs: Vec<Run> = Vec::new();
+        for block in range.chunks(block) {
+            // Blocks of zeros are no more than unmapped ones here.
+            let mapped = block.iter().any(|byte| *byte != 0);
+            let full = runs.len() >= most;
+            let len = block.len() as u64;
+            match runs.last_mut() {
+                Some(last) if last.mapped == mapped => last.len += len,
+                Some(_) if full => break,
+                _ => runs.push(Run { len, mapped }),
+            }
+        }
+        Answer::Now(Ok(runs))
+    }
+
+    /// All of it is.
+    fn advise(&self, _: Extent, _: Advice) -> bool {
+        true
     }
 }
 

@@ -14,19 +14,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::backing::zeros;
-pub use self::file::FileDisk;
+pub use self::copy::copy;
+pub use self::file::{Cache, FileDisk, FileOptions};
 pub use self::memory::MemoryDisk;
 pub use self::overlay::OverlayDisk;
 pub use self::segment::{is_cached, load, total};
 
 mod backing;
+mod copy;
+mod direct;
 mod file;
 mod flush;
+mod journal;
 mod memory;
 #[cfg(test)]
 mod model;
 mod overlay;
 mod segment;
+mod shape;
 
 /// The shape of a disk. Sizes are in bytes unless the name says blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,32 @@ pub struct Geometry {
     pub read_only: bool,
     /// Unmapped blocks give their space back and read as zeros.
     pub thin: bool,
+    /// The first block that begins where the storage behind begins one of its own.
+    pub aligned: u32,
+    /// Bytes in which space is given back; a multiple of `block_size`.
+    pub unmap_size: u32,
+    /// The first block at which such a piece begins.
+    pub unmap_aligned: u32,
+    /// Most bytes of one [`write_atomic`](Disk::write_atomic); 0 where there is none.
+    pub atomic: u32,
+}
+
+/// A part of a disk in which all blocks are mapped, or none is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Bytes of it, whole blocks.
+    pub len: u64,
+    /// Space is taken by it. What is not mapped reads as zeros.
+    pub mapped: bool,
+}
+
+/// What a disk may know about reads to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// They come soon.
+    Soon,
+    /// The next one is to see what the storage holds, not what is cached.
+    Reread,
 }
 
 /// A part of a disk that is known to lie within it, at block boundaries.
@@ -100,7 +131,7 @@ pub enum Answer<T> {
 /// Requests may run at the same time; each sees whole blocks. A write is visible to every read that
 /// starts after it was answered, and durable once a [`flush`](Disk::flush) that started after that
 /// was answered.
-pub trait Disk: Send + Sync {
+pub trait Disk: Send + Sync + 'static {
     /// The shape of the disk now. It may grow while it is in use, never shrink.
     fn geometry(&self) -> Geometry;
     /// Reads `extent`.
@@ -111,6 +142,43 @@ pub trait Disk: Send + Sync {
     fn flush(&self) -> Answer<Result<()>>;
     /// Makes `extent` read as zeros and gives its space back where the storage can.
     fn unmap(&self, extent: Extent) -> Answer<Result<()>>;
+
+    /// Writes as [`write`](Disk::write) does, and answers when that is durable.
+    fn write_through(self: Arc<Self>, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
+        Answer::Later(Box::pin(async move {
+            self.write(extent, data).wait().await?;
+            self.flush().wait().await
+        }))
+    }
+
+    /// Writes all of `data` durably, or nothing, whatever happens meanwhile: no crash of this process
+    /// or of its host leaves a part. At most [`Geometry::atomic`] bytes, and nothing else may write to
+    /// the extent before this is answered.
+    fn write_atomic(self: Arc<Self>, _: Extent, _: Vec<Bytes>) -> Answer<Result<()>> {
+        let error = io::Error::from(io::ErrorKind::Unsupported);
+        Answer::Now(Err(Error::Failed(error)))
+    }
+
+    /// Which parts of `extent` are mapped, from its start: at most `most` runs, which may be fewer than
+    /// the whole extent needs.
+    fn mapping(&self, extent: Extent, _most: usize) -> Answer<Result<Vec<Run>>> {
+        Answer::Now(Ok(vec![Run {
+            len: extent.len(),
+            mapped: true,
+        }]))
+    }
+
+    /// Tells of reads to come. Whether that was of use: a disk without a cache has none for it.
+    fn advise(&self, _: Extent, _: Advice) -> bool {
+        false
+    }
+
+    /// The file that holds the disk's bytes, each at its own offset, where a system call may copy from
+    /// and to it.
+    fn file(&self) -> Option<Arc<File>> {
+        None
+    }
+
     /// Looks how large the storage has become, and what the disk's shape is from now on.
     ///
     /// # Errors
@@ -136,6 +204,20 @@ impl Geometry {
 }
 
 impl Extent {
+    /// The part of this extent from `start` on, up to `len` bytes; both are multiples of the block.
+    pub(crate) fn part(&self, start: u64, len: u64) -> Extent {
+        let start = start.min(self.len);
+        Extent {
+            offset: self.offset + start,
+            len: len.min(self.len - start),
+        }
+    }
+
+    /// Both as a range of bytes.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.offset..self.offset + self.len
+    }
+
     /// First byte.
     pub fn offset(&self) -> u64 {
         self.offset

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::backing::{self, Backing};
-use super::{Answer, Result, Segment};
+use super::{Answer, Result, Run, Segment};
 
 /// Distance between the bytes whose presence tells that a range is cached. Caches are filled by
 /// read-ahead in runs about this long.
@@ -79,6 +79,34 @@ pub fn is_cached(file: &Arc<File>, offset: u64, len: u64) -> bool {
         .all(|at| file.read_cached(offset + at, 1).is_some())
 }
 
+/// Runs of bytes as runs of whole blocks: a block is mapped if some of it is. The lengths of `runs` may
+/// be anything, but for the end of the last, which is the end of a block or not known.
+pub(super) fn whole_blocks(runs: Vec<Run>, block: u64) -> Vec<Run> {
+    let mut whole: Vec<Run> = Vec::with_capacity(runs.len());
+    let (mut at, mut done) = (0, 0);
+    for run in runs {
+        at += run.len;
+        let end = if run.mapped {
+            at.next_multiple_of(block)
+        } else {
+            at / block * block
+        };
+        if end <= done {
+            continue;
+        }
+        let len = end - done;
+        done = end;
+        match whole.last_mut() {
+            Some(last) if last.mapped == run.mapped => last.len += len,
+            _ => whole.push(Run {
+                len,
+                mapped: run.mapped,
+            }),
+        }
+    }
+    whole
+}
+
 /// The bytes, if they can be had without waiting for the storage.
 fn load_cached(segments: &[Segment]) -> Option<Bytes> {
     let one = |segment: &Segment| match segment {
@@ -141,6 +169,23 @@ mod tests {
                 assert_eq!(&whole[..], b"abcdefgh");
             }
         }
+    }
+
+    #[test]
+    fn a_block_that_is_mapped_in_part_is_mapped() {
+        let run = |len, mapped| Run { len, mapped };
+        let bytes = vec![
+            run(1024, false),
+            run(1024, true),
+            run(6144, false),
+            run(4096, true),
+        ];
+        assert_eq!(
+            whole_blocks(bytes, 4096),
+            [run(4096, true), run(4096, false), run(4096, true)]
+        );
+        let exact = vec![run(512, true), run(1024, false)];
+        assert_eq!(whole_blocks(exact.clone(), 512), exact);
     }
 
     #[tokio::test]

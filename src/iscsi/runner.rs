@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::Interest;
 use tokio::sync::watch;
@@ -49,6 +50,8 @@ pub(super) struct Runner {
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Commands that wait for the initiator's data.
     pending: HashMap<TaskId, Pending>,
+    /// Commands at work whose end nobody has to wait for.
+    detached: HashMap<TaskId, AbortHandle>,
     /// Commands that wait until others have read enough.
     backlog: VecDeque<Begin>,
     /// Since when the commands at work are, and what they do.
@@ -102,6 +105,7 @@ impl Runner {
             shared,
             work: FuturesUnordered::new(),
             pending: HashMap::new(),
+            detached: HashMap::new(),
             backlog: VecDeque::new(),
             begun: HashMap::new(),
             reading: HashMap::new(),
@@ -127,10 +131,12 @@ impl Runner {
             mut work,
             nexus,
             pending,
+            detached,
             initiator,
             ..
         } = self;
         drop(pending);
+        detached.values().for_each(AbortHandle::abort);
         // Nobody waits for a peer that is gone or has been replaced.
         let grace = match end {
             End::Logout | End::ProtocolError | End::Kicked | End::ShutDown => GRACE,
@@ -322,9 +328,13 @@ impl Runner {
                     reads,
                 });
             }
-            Action::Deliver { id, data } => {
+            Action::Deliver { id, data, offered } => {
                 if let Some(pending) = self.pending.remove(&id) {
-                    self.follow(id, pending.finish(data));
+                    let detached = pending.is_detached();
+                    match pending.finish_of(data, offered) {
+                        Answer::Later(future) if detached => self.follow_detached(id, future),
+                        answer => self.follow(id, answer),
+                    }
                 }
             }
             Action::Forget { id } => self.forget(id),
@@ -383,6 +393,16 @@ impl Runner {
         }
     }
 
+    /// A command whose work goes on without it: who aborts it need not wait.
+    fn follow_detached(&mut self, id: TaskId, future: BoxFuture<'static, Response>) {
+        let (future, handle) = abortable(future);
+        self.detached.insert(id, handle);
+        self.work.push(Box::pin(async move {
+            let response = future.await.unwrap_or_else(|_| Response::good());
+            Done::Command(id, response)
+        }));
+    }
+
     /// A command has ended. Its data may have to be read from a file first: where they are small, not
     /// cached (sending would block this thread), or to be digested.
     fn answered(&mut self, id: TaskId, mut response: Response) {
@@ -410,6 +430,7 @@ impl Runner {
         if let Some(reads) = self.reading.remove(&id) {
             self.reading_total -= reads;
         }
+        self.detached.remove(&id);
         if let Some((kind, since)) = self.begun.remove(&id) {
             let totals = self.shared.sessions.totals();
             totals.answered(kind, since.elapsed(), &response);
@@ -428,6 +449,10 @@ impl Runner {
 
     /// Drops a command that has not reached the disk. One that has will end by itself.
     fn forget(&mut self, id: TaskId) {
+        if let Some(handle) = self.detached.remove(&id) {
+            handle.abort();
+            return;
+        }
         let before = self.backlog.len();
         self.backlog.retain(|begin| begin.id != id);
         if self.backlog.len() < before || self.pending.remove(&id).is_some() {

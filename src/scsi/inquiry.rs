@@ -3,13 +3,12 @@
 use super::alua;
 use super::cdb::Cdb;
 use super::command::Request;
-use super::medium::{MAX_TRANSFER, OPTIMAL_TRANSFER};
+use super::copy;
+use super::limits;
 use super::port::TargetPort;
-use super::provisioning::{MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS};
 use super::response::{Response, Start};
 use super::sense::Sense;
 use super::unit::{Identity, Kind, Unit};
-use crate::block::Geometry;
 
 /// T10 VENDOR IDENTIFICATION, as it is in all data: eight characters.
 const VENDOR: &[u8; 8] = b"NETROOT ";
@@ -77,6 +76,8 @@ fn product(unit: &Unit) -> &'static [u8; 16] {
 
 /// Standard INQUIRY data (SPC-4 §6.6.2).
 fn standard(device_type: u8, product: &[u8; 16]) -> Vec<u8> {
+    // 3PC: disks have EXTENDED COPY.
+    let third_party = if device_type == 0x00 { 0x08 } else { 0 };
     let mut data = vec![0; 96];
     let head = [
         device_type,
@@ -84,7 +85,7 @@ fn standard(device_type: u8, product: &[u8; 16]) -> Vec<u8> {
         0x06, // VERSION: SPC-4
         0x12, // HISUP, RESPONSE DATA FORMAT 2
         91,   // ADDITIONAL LENGTH
-        alua::TPGS,
+        alua::TPGS | third_party,
         0x10, // MULTIP
         0x02, // CMDQUE
     ];
@@ -103,15 +104,16 @@ fn standard(device_type: u8, product: &[u8; 16]) -> Vec<u8> {
 fn vital(request: &Request<'_>, code: u8) -> Option<Vec<u8>> {
     let unit = request.unit;
     let body = match (code, &unit.kind) {
-        (0x00, Kind::Disk(_)) => vec![0x00, 0x80, 0x83, 0x86, 0x87, 0xb0, 0xb1, 0xb2],
+        (0x00, Kind::Disk(_)) => vec![0x00, 0x80, 0x83, 0x86, 0x87, 0x8f, 0xb0, 0xb1, 0xb2],
         (0x00, Kind::Controller) => vec![0x00, 0x80, 0x83, 0x86, 0x87],
         (0x80, _) => unit.identity.serial.clone().into_bytes(),
         (0x83, _) => designators(&unit.identity, &request.itl.path.target),
         (0x86, _) => extended(),
         (0x87, _) => mode_page_policy(),
-        (0xb0, Kind::Disk(disk)) => block_limits(&disk.geometry()),
-        (0xb1, Kind::Disk(_)) => characteristics(),
-        (0xb2, Kind::Disk(disk)) => provisioning(&disk.geometry()),
+        (0x8f, Kind::Disk(_)) => copy::page(),
+        (0xb0, Kind::Disk(disk)) => limits::block_limits(&disk.geometry()),
+        (0xb1, Kind::Disk(_)) => limits::characteristics(unit.kinds),
+        (0xb2, Kind::Disk(disk)) => limits::provisioning(&disk.geometry()),
         _ => return None,
     };
     let mut page = vec![device_type(unit), code];
@@ -185,49 +187,6 @@ fn extended() -> Vec<u8> {
 /// Mode page policy (SPC-4 §7.8.8): all pages are one for all nexuses.
 fn mode_page_policy() -> Vec<u8> {
     vec![0x3f, 0xff, 0x00, 0]
-}
-
-/// Block limits (SBC-3 §6.6.4).
-fn block_limits(geometry: &Geometry) -> Vec<u8> {
-    let blocks = |bytes: u32| (bytes / geometry.block_size).to_be_bytes();
-    let per_physical = blocks(geometry.physical_block_size);
-    let [_, _, g0, g1] = per_physical;
-    let mut data = vec![0; 60];
-    put(&mut data, 0, &[0x01]); // WSNZ: WRITE SAME needs a number of blocks
-    put(&mut data, 2, &[g0, g1]); // OPTIMAL TRANSFER LENGTH GRANULARITY
-    put(&mut data, 4, &blocks(MAX_TRANSFER));
-    put(&mut data, 8, &blocks(OPTIMAL_TRANSFER));
-    if geometry.thin {
-        put(&mut data, 16, &MAX_UNMAP_BLOCKS.to_be_bytes());
-        put(&mut data, 20, &MAX_UNMAP_DESCRIPTORS.to_be_bytes());
-        put(&mut data, 24, &per_physical); // OPTIMAL UNMAP GRANULARITY
-        put(&mut data, 28, &[0x80]); // UGAVALID, alignment 0
-    }
-    if !geometry.read_only {
-        put(
-            &mut data,
-            32,
-            &u64::from(MAX_WRITE_SAME_BLOCKS).to_be_bytes(),
-        );
-    }
-    data
-}
-
-/// Block device characteristics (SBC-3 §6.6.3): nothing rotates.
-fn characteristics() -> Vec<u8> {
-    let mut data = vec![0; 60];
-    put(&mut data, 0, &[0x00, 0x01]);
-    data
-}
-
-/// Logical block provisioning (SBC-3 §6.6.5); agrees with READ CAPACITY(16).
-fn provisioning(geometry: &Geometry) -> Vec<u8> {
-    if geometry.thin {
-        // LBPU, LBPWS, LBPWS10, LBPRZ; PROVISIONING TYPE thin.
-        vec![0, 0xe4, 0x02, 0]
-    } else {
-        vec![0, 0, 0, 0]
-    }
 }
 
 /// Puts `bytes` at `at`; both are constants of this file, within the page.

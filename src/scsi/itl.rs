@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::attention::Attentions;
+use super::copy::Held;
 use super::port::Path;
 use super::reservations::Registrant;
 use super::running::Running;
@@ -21,6 +22,7 @@ pub(super) struct Itl {
     pub(super) unit: Arc<Unit>,
     pub(super) attentions: Attentions,
     pub(super) running: Running,
+    pub(super) copies: Held,
 }
 
 impl Itl {
@@ -36,6 +38,7 @@ impl Itl {
             unit,
             attentions: Attentions::new(),
             running: Running::new(),
+            copies: Held::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::cdb::Cdb;
-use super::command::{self, Command, Kinds, Request};
+use super::command::{self, Command, Request};
 use super::device::{Device, settled};
 use super::inquiry;
 use super::itl::{Itl, NexusId};
@@ -102,16 +102,12 @@ impl Nexus {
         if working.fate() == Fate::Removed {
             return without_unit(&units, &cdb).into();
         }
-        let kinds = match itl.unit.kind {
-            Kind::Controller => Kinds::CONTROLLER,
-            Kind::Disk(_) => Kinds::DISK,
-        };
         let request = Request {
             unit: &itl.unit,
             itl,
             units: &units,
             cdb,
-            kinds,
+            kinds: itl.unit.kinds,
         };
         match start_on(&request) {
             Ok((command, start)) => watched(command, itl, working, start),
@@ -198,6 +194,7 @@ fn start_on(request: &Request<'_>) -> Result<(&'static Command, Start), Response
     if command.access == Access::Write && request.unit.settings.protected() {
         return Err(Sense::SOFTWARE_PROTECTED.into());
     }
+    request.unit.sanitation.admits(cdb)?;
     Ok((command, (command.run)(request)?))
 }
 
@@ -225,17 +222,39 @@ fn watched(command: &Command, itl: &Arc<Itl>, working: Working, start: Start) ->
     let itl = itl.clone();
     match start {
         Start::Done(answer) => Start::Done(watched_answer(itl, working, after, answer)),
+        Start::Data(pending) if pending.is_detached() => {
+            Start::Data(detached(itl, working, pending))
+        }
         Start::Data(pending) => {
             let waiting = working.map(|working| working.wait());
-            Start::Data(Pending::new(pending.len(), move |data| {
-                match waiting.map(Waiting::resume).transpose() {
-                    Ok(working) => watched_answer(itl, working, after, pending.finish(data)),
+            Start::Data(pending.wrap(
+                move |run, data| match waiting.map(Waiting::resume).transpose() {
+                    Ok(working) => watched_answer(itl, working, after, run(data)),
                     Err(Fate::Removed) => Answer::Now(in_format(&itl, Sense::NO_UNIT.into())),
                     Err(_) => Answer::Now(Response::aborted()),
-                }
-            }))
+                },
+            ))
         }
     }
+}
+
+/// A command whose work goes on without it: whoever resets the unit does not wait for its end, and it
+/// is silent afterwards.
+fn detached(itl: Arc<Itl>, working: Option<Working>, pending: Pending) -> Pending {
+    let waiting = working.map(|working| working.wait());
+    pending.wrap(move |run, data| {
+        let waiting = match waiting.map(Waiting::resume).transpose() {
+            Ok(working) => working.map(|working| working.wait()),
+            Err(Fate::Removed) => return Answer::Now(in_format(&itl, Sense::NO_UNIT.into())),
+            Err(_) => return Answer::Now(Response::aborted()),
+        };
+        run(data).map(
+            move |response| match waiting.map(Waiting::resume).transpose() {
+                Ok(_) | Err(Fate::Removed) => in_format(&itl, response),
+                Err(_) => Response::aborted(),
+            },
+        )
+    })
 }
 
 /// What follows a command that has been done.

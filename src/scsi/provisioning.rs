@@ -14,8 +14,11 @@ use crate::block::{self, Answer, Disk, Extent, Geometry};
 pub(super) const MAX_UNMAP_BLOCKS: u32 = 0x0010_0000;
 /// Most descriptors of one UNMAP.
 pub(super) const MAX_UNMAP_DESCRIPTORS: u32 = 256;
-/// Most blocks of one WRITE SAME.
-pub(super) const MAX_WRITE_SAME_BLOCKS: u32 = 0x0001_0000;
+/// Bytes that WRITE SAME hands to the disk at a time.
+const PIECE: u64 = 1024 * 1024;
+
+/// Most blocks of one WRITE SAME: what the ten bytes of the shorter one can name.
+pub(super) const MAX_WRITE_SAME_BLOCKS: u16 = u16::MAX;
 
 const HEADER_LEN: usize = 8;
 const DESCRIPTOR_LEN: usize = 16;
@@ -33,13 +36,17 @@ pub(super) fn unmap(request: &Request<'_>) -> Result<Start, Sense> {
         1..8 => return Err(Sense::PARAMETER_LENGTH),
         _ => {}
     }
-    Ok(Start::Data(Pending::new(
-        len,
-        move |data| match descriptors(&data.concat(), &disk.geometry()) {
-            Ok(extents) => unmap_all(disk, extents),
-            Err(sense) => Answer::Now(sense.into()),
-        },
-    )))
+    let exclusion = request.unit.exclusion.clone();
+    Ok(Start::Data(Pending::new(len, move |data| {
+        let extents = match descriptors(&data.concat(), &disk.geometry()) {
+            Ok(extents) => extents,
+            Err(sense) => return Answer::Now(sense.into()),
+        };
+        let ranges = || extents.iter().map(Extent::range);
+        let first = ranges().map(|range| range.start).min().unwrap_or(0);
+        let last = ranges().map(|range| range.end).max().unwrap_or(0);
+        exclusion.beside(first..last, move || unmap_all(disk, extents), written)
+    })))
 }
 
 /// WRITE SAME(10), (16).
@@ -50,27 +57,31 @@ pub(super) fn write_same(request: &Request<'_>) -> Result<Start, Sense> {
     let (unmap, anchor) = (cdb.bit(1, 0x08), cdb.bit(1, 0x10));
     // NDOB, of WRITE SAME(16) only: zeros, without a block of data.
     let no_data = cdb.opcode() == 0x93 && cdb.bit(1, 0x01);
-    // PBDATA and LBDATA are obsolete.
-    if anchor || cdb.bit(1, 0x06) {
+    // ANC_SUP is 0: nothing is anchored here. PBDATA and LBDATA are obsolete. A disk that gives no
+    // space back unmaps nothing (SBC-3 §5.42).
+    if anchor || cdb.bit(1, 0x06) || unmap && !disk.geometry().thin {
         return Err(Sense::INVALID_FIELD.at(1));
     }
+    let extent = extent(request, disk.as_ref(), u32::MAX)?;
     let (_, blocks) = cdb.blocks();
-    // WSNZ is set: 0 does not mean "up to the end".
+    // WSNZ is set: 0 does not mean "up to the end", which is asked for by mistake only.
     if blocks == 0 || blocks > u64::from(MAX_WRITE_SAME_BLOCKS) {
         return Err(Sense::INVALID_FIELD);
     }
-    let extent = extent(request, disk.as_ref(), u32::MAX)?;
     let block = u64::from(disk.geometry().block_size);
+    let exclusion = request.unit.exclusion.clone();
+    let fill = move |block: Bytes| {
+        exclusion.beside(
+            extent.range(),
+            move || fill(disk, extent, block, unmap),
+            written,
+        )
+    };
     if no_data {
-        return Ok(Start::Done(fill(disk, extent, Bytes::new(), unmap)));
+        return Ok(Start::Done(fill(Bytes::new())));
     }
-    Ok(Start::Data(Pending::new(block, move |data| {
-        let data = data.concat();
-        if (data.len() as u64) < block {
-            return Answer::Now(Sense::NOT_ENOUGH_DATA.into());
-        }
-        fill(disk, extent, data.into(), unmap)
-    })))
+    let pending = Pending::new(block, move |data| fill(data.concat().into()));
+    Ok(Start::Data(pending.exactly()))
 }
 
 /// The extents of an UNMAP parameter list, all of them checked before any is unmapped.
@@ -106,47 +117,43 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte))
 }
 
-fn unmap_all(disk: Arc<dyn Disk>, extents: Vec<Extent>) -> Answer<Response> {
+fn unmap_all(disk: Arc<dyn Disk>, extents: Vec<Extent>) -> Answer<block::Result<()>> {
     Answer::Later(Box::pin(async move {
         for extent in extents {
-            if let Err(error) = disk.unmap(extent).wait().await {
-                return written(Err(error));
-            }
+            disk.unmap(extent).wait().await?;
         }
-        Response::good()
+        Ok(())
     }))
 }
 
 /// Fills an extent with one block over and over, or with zeros where there is none.
-fn fill(disk: Arc<dyn Disk>, extent: Extent, block: Bytes, unmap: bool) -> Answer<Response> {
+fn fill(
+    disk: Arc<dyn Disk>,
+    extent: Extent,
+    block: Bytes,
+    unmap: bool,
+) -> Answer<block::Result<()>> {
     let zeros = block.iter().all(|byte| *byte == 0);
-    // Unmapped blocks read as zeros, so only zeros may be unmapped (SBC-3 §5.42.1).
+    // Unmapped blocks read as zeros, so only zeros may be unmapped (SBC-3 §5.42.1). A thin disk may
+    // unmap blocks of zeros by itself (§4.7.4.7).
     if zeros && (unmap || block.is_empty()) {
-        return disk.unmap(extent).map(written);
+        return disk.unmap(extent);
     }
-    Answer::Later(Box::pin(async move {
-        written(write_pattern(disk, extent, &block).await)
-    }))
+    Answer::Later(Box::pin(write_pattern(disk, extent, block)))
 }
 
 /// Writes a pattern in pieces, so that the memory for it stays small.
-async fn write_pattern(disk: Arc<dyn Disk>, extent: Extent, block: &Bytes) -> block::Result<()> {
-    const PIECE: u64 = 256;
-    let geometry = disk.geometry();
-    let size = u64::from(geometry.block_size);
-    let (mut lba, end) = (
-        extent.offset() / size,
-        (extent.offset() + extent.len()) / size,
-    );
-    let piece = Bytes::from(block.repeat(PIECE as usize));
-    while lba < end {
-        let blocks = PIECE.min(end - lba);
-        let Some(extent) = geometry.extent(lba, blocks) else {
-            break;
-        };
-        let data = piece.slice(..(blocks * size) as usize);
+pub(super) async fn write_pattern(
+    disk: Arc<dyn Disk>,
+    extent: Extent,
+    block: Bytes,
+) -> block::Result<()> {
+    let repeated = PIECE.min(extent.len()) as usize / block.len().max(1);
+    let piece = Bytes::from(block.repeat(repeated));
+    for i in 0..extent.len().div_ceil(PIECE) {
+        let extent = extent.part(i * PIECE, PIECE);
+        let data = piece.slice(..extent.len() as usize);
         disk.write(extent, vec![data]).wait().await?;
-        lba += blocks;
     }
     Ok(())
 }

@@ -16,7 +16,10 @@ pub(super) fn ready(_: &Request<'_>) -> Result<Start, Sense> {
 
 /// REQUEST SENSE: a unit attention is told here as data, and thereby reported.
 pub(super) fn request_sense(request: &Request<'_>) -> Result<Start, Sense> {
-    let pending = request.take_attention().unwrap_or(Sense::NONE);
+    let pending = request
+        .take_attention()
+        .or_else(|| request.unit.sanitation.sense())
+        .unwrap_or(Sense::NONE);
     Ok(sense(&request.cdb, pending).into())
 }
 
@@ -67,9 +70,11 @@ pub(super) fn capacity_16(request: &Request<'_>) -> Result<Start, Sense> {
     let mut data = last_block(&geometry).to_be_bytes().to_vec();
     data.extend(geometry.block_size.to_be_bytes());
     let per_physical = geometry.physical_block_size / geometry.block_size;
-    // LBPME and LBPRZ.
-    let provisioning = if geometry.thin { 0xc0 } else { 0 };
-    data.extend([0, per_physical.trailing_zeros() as u8, provisioning, 0]);
+    // LBPME and LBPRZ, in one word with LOWEST ALIGNED LOGICAL BLOCK ADDRESS (SBC-3 §5.16.2).
+    let provisioning: u16 = if geometry.thin { 0xc000 } else { 0 };
+    let aligned = u16::try_from(geometry.aligned).unwrap_or(0) & 0x3fff;
+    data.extend([0, per_physical.trailing_zeros() as u8]);
+    data.extend((provisioning | aligned).to_be_bytes());
     data.resize(32, 0);
     let allocation = request.cdb.be32(10) as usize;
     Ok(Response::cut(data, allocation).into())

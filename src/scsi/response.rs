@@ -16,6 +16,8 @@ pub enum Start {
 /// A command that waits for data. It was checked: what can be refused without data has been.
 pub struct Pending {
     len: u64,
+    exact: bool,
+    detached: bool,
     run: Box<dyn FnOnce(Vec<Bytes>) -> Answer<Response> + Send>,
 }
 
@@ -38,6 +40,8 @@ pub enum Status {
     Good = 0x00,
     /// Not done; the sense data tell why.
     CheckCondition = 0x02,
+    /// Done, and what was asked about is so: the blocks fit into the cache.
+    ConditionMet = 0x04,
     /// Another initiator holds the unit.
     ReservationConflict = 0x18,
     /// Another initiator aborted it: nothing is sent, a unit attention tells (TAS is 0).
@@ -51,8 +55,32 @@ impl Pending {
     ) -> Self {
         Pending {
             len,
+            exact: false,
+            detached: false,
             run: Box::new(run),
         }
+    }
+
+    /// The same command, which is refused where the initiator has more or fewer data for it: it cannot
+    /// mean what the command says then.
+    pub(super) fn exactly(self) -> Self {
+        Pending {
+            exact: true,
+            ..self
+        }
+    }
+
+    /// The same command, whose work goes on when nobody waits for its answer any more.
+    pub(super) fn detached(self) -> Self {
+        Pending {
+            detached: true,
+            ..self
+        }
+    }
+
+    /// Whether its answer may be dropped when the command is aborted: the work goes on without it.
+    pub fn is_detached(&self) -> bool {
+        self.detached
     }
 
     /// Bytes that the command takes.
@@ -68,7 +96,34 @@ impl Pending {
     /// Goes on with the initiator's data. There may be less than [`len`](Self::len), where the
     /// initiator expected to transfer less than its command says, but never more.
     pub fn finish(self, data: Vec<Bytes>) -> Answer<Response> {
+        let offered = data.iter().map(|bytes| bytes.len() as u64).sum();
+        self.finish_of(data, offered)
+    }
+
+    /// The same, with the data of an initiator that had `offered` bytes for the command, some of which
+    /// it may not have been asked for.
+    pub fn finish_of(self, data: Vec<Bytes>, offered: u64) -> Answer<Response> {
+        if self.exact && offered != self.len {
+            return Answer::Now(Sense::INVALID_FIELD.into());
+        }
         (self.run)(data)
+    }
+
+    /// The same command with something around its end.
+    pub(super) fn wrap(
+        self,
+        around: impl FnOnce(
+            Box<dyn FnOnce(Vec<Bytes>) -> Answer<Response> + Send>,
+            Vec<Bytes>,
+        ) -> Answer<Response>
+        + Send
+        + 'static,
+    ) -> Self {
+        let run = self.run;
+        Pending {
+            run: Box::new(move |data| around(run, data)),
+            ..self
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// What of the command block or the parameter list is at fault.
     pub field: Option<Field>,
+    /// How far the work is that the unit is busy with, in parts of 65,536.
+    pub progress: Option<u16>,
     /// How it is written down.
     pub format: Format,
 }
@@ -84,8 +86,8 @@ impl Sense {
     pub const READ_ERROR: Sense = Sense::of(0x3, 0x1100);
     /// The medium could not be written.
     pub const WRITE_ERROR: Sense = Sense::of(0x3, 0x0c00);
-    /// The initiator sent less data than the command needs.
-    pub const NOT_ENOUGH_DATA: Sense = Sense::of(0xb, 0x0c0d);
+    /// The initiator sends less data than the command takes, or more (SAM-5: in its information unit).
+    pub const WRONG_LENGTH: Sense = Sense::of(0x5, 0x0e03);
     /// Unit attention: a new nexus, or the device has started.
     pub const POWER_ON: Sense = Sense::of(0x6, 0x2900);
     /// Unit attention: somebody has reset the unit.
@@ -117,12 +119,35 @@ impl Sense {
     /// The scope or type is not that of the reservation that is to be released.
     pub const INVALID_RELEASE: Sense = Sense::of(0x5, 0x2604);
 
+    /// More CSCD descriptors than there may be.
+    pub const TOO_MANY_CSCDS: Sense = Sense::of(0x5, 0x2606);
+    /// A CSCD descriptor of a kind that is not known.
+    pub const UNSUPPORTED_CSCD: Sense = Sense::of(0x5, 0x2607);
+    /// More segment descriptors than there may be.
+    pub const TOO_MANY_SEGMENTS: Sense = Sense::of(0x5, 0x2608);
+    /// A segment descriptor of a kind that is not known.
+    pub const UNSUPPORTED_SEGMENT: Sense = Sense::of(0x5, 0x2609);
+    /// More inline data than there may be.
+    pub const INLINE_TOO_LONG: Sense = Sense::of(0x5, 0x260b);
+    /// A unit that is to be copied from or to is not within reach.
+    pub const COPY_UNREACHABLE: Sense = Sense::of(0xa, 0x0d02);
+    /// Blocks that are to be copied are not there.
+    pub const COPY_ABORTED: Sense = Sense::of(0xa, 0x0000);
+    /// A unit that is copied from or to has failed, or cannot do its part.
+    pub const COPY_FAILED: Sense = Sense::of(0xa, 0x0d01);
+
+    /// Everything on the disk is being destroyed.
+    pub const SANITIZING: Sense = Sense::of(0x2, 0x041b);
+    /// Not everything that was to be destroyed is.
+    pub const SANITIZE_FAILED: Sense = Sense::of(0x3, 0x3103);
+
     const fn of(key: u8, code: u16) -> Sense {
         Sense {
             key,
             code,
             information: None,
             field: None,
+            progress: None,
             format: Format::Fixed,
         }
     }
@@ -202,7 +227,7 @@ impl Sense {
             list.extend([0x00, 0x0a, 0x80, 0]);
             list.extend(information.to_be_bytes());
         }
-        if self.field.is_some() {
+        if self.field.is_some() || self.progress.is_some() {
             // Sense key specific (§4.5.2.4).
             list.extend([0x02, 0x06, 0, 0]);
             list.extend(self.specific());
@@ -213,8 +238,13 @@ impl Sense {
         data
     }
 
-    /// SENSE KEY SPECIFIC: SKSV, C/D, BPV, BIT POINTER and FIELD POINTER (SPC-4 §4.5.2.4.2).
+    /// SENSE KEY SPECIFIC: SKSV, and C/D, BPV, BIT POINTER and FIELD POINTER (SPC-4 §4.5.2.4.2) or
+    /// PROGRESS INDICATION (§4.5.2.4.4).
     fn specific(&self) -> [u8; 3] {
+        if let Some(progress) = self.progress {
+            let [high, low] = progress.to_be_bytes();
+            return [0x80, high, low];
+        }
         let Some(field) = self.field else {
             return [0; 3];
         };

@@ -4,11 +4,14 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::alua::AccessState;
+use super::command::Kinds;
+use super::exclusion::Exclusion;
 use super::itl::{Itl, NexusId};
 use super::mode::Settings;
 use super::port::Path;
 use super::reservations::Reservations;
 use super::running::Aborted;
+use super::sanitize::Sanitation;
 use super::sense::Sense;
 use crate::block::Disk;
 
@@ -16,8 +19,11 @@ use crate::block::Disk;
 pub(super) struct Unit {
     pub(super) kind: Kind,
     pub(super) identity: Identity,
-    #[allow(dead_code, reason = "for commands that an owner has to allow")]
-    pub(super) options: Options,
+    /// What commands it has.
+    pub(super) kinds: Kinds,
+    /// Who works on which blocks.
+    pub(super) exclusion: Arc<Exclusion>,
+    pub(super) sanitation: Sanitation,
     pub(super) reservations: Reservations,
     pub(super) settings: Settings,
     pub(super) access_state: AccessState,
@@ -38,11 +44,14 @@ pub(super) enum Kind {
 pub struct Options {
     /// SANITIZE may destroy everything on the disk.
     pub sanitize: bool,
+    /// Where it is kept that a SANITIZE has begun. Without it, one that the end of the server cuts off
+    /// is forgotten; with it the next server tells that it has failed.
+    pub sanitizing: Option<Arc<dyn ReservationStore>>,
     /// Where persistent reservations are kept over restarts. Without it APTPL is refused.
     pub reservations: Option<Arc<dyn ReservationStore>>,
 }
 
-/// Keeps what a unit's persistent reservations are while no server runs. Both calls may block.
+/// Keeps what a unit's persistent reservations (or sanitizations) are while no server runs. Both calls may block.
 pub trait ReservationStore: Send + Sync {
     /// What was kept last; nothing if that was never.
     ///
@@ -68,10 +77,12 @@ pub(super) struct Identity {
 impl Unit {
     pub(super) fn new(kind: Kind, name: &str, options: Options) -> Self {
         Unit {
+            kinds: Kinds::of(&kind, &options),
+            exclusion: Arc::default(),
             kind,
             identity: Identity::from_name(name),
-            reservations: Reservations::open(options.reservations.clone()),
-            options,
+            reservations: Reservations::open(options.reservations),
+            sanitation: Sanitation::open(options.sanitizing),
             settings: Settings::default(),
             access_state: AccessState::default(),
             itls: Mutex::default(),
@@ -133,6 +144,12 @@ impl Unit {
 }
 
 impl Identity {
+    /// Whether this is the designator (its CODE SET, and its ASSOCIATION and DESIGNATOR TYPE in one
+    /// byte) of the unit.
+    pub(super) fn is(&self, kind: [u8; 2], designator: &[u8]) -> bool {
+        kind == [0x01, 0x03] && designator == self.naa
+    }
+
     /// The identity that belongs to a stable name: the same in every run and on every server.
     fn from_name(name: &str) -> Self {
         use sha2::{Digest, Sha256};

@@ -22,7 +22,7 @@ use self::bitmap::{Bitmap, BootId, GRAIN};
 use self::busy::Busy;
 use super::backing::{self, Backing, blocking};
 use super::flush::Flusher;
-use super::{Answer, Disk, Extent, Geometry, Result, Segment, segment};
+use super::{Advice, Answer, Disk, Extent, Geometry, Result, Run, Segment, segment};
 
 mod bitmap;
 mod busy;
@@ -90,6 +90,10 @@ impl OverlayDisk {
                 blocks: bitmap.size() / u64::from(block_size),
                 read_only: false,
                 thin: true,
+                aligned: 0,
+                unmap_size: GRAIN as u32,
+                unmap_aligned: 0,
+                atomic: 0,
             },
             parts: Arc::new(Parts {
                 base,
@@ -185,7 +189,47 @@ impl Disk for OverlayDisk {
             parts.punch(whole).await
         }))
     }
+
+    fn mapping(&self, extent: Extent, most: usize) -> Answer<Result<Vec<Run>>> {
+        let (parts, block) = (self.parts.clone(), u64::from(self.geometry.block_size));
+        Answer::Later(Box::pin(async move {
+            let mut runs = Vec::new();
+            let owned: Vec<_> = parts.runs(extent.range()).take(most).collect();
+            for (range, held) in owned {
+                let left = most.saturating_sub(runs.len());
+                if left == 0 {
+                    break;
+                }
+                let len = range.end - range.start;
+                let found = if held {
+                    let data = parts.data.clone();
+                    blocking(move || data.runs(range.start, len, left)).await?
+                } else {
+                    parts.base_runs(range, left).await?
+                };
+                let covered: u64 = found.iter().map(|run| run.len).sum();
+                runs.extend(found);
+                if covered < len {
+                    break;
+                }
+            }
+            Ok(segment::whole_blocks(runs, block))
+        }))
+    }
+
+    fn advise(&self, extent: Extent, advice: Advice) -> bool {
+        // What is held is recent, and often cached; the base is what comes from far away.
+        for (range, held) in self.parts.runs(extent.range()).take(MOST_ADVISED) {
+            if !held && let Some(extent) = self.parts.base_extent(&range) {
+                self.parts.base.advise(extent, advice);
+            }
+        }
+        true
+    }
 }
+
+/// Parts of an extent that the base is told of.
+const MOST_ADVISED: usize = 64;
 
 impl Parts {
     /// The parts of `range` that are held, or not, in turn.
@@ -205,16 +249,40 @@ impl Parts {
         })
     }
 
-    /// Reads from the base, and zeros beyond its end.
-    fn read_base(&self, range: Range<u64>) -> Answer<Result<Vec<Segment>>> {
+    /// The part of a range that lies within the base; nothing where all is beyond its end.
+    fn base_extent(&self, range: &Range<u64>) -> Option<Extent> {
         let geometry = self.base.geometry();
         let block = u64::from(geometry.block_size);
-        let len = range.end - range.start;
         let within = (geometry.blocks * block).clamp(range.start, range.end) - range.start;
-        let beyond = len - within;
-        let Some(extent) = geometry.extent(range.start / block, within / block) else {
+        geometry.extent(range.start / block, within / block)
+    }
+
+    /// What of a range is mapped in the base. Nothing is beyond its end.
+    async fn base_runs(&self, range: Range<u64>, most: usize) -> Result<Vec<Run>> {
+        let len = range.end - range.start;
+        let mut runs = Vec::new();
+        let mut within = 0;
+        if let Some(extent) = self.base_extent(&range) {
+            within = extent.len();
+            runs = self.base.mapping(extent, most).wait().await?;
+        }
+        let covered: u64 = runs.iter().map(|run| run.len).sum();
+        if covered >= within && len > covered {
+            runs.push(Run {
+                len: len - covered,
+                mapped: false,
+            });
+        }
+        Ok(runs)
+    }
+
+    /// Reads from the base, and zeros beyond its end.
+    fn read_base(&self, range: Range<u64>) -> Answer<Result<Vec<Segment>>> {
+        let len = range.end - range.start;
+        let Some(extent) = self.base_extent(&range) else {
             return Answer::Now(Ok(vec![Segment::Zeros(len)]));
         };
+        let beyond = len - extent.len();
         if beyond == 0 {
             return self.base.read(extent);
         }

@@ -140,7 +140,8 @@ impl Session {
         if task.gather.len() >= limit && task.open.is_empty() {
             task.delivered = true;
             let data = task.gather.take(limit);
-            self.actions.push(Action::Deliver { id, data });
+            let offered = task.offered();
+            self.actions.push(Action::Deliver { id, data, offered });
             return;
         }
         if task.reserved == 0 && !self.reserve(id, limit) {

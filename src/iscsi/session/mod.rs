@@ -52,8 +52,12 @@ pub(super) enum Action {
         /// Most bytes that it may read.
         reads: u64,
     },
-    /// All data of the command are here.
-    Deliver { id: TaskId, data: Vec<Bytes> },
+    /// All data of the command are here, of those that the initiator has offered.
+    Deliver {
+        id: TaskId,
+        data: Vec<Bytes>,
+        offered: u64,
+    },
     /// The command is aborted: drop it if it waits. [`Session::finished`] is called in any case.
     Forget { id: TaskId },
     /// Reset at the device; then [`Session::reset_done`].

@@ -134,7 +134,7 @@ fn words(action: &Action) -> String {
     match action {
         Action::Send(pdu) => sent(pdu),
         Action::Begin { id, .. } => format!("begin {}", id.itt.0),
-        Action::Deliver { id, data } => {
+        Action::Deliver { id, data, .. } => {
             let n: usize = data.iter().map(Bytes::len).sum();
             format!("deliver {}: {n} in {}", id.itt.0, data.len())
         }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use super::*;
 use crate::block::{self, MemoryDisk};
 
+mod blocks;
 mod live;
+mod model;
 mod parameters;
 mod reservations;
 
@@ -58,6 +60,7 @@ fn run(nexus: &Nexus, lun: u16, cdb: &[u8], data: &[u8]) -> (Status, Option<(u8,
     let mut block = [0; 16];
     block[..cdb.len()].copy_from_slice(cdb);
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap();
     runtime.block_on(async {
