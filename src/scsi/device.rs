@@ -14,7 +14,9 @@ use crate::block::{Disk, Geometry};
 
 /// What a target presents: a storage array controller at LUN 0, and disks.
 ///
-/// Disks come, grow and go while initiators work with the others.
+/// Disks come, grow and go while initiators work with the others. Persistent reservations live as long
+/// as the device does, unless [`Options::reservations`] keeps them: whoever publishes a disk that hosts
+/// share holds its device, whether a session is there or not.
 pub struct Device {
     // Held for a change or a look, never across an await. Commands do not take it: each nexus has a
     // map of its own.

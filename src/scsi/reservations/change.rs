@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::Reservations;
 use super::kept;
-use super::state::{Kind, Order, Outcome, Refused, Registrant, State};
+use super::order::{Order, Outcome, Refused};
+use super::state::{Kind, Registrant, State};
 use crate::block::Answer;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::command::Request;

@@ -73,7 +73,8 @@ impl Kept {
     }
 }
 
-fn parse(bytes: &[u8]) -> io::Result<State> {
+/// The state that those bytes say.
+pub(super) fn parse(bytes: &[u8]) -> io::Result<State> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let kept: Kept = serde_json::from_slice(bytes)?;
     if kept.format != FORMAT {

@@ -1,8 +1,8 @@
 //! Reservations: who may use a unit, and who not (SPC-4 §5.13).
 //!
-//! [`state`] says what persistent reservations are and what each change makes of them, `change` and
+//! `state` says what persistent reservations are, `order` what each change makes of them; `change` and
 //! `read` are PERSISTENT RESERVE OUT and IN, `legacy` is RESERVE and RELEASE, `kept` is what outlives a
-//! restart, and [`access`] says which commands go through which reservations.
+//! restart, and `access` says which commands go through which reservations.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ mod access;
 pub(super) mod change;
 mod kept;
 pub(super) mod legacy;
+mod order;
 pub(super) mod read;
 mod state;
 
