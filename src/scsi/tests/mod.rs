@@ -147,7 +147,7 @@ fn what_a_command_reads_is_known_before_it_starts() {
     assert_eq!(reads(DISK, &[0x28, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 9 * 512);
     // VERIFY sends nothing, and reads all the same.
     assert_eq!(reads(DISK, &[0x2f, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 9 * 512);
-    assert_eq!(reads(DISK, &[0xa8, 0, 0, 0, 0, 0, 0xff, 0, 0, 0]), 4 << 20);
+    assert_eq!(reads(DISK, &[0xa8, 0, 0, 0, 0, 0, 0xff, 0, 0, 0]), 8 << 20);
     assert_eq!(reads(DISK, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 0);
     assert_eq!(reads(0, &[0x28, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 0);
     assert_eq!(reads(7, &[0x28, 0, 0, 0, 0, 0, 0, 0, 9, 0]), 0);
@@ -155,7 +155,7 @@ fn what_a_command_reads_is_known_before_it_starts() {
 
 #[test]
 fn a_command_is_no_larger_than_the_limit_that_is_told() {
-    let nexus = ready(&device(MemoryDisk::new(512, 16384)));
+    let nexus = ready(&device(MemoryDisk::new(512, 32768)));
     let limits = good(&nexus, &[0x12, 1, 0xb0, 0, 64, 0], b"");
     let most = u32::from_be_bytes(limits[8..12].try_into().unwrap());
     let mut read = vec![0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
