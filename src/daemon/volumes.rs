@@ -306,6 +306,7 @@ fn open(library: &Library, volume: &Volume) -> std::result::Result<(Opened, Opti
     let options = Options {
         sanitize: volume.allow_sanitize,
         reservations: Some(Arc::new(kept)),
+        ..Options::default()
     };
     let opened = Opened {
         disk: opened.disk,
