@@ -28,7 +28,8 @@
 //!   the killed
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
-//! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)
+//! - `boots`: boot ids; `mask`: what viewers are shown of them; `logins`: who may open what (rules 2
+//!   and 3); `bindings`: aliases (rule 4)
 //! - `accounts`: users of dashboard and API, and tokens of programs
 //! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
 //! - `owner`: whose the files are that root makes in somebody's library
@@ -53,6 +54,7 @@ mod lock;
 mod logins;
 mod mac;
 pub mod manifest;
+mod mask;
 mod names;
 mod owner;
 mod progress;
@@ -72,7 +74,7 @@ use jiff::Timestamp;
 pub use accounts::{
     Invitation, Lifetime, NewToken, NewUser, Revealed, Token, TokenView, User, UserView,
 };
-pub use boots::{Boot, BootId, BootState, BootTicket, mask_boot_ids};
+pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
     Discarded, Done, Edit, Edition, NewClient, Plan, Step, When,
@@ -93,6 +95,7 @@ pub use lock::LiveLock;
 pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
 pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
+pub use mask::{BootIdMask, mask_boot_ids};
 pub use names::{
     ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, TokenName, UserName,
     VersionId, VersionSpec,

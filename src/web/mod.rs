@@ -7,6 +7,7 @@
 //! - `metrics`: counters for Prometheus, and whether the server is well
 //! - `stream`: what keeps pages up to date
 //! - `auth`: who may come in over the network; `who`: who asks, known before anything is done
+//! - `veil`: what those are not shown who may only look
 
 mod api;
 mod assets;
@@ -17,6 +18,7 @@ mod metrics;
 mod pages;
 mod problem;
 mod stream;
+mod veil;
 mod who;
 
 pub use boot::{boot, client_cfg};
@@ -58,6 +60,7 @@ fn admin(server: Arc<Server>) -> Router {
         .merge(metrics::metrics().with_state(server.clone()))
         .merge(pages::pages(server.clone()))
         .layer(from_fn_with_state(server, nudging))
+        .layer(from_fn(veil::for_viewers))
 }
 
 /// Whoever watches sees at once what a request has changed.

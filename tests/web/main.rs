@@ -22,3 +22,4 @@ mod routes;
 mod site;
 mod stream;
 mod tls;
+mod veil;

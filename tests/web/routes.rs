@@ -19,8 +19,8 @@ const OWN: [&str; 3] = ["/logout", "/account/password", "/account/logins/end"];
 
 const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// All paths, with something plausible in the place of what they name.
-fn routes(document: &Value) -> Vec<String> {
+/// All paths.
+pub(crate) fn routes(document: &Value) -> Vec<String> {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web");
     let mut found = Vec::new();
     in_source(&web, &mut found);
@@ -28,16 +28,19 @@ fn routes(document: &Value) -> Vec<String> {
     found.extend(described.cloned());
     found.sort();
     found.dedup();
-    let filled = |path: String| {
-        let mut filled = path
-            .replace("{mac}", "52:54:00:12:34:56")
-            .replace("{id}", "1");
-        while let (Some(from), Some(to)) = (filled.find('{'), filled.find('}')) {
-            filled.replace_range(from..=to, "x");
-        }
-        filled
-    };
-    found.into_iter().map(filled).collect()
+    found
+}
+
+/// A path with these in the place of what it names.
+pub(crate) fn filled(path: &str, names: &[(&str, &str)]) -> String {
+    let mut filled = path.to_owned();
+    for (name, value) in names {
+        filled = filled.replace(&format!("{{{name}}}"), value);
+    }
+    while let (Some(from), Some(to)) = (filled.find('{'), filled.find('}')) {
+        filled.replace_range(from..=to, "x");
+    }
+    filled
 }
 
 fn in_source(dir: &Path, found: &mut Vec<String>) {
@@ -87,7 +90,11 @@ fn room() -> Room {
     let server = site.serve();
     let (admin, viewer) = (server.log_in("admin"), server.log_in("alice"));
     let document = server.get("/api/v1/openapi.json", &[admin.cookie()]);
-    let routes = routes(&serde_json::from_str(&document.text).unwrap());
+    let names = [("mac", "52:54:00:12:34:56"), ("id", "1")];
+    let routes: Vec<String> = routes(&serde_json::from_str(&document.text).unwrap())
+        .iter()
+        .map(|path| filled(path, &names))
+        .collect();
     let many = [
         "/",
         "/users",

@@ -22,8 +22,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::backwards::Backwards;
 use super::{Actor, Event};
-use crate::library::boots::mask_boot_ids;
 use crate::library::error::{Doing, Result};
+use crate::library::mask::mask_boot_ids;
 use crate::library::names::{NameError, serde_as_text};
 use crate::library::{Library, document};
 
