@@ -23,7 +23,8 @@
 //! Where they are kept:
 //!
 //! - `names`, `mac`, `config`, `manifest`: what things are called, and what is known about them
-//! - `document`, `lock`: how documents change, one writer at a time; `cache`: those that did not
+//! - `document`, `lock`: how documents change, one writer at a time; `edition`: one admin at a time;
+//!   `cache`: those that did not
 //! - `store`: where disks are; drafts, sealing, clones, holds on them, hashes, and what cleans up after
 //!   the killed
 //! - `images`: versions, and which one is current
@@ -45,10 +46,12 @@ mod cache;
 mod clients;
 pub mod config;
 mod document;
+mod edition;
 mod error;
 mod events;
 mod images;
 mod jobs;
+mod json;
 mod live;
 mod lock;
 mod logins;
@@ -77,9 +80,10 @@ pub use accounts::{
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, Edition, NewClient, Plan, Step, When,
+    Discarded, Done, Edit, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
+pub use edition::Edition;
 pub use error::{Error, Result};
 pub use events::{Actor, Cursor, Event, Events, Filter, Format, Moment, Recorded};
 pub use images::{
@@ -90,6 +94,7 @@ pub use jobs::{
     BuildTask, Claim, DiffTask, Ending, Job, JobId, JobOutcome, JobProgress, JobState, LogPart,
     PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask, this_worker,
 };
+pub use json::Object;
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;
 pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};

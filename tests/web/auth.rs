@@ -510,6 +510,87 @@ fn the_api_manages_users_and_tokens_for_people() {
 }
 
 #[test]
+fn two_operators_do_not_overwrite_each_other() {
+    let site = Site::new("");
+    site.users(&[("admin", Role::Operator), ("bob", Role::Viewer)]);
+    let server = site.serve();
+    let admin = server.log_in("admin");
+    let call = |method: &str, path: &str, tag: &str, body: &str| {
+        let head = [
+            admin.cookie(),
+            ("X-CSRF-Token", admin.csrf.as_str()),
+            ("Content-Type", "application/json"),
+            ("If-Match", tag),
+        ];
+        let head = if tag.is_empty() {
+            &head[..3]
+        } else {
+            &head[..]
+        };
+        server.ask(method, &format!("/api/v1{path}"), head, body)
+    };
+    let tag_of = |path: &str| {
+        let answer = call("GET", path, "", "");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.is("etag").to_owned()
+    };
+    let seen = tag_of("/users/bob");
+    let made = call("PATCH", "/users/bob", &seen, r#"{"role":"operator"}"#);
+    assert_eq!(made.status, 200, "{made:?}");
+    // Whoever looked before that is told, whatever they want to do.
+    for (method, path, body) in [
+        ("PATCH", "/users/bob", r#"{"role":"viewer"}"#),
+        ("PATCH", "/users/bob", r#"{"role":"viewer","dry_run":true}"#),
+        ("POST", "/users/bob/invite", "{}"),
+        ("DELETE", "/users/bob", "{}"),
+    ] {
+        let late = call(method, path, &seen, body);
+        assert_eq!(late.status, 412, "{method} {path}: {late:?}");
+        assert!(late.text.contains("/api#changed"), "{late:?}");
+    }
+    assert_eq!(call("POST", "/users/bob/invite", "bob", "{}").status, 400);
+    let now = tag_of("/users/bob");
+    assert_eq!(
+        call(
+            "POST",
+            "/users/bob/invite",
+            &format!("\"other\", {now}"),
+            "{}"
+        )
+        .status,
+        201
+    );
+    assert_eq!(call("DELETE", "/users/bob", &now, "{}").status, 412);
+    assert_eq!(call("DELETE", "/users/bob", "*", "{}").status, 200);
+
+    // A token of the same name is another one.
+    let make = || {
+        call(
+            "POST",
+            "/tokens",
+            "",
+            r#"{"name":"backup","role":"viewer"}"#,
+        )
+    };
+    let secret = |made: &str| {
+        let made: serde_json::Value = serde_json::from_str(made).unwrap();
+        format!("Bearer {}", made["secret"].as_str().unwrap())
+    };
+    let shown = secret(&make().text);
+    let first = tag_of("/tokens/backup");
+    assert_eq!(
+        server.get("/metrics", &[("Authorization", &shown)]).status,
+        200
+    );
+    assert_eq!(tag_of("/tokens/backup"), first, "its use changes nothing");
+    assert_eq!(call("DELETE", "/tokens/backup", "", "{}").status, 200);
+    assert_eq!(make().status, 201);
+    assert_eq!(call("DELETE", "/tokens/backup", &first, "{}").status, 412);
+    let second = tag_of("/tokens/backup");
+    assert_eq!(call("DELETE", "/tokens/backup", &second, "{}").status, 200);
+}
+
+#[test]
 fn what_is_kept_up_to_date_ends_with_the_login() {
     let site = Site::new("");
     site.users(&[("admin", Role::Operator), ("alice", Role::Viewer)]);

@@ -22,6 +22,7 @@ pub mod netns;
 pub mod packages;
 pub mod program;
 pub mod qemu;
+pub mod schemathesis;
 pub mod serial;
 pub mod server;
 pub mod suite;
