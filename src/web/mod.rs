@@ -43,14 +43,16 @@ pub fn control(server: Arc<Server>) -> Router {
     let known = from_fn_with_state(csrf, who::behind_the_socket);
     admin(server.clone())
         .layer(known)
-        .merge(health(server))
+        .merge(health(server.clone()))
         .layer(from_fn(auth::always))
+        .layer(from_fn_with_state(server, metrics::counting))
 }
 
 /// What the network is answered: pages and API, for whoever is logged in.
 pub fn network(server: Arc<Server>) -> Router {
     let inside = admin(server.clone()).merge(health(server.clone()));
-    auth::behind_the_gate(server, inside)
+    auth::behind_the_gate(server.clone(), inside)
+        .layer(from_fn_with_state(server, metrics::counting))
 }
 
 /// Pages and API. Each request has to carry a [`Who`].
