@@ -296,3 +296,41 @@ fn every_answer_tells_the_browser_what_it_may_do() {
     );
     assert!(asset.is("cache-control").contains("immutable"), "{asset:?}");
 }
+
+#[test]
+fn every_call_of_the_api_is_in_its_document() {
+    let room = room();
+    let own = [
+        room.admin.cookie(),
+        ("X-CSRF-Token", room.admin.csrf.as_str()),
+    ];
+    // Calls are registered together with what the document tells of them; only what answers for paths
+    // that are not there is no call.
+    let mut registered = Vec::new();
+    let api = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web/api");
+    in_source(&api, &mut registered);
+    assert_eq!(registered, ["/api/v1/{*nowhere}"]);
+    let document = room.server.get("/api/v1/openapi.json", &own);
+    let document: Value = serde_json::from_str(&document.text).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let asked = filled(path, &[("id", "1")]);
+        for (method, call) in item.as_object().unwrap() {
+            let told = format!("{method} {path}");
+            assert!(call["summary"].is_string(), "{told} says what it does");
+            assert!(call["tags"][0].is_string(), "{told} has a place");
+            assert!(call["responses"]["401"].is_object(), "{told}");
+            assert!(call["security"][0]["token"].is_array(), "{told}");
+            let (method, text) = (method.to_uppercase(), ("Content-Type", "text/plain"));
+            let answer = room
+                .server
+                .ask(&method, &asked, &[&own[..], &[text]].concat(), "");
+            assert_ne!(answer.status, 405, "{told}: {answer:?}");
+            assert!(
+                !answer.text.contains("no such resource"),
+                "{told}: {answer:?}"
+            );
+            let status = answer.status.to_string();
+            assert!(call["responses"][&status].is_object(), "{told}: {answer:?}");
+        }
+    }
+}

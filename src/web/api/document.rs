@@ -1,9 +1,11 @@
 //! The API's own document (OpenAPI 3.1): made of the calls as they are registered, and of what is the same
 //! for all of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
@@ -13,6 +15,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::etag::EntityTags;
 use super::{accounts, clients, events, images, jobs, sessions};
@@ -40,6 +43,7 @@ use crate::library::Moment;
         (name = "events", description = "Who did what, and what each client did"),
         (name = "jobs", description = "Long work that a worker does: builds, updates, upgrades"),
         (name = "accounts", description = "Users, and tokens of programs; managed by people, not by tokens"),
+        (name = "about", description = "What can be asked"),
         (name = "sessions", description = "Where the server is reached, what it publishes, who is connected"),
     )
 )]
@@ -53,6 +57,7 @@ pub(in crate::web) fn document() -> Document {
 /// All calls, and the document that tells of them.
 pub(super) fn described() -> (Router<Arc<Server>>, Document) {
     let v1 = OpenApiRouter::new()
+        .routes(routes!(openapi))
         .merge(accounts::routes())
         .merge(clients::routes())
         .merge(events::routes())
@@ -65,6 +70,20 @@ pub(super) fn described() -> (Router<Arc<Server>>, Document) {
     guarded(&mut document);
     exact(&mut document);
     (router, document)
+}
+
+/// This document
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "about",
+    responses((status = 200, body = Object, content_type = "application/json"))
+)]
+async fn openapi() -> Response {
+    // The same for as long as the program runs.
+    static TEXT: LazyLock<String> = LazyLock::new(|| document().to_json().unwrap_or_default());
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, TEXT.as_str()).into_response()
 }
 
 /// How one comes in: none of the calls is for everybody.

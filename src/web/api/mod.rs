@@ -34,19 +34,8 @@ const MAX_BODY: usize = 256 << 10;
 /// Everything under `/api/v1`, and the document that tells of it. Each request has to carry a
 /// [`super::Who`].
 pub(super) fn api(server: Arc<Server>) -> Router {
-    let (v1, document) = document::described();
-    let text: Arc<str> = document.to_json().unwrap_or_default().into();
+    let (v1, _) = document::described();
     let v1 = v1
-        .route(
-            "/api/v1/openapi.json",
-            axum::routing::get(move || {
-                let text = text.clone();
-                async move {
-                    let kind = [(axum::http::header::CONTENT_TYPE, "application/json")];
-                    (kind, text.to_string())
-                }
-            }),
-        )
         .route("/api/v1/{*nowhere}", axum::routing::any(nowhere))
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(MAX_BODY));
