@@ -32,6 +32,7 @@
 //! - `accounts`: users of dashboard and API, and tokens of programs
 //! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
 //! - `owner`: whose the files are that root makes in somebody's library
+//! - `printable`: what strangers write, made harmless for terminals and pages
 //! - `wire`: names of targets and initiators
 //! - `live`: who is connected, asked of the server
 //!
@@ -55,6 +56,7 @@ mod mac;
 pub mod manifest;
 mod names;
 mod owner;
+mod printable;
 mod progress;
 mod secrets;
 mod store;
@@ -97,11 +99,13 @@ pub use names::{
     ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, TokenName, UserName,
     VersionId, VersionSpec,
 };
+pub use printable::printable;
 pub use progress::{Progress, Quiet};
 pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
 pub use wanted::{
-    FileSystem, PlainWord, ReleaseSpec, SizeSpec, SshKey, UnknownFileSystem, WrongSize,
+    FileSystem, PackageName, PlainWord, ReleaseName, ReleaseSpec, SizeSpec, SshKey,
+    UnknownFileSystem, WrongSize,
 };
 pub use wire::{Published, PublishedKind, Target};
 
@@ -110,6 +114,9 @@ use error::Doing;
 use events::Throttle;
 use lock::WriteLock;
 use store::Places;
+
+/// The configuration, at the root of every library.
+const CONFIG: &str = "netroot.toml";
 
 /// What a new library is to be.
 #[derive(Debug, Clone)]
@@ -188,7 +195,7 @@ impl Library {
 
     /// What `init` would refuse, without doing it.
     pub fn check_init(dir: &Path) -> Result<()> {
-        if dir.join("netroot.toml").exists() {
+        if dir.join(CONFIG).exists() {
             return Err(Error::Exists {
                 kind: "library",
                 name: dir.display().to_string(),
@@ -220,7 +227,7 @@ impl Library {
 
     /// Opens the library in `dir`. `own` names a file with this server's own settings.
     pub fn open(dir: &Path, own: Option<&Path>) -> Result<Library> {
-        let file = dir.join("netroot.toml");
+        let file = dir.join(CONFIG);
         if !file.exists() {
             return Err(Error::refused(
                 format!("opening the library {}", dir.display()),

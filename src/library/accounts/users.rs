@@ -44,6 +44,8 @@ struct Invited {
     /// SHA-256 of its key.
     hash: String,
     until: Timestamp,
+    /// Who made it: whoever has it may use it in the user's place.
+    by: Actor,
 }
 
 /// A user, without what only concerns them.
@@ -164,7 +166,7 @@ impl Library {
     pub fn add_user(&self, new: &NewUser, first: bool, actor: &Actor) -> Result<Invitation> {
         let lock = self.write_lock()?;
         let mut user = self.new_user(new, first, actor)?;
-        let key = invite(&mut user)?;
+        let key = invite(&mut user, actor)?;
         self.write_new_user(&lock, &mut user)?;
         drop(lock);
         self.note(
@@ -208,7 +210,7 @@ impl Library {
     pub fn invite_user(&self, name: &UserName, actor: &Actor) -> Result<Invitation> {
         let lock = self.write_lock()?;
         let mut user = self.user(name)?;
-        let key = invite(&mut user)?;
+        let key = invite(&mut user, actor)?;
         self.write_user(&lock, &mut user)?;
         drop(lock);
         self.note(&user.event("user-invite", actor));
@@ -235,6 +237,7 @@ impl Library {
         let Some(mut user) = users.find(|user| user.is_invited_by(key)) else {
             return Ok(None);
         };
+        let invited_by = user.invitation.as_ref().map(|link| link.by.to_string());
         user.set_password(hash)?;
         self.write_user(&lock, &mut user)?;
         drop(lock);
@@ -242,7 +245,8 @@ impl Library {
             name: user.name.to_string(),
             peer: peer.to_owned(),
         };
-        self.note(&user.event("password-set", &actor).with("by-link", true));
+        let event = user.event("password-set", &actor).with("by-link", true);
+        self.note(&event.with("invited-by", invited_by.unwrap_or_default()));
         Ok(Some(user))
     }
 
@@ -295,6 +299,11 @@ impl Library {
         self.note(&user.event("login", actor));
     }
 
+    /// Writes down that a login was ended, by its user.
+    pub fn note_logout(&self, actor: &Actor) {
+        self.note(&Event::new(actor, "logout"));
+    }
+
     /// Writes down that a login was refused, unless that has just been told. `name` is what somebody
     /// typed.
     pub fn note_refused_login(&self, name: &str, peer: std::net::IpAddr) {
@@ -323,7 +332,8 @@ impl Library {
         self.write_user(&lock, &mut user)?;
         let taken = self.take_tokens_of(&lock, name, |token| token.role > role)?;
         drop(lock);
-        self.note(&user.event("user-role", actor).with("role", role.as_str()));
+        let event = user.event("user-role", actor).with("role", role.as_str());
+        self.note(&with_tokens(event, &taken));
         Ok(taken)
     }
 
@@ -336,7 +346,7 @@ impl Library {
         let taken = self.take_tokens_of(&lock, name, |_| true)?;
         document::remove(&lock, &self.user_path(name))?;
         drop(lock);
-        self.note(&user.event("user-remove", actor));
+        self.note(&with_tokens(user.event("user-remove", actor), &taken));
         Ok(taken)
     }
 
@@ -429,11 +439,21 @@ impl User {
 }
 
 /// Draws a link's key, and keeps what is needed to know it again.
-fn invite(user: &mut User) -> Result<String> {
+/// The event, which names the tokens that were taken back with it.
+fn with_tokens(event: Event, taken: &[TokenView]) -> Event {
+    if taken.is_empty() {
+        return event;
+    }
+    let names: Vec<String> = taken.iter().map(|token| token.name.to_string()).collect();
+    event.with("tokens", names)
+}
+
+fn invite(user: &mut User, by: &Actor) -> Result<String> {
     let key = secret::drawn()?;
     user.invitation = Some(Invited {
         hash: secret::hash(&key),
         until: Timestamp::now() + LINK_HOLDS,
+        by: by.clone(),
     });
     Ok(key)
 }

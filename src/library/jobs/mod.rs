@@ -353,11 +353,11 @@ impl Library {
     /// A library that was made before there were jobs gets their directory with the first one.
     fn make_jobs_dir(&self) -> Result<()> {
         let dir = self.places().jobs();
-        match fs::DirBuilder::new().mode(0o750).create(&dir) {
-            Ok(()) => {
-                owner::give_dir(&dir);
-                document::sync_dir(self.root())
-            }
+        let made = owner::acting_for(self.root(), || {
+            fs::DirBuilder::new().mode(0o750).create(&dir)
+        });
+        match made {
+            Ok(()) => document::sync_dir(self.root()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error).doing("creating", &dir),
         }

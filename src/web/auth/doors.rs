@@ -14,9 +14,9 @@ use serde::Deserialize;
 
 use super::{Fields, Gate, LoginId, address, cookie};
 use crate::daemon::Peer;
-use crate::library::{Actor, User};
+use crate::library::{self, Actor, User};
 use crate::web::pages::{Failure, Html};
-use crate::web::{Problem, assets, blocking};
+use crate::web::{Problem, Who, assets, blocking};
 
 pub(super) fn routes(gate: Arc<Gate>) -> Router {
     Router::new()
@@ -138,9 +138,14 @@ async fn choose(
     }
 }
 
-async fn log_out(State(gate): State<Arc<Gate>>, login: Option<Extension<LoginId>>) -> Response {
+async fn log_out(
+    State(gate): State<Arc<Gate>>,
+    login: Option<Extension<LoginId>>,
+    who: Option<Extension<Who>>,
+) -> Response {
     if let Some(Extension(login)) = login {
         gate.logins.end(&login);
+        gate.note_logout(who.as_deref()).await;
     }
     let mut response = Redirect::to("/login").into_response();
     if let Some(taken) = cookie::taken(gate.tls) {
@@ -150,6 +155,20 @@ async fn log_out(State(gate): State<Arc<Gate>>, login: Option<Extension<LoginId>
 }
 
 impl Gate {
+    /// Writes down that a user has ended a login.
+    pub(in crate::web) async fn note_logout(&self, who: Option<&Who>) {
+        let actor = who.map(|who| who.actor.clone());
+        let Some(actor @ Actor::User { .. }) = actor else {
+            return;
+        };
+        let noted = blocking(&self.server, move |server| {
+            server.library().note_logout(&actor);
+            library::Result::Ok(())
+        });
+        // The login has ended in any case; what cannot be written down stands in the log.
+        let _ = noted.await;
+    }
+
     async fn login_page(
         &self,
         wrong: Option<String>,

@@ -111,6 +111,7 @@ async fn end_login(page: Page, gate: Way, fields: Fields) -> Result<Response, Fa
     };
     let number = fields.field("number").parse();
     gate.end_login(name.as_str(), number.map_err(Problem::invalid)?);
+    gate.note_logout(Some(&page.who)).await;
     Ok(page.then("/account", Notice::good("That login is over.")))
 }
 
