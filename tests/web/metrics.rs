@@ -7,6 +7,8 @@ use netroot::library::{Mode, mask_boot_ids};
 
 use crate::site::{Server, Site, mac};
 
+type Labels = Vec<(String, String)>;
+
 /// A family of values.
 #[derive(Debug)]
 struct Family {
@@ -95,7 +97,8 @@ fn read(page: &str) -> BTreeMap<String, Family> {
 
 /// Buckets grow, end at infinity, and hold all that was counted.
 fn whole(name: &str, family: &Family) {
-    let mut of: BTreeMap<Vec<(String, String)>, Vec<(f64, f64)>> = BTreeMap::new();
+    // The bounds and counts of a histogram, by its other labels.
+    let mut of: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
     let others = |labels: &BTreeMap<String, String>| -> Vec<(String, String)> {
         let others = labels.iter().filter(|(key, _)| *key != "le");
         others
