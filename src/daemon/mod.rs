@@ -23,7 +23,7 @@ mod vitals;
 mod watch;
 
 pub use peer::{Peer, unmapped};
-pub use rates::{History, Rate};
+pub use rates::{History, Pace, Rate};
 pub use reach::{admin_url, own_address};
 pub use requests::{Endpoint, Requests};
 pub use room::{Boots, Stranger};

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::rates::{EVERY, History, Rates, Reading};
+use super::rates::{EVERY, History, Pace, Rates, Reading};
 use super::room::{Boots, Room, Stage, Stranger};
 use super::{Server, SessionRow};
 use crate::library::{Client, ClientView, Entry, Grant, MacAddr, Result};
@@ -93,6 +93,12 @@ impl Server {
     /// How fast all sessions of a client were in the last minute.
     pub fn client_rates(&self, mac: &MacAddr) -> History {
         self.watch.rates().client(mac).cloned().unwrap_or_default()
+    }
+
+    /// The same in steps, for lists of many; nothing where nothing happened.
+    pub fn client_pace(&self, mac: &MacAddr) -> Option<Pace> {
+        let pace = self.watch.rates().pace(mac);
+        pace.filter(|pace| !pace.is_idle())
     }
 
     /// The sessions of a client, oldest first.

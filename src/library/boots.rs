@@ -72,7 +72,7 @@ impl FromStr for BootId {
 }
 
 /// A client's last boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Boot {
     /// Its id.
     pub id: BootId,
@@ -90,7 +90,7 @@ pub struct Boot {
 }
 
 /// Where a boot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BootState {
     /// Its first login is being prepared: an older boot is fenced, the disk made ready.

@@ -117,7 +117,7 @@ pub use wanted::{
 };
 pub use wire::{Published, PublishedKind, Target};
 
-use cache::Cache;
+use cache::{Cache, Listing};
 use error::Doing;
 use events::Throttle;
 use lock::WriteLock;
@@ -147,6 +147,7 @@ pub struct Library {
     /// Manifests and clients that were read, for those who look at many.
     manifests: Cache<VersionId, Manifest>,
     known: Cache<MacAddr, Client>,
+    listed: Listing<Client>,
     users: Cache<UserName, User>,
     tokens: Cache<String, Token>,
     /// Refused logins that were recorded a short while ago.
@@ -256,6 +257,7 @@ impl Library {
             boot_key: OnceLock::new(),
             manifests: Cache::default(),
             known: Cache::default(),
+            listed: Listing::default(),
             users: Cache::default(),
             tokens: Cache::default(),
             refusals: Throttle::default(),

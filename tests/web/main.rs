@@ -11,6 +11,7 @@
 )]
 
 mod auth;
+mod doors;
 mod images;
 mod jobs;
 mod metrics;

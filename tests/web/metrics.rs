@@ -97,6 +97,7 @@ fn read(page: &str) -> BTreeMap<String, Family> {
 
 /// Buckets grow, end at infinity, and hold all that was counted.
 fn whole(name: &str, family: &Family) {
+    // The bounds and counts of each histogram, by its other labels.
     let mut of: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
     let others = |labels: &Labels| -> Labels {
         let mut others = labels.clone();

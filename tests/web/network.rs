@@ -216,6 +216,12 @@ impl LoggedIn {
 }
 
 impl Answer {
+    /// All headers of one name.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.head.iter().filter(move |(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// A header; empty if it is not there.
     pub(crate) fn is(&self, name: &str) -> &str {
         let found = self.head.iter().find(|(key, _)| key == name);

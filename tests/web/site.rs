@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use netroot::library::*;
 use serde_json::Value;
 
-use super::peer::Peer;
+use super::peer::{Peer, read_10};
 
 const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
 
@@ -112,6 +112,16 @@ impl Site {
         let ticket = Script::of(&server.boot_cfg(mac));
         self.runtime.block_on(ticket.log_in(server.iscsi))
     }
+
+    /// A client reads the first 64 KiB of its disk.
+    pub(crate) fn reads(&self, peer: &mut Peer) {
+        let (status, read) = self.runtime.block_on(async {
+            // The first command of a session may be told first that it is one.
+            peer.command([0; 16], 0, b"").await;
+            peer.command(read_10(0, 128), 64 << 10, b"").await
+        });
+        assert_eq!((status, read.len()), (0, 64 << 10));
+    }
 }
 
 /// Seals a version of which nothing would boot.
@@ -196,6 +206,13 @@ impl Server {
         answer.text
     }
 
+    /// When a page says that it was drawn.
+    pub(crate) fn drawn(&self, path: &str) -> String {
+        let page = self.page(path);
+        let (_, rest) = page.split_once("data-drawn=\"").unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    }
+
     /// Sends a form.
     pub(crate) fn post(&self, path: &str, fields: &[(&str, String)]) -> Answer {
         let fields = fields
@@ -225,18 +242,24 @@ impl Server {
         answer(&mut UnixStream::connect(&self.socket).unwrap(), request)
     }
 
-    /// Opens the stream of a topic.
+    /// Opens the stream of a topic, to hear all of it and what changes.
     pub(crate) fn watch(&self, topic: &str) -> Watching {
+        self.watch_from(topic, "0")
+    }
+
+    /// Opens the stream of a topic as a page that was drawn at `since`.
+    pub(crate) fn watch_from(&self, topic: &str, since: &str) -> Watching {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_millis(200)))
             .unwrap();
         let request =
-            format!("GET /stream?topic={topic}&since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            format!("GET /stream?topic={topic}&since={since} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         Watching {
             stream,
             heard: String::new(),
+            everything: String::new(),
         }
     }
 
@@ -277,9 +300,15 @@ pub(crate) struct Watching {
     stream: UnixStream,
     /// All that came and was not looked for yet.
     heard: String,
+    everything: String,
 }
 
 impl Watching {
+    /// Whether this has come so far.
+    pub(crate) fn has_heard(&self, text: &str) -> bool {
+        self.everything.contains(text)
+    }
+
     /// Waits for a patch of an element in which `text` stands.
     pub(crate) fn hears(&mut self, id: &str, text: &str) {
         let begin = Instant::now();
@@ -321,7 +350,9 @@ impl Watching {
         match self.stream.read(&mut bytes) {
             Ok(0) => false,
             Ok(len) => {
-                self.heard.push_str(&String::from_utf8_lossy(&bytes[..len]));
+                let text = String::from_utf8_lossy(&bytes[..len]);
+                self.heard.push_str(&text);
+                self.everything.push_str(&text);
                 true
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => true,

@@ -5,7 +5,8 @@
 //! boot from it ([`qemu`]). [`schemathesis`] asks its API whatever there is to ask. [`packages`] brings what the host lacks. Everything that is started is
 //! owned by a value that ends it when dropped.
 //!
-//! [`bench_build`], [`bench_image`], [`check`], [`demo`] and [`suite`] are what `cargo xtask` does with it.
+//! [`bench_build`], [`bench_image`], [`bench_web`], [`check`], [`demo`] and [`suite`] are what `cargo
+//! xtask` does with it.
 //!
 //! By hand, as root: `cargo test --test boot -- --nocapture [NAME]` boots the clients of one test; what
 //! they and the servers said is kept in `target/lab/boot-NAME`, with times. A run that is killed leaves
@@ -15,6 +16,7 @@
 mod bench;
 pub mod bench_build;
 pub mod bench_image;
+pub mod bench_web;
 pub mod check;
 pub mod debian;
 pub mod demo;

@@ -21,7 +21,7 @@ use crate::library::store::clone::{self, CloneInfo};
 use crate::library::{Edition, Library, MacAddr, json, minute, now_millis};
 
 /// What can be done to a client's disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
     /// Back to a pristine clone; the old one is kept.
@@ -34,7 +34,7 @@ pub enum Act {
 }
 
 /// What an assignment changes; what is not named stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct AssignTo {
     /// The image, or one version of it.
     pub image: Option<VersionSpec>,
