@@ -5,13 +5,15 @@
 //! of it, and none can forget to. Operators are shown whole ids: they can boot any client anyway, and the
 //! command line reads them.
 
-use axum::body::{Body, Bytes};
+use std::future::ready;
+
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, unfold};
+use futures_util::stream::{BoxStream, once, unfold};
 use hyper::body::Body as _;
 
 use super::Who;
@@ -27,7 +29,25 @@ pub(super) async fn for_viewers(request: Request, next: Next) -> Response {
     let (mut head, body) = response.into_parts();
     // What is shown has another length.
     head.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(head, Body::from_stream(veiled(body)))
+    let shown = match body.size_hint().exact() {
+        Some(_) => whole(body).await,
+        None => Body::from_stream(veiled(body)),
+    };
+    Response::from_parts(head, shown)
+}
+
+/// What is in memory already, of which a length can be told.
+async fn whole(body: Body) -> Body {
+    match to_bytes(body, usize::MAX).await {
+        Ok(bytes) => {
+            let mut mask = BootIdMask::default();
+            let mut told = mask.pass(&bytes);
+            told.extend(mask.rest());
+            told.into()
+        }
+        // It breaks off for the asker as it did here.
+        Err(error) => Body::from_stream(once(ready(Err::<Bytes, _>(error)))),
+    }
 }
 
 /// What comes, as it comes: an answer may go on for as long as a page is open.
@@ -45,6 +65,6 @@ fn veiled(body: Body) -> BoxStream<'static, Result<Bytes, axum::Error>> {
         }
     })
     // A piece that is held back is no end.
-    .filter(|piece| std::future::ready(!matches!(piece, Ok(piece) if piece.is_empty())))
+    .filter(|piece| ready(!matches!(piece, Ok(piece) if piece.is_empty())))
     .boxed()
 }

@@ -103,7 +103,7 @@ async fn add_client(
     path = "/clients/{mac}",
     tag = "clients",
     params(("mac" = MacAddr, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
-    request_body = EditCall,
+    request_body = Option<EditCall>,
     responses(
         (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
         (status = 400, body = Problem, content_type = "application/problem+json"),
