@@ -11,9 +11,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::rates::{EVERY, History, Pace, Rates, Reading};
-use super::room::{Room, Stage, Stranger};
+use super::room::{Boots, Room, Stage, Stranger};
 use super::{Server, SessionRow};
-use crate::library::{Client, ClientView, MacAddr, Result};
+use crate::library::{Client, ClientView, Entry, Grant, MacAddr, Result};
 
 /// What is seen, and who is to be told.
 pub(super) struct Watch {
@@ -157,11 +157,17 @@ impl Server {
     }
 
     /// A session was let in.
-    pub(super) fn saw_login(&self, client: Option<&MacAddr>) {
-        if let Some(mac) = client {
-            self.watch.room().entered(mac);
+    pub(super) fn saw_login(&self, grant: &Grant) {
+        if let Some(mac) = &grant.client {
+            let begins = grant.entry == Entry::NewBoot;
+            self.watch.room().entered(mac, begins);
         }
         self.nudge();
+    }
+
+    /// How boots came out since it began.
+    pub fn boots(&self) -> Boots {
+        self.watch.room().boots(Timestamp::now())
     }
 
     /// A login was refused. Only those are remembered that name a client of the library.

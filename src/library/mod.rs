@@ -23,12 +23,14 @@
 //! Where they are kept:
 //!
 //! - `names`, `mac`, `config`, `manifest`: what things are called, and what is known about them
-//! - `document`, `lock`: how documents change, one writer at a time; `cache`: those that did not
+//! - `document`, `lock`: how documents change, one writer at a time; `edition`: one admin at a time;
+//!   `cache`: those that did not
 //! - `store`: where disks are; drafts, sealing, clones, holds on them, hashes, and what cleans up after
 //!   the killed
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
-//! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)
+//! - `boots`: boot ids; `mask`: what viewers are shown of them; `logins`: who may open what (rules 2
+//!   and 3); `bindings`: aliases (rule 4)
 //! - `accounts`: users of dashboard and API, and tokens of programs
 //! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
 //! - `owner`: whose the files are that root makes in somebody's library
@@ -45,15 +47,18 @@ mod cache;
 mod clients;
 pub mod config;
 mod document;
+mod edition;
 mod error;
 mod events;
 mod images;
 mod jobs;
+mod json;
 mod live;
 mod lock;
 mod logins;
 mod mac;
 pub mod manifest;
+mod mask;
 mod names;
 mod owner;
 mod printable;
@@ -74,12 +79,13 @@ use jiff::Timestamp;
 pub use accounts::{
     Invitation, Lifetime, NewToken, NewUser, Revealed, Token, TokenView, User, UserView,
 };
-pub use boots::{Boot, BootId, BootState, BootTicket, mask_boot_ids};
+pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, Edition, NewClient, Plan, Step, When,
+    Discarded, Done, Edit, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
+pub use edition::Edition;
 pub use error::{Error, Result};
 pub use events::{Actor, Cursor, Event, Events, Filter, Format, Moment, Recorded};
 pub use images::{
@@ -90,11 +96,13 @@ pub use jobs::{
     BuildTask, Claim, DiffTask, Ending, Job, JobId, JobOutcome, JobProgress, JobState, LogPart,
     PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask, this_worker,
 };
+pub use json::Object;
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;
 pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
 pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
+pub use mask::{BootIdMask, mask_boot_ids};
 pub use names::{
     ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, TokenName, UserName,
     VersionId, VersionSpec,

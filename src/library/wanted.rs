@@ -83,7 +83,8 @@ serde_as_text!(
 );
 serde_as_text!(
     SshKey,
-    "(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]* +AAAA[A-Za-z0-9+/=]*( [ -~]*)?$"
+    "^((?!ssh-|ecdsa-sha2-|sk-)[!-~]+ +)?(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]* \
+     +AAAA[A-Za-z0-9+/=]*( [ -~]*)?$"
 );
 serde_as_text!(
     SizeSpec,

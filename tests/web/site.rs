@@ -62,15 +62,7 @@ impl Site {
 
     /// Seals a version of which nothing would boot.
     pub(crate) fn seal(&self, image: &str) -> VersionId {
-        let mut draft = self.lib.draft(&image.parse().unwrap()).unwrap();
-        draft.create_sparse(1 << 20).unwrap();
-        draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
-        draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
-        let facts = VersionFacts {
-            kernel_version: "6.1.0".into(),
-            ..VersionFacts::default()
-        };
-        draft.seal(facts, &Quiet).unwrap().id().clone()
+        seal(&self.lib, image)
     }
 
     /// Adds a client while no server runs.
@@ -117,24 +109,8 @@ impl Site {
 
     /// A client boots: it fetches its script and logs in as that says. Dropping it cuts it off.
     pub(crate) fn boot(&self, server: &Server, mac: &MacAddr) -> Peer {
-        let cfg = server.boot_cfg(mac);
-        let word = |key: &str| {
-            let words = cfg.split_whitespace();
-            let mut found = words.filter_map(|word| word.strip_prefix(key));
-            found
-                .next()
-                .unwrap_or_else(|| panic!("{key} in {cfg}"))
-                .to_owned()
-        };
-        let initiator = word("rd.iscsi.initiator=");
-        let root = word("netroot=iscsi:");
-        let target = &root[root.find("iqn.").unwrap()..];
-        self.runtime.block_on(async {
-            let mut peer = Peer::connect(server.iscsi).await;
-            let answer = peer.try_login_as(&initiator, target, "").await;
-            assert_eq!(answer.login_status(), 0, "{}", answer.text());
-            peer
-        })
+        let ticket = Script::of(&server.boot_cfg(mac));
+        self.runtime.block_on(ticket.log_in(server.iscsi))
     }
 
     /// A client reads the first 64 KiB of its disk.
@@ -146,6 +122,58 @@ impl Site {
         });
         assert_eq!((status, read.len()), (0, 64 << 10));
     }
+}
+
+/// Seals a version of which nothing would boot.
+pub(crate) fn seal(lib: &Library, image: &str) -> VersionId {
+    let mut draft = lib.draft(&image.parse().unwrap()).unwrap();
+    draft.create_sparse(1 << 20).unwrap();
+    draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
+    draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
+    let facts = VersionFacts {
+        kernel_version: "6.1.0".into(),
+        ..VersionFacts::default()
+    };
+    draft.seal(facts, &Quiet).unwrap().id().clone()
+}
+
+/// What a boot.cfg tells a machine about its disk.
+pub(crate) struct Script {
+    pub(crate) initiator: String,
+    pub(crate) target: String,
+}
+
+impl Script {
+    pub(crate) fn of(cfg: &str) -> Self {
+        let word = |key: &str| {
+            let words = cfg.split_whitespace();
+            let mut found = words.filter_map(|word| word.strip_prefix(key));
+            found
+                .next()
+                .unwrap_or_else(|| panic!("{key} in {cfg}"))
+                .to_owned()
+        };
+        let root = word("netroot=iscsi:");
+        Script {
+            initiator: word("rd.iscsi.initiator="),
+            target: root[root.find("iqn.").unwrap()..].to_owned(),
+        }
+    }
+
+    /// Logs in as it says. Dropping the initiator cuts it off.
+    pub(crate) async fn log_in(&self, iscsi: SocketAddr) -> Peer {
+        let mut peer = Peer::connect(iscsi).await;
+        let answer = peer.try_login_as(&self.initiator, &self.target, "").await;
+        assert_eq!(answer.login_status(), 0, "{}", answer.text());
+        peer
+    }
+}
+
+/// What a machine's firmware is told by the boot service.
+pub(crate) fn boot_cfg(service: &str, mac: &MacAddr) -> String {
+    let mut stream = TcpStream::connect(service).unwrap();
+    let request = format!("GET /boot.cfg?mac={mac} HTTP/1.1\r\nHost: {service}\r\n");
+    answer(&mut stream, &request).text
 }
 
 pub(crate) fn mac(last: u8) -> MacAddr {
@@ -164,13 +192,7 @@ pub(crate) fn pick(client: &Client) -> (&'static str, String) {
 impl Server {
     /// What a client's firmware is told.
     pub(crate) fn boot_cfg(&self, mac: &MacAddr) -> String {
-        let mut stream = TcpStream::connect(&self.boot).unwrap();
-        let path = format!("/boot.cfg?mac={mac}");
-        answer(
-            &mut stream,
-            &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.boot),
-        )
-        .text
+        boot_cfg(&self.boot, mac)
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {

@@ -12,7 +12,7 @@ use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::lock::WriteLock;
 use crate::library::names::{Role, UserName};
-use crate::library::{Library, TokenView};
+use crate::library::{Edition, Library, TokenView};
 
 /// How long a link waits for whom it was made for.
 const LINK_HOLDS: SignedDuration = SignedDuration::from_hours(24);
@@ -108,6 +108,17 @@ impl User {
         }
     }
 
+    /// Their edition: what operators decide about them.
+    pub fn edition(&self) -> Edition {
+        let invited = self.invitation.as_ref().map(|invited| invited.until);
+        Edition::of(&(&self.added, &self.name, self.role, invited))
+    }
+
+    /// Refuses whoever has read another edition.
+    pub(crate) fn ensure_edition(&self, wanted: Option<&Edition>) -> Result<()> {
+        self.edition().ensure(wanted, "user", &self.name)
+    }
+
     fn is_invited_by(&self, key: &str) -> bool {
         self.invitation.as_ref().is_some_and(|invited| {
             invited.until > Timestamp::now() && secret::is(key, &invited.hash)
@@ -132,6 +143,12 @@ impl Library {
             users.extend(self.read_user(&name)?);
         }
         Ok(users)
+    }
+
+    /// A user.
+    pub fn user(&self, name: &UserName) -> Result<User> {
+        self.read_user(name)?
+            .ok_or_else(|| Error::unknown("user", name))
     }
 
     /// A user as they are at this moment; nothing if there is none of this name. Quick: for whoever
@@ -208,8 +225,19 @@ impl Library {
     /// Makes a new link for a user; one that was made before is worth nothing any more. The old
     /// password holds until a new one is chosen.
     pub fn invite_user(&self, name: &UserName, actor: &Actor) -> Result<Invitation> {
+        self.invite_user_on(name, None, actor)
+    }
+
+    /// The same, for whoever has read this edition of the user.
+    pub fn invite_user_on(
+        &self,
+        name: &UserName,
+        edition: Option<&Edition>,
+        actor: &Actor,
+    ) -> Result<Invitation> {
         let lock = self.write_lock()?;
         let mut user = self.user(name)?;
+        user.ensure_edition(edition)?;
         let key = invite(&mut user, actor)?;
         self.write_user(&lock, &mut user)?;
         drop(lock);
@@ -319,8 +347,20 @@ impl Library {
 
     /// Gives a user another role, and takes back the tokens they made that may do more than that.
     pub fn set_role(&self, name: &UserName, role: Role, actor: &Actor) -> Result<Vec<TokenView>> {
+        self.set_role_on(name, None, role, actor)
+    }
+
+    /// The same, for whoever has read this edition of the user.
+    pub fn set_role_on(
+        &self,
+        name: &UserName,
+        edition: Option<&Edition>,
+        role: Role,
+        actor: &Actor,
+    ) -> Result<Vec<TokenView>> {
         let lock = self.write_lock()?;
         let mut user = self.user(name)?;
+        user.ensure_edition(edition)?;
         if user.role == role {
             return Ok(Vec::new());
         }
@@ -339,8 +379,19 @@ impl Library {
 
     /// Removes a user, and the tokens they made. Their logins are over.
     pub fn remove_user(&self, name: &UserName, actor: &Actor) -> Result<Vec<TokenView>> {
+        self.remove_user_on(name, None, actor)
+    }
+
+    /// The same, for whoever has read this edition of the user.
+    pub fn remove_user_on(
+        &self,
+        name: &UserName,
+        edition: Option<&Edition>,
+        actor: &Actor,
+    ) -> Result<Vec<TokenView>> {
         let lock = self.write_lock()?;
         let user = self.user(name)?;
+        user.ensure_edition(edition)?;
         self.ensure_others_operate(&format!("removing {name}"), name, actor)?;
         // Tokens first: if this is interrupted, who is left to remove is still there to be seen.
         let taken = self.take_tokens_of(&lock, name, |_| true)?;
@@ -393,11 +444,6 @@ impl Library {
             ));
         }
         Ok(())
-    }
-
-    fn user(&self, name: &UserName) -> Result<User> {
-        self.read_user(name)?
-            .ok_or_else(|| Error::unknown("user", name))
     }
 
     fn read_user(&self, name: &UserName) -> Result<Option<User>> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::change::DiskChange;
-use super::{Armed, Client, ClientView, Edition, Ready, Step};
+use super::{Armed, Client, ClientView, Ready, Step};
 use crate::library::boots::BootState;
 use crate::library::document;
 use crate::library::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::library::live::Live;
 use crate::library::lock::WriteLock;
 use crate::library::names::{ClientName, Mode, VersionId, VersionSpec};
 use crate::library::store::clone::{self, CloneInfo};
-use crate::library::{Library, MacAddr, minute, now_millis};
+use crate::library::{Edition, Library, MacAddr, json, minute, now_millis};
 
 /// What can be done to a client's disk.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -30,7 +30,7 @@ pub enum Act {
     /// waits for the next boot, that is called off, and nothing else is undone.
     Undo,
     /// Another image, version or mode.
-    Assign(AssignTo),
+    Assign(#[serde(deserialize_with = "json::object")] AssignTo),
 }
 
 /// What an assignment changes; what is not named stays.

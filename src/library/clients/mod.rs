@@ -29,7 +29,6 @@ pub use acts::{Act, AssignTo, Done, Plan, When};
 pub use change::Step;
 pub(crate) use change::{Change, DiskChange, Ready};
 pub use edit::{Edit, NewClient};
-pub use edition::Edition;
 pub use view::{ClientState, ClientView};
 
 use super::boots::Boot;
@@ -135,7 +134,10 @@ pub enum ClientSelector {
     Group(GroupName),
 }
 
-serde_as_text!(ClientSelector, "^@?[0-9a-zA-Z][0-9a-zA-Z:.-]*$");
+serde_as_text!(
+    ClientSelector,
+    "^(@?[a-z][a-z0-9-]{0,31}|(?!00:00:00:00:00:00)[0-9a-f][02468ace](:[0-9a-f]{2}){5})$"
+);
 
 impl fmt::Display for ClientSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

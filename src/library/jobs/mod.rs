@@ -203,12 +203,15 @@ impl fmt::Display for JobId {
 }
 
 impl JobState {
+    /// All words for them.
+    pub const WORDS: [&str; 5] = ["queued", "running", "done", "failed", "cancelled"];
+
     /// Whether nothing will happen to it any more.
     pub fn is_final(&self) -> bool {
         !matches!(self, JobState::Queued | JobState::Running { .. })
     }
 
-    /// One word: `queued`, `running`, `done`, `failed` or `cancelled`.
+    /// One of [`JobState::WORDS`].
     pub fn word(&self) -> &'static str {
         match self {
             JobState::Queued => "queued",
