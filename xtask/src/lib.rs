@@ -18,6 +18,7 @@ pub mod bench_image;
 pub mod check;
 pub mod debian;
 pub mod demo;
+pub mod initramfs;
 pub mod netns;
 pub mod packages;
 pub mod program;
