@@ -117,6 +117,19 @@ pub(super) fn undo(
     perform(cli, client, &Act::Undo, running, consent)
 }
 
+pub(super) fn restore(
+    cli: &Cli,
+    client: &ClientSelector,
+    disk: &str,
+    running: Running,
+    consent: Consent,
+) -> Result<()> {
+    let act = Act::Restore {
+        disk: disk.to_owned(),
+    };
+    perform(cli, client, &act, running, consent)
+}
+
 pub(super) fn remove(
     cli: &Cli,
     client: &ClientSelector,
@@ -328,6 +341,7 @@ fn was(plan: &Plan) -> String {
         "add" => "added",
         "assign" => "assigned",
         "remove" => "removed",
+        "restore" => "restored",
         "undo" => "undone",
         // "reset" and "set" are their own past.
         verb => verb,
@@ -412,7 +426,8 @@ fn description(view: &ClientView) -> Vec<String> {
             true => ": undo brings it back",
             false => "",
         };
-        more("kept", format!("a disk of {from}, set aside {at}{undo}"));
+        let id = &old.clone.id;
+        more("kept", format!("disk {id} of {from}, set aside {at}{undo}"));
     }
     if let Some(armed) = &client.armed {
         more(

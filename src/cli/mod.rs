@@ -133,6 +133,12 @@ fn run(cli: &Cli) -> Result<()> {
             running,
             consent,
         }) => client::undo(cli, client, *running, *consent),
+        Command::Client(Client::Restore {
+            client,
+            disk,
+            running,
+            consent,
+        }) => client::restore(cli, client, disk, *running, *consent),
         Command::Client(Client::Promote(args)) => promote::promote(cli, args),
         Command::Client(Client::Remove {
             client,

@@ -112,7 +112,7 @@ impl Room {
         self.clients.remove(mac);
     }
 
-    /// A client's login was refused. Tells whether that is news.
+    /// A client was refused what it asked for: its script, or its login. Tells whether that is news.
     pub(super) fn refused(&mut self, mac: MacAddr, why: String, now: Timestamp) -> bool {
         let seen = self.clients.entry(mac).or_default();
         let news = seen.refused.as_ref().is_none_or(|last| last.why != why);
@@ -202,7 +202,7 @@ impl Seen {
             return Some(Found {
                 state: ClientState::Failed,
                 since: refused.at,
-                why: format!("its login was refused: {}", refused.why),
+                why: refused.why.clone(),
             });
         }
         let attempt = attempt?;
@@ -285,7 +285,7 @@ mod tests {
         assert!(!room.refused(mac(1), "fenced".into(), at(8)));
         let (state, why) = told(&room, 1, 9).unwrap();
         assert_eq!(state, ClientState::Failed);
-        assert_eq!(why, "its login was refused: fenced");
+        assert_eq!(why, "fenced");
         room.script(mac(1), peer(1), at(20));
         assert_eq!(told(&room, 1, 21).unwrap().0, ClientState::Booting);
         room.entered(&mac(1));

@@ -44,7 +44,10 @@ fn an_empty_room_tells_how_to_begin() {
         page.contains("No clients yet") && page.contains("/boot.ipxe"),
         "{page}"
     );
-    assert!(page.contains("build an image"), "{page}");
+    assert!(
+        page.contains("Build an image") && page.contains("netroot image build"),
+        "{page}"
+    );
 }
 
 #[test]

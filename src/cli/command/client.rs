@@ -47,6 +47,17 @@ pub(in crate::cli) enum Client {
         #[command(flatten)]
         consent: Consent,
     },
+    /// Bring back a disk that is kept since a reset or an assignment, and what was assigned then
+    Restore {
+        /// MAC or name
+        client: ClientSelector,
+        /// The disk, by the id that `client show` tells
+        disk: String,
+        #[command(flatten)]
+        running: Running,
+        #[command(flatten)]
+        consent: Consent,
+    },
     /// Make an image of a client's disk: what it installed, every client can have
     Promote(ClientPromote),
     /// Forget a client and remove its disk

@@ -31,6 +31,12 @@ pub enum Act {
     Undo,
     /// Another image, version or mode.
     Assign(AssignTo),
+    /// Back to one of the disks that are kept, by its id, and to what was assigned when it was set
+    /// aside.
+    Restore {
+        /// The `clone.id` of one of its `discarded`.
+        disk: String,
+    },
 }
 
 /// What an assignment changes; what is not named stays.
@@ -90,6 +96,7 @@ impl fmt::Display for Act {
         match self {
             Act::Reset => f.write_str("reset"),
             Act::Undo => f.write_str("undo"),
+            Act::Restore { disk } => write!(f, "restore {disk}"),
             Act::Assign(AssignTo { image, mode }) => match (image, mode) {
                 (Some(image), Some(mode)) => write!(f, "assign {image} in mode {mode}"),
                 (Some(image), None) => write!(f, "assign {image}"),
@@ -390,6 +397,7 @@ impl Act {
             Act::Reset => "reset",
             Act::Undo => "undo",
             Act::Assign(_) => "assign",
+            Act::Restore { .. } => "restore",
         };
         format!("client-{word}")
     }

@@ -15,6 +15,11 @@ pub(in crate::web) fn ago(at: &Timestamp) -> Ago {
     Ago(*at)
 }
 
+/// The exact moment, where no script changes what is read aloud.
+pub(in crate::web) fn moment(at: &Timestamp) -> String {
+    at.round(Unit::Second).unwrap_or(*at).to_string()
+}
+
 /// See [`Bytes`].
 pub(in crate::web) fn bytes(amount: impl Borrow<u64>) -> Bytes {
     Bytes(*amount.borrow())

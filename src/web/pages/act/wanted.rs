@@ -39,6 +39,9 @@ pub(super) enum What {
     Remove,
 }
 
+/// A button has one value: what it brings back stands behind this.
+const RESTORE: &str = "restore:";
+
 /// The first field of this name.
 pub(in crate::web::pages) fn field<'a>(fields: &'a [(String, String)], name: &str) -> &'a str {
     let mut values = fields.iter().filter(|(key, _)| key == name);
@@ -106,6 +109,9 @@ impl Wanted {
         let what = match field("act") {
             "reset" => What::Act(Act::Reset),
             "undo" => What::Act(Act::Undo),
+            act if act.starts_with(RESTORE) => What::Act(Act::Restore {
+                disk: act.trim_start_matches(RESTORE).to_owned(),
+            }),
             "assign" if field("image").is_empty() => {
                 return Err("Nothing was assigned: choose an image.".to_owned());
             }
@@ -194,6 +200,7 @@ impl What {
         match self {
             What::Act(Act::Reset) => format!("Reset {whom} to pristine?"),
             What::Act(Act::Undo) => format!("Undo the last change of {whom}?"),
+            What::Act(Act::Restore { .. }) => format!("Bring back a kept disk of {whom}?"),
             What::Act(Act::Assign(AssignTo {
                 image: Some(image), ..
             })) => {
@@ -215,6 +222,7 @@ impl What {
         match self {
             What::Act(Act::Reset) => "Reset",
             What::Act(Act::Undo) => "Undo",
+            What::Act(Act::Restore { .. }) => "Bring it back",
             What::Act(Act::Assign(AssignTo { image: Some(_), .. })) => "Assign",
             What::Act(Act::Assign(_)) => "Set mode",
             What::Remove => "Remove",
@@ -236,6 +244,7 @@ impl What {
         match self {
             What::Act(Act::Reset) => format!("Reset {whom}."),
             What::Act(Act::Undo) => format!("Undone for {whom}."),
+            What::Act(Act::Restore { .. }) => format!("Brought the kept disk of {whom} back."),
             What::Act(Act::Assign(AssignTo {
                 image: Some(image), ..
             })) => {
@@ -261,7 +270,10 @@ impl What {
 
     /// Whether a button should offer to take it back.
     pub(super) fn can_be_undone(&self) -> bool {
-        matches!(self, What::Act(Act::Reset | Act::Assign(_)))
+        matches!(
+            self,
+            What::Act(Act::Reset | Act::Assign(_) | Act::Restore { .. })
+        )
     }
 }
 
@@ -290,6 +302,9 @@ mod tests {
         assert_eq!((wanted.when, wanted.sure), (When::AtNextBoot, false));
         let wanted = parse(&[pick, ("act", "reset"), ("when", "next-boot")]).unwrap();
         assert_eq!(wanted.when, When::Now, "that choice was for an assignment");
+        let wanted = parse(&[pick, ("act", "restore:0123abcd")]).unwrap();
+        let disk = "0123abcd".to_owned();
+        assert_eq!(wanted.what, What::Act(Act::Restore { disk }));
         let wanted = parse(&[pick, ("act", "args"), ("args", " a=1  b ")]).unwrap();
         assert!(matches!(wanted.what, What::Args(args) if args.len() == 2));
     }

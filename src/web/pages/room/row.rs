@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use askama::Template;
 use jiff::Timestamp;
 
-use super::query::Column;
+use super::query::{Column, natural};
 use crate::daemon::{History, Server};
 use crate::library::{ClientView, Error, GroupName};
 use crate::web::pages::spark::Spark;
@@ -115,5 +115,7 @@ pub(super) fn groups(rows: &[Row]) -> Vec<(GroupName, usize)> {
     for group in rows.iter().flat_map(|row| &row.view.client.groups) {
         *groups.entry(group.clone()).or_default() += 1;
     }
-    groups.into_iter().collect()
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by(|(a, _), (b, _)| natural(a.as_str(), b.as_str()));
+    groups
 }
