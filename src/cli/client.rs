@@ -180,6 +180,23 @@ pub(super) fn list(cli: &Cli, group: Option<&GroupName>) -> Result<()> {
     table.print("no clients; add one with: netroot client add MAC --image IMAGE")
 }
 
+pub(super) fn strangers(cli: &Cli) -> Result<()> {
+    let strangers = Reach::new(cli)?.strangers()?;
+    if cli.json {
+        return print::json(&strangers);
+    }
+    let mut table = print::Table::new(&["MAC", "ADDRESS", "TIMES", "LAST"]);
+    for one in &strangers {
+        table.row([
+            one.mac.to_string(),
+            one.peer.to_string(),
+            one.times.to_string(),
+            print::moment(one.last),
+        ]);
+    }
+    table.print("no unknown machine has asked what to boot")
+}
+
 pub(super) fn show(cli: &Cli, client: &ClientSelector) -> Result<()> {
     let views = Reach::new(cli)?.select(client)?;
     match (cli.json, views.as_slice()) {

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::library::{ClientState, ClientView, MacAddr};
 
@@ -29,11 +30,12 @@ const STRANGERS_OF_ONE: usize = 8;
 const STRANGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A machine that asked for a script and is nobody's client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stranger {
     /// The hardware address that it told.
     pub mac: MacAddr,
     /// Where it asked from last.
+    #[schema(value_type = String)]
     pub peer: IpAddr,
     /// When it asked first.
     pub first: Timestamp,

@@ -23,6 +23,9 @@ pub(in crate::cli) enum Client {
         /// Only clients of this group
         #[arg(long, short, value_name = "GROUP")]
         group: Option<GroupName>,
+        /// Machines that asked the running server what to boot, and are no clients yet
+        #[arg(long, conflicts_with = "group")]
+        unknown: bool,
     },
     /// Show one client
     Show {
