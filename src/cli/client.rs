@@ -8,7 +8,7 @@ use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, R
 use super::reach::Reach;
 use super::{ask, print, wrong_usage};
 use crate::library::{
-    Act, AssignTo, ClientSelector, ClientView, Done, Edit, NewClient, Plan, Step, When,
+    Act, AssignTo, ClientSelector, ClientView, Done, Edit, KeptDisk, NewClient, Plan, Step, When,
 };
 use crate::library::{GroupName, MacAddr};
 
@@ -124,9 +124,9 @@ pub(super) fn restore(
     running: Running,
     consent: Consent,
 ) -> Result<()> {
-    let act = Act::Restore {
+    let act = Act::Restore(KeptDisk {
         disk: disk.to_owned(),
-    };
+    });
     perform(cli, client, &act, running, consent)
 }
 

@@ -7,6 +7,7 @@
 //! - `metrics`: counters for Prometheus, and whether the server is well
 //! - `stream`: what keeps pages up to date
 //! - `auth`: who may come in over the network; `who`: who asks, known before anything is done
+//! - `veil`: what those are not shown who may only look
 
 mod api;
 mod assets;
@@ -17,6 +18,7 @@ mod metrics;
 mod pages;
 mod problem;
 mod stream;
+mod veil;
 mod who;
 
 pub use boot::{boot, client_cfg};
@@ -42,14 +44,16 @@ pub fn control(server: Arc<Server>) -> Router {
     let known = from_fn_with_state(csrf, who::behind_the_socket);
     admin(server.clone())
         .layer(known)
-        .merge(health(server))
+        .merge(health(server.clone()))
         .layer(from_fn(auth::always))
+        .layer(from_fn_with_state(server, metrics::counting))
 }
 
 /// What the network is answered: pages and API, for whoever is logged in.
 pub fn network(server: Arc<Server>) -> Router {
     let inside = admin(server.clone()).merge(health(server.clone()));
-    auth::behind_the_gate(server, inside)
+    auth::behind_the_gate(server.clone(), inside)
+        .layer(from_fn_with_state(server, metrics::counting))
 }
 
 /// Pages and API. Each request has to carry a [`Who`].
@@ -59,6 +63,7 @@ fn admin(server: Arc<Server>) -> Router {
         .merge(metrics::metrics().with_state(server.clone()))
         .merge(pages::pages(server.clone()))
         .layer(from_fn_with_state(server, nudging))
+        .layer(from_fn(veil::for_viewers))
 }
 
 /// Whoever watches sees at once what a request has changed.

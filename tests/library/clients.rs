@@ -61,7 +61,7 @@ fn any_disk_that_is_kept_comes_back_with_what_was_assigned_then() {
     lab.write(&mac, "second");
     lab.act(&mac, assign(Some("fc29"), None), When::Now)
         .unwrap();
-    let restore = |disk: &str| Act::Restore { disk: disk.into() };
+    let restore = |disk: &str| Act::Restore(KeptDisk { disk: disk.into() });
     let done = lab.act(&mac, restore(&first), When::Now).unwrap();
     assert!(done.plan.loses.is_some(), "the disk in place is set aside");
     assert_eq!(lab.read(&mac), "first");

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::acts::titled;
-use super::{Act, Armed, Assignment, Before, Client, Discarded};
+use super::{Act, Armed, Assignment, Before, Client, Discarded, KeptDisk};
 use crate::library::error::{Error, Result};
 use crate::library::minute;
 use crate::library::names::{Mode, VersionId, VersionSpec};
@@ -231,7 +231,7 @@ impl Client {
                 fixed: None,
             },
             Act::Undo => self.after_undo(),
-            Act::Restore { disk } => {
+            Act::Restore(KeptDisk { disk }) => {
                 let kept = self.kept(disk).ok_or_else(|| self.keeps_no(disk))?;
                 Ready::restored(kept, kept.assignment.clone())
             }
@@ -270,9 +270,9 @@ impl Client {
                 kept.join(", ")
             ),
         };
-        let act = Act::Restore {
+        let act = Act::Restore(KeptDisk {
             disk: disk.to_owned(),
-        };
+        });
         Error::refused(
             titled(&act.to_string(), &self.name),
             what,

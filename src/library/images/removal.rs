@@ -370,7 +370,7 @@ fn is_assigned(client: &Client, gone: &VersionSpec) -> bool {
 fn assignments(client: &Client) -> impl Iterator<Item = &VersionSpec> {
     let armed = client.armed.as_ref().and_then(|armed| match &armed.act {
         Act::Assign(to) => to.image.as_ref(),
-        Act::Reset | Act::Undo | Act::Restore { .. } => None,
+        Act::Reset | Act::Undo | Act::Restore(_) => None,
     });
     std::iter::once(&client.image).chain(armed)
 }

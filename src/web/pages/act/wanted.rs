@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::daemon::Server;
 use crate::library::{
-    Act, Actor, AssignTo, Client, Done, Edit, Edition, Error, GroupName, KernelArg, MacAddr, Plan,
-    When,
+    Act, Actor, AssignTo, Client, Done, Edit, Edition, Error, GroupName, KeptDisk, KernelArg,
+    MacAddr, Plan, When,
 };
 
 /// The fields of a form, in their order.
@@ -109,9 +109,9 @@ impl Wanted {
         let what = match field("act") {
             "reset" => What::Act(Act::Reset),
             "undo" => What::Act(Act::Undo),
-            act if act.starts_with(RESTORE) => What::Act(Act::Restore {
+            act if act.starts_with(RESTORE) => What::Act(Act::Restore(KeptDisk {
                 disk: act.trim_start_matches(RESTORE).to_owned(),
-            }),
+            })),
             "assign" if field("image").is_empty() => {
                 return Err("Nothing was assigned: choose an image.".to_owned());
             }
@@ -200,7 +200,7 @@ impl What {
         match self {
             What::Act(Act::Reset) => format!("Reset {whom} to pristine?"),
             What::Act(Act::Undo) => format!("Undo the last change of {whom}?"),
-            What::Act(Act::Restore { .. }) => format!("Bring back a kept disk of {whom}?"),
+            What::Act(Act::Restore(_)) => format!("Bring back a kept disk of {whom}?"),
             What::Act(Act::Assign(AssignTo {
                 image: Some(image), ..
             })) => {
@@ -222,7 +222,7 @@ impl What {
         match self {
             What::Act(Act::Reset) => "Reset",
             What::Act(Act::Undo) => "Undo",
-            What::Act(Act::Restore { .. }) => "Bring it back",
+            What::Act(Act::Restore(_)) => "Bring it back",
             What::Act(Act::Assign(AssignTo { image: Some(_), .. })) => "Assign",
             What::Act(Act::Assign(_)) => "Set mode",
             What::Remove => "Remove",
@@ -244,7 +244,7 @@ impl What {
         match self {
             What::Act(Act::Reset) => format!("Reset {whom}."),
             What::Act(Act::Undo) => format!("Undone for {whom}."),
-            What::Act(Act::Restore { .. }) => format!("Brought the kept disk of {whom} back."),
+            What::Act(Act::Restore(_)) => format!("Brought the kept disk of {whom} back."),
             What::Act(Act::Assign(AssignTo {
                 image: Some(image), ..
             })) => {
@@ -272,7 +272,7 @@ impl What {
     pub(super) fn can_be_undone(&self) -> bool {
         matches!(
             self,
-            What::Act(Act::Reset | Act::Assign(_) | Act::Restore { .. })
+            What::Act(Act::Reset | Act::Assign(_) | Act::Restore(_))
         )
     }
 }
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(wanted.when, When::Now, "that choice was for an assignment");
         let wanted = parse(&[pick, ("act", "restore:0123abcd")]).unwrap();
         let disk = "0123abcd".to_owned();
-        assert_eq!(wanted.what, What::Act(Act::Restore { disk }));
+        assert_eq!(wanted.what, What::Act(Act::Restore(KeptDisk { disk })));
         let wanted = parse(&[pick, ("act", "args"), ("args", " a=1  b ")]).unwrap();
         assert!(matches!(wanted.what, What::Args(args) if args.len() == 2));
     }
