@@ -119,9 +119,10 @@ async fn jobs_wait_are_stopped_and_fail_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_verification_is_followed_to_its_end() {
+async fn a_version_is_verified_and_a_disk_becomes_one() {
     let mut room = Room::new(1);
     let browser = Browser::logged_in(&room, DESK).await;
+    let mut faults = Faults::default();
     browser.go("/images/fc28/2").await;
     browser.press("Verify").await;
     browser.until("#job-head", "queued").await;
@@ -132,6 +133,17 @@ async fn a_verification_is_followed_to_its_end() {
     browser.until("#log", "hashing").await;
     browser.go("/jobs").await;
     browser.until("#jobs", "verify fc28@2").await;
+    browser.go("/clients/pc-001").await;
+    browser.press("Make a version of it…").await;
+    browser.fill("input[name=image]", "golden").await;
+    browser.press("Preview").await;
+    browser.until("#report", "What differs").await;
+    faults.look_at(&browser, "job-preview").await;
+    browser.go("/clients/pc-001").await;
+    browser.press("Make a version of it…").await;
+    browser.fill("input[name=image]", "golden").await;
+    browser.press("Seal it as a version").await;
+    browser.until("#job-head", "Sealed golden@1").await;
     browser.close().await;
 }
 

@@ -25,6 +25,7 @@ pub mod netns;
 pub mod packages;
 pub mod program;
 pub mod qemu;
+pub mod relay;
 pub mod schemathesis;
 pub mod serial;
 pub mod server;
