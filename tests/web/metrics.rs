@@ -7,20 +7,20 @@ use netroot::library::{Mode, mask_boot_ids};
 
 use crate::site::{Server, Site, mac};
 
-type Labels = Vec<(String, String)>;
+type Labels = BTreeMap<String, String>;
 
 /// A family of values.
 #[derive(Debug)]
 struct Family {
     kind: String,
     /// Name and labels as they stand, and the value.
-    samples: Vec<(String, BTreeMap<String, String>, f64)>,
+    samples: Vec<(String, Labels, f64)>,
 }
 
 impl Family {
     /// The value with these labels.
     fn value(&self, labels: &[(&str, &str)]) -> f64 {
-        let is = |(_, found, _): &&(String, BTreeMap<String, String>, f64)| {
+        let is = |(_, found, _): &&(String, Labels, f64)| {
             found.len() == labels.len()
                 && labels
                     .iter()
@@ -97,13 +97,12 @@ fn read(page: &str) -> BTreeMap<String, Family> {
 
 /// Buckets grow, end at infinity, and hold all that was counted.
 fn whole(name: &str, family: &Family) {
-    // The bounds and counts of a histogram, by its other labels.
+    // The bounds and counts of each histogram, by its other labels.
     let mut of: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
-    let others = |labels: &BTreeMap<String, String>| -> Vec<(String, String)> {
-        let others = labels.iter().filter(|(key, _)| *key != "le");
+    let others = |labels: &Labels| -> Labels {
+        let mut others = labels.clone();
+        others.remove("le");
         others
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
     };
     for (of_it, labels, value) in &family.samples {
         if of_it.ends_with("_bucket") {
@@ -134,7 +133,7 @@ fn whole(name: &str, family: &Family) {
 }
 
 /// `name{label="value",…} 1.5`
-fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
+fn sample(line: &str) -> (String, Labels, f64) {
     let (head, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
     let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
     let (name, labels) = match head.split_once('{') {

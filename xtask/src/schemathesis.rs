@@ -24,6 +24,8 @@ const SEED: &str = "20261121";
 pub fn command(name: &str) -> Result<Command> {
     let program = installed()?;
     let reports = reports().join(name);
+    // What an earlier run has left would stand beside what this one finds. The first leaves nothing.
+    let _ = std::fs::remove_dir_all(&reports);
     std::fs::create_dir_all(&reports).with_context(|| format!("making {}", reports.display()))?;
     let seed = std::env::var("NETROOT_SEED").unwrap_or_else(|_| SEED.to_owned());
     println!("schemathesis {name}: the seed is {seed}");

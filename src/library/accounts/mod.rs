@@ -5,10 +5,12 @@
 //! tokens, which are random enough, as SHA-256. What a document says counts from the next request on.
 //!
 //! - `users`: who they are; the links by which they choose their passwords
+//! - `rights`: what they may do, and who is none any more
 //! - `tokens`: what programs show, and until when
 //! - `password`, `secret`: how both are hashed and compared
 
 mod password;
+mod rights;
 mod secret;
 mod tokens;
 mod users;
