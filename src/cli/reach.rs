@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use super::command::Cli;
 use super::control::Control;
-use crate::daemon::SessionRow;
+use crate::daemon::{SessionRow, Stranger};
 use crate::library::Actor;
 use crate::library::{Act, ClientSelector, ClientView, Done, Edit, NewClient, Plan, When};
 use crate::library::{ImageName, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec};
@@ -41,6 +41,17 @@ impl Reach {
         match self {
             Reach::Server(control) => control.get("/api/v1/clients"),
             Reach::Alone(library, live) => Ok(library.views(live)?),
+        }
+    }
+
+    /// Machines that nobody knows: a server hears of them, and forgets them when it ends.
+    pub(super) fn strangers(&self) -> Result<Vec<Stranger>> {
+        match self {
+            Reach::Server(control) => control.get("/api/v1/strangers"),
+            Reach::Alone(..) => bail!(
+                "listing unknown machines: no server runs that they could have asked; start one with \
+                 `netroot serve`"
+            ),
         }
     }
 

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::library::{ClientState, ClientView, MacAddr};
 
@@ -29,11 +30,12 @@ const STRANGERS_OF_ONE: usize = 8;
 const STRANGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A machine that asked for a script and is nobody's client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stranger {
     /// The hardware address that it told.
     pub mac: MacAddr,
     /// Where it asked from last.
+    #[schema(value_type = String)]
     pub peer: IpAddr,
     /// When it asked first.
     pub first: Timestamp,
@@ -136,7 +138,7 @@ impl Room {
         self.boots.up += u64::from(begins);
     }
 
-    /// A client's login was refused. Tells whether that is news.
+    /// A client was refused what it asked for: its script, or its login. Tells whether that is news.
     pub(super) fn refused(&mut self, mac: MacAddr, why: String, now: Timestamp) -> bool {
         let seen = self.clients.entry(mac).or_default();
         let news = seen.refused.as_ref().is_none_or(|last| last.why != why);
@@ -252,7 +254,7 @@ impl Seen {
             return Some(Found {
                 state: ClientState::Failed,
                 since: refused.at,
-                why: format!("its login was refused: {}", refused.why),
+                why: refused.why.clone(),
             });
         }
         let attempt = attempt?;
@@ -335,7 +337,7 @@ mod tests {
         assert!(!room.refused(mac(1), "fenced".into(), at(8)));
         let (state, why) = told(&room, 1, 9).unwrap();
         assert_eq!(state, ClientState::Failed);
-        assert_eq!(why, "its login was refused: fenced");
+        assert_eq!(why, "fenced");
         room.script(mac(1), peer(1), at(20));
         assert_eq!(told(&room, 1, 21).unwrap().0, ClientState::Booting);
         room.entered(&mac(1), true);

@@ -101,7 +101,9 @@ fn open(
     match device(server, &guard.grant) {
         Ok(device) => Ok(Opened { device, guard }),
         Err(error) => {
-            tracing::error!(target, error = told(&error), "cannot open a disk");
+            let why = told(&error);
+            tracing::error!(target, error = why, "cannot open a disk");
+            server.saw_refusal(who.name.as_str(), &why);
             guard.ended(End::Kicked);
             Err(Refusal::TargetError)
         }

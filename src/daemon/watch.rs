@@ -136,6 +136,14 @@ impl Server {
         self.nudge();
     }
 
+    /// A client has asked for its script, and there is nothing that it could boot.
+    pub fn saw_nothing_to_boot(&self, client: MacAddr, why: &str) {
+        let why = format!("it asked what to boot, and there is nothing for it: {why}");
+        if self.watch.room().refused(client, why, Timestamp::now()) {
+            self.nudge();
+        }
+    }
+
     /// Somebody has asked for the script of a machine that is nobody's client. Tells whether that is
     /// worth a word in the log.
     pub fn saw_stranger(&self, mac: MacAddr, peer: IpAddr) -> bool {
@@ -175,7 +183,8 @@ impl Server {
         let client = self.library.client_named(initiator);
         if let Some(Ok(client)) = client.map(|mac| self.library.client(&mac)) {
             let now = Timestamp::now();
-            if self.watch.room().refused(client.mac, why.to_owned(), now) {
+            let why = format!("its login was refused: {why}");
+            if self.watch.room().refused(client.mac, why, now) {
                 self.nudge();
             }
         }

@@ -80,7 +80,9 @@ impl Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Actor::Command { uid: 0 } => f.write_str("root"),
             Actor::Command { uid } => write!(f, "user {uid}"),
+            Actor::Socket { uid: 0, pid } => write!(f, "root (process {pid})"),
             Actor::Socket { uid, pid } => write!(f, "user {uid} (process {pid})"),
             Actor::User { name, peer } => write!(f, "{name} at {peer}"),
             Actor::Token { name, peer } => write!(f, "token {name} at {peer}"),

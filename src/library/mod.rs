@@ -82,7 +82,7 @@ pub use accounts::{
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, NewClient, Plan, Step, When,
+    Discarded, Done, Edit, KeptDisk, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use edition::Edition;

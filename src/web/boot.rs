@@ -138,7 +138,10 @@ async fn cfg(
         let ticket = match library.issue_boot(&client) {
             Ok(ticket) => ticket,
             // Known, and yet there is nothing for it: who stands before the machine is told why.
-            Err(why @ Error::Refused { .. }) => return Ok(text(boots_nothing(&why))),
+            Err(why @ Error::Refused { .. }) => {
+                server.saw_nothing_to_boot(client.mac, &why.to_string());
+                return Ok(text(boots_nothing(&why)));
+            }
             Err(error) => return Err(error),
         };
         let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local))?;

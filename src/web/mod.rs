@@ -33,6 +33,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 
+use crate::build::Recipes;
 use crate::daemon::Server;
 use crate::library;
 
@@ -82,9 +83,27 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Problem> {
     match server.call(move |server| work(server)).await {
         Some(done) => done.map_err(Problem::from),
-        None => Err(Problem::new(
-            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
-            "the server made a mistake; its log has more",
-        )),
+        None => Err(mistake()),
     }
+}
+
+/// What images can be built from. One recipe of the library that cannot be read hides all of them, as
+/// it does for a build: which one it is and why is told.
+async fn recipes(server: &Arc<Server>) -> Result<Recipes, Problem> {
+    let found = server.call(|server| Recipes::of(server.library())).await;
+    match found {
+        Some(Ok(recipes)) => Ok(recipes),
+        Some(Err(wrong)) => Err(Problem::new(
+            axum::http::StatusCode::CONFLICT,
+            format!("{wrong:#}"),
+        )),
+        None => Err(mistake()),
+    }
+}
+
+fn mistake() -> Problem {
+    Problem::new(
+        axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+        "the server made a mistake; its log has more",
+    )
 }

@@ -177,7 +177,11 @@ fn what_a_user_may_do_is_what_the_document_says_now() {
     };
     let made = makes("first");
     assert_eq!(made.status, 200, "{made:?}");
-    let secret = made.text.split("<pre class=\"wraps\">").nth(1).unwrap();
+    let secret = made
+        .text
+        .split("<pre class=\"copy\"><code>")
+        .nth(1)
+        .unwrap();
     let secret = secret.split('<').next().unwrap();
     let bearer = format!("Bearer {secret}");
     let shows = |server: &Server| {

@@ -31,6 +31,8 @@ pub enum Act {
     Undo,
     /// Another image, version or mode.
     Assign(#[serde(deserialize_with = "json::object")] AssignTo),
+    /// Back to one of the disks that are kept, and to what was assigned when it was set aside.
+    Restore(#[serde(deserialize_with = "json::object")] KeptDisk),
 }
 
 /// What an assignment changes; what is not named stays.
@@ -40,6 +42,13 @@ pub struct AssignTo {
     pub image: Option<VersionSpec>,
     /// What the disk is.
     pub mode: Option<Mode>,
+}
+
+/// A disk that a client had before, while it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct KeptDisk {
+    /// The `clone.id` of one of its `discarded`.
+    pub disk: String,
 }
 
 /// When to do it.
@@ -90,6 +99,7 @@ impl fmt::Display for Act {
         match self {
             Act::Reset => f.write_str("reset"),
             Act::Undo => f.write_str("undo"),
+            Act::Restore(KeptDisk { disk }) => write!(f, "restore {disk}"),
             Act::Assign(AssignTo { image, mode }) => match (image, mode) {
                 (Some(image), Some(mode)) => write!(f, "assign {image} in mode {mode}"),
                 (Some(image), None) => write!(f, "assign {image}"),
@@ -390,6 +400,7 @@ impl Act {
             Act::Reset => "reset",
             Act::Undo => "undo",
             Act::Assign(_) => "assign",
+            Act::Restore(_) => "restore",
         };
         format!("client-{word}")
     }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(crate) use acts::is_running;
-pub use acts::{Act, AssignTo, Done, Plan, When};
+pub use acts::{Act, AssignTo, Done, KeptDisk, Plan, When};
 pub use change::Step;
 pub(crate) use change::{Change, DiskChange, Ready};
 pub use edit::{Edit, NewClient};

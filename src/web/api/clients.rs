@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::etag::{EntityTags, IfMatch, tagged};
 use super::{Answer, Body, Named, answer};
-use crate::daemon::Server;
+use crate::daemon::{Server, Stranger};
 use crate::library::{ClientSelector, ClientView, Done, MacAddr, Plan};
 use crate::web::boot::preview;
 use crate::web::calls::{ActCall, ActsCall, AddCall, EditCall, Outcome, RemoveCall};
@@ -24,6 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
         .routes(routes!(act))
         .routes(routes!(acts))
         .routes(routes!(boot_cfg))
+        .routes(routes!(strangers))
 }
 
 /// All clients, by address
@@ -266,6 +267,12 @@ async fn remove_client(
         }
     })
     .await
+}
+
+/// Machines that asked for a boot script in the last day and are nobody's clients, the latest first
+#[utoipa::path(get, path = "/strangers", tag = "clients", responses((status = 200, body = Vec<Stranger>)))]
+async fn strangers(State(server): State<Arc<Server>>) -> Json<Vec<Stranger>> {
+    Json(server.strangers())
 }
 
 /// The boot.cfg that a client would be given now

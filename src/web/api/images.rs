@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use super::etag::{EntityTags, IfMatch, tagged};
 use super::{Answer, Body, Named, answer};
+use crate::build::{Recipe, RecipeView};
 use crate::daemon::Server;
 use crate::library::{
     self, ImageName, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec,
@@ -24,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
         .routes(routes!(manifest))
         .routes(routes!(roll_back))
         .routes(routes!(prune))
+        .routes(routes!(recipes))
 }
 
 /// All images that have a version
@@ -32,6 +34,16 @@ async fn images(State(server): State<Arc<Server>>) -> Answer<Vec<library::Image>
     blocking(&server, |server| server.library().images())
         .await
         .map(Json)
+}
+
+/// What images can be built from: recipes, and the releases that they offer
+#[utoipa::path(get, path = "/recipes", tag = "images", responses(
+    (status = 200, body = Vec<RecipeView>),
+    (status = 409, description = "A recipe of the library cannot be read", body = Problem, content_type = "application/problem+json"),
+))]
+async fn recipes(State(server): State<Arc<Server>>) -> Answer<Vec<RecipeView>> {
+    let recipes = crate::web::recipes(&server).await?;
+    Ok(Json(recipes.iter().map(Recipe::view).collect()))
 }
 
 /// An image: its versions, what each takes, and who uses it

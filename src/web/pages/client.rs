@@ -83,8 +83,6 @@ struct Disks {
 struct Kept {
     disk: Discarded,
     bytes: u64,
-    /// An undo would bring it back.
-    is_next: bool,
 }
 
 /// What a client's page shows that changes by itself.
@@ -130,13 +128,8 @@ impl Sessions {
 
 /// The latest first.
 fn kept(server: &Server, client: &Client) -> Vec<Kept> {
-    let next = client
-        .before
-        .as_ref()
-        .and_then(|before| before.disk.as_ref());
     let kept = client.discarded.iter().rev().map(|disk| Kept {
         bytes: server.library().kept_bytes(&client.mac, &disk.clone),
-        is_next: client.armed.is_none() && next == Some(&disk.clone.id),
         disk: disk.clone(),
     });
     kept.collect()

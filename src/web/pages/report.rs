@@ -20,7 +20,8 @@ pub(super) struct Sought {
 #[template(path = "report.html")]
 pub(super) struct Report {
     /// How many there are of each kind, whatever is looked for.
-    counts: Vec<(&'static str, usize)>,
+    /// What there is, what became of it, and how many.
+    counts: Vec<(&'static str, &'static str, usize)>,
     /// Nothing where one of both has no list of packages.
     packages: Option<Part<PackageLine>>,
     /// Nothing where a disk could not be looked into.
@@ -159,7 +160,7 @@ impl Report {
         };
         let mut counts = packages.as_ref().map_or(Vec::new(), Packages::counts);
         counts.extend(files.as_ref().map_or(Vec::new(), Files::counts));
-        counts.retain(|(_, number)| *number > 0);
+        counts.retain(|(_, _, number)| *number > 0);
         Ok(Report {
             counts,
             packages: packages.map(|packages| packages.lines(&sought)),
@@ -171,7 +172,7 @@ impl Report {
     }
 
     fn is_long(&self) -> bool {
-        let all: usize = self.counts.iter().map(|(_, number)| number).sum();
+        let all: usize = self.counts.iter().map(|(_, _, number)| number).sum();
         all > FEW
     }
 
@@ -209,12 +210,12 @@ impl<T> Part<T> {
 }
 
 impl Packages {
-    fn counts(&self) -> Vec<(&'static str, usize)> {
+    fn counts(&self) -> Vec<(&'static str, &'static str, usize)> {
         vec![
-            ("packages added", self.added.len()),
-            ("packages removed", self.removed.len()),
-            ("packages upgraded", self.upgraded.len()),
-            ("packages downgraded", self.downgraded.len()),
+            ("package", "added", self.added.len()),
+            ("package", "removed", self.removed.len()),
+            ("package", "upgraded", self.upgraded.len()),
+            ("package", "downgraded", self.downgraded.len()),
         ]
     }
 
@@ -251,11 +252,11 @@ impl Packages {
 }
 
 impl Files {
-    fn counts(&self) -> Vec<(&'static str, usize)> {
+    fn counts(&self) -> Vec<(&'static str, &'static str, usize)> {
         vec![
-            ("files added", self.added.len()),
-            ("files removed", self.removed.len()),
-            ("files changed", self.changed.len()),
+            ("file", "added", self.added.len()),
+            ("file", "removed", self.removed.len()),
+            ("file", "changed", self.changed.len()),
         ]
     }
 
@@ -376,7 +377,7 @@ mod tests {
             files.shown[0].more,
             "1.0 KiB → 2.0 KiB, mode 0644 → 0600, owner 0:0 → 1:2, time"
         );
-        assert!(report.counts.contains(&("packages upgraded", 1)));
+        assert!(report.counts.contains(&("package", "upgraded", 1)));
         assert!(!report.is_long() && !report.finds_nothing());
     }
 

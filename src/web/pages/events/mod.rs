@@ -131,6 +131,15 @@ impl Asked {
         })
     }
 
+    /// What may be chosen as the kind, with what is there by the page's address.
+    fn kinds(&self) -> Vec<(&str, &str)> {
+        let mut kinds = KINDS.to_vec();
+        if !kinds.iter().any(|(kind, _)| *kind == self.what) {
+            kinds.push((&self.what, &self.what));
+        }
+        kinds
+    }
+
     /// What may be chosen as the time, with what is there by the page's address.
     fn times(&self) -> Vec<(&str, String)> {
         let mut times: Vec<_> = SINCE

@@ -149,6 +149,21 @@ impl RoomPage {
         self.matching <= ROWS && self.query.q.is_empty()
     }
 
+    /// More than a row of chips holds: they are chosen from a list.
+    fn has_many_groups(&self) -> bool {
+        self.groups.len() > 8
+    }
+
+    /// What the form that searches brings along besides what is filled in.
+    fn hidden(&self) -> Vec<(&'static str, String)> {
+        let mut hidden = self.query.hidden();
+        hidden.retain(|(name, value)| {
+            let is_chosen_there = *name == "group" && self.has_many_groups();
+            !value.is_empty() && !is_chosen_there
+        });
+        hidden
+    }
+
     fn chips(&self) -> Vec<Way> {
         let chip = |(group, number): &(GroupName, usize)| Way {
             to: self.query.of_group(group.as_str()),

@@ -341,7 +341,7 @@ impl Query {
 }
 
 /// `lab-2` before `lab-10`: digits count as the number that they write.
-fn natural(a: &str, b: &str) -> Ordering {
+pub(super) fn natural(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
         let (one, other) = (chunk(&mut a), chunk(&mut b));

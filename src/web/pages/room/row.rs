@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use askama::Template;
 use jiff::Timestamp;
 
-use super::query::Column;
+use super::query::{Column, natural};
 use crate::daemon::{Pace, Server};
 use crate::library::{ClientView, Error, GroupName, MacAddr};
 use crate::web::pages::spark::Spark;
@@ -150,5 +150,7 @@ pub(super) fn groups(rows: &[Row]) -> Vec<(GroupName, usize)> {
     for group in rows.iter().flat_map(|row| &row.view.client.groups) {
         *groups.entry(group.clone()).or_default() += 1;
     }
-    groups.into_iter().collect()
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by(|(a, _), (b, _)| natural(a.as_str(), b.as_str()));
+    groups
 }
