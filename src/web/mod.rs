@@ -75,7 +75,20 @@ async fn blocking<T: Send + 'static>(
     server: &Arc<Server>,
     work: impl FnOnce(&Server) -> Result<T, library::Error> + Send + 'static,
 ) -> Result<T, Problem> {
-    match server.call(move |server| work(server)).await {
+    told(server.call(move |server| work(server)).await)
+}
+
+/// The same for a machine that boots, whose places nobody takes who only looks.
+async fn blocking_for_client<T: Send + 'static>(
+    server: &Arc<Server>,
+    work: impl FnOnce(&Server) -> Result<T, library::Error> + Send + 'static,
+) -> Result<T, Problem> {
+    told(server.call_for_client(move |server| work(server)).await)
+}
+
+/// What a call led to; nothing is left of one that panicked.
+fn told<T>(done: Option<Result<T, library::Error>>) -> Result<T, Problem> {
+    match done {
         Some(done) => done.map_err(Problem::from),
         None => Err(Problem::new(
             axum::http::StatusCode::INTERNAL_SERVER_ERROR,

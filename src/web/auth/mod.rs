@@ -56,8 +56,8 @@ pub(super) struct Gate {
     server: Arc<Server>,
     logins: Logins,
     attempts: Attempts,
-    hashing: Semaphore,
-    waiting: Semaphore,
+    hashing: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     own_names: OwnNames,
     tls: bool,
     /// The certificate is one that browsers know: they may insist on it.
@@ -83,8 +83,8 @@ impl Gate {
         Gate {
             logins: Logins::default(),
             attempts: Attempts::default(),
-            hashing: Semaphore::new(HASHING),
-            waiting: Semaphore::new(WAITING),
+            hashing: Arc::new(Semaphore::new(HASHING)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
             own_names: OwnNames::of(config),
             tls: admin.tls.is_some(),
             hsts: matches!(admin.tls, Some(AdminTls::Given(_))),
@@ -140,9 +140,16 @@ impl Gate {
                 "too many people try to log in at this moment; try again soon",
             )
         };
-        let _waits = self.waiting.try_acquire().map_err(|_| busy())?;
-        let _place = self.hashing.acquire().await.map_err(|_| busy())?;
-        let done = blocking(&self.server, move |server| work(server.library())).await;
+        let waits = self.waiting.clone().try_acquire_owned();
+        let waits = waits.map_err(|_| busy())?;
+        let place = self.hashing.clone().acquire_owned().await;
+        let place = place.map_err(|_| busy())?;
+        let done = blocking(&self.server, move |server| {
+            // The work keeps its places, also when whoever asked for it hangs up.
+            let _held = (waits, place);
+            work(server.library())
+        });
+        let done = done.await;
         self.attempts.answered(name, peer, Instant::now());
         done
     }
