@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::Server;
+use super::places::Places;
 
 /// Calls for clients that may run at a time: a login that waits for an older boot to settle must
 /// leave threads to the disk writes that it waits for. All kinds together stay far below the 512
@@ -26,11 +27,27 @@ const LONG: usize = 3;
 /// How long such a call looks before it is to come to an end.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Long calls that one may wait for at a time: those of others come in between.
+const LONG_OF_ONE: u64 = 6;
+
+/// Long calls that anybody may wait for at a time.
+const LONG_OF_ALL: u64 = 256;
+
 /// The places of all calls.
 pub(super) struct Calls {
     clients: Arc<Semaphore>,
     people: Arc<Semaphore>,
     long: Arc<Semaphore>,
+    long_by: Arc<Places<String>>,
+}
+
+/// Why a call was not made, or has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoCall {
+    /// Whoever asks waits for too many already.
+    TooMany,
+    /// It panicked.
+    Failed,
 }
 
 impl Default for Calls {
@@ -40,6 +57,7 @@ impl Default for Calls {
             clients: places(FOR_CLIENTS),
             people: places(FOR_PEOPLE),
             long: places(LONG),
+            long_by: Places::new(LONG_OF_ONE, LONG_OF_ALL),
         }
     }
 }
@@ -92,20 +110,25 @@ impl Server {
     }
 
     /// The same for work that reads much: few at a time, and it asks its [`Patience`] whether to go on.
+    /// `who` asks for it.
     pub async fn call_for_long<T: Send + 'static>(
         self: &Arc<Self>,
+        who: &str,
         work: impl FnOnce(&Arc<Self>, &Patience) -> T + Send + 'static,
-    ) -> Option<T> {
+    ) -> Result<T, NoCall> {
+        let share = self.calls.long_by.take(who.to_owned(), 1);
+        let share = share.ok_or(NoCall::TooMany)?;
         let server = self.clone();
         let waits = Waits(Arc::default());
         let gone = waits.0.clone();
         let done = on_a_place(&self.calls.long, move || {
+            let _share = share;
             let until = Instant::now() + PATIENCE;
             work(&server, &Patience { until, gone })
         });
         let done = done.await;
         drop(waits);
-        done
+        done.ok_or(NoCall::Failed)
     }
 }
 

@@ -13,6 +13,7 @@
 mod auth;
 mod images;
 mod jobs;
+mod limits;
 mod network;
 #[path = "../target/peer.rs"]
 #[allow(dead_code, reason = "the target's own tests use all of it")]

@@ -163,6 +163,7 @@ impl Library {
     /// Adds a user, and returns the link by which they choose a password.
     pub fn add_user(&self, new: &NewUser, first: bool, actor: &Actor) -> Result<Invitation> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("adding {}", new.name), actor)?;
         let mut user = self.new_user(new, first, actor)?;
         let key = invite(&mut user)?;
         self.write_new_user(&lock, &mut user)?;
@@ -186,6 +187,7 @@ impl Library {
         // Before the lock: it takes its time.
         let hash = password::hash(password)?;
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("adding {}", new.name), actor)?;
         let mut user = self.new_user(new, first, actor)?;
         user.set_password(hash)?;
         self.write_new_user(&lock, &mut user)?;
@@ -207,6 +209,7 @@ impl Library {
     /// password holds until a new one is chosen.
     pub fn invite_user(&self, name: &UserName, actor: &Actor) -> Result<Invitation> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("inviting {name}"), actor)?;
         let mut user = self.user(name)?;
         let key = invite(&mut user)?;
         self.write_user(&lock, &mut user)?;
@@ -316,6 +319,7 @@ impl Library {
             return Ok(Vec::new());
         }
         let doing = format!("making {name} a {role}");
+        self.ensure_operates(&doing, actor)?;
         if role < Role::Operator {
             self.ensure_others_operate(&doing, name, actor)?;
         }
@@ -331,7 +335,9 @@ impl Library {
     pub fn remove_user(&self, name: &UserName, actor: &Actor) -> Result<Vec<TokenView>> {
         let lock = self.write_lock()?;
         let user = self.user(name)?;
-        self.ensure_others_operate(&format!("removing {name}"), name, actor)?;
+        let doing = format!("removing {name}");
+        self.ensure_operates(&doing, actor)?;
+        self.ensure_others_operate(&doing, name, actor)?;
         // Tokens first: if this is interrupted, who is left to remove is still there to be seen.
         let taken = self.take_tokens_of(&lock, name, |_| true)?;
         document::remove(&lock, &self.user_path(name))?;
@@ -356,6 +362,24 @@ impl Library {
         let mut tokens = self.tokens_of(name)?;
         tokens.retain(goes);
         Ok(tokens)
+    }
+
+    /// Whoever acts may have been removed, or lost their role, since they were let in: asked under the
+    /// lock, after which nothing comes in between.
+    pub(super) fn ensure_operates(&self, doing: &str, actor: &Actor) -> Result<()> {
+        let Actor::User { name, .. } = actor else {
+            return Ok(());
+        };
+        let known = name.parse().ok();
+        let user = known.map(|name| self.read_user(&name)).transpose()?;
+        match user.flatten() {
+            Some(user) if user.role >= Role::Operator => Ok(()),
+            _ => Err(Error::refused(
+                doing,
+                format!("{name} is no operator any more"),
+                "ask one who is",
+            )),
+        }
     }
 
     /// Nobody takes the last way in away by mistake: not from themselves, and not the last operator's

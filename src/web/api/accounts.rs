@@ -63,6 +63,7 @@ async fn add_user(
     };
     let added = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_add_user(&new, false).map(|()| None),
             false => library.add_user(&new, false, who.actor()).map(Some),
@@ -96,6 +97,7 @@ async fn invite_user(
     ensure_person(&who)?;
     let invited = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_invite_user(&name).map(|()| None),
             false => library.invite_user(&name, who.actor()).map(Some),
@@ -129,6 +131,7 @@ async fn set_role(
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_take_user(&name, Some(call.role), who.actor()),
             false => library.set_role(&name, call.role, who.actor()),
@@ -162,6 +165,7 @@ async fn remove_user(
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_take_user(&name, None, who.actor()),
             false => library.remove_user(&name, who.actor()),
@@ -205,6 +209,7 @@ async fn add_token(
     };
     let added = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_add_token(&new).map(|()| None),
             false => library.add_token(&new, who.actor()).map(Some),
@@ -237,6 +242,7 @@ async fn remove_token(
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_remove_token(&name),
             false => library.remove_token(&name, who.actor()),

@@ -42,6 +42,9 @@ use logins::Logins;
 /// What everybody may ask for: the way in, and what it looks like; whether the server is well.
 const OPEN: [&str; 5] = ["/login", "/welcome", "/assets/", "/healthz", "/readyz"];
 
+/// A name, a password and where to go need no more; nobody has to be logged in to send it.
+const OPEN_MOST: usize = 16 << 10;
+
 /// What everybody who is logged in may change: only what is theirs.
 const OWN: [&str; 3] = ["/logout", "/account/password", "/account/logins/end"];
 
