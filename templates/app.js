@@ -159,7 +159,13 @@ function room() {
     chosen();
   });
   document.addEventListener("change", (event) => { if (event.target.name === "pick") chosen(); });
-  document.addEventListener("patched", () => { search(); chosen(); });
+  // A thousand rows may change at once, and are looked at together.
+  let waits = false;
+  document.addEventListener("patched", () => {
+    if (waits) return;
+    waits = true;
+    requestAnimationFrame(() => { waits = false; search(); chosen(); });
+  });
   chosen();
 }
 

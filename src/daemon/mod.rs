@@ -17,6 +17,7 @@ mod peer;
 mod places;
 mod rates;
 mod reach;
+mod requests;
 mod room;
 mod run;
 mod seats;
@@ -28,9 +29,10 @@ mod watch;
 pub use calls::{NoCall, Patience};
 pub use peer::{Peer, network, unmapped};
 pub use places::{Place, Places};
-pub use rates::{History, Rate};
+pub use rates::{History, Pace, Rate};
 pub use reach::{admin_url, own_address};
-pub use room::Stranger;
+pub use requests::{Endpoint, Requests};
+pub use room::{Boots, Stranger};
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
 pub use tls::made_fingerprint;
@@ -67,6 +69,7 @@ pub struct Server {
     notes: Notes,
     told: Told,
     watch: Watch,
+    requests: Requests,
     /// Drawn for each run: nobody outside can guess it.
     run_id: String,
     began: SystemTime,
@@ -130,6 +133,7 @@ impl Server {
             notes: Notes::new(runtime.clone()),
             told: Told::default(),
             watch: Watch::default(),
+            requests: Requests::default(),
             run_id: drawn(),
             began: SystemTime::now(),
         })
@@ -169,6 +173,11 @@ impl Server {
     /// What the target has done since it began.
     pub fn totals(&self) -> &Totals {
         self.sessions.totals()
+    }
+
+    /// What was asked over HTTP since it began.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// All sessions, oldest first.

@@ -91,7 +91,7 @@ fn open(
         server.saw_refusal(who.name.as_str(), &told(&error));
         refusal(&error, who, target)
     })?;
-    server.saw_login(grant.client.as_ref());
+    server.saw_login(&grant);
     // From here on somebody has to tell the library that the session is over, whatever happens.
     let guard = Box::new(Held {
         server: server.clone(),

@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -200,15 +201,15 @@ impl Library {
             source,
         })?;
         line.push(b'\n');
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .and_then(|mut file| {
-                owner::give(&file, &dir);
-                file.write_all(&line)
-            })
-            .doing("appending to", &path)
+        let appended = owner::acting_for(&dir, || {
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)?
+                .write_all(&line)
+        });
+        appended.doing("appending to", &path)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -14,7 +15,7 @@ use tower_http::services::ServeFile;
 
 use super::{Problem, blocking_for_client};
 use crate::boot::{BootCfg, Portal, Root, SanBoot, Writes, boot_ipxe};
-use crate::daemon::{Peer, Server, own_address};
+use crate::daemon::{Endpoint, Peer, Server, own_address};
 use crate::library::BootTicket;
 use crate::library::Event;
 use crate::library::manifest::BootFrom;
@@ -27,7 +28,21 @@ pub fn boot(server: Arc<Server>) -> Router {
         .route("/boot.cfg", get(cfg))
         .route("/images/{image}/{number}/{file}", get(file))
         .fallback(nowhere)
+        .layer(from_fn_with_state(server.clone(), counting))
         .with_state(server)
+}
+
+/// Counts the answer to each request.
+async fn counting(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let endpoint = match request.uri().path().starts_with("/images/") {
+        true => Endpoint::BootFile,
+        false => Endpoint::BootScript,
+    };
+    let response = next.run(request).await;
+    server
+        .requests()
+        .answered(endpoint, response.status().as_u16());
+    response
 }
 
 /// Who asks for a boot.cfg.

@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::Problem;
@@ -22,7 +23,7 @@ pub struct AddCall {
     pub dry_run: bool,
 }
 
-/// `POST /api/v1/clients/{client}/acts`
+/// `POST /api/v1/clients/{mac}/acts`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActCall {
@@ -39,8 +40,10 @@ pub struct ActCall {
 /// `POST /api/v1/acts`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"clients": ["@lab"], "act": "reset", "when": "at-next-boot"}))]
 pub struct ActsCall {
     /// On whom: addresses, names, groups.
+    #[serde(deserialize_with = "some")]
     #[schema(min_items = 1)]
     pub clients: Vec<ClientSelector>,
     /// What to do.
@@ -84,7 +87,7 @@ impl Outcome {
     }
 }
 
-/// `PATCH /api/v1/clients/{client}`
+/// `PATCH /api/v1/clients/{mac}`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EditCall {
     /// What to change.
@@ -95,7 +98,7 @@ pub struct EditCall {
     pub dry_run: bool,
 }
 
-/// `DELETE /api/v1/clients/{client}`
+/// `DELETE /api/v1/clients/{mac}`
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveCall {
@@ -139,7 +142,8 @@ pub struct PruneCall {
     #[serde(default)]
     pub image: Option<ImageName>,
     /// So many of the newest stay.
-    #[schema(value_type = u32, minimum = 1)]
+    #[serde(deserialize_with = "whole")]
+    #[schema(value_type = u64, minimum = 1, maximum = 4_294_967_295_i64)]
     pub keep: NonZeroU32,
     /// What somebody was shown and agreed to: refused where it takes more by now.
     #[serde(default)]
@@ -206,4 +210,52 @@ pub struct AddTokenCall {
     /// Only tell whether it could be done.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// An act on nobody is a mistake of whoever asks for it.
+fn some<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list = Vec::deserialize(deserializer)?;
+    match list.is_empty() {
+        true => Err(D::Error::custom("it is empty: name at least one")),
+        false => Ok(list),
+    }
+}
+
+/// A number of things. `3.0` is one as well: JSON knows no integers (RFC 8259 §6), and some languages
+/// write all their numbers like that.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    let is_whole = number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
+    // Without a fraction and within bounds, nothing is lost.
+    NonZeroU32::new(number as u32)
+        .filter(|_| is_whole)
+        .ok_or_else(|| D::Error::custom(format!("{number} is no number from 1 to {}", u32::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_whole_however_they_are_written() {
+        let keep = |text: &str| {
+            let call = format!("{{\"keep\":{text}}}");
+            serde_json::from_str::<PruneCall>(&call).map(|call| call.keep.get())
+        };
+        for (text, number) in [
+            ("1", 1),
+            ("3.0", 3),
+            ("2e3", 2000),
+            ("4294967295", u32::MAX),
+        ] {
+            assert_eq!(keep(text).unwrap(), number);
+        }
+        for wrong in ["0", "-1", "1.5", "4294967296", "1e99", "\"3\"", "null"] {
+            assert!(keep(wrong).is_err(), "{wrong}");
+        }
+    }
 }

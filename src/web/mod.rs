@@ -8,6 +8,7 @@
 //! - `stream`: what keeps pages up to date
 //! - `body`: what a request brings along, and how much of memory an answer takes
 //! - `auth`: who may come in over the network; `who`: who asks, known before anything is done
+//! - `veil`: what those are not shown who may only look
 
 mod api;
 mod assets;
@@ -20,6 +21,7 @@ mod metrics;
 mod pages;
 mod problem;
 mod stream;
+mod veil;
 mod who;
 
 pub use boot::{boot, client_cfg};
@@ -45,14 +47,16 @@ pub fn control(server: Arc<Server>) -> Router {
     admin(server.clone())
         .layer(known)
         .layer(from_fn(body::first))
-        .merge(health(server))
+        .merge(health(server.clone()))
         .layer(from_fn(auth::always))
+        .layer(from_fn_with_state(server, metrics::counting))
 }
 
 /// What the network is answered: pages and API, for whoever is logged in.
 pub fn network(server: Arc<Server>) -> Router {
     let inside = admin(server.clone()).merge(health(server.clone()));
-    auth::behind_the_gate(server, inside)
+    auth::behind_the_gate(server.clone(), inside)
+        .layer(from_fn_with_state(server, metrics::counting))
 }
 
 /// Pages and API. Each request has to carry a [`Who`].
@@ -63,6 +67,7 @@ fn admin(server: Arc<Server>) -> Router {
         .merge(pages::pages(server.clone()))
         .layer(from_fn_with_state(server, nudging))
         .layer(from_fn_with_state(body::memory(), body::within))
+        .layer(from_fn(veil::for_viewers))
 }
 
 /// Whoever watches sees at once what a request has changed.

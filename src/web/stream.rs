@@ -21,6 +21,10 @@
 //! }
 //! ```
 //!
+//! A page of thousands of pieces tells what each is made of (`item_of`), so that only what has changed
+//! is drawn again, and says what it has just shown ([`Hub::shows`]), so that a browser is not told at
+//! once what it was just given.
+//!
 //! The outermost element of a piece carries its id. Nothing in it may depend on who looks at it: no
 //! name, no form token. Buttons belong to a form outside of the pieces (`form="act"`).
 
@@ -56,7 +60,7 @@ struct Asked {
     /// What the page shows: `room`, `client:52:54:00:12:34:56`.
     topic: String,
     /// When the page was drawn, in milliseconds since the epoch: what has changed since then is told
-    /// at once.
+    /// at once; 0: everything there is.
     #[serde(default)]
     since: i64,
 }

@@ -23,8 +23,10 @@ pub(crate) struct Server {
     child: Child,
     /// Where dashboard and API listen.
     pub(crate) admin: String,
-    /// Where the boot service listens.
+    /// Where the boot service does.
     pub(crate) boot: String,
+    /// Where the target does.
+    pub(crate) iscsi: String,
 }
 
 /// An answer.
@@ -107,9 +109,11 @@ impl Site {
             .unwrap();
         let ready = BufReader::new(child.stdout.take().unwrap()).lines().next();
         let ready: Value = serde_json::from_str(&ready.unwrap().unwrap()).unwrap();
+        let door = |name: &str| ready[name][0].as_str().unwrap().to_owned();
         Server {
-            admin: ready["admin"][0].as_str().unwrap().to_owned(),
-            boot: ready["boot"][0].as_str().unwrap().to_owned(),
+            admin: door("admin"),
+            boot: door("boot"),
+            iscsi: door("iscsi"),
             child,
         }
     }
@@ -237,6 +241,12 @@ impl LoggedIn {
 }
 
 impl Answer {
+    /// All headers of one name.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.head.iter().filter(move |(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// A header; empty if it is not there.
     pub(crate) fn is(&self, name: &str) -> &str {
         let found = self.head.iter().find(|(key, _)| key == name);
@@ -271,12 +281,34 @@ pub(crate) fn exchange(
         .unwrap_or_else(|| panic!("{method} {path}: no answer in {answer:?}"));
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap();
-    Answer {
+    let mut answer = Answer {
         status: status.parse().unwrap(),
         head: lines
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
             .collect(),
-        text: text.to_owned(),
+        text: String::new(),
+    };
+    let in_chunks = answer.is("transfer-encoding") == "chunked";
+    answer.text = match in_chunks && method != "HEAD" {
+        true => unchunked(text.as_bytes()),
+        false => text.to_owned(),
+    };
+    answer
+}
+
+/// What came in chunks (RFC 9112 §7.1), as one.
+fn unchunked(mut rest: &[u8]) -> String {
+    let mut text = Vec::new();
+    while let Some(line) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        let size = std::str::from_utf8(&rest[..line]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        let from = line + 2;
+        text.extend_from_slice(&rest[from..from + size]);
+        rest = &rest[from + size + 2..];
     }
+    String::from_utf8(text).unwrap()
 }

@@ -22,7 +22,7 @@ pub(crate) use action::{Condition, Deed};
 pub(crate) use text::{Fill, Hole, Text, fill_all};
 
 use crate::library::manifest::{Distribution, Hash, RecipeFacts};
-use crate::library::{Library, PlainWord};
+use crate::library::{Library, PlainWord, ReleaseName};
 
 /// The recipe of trees that no other one is for.
 const GENERIC: &str = "generic";
@@ -93,6 +93,12 @@ pub struct Recipes(BTreeMap<String, Recipe>);
 /// Refuses what is no single word of the plain kind: it goes into command lines.
 pub(crate) fn plain_word(text: &str) -> Result<()> {
     text.parse::<PlainWord>()?;
+    Ok(())
+}
+
+/// Refuses what can be no release: it goes into addresses and expressions as well.
+pub(crate) fn release_name(text: &str) -> Result<()> {
+    text.parse::<ReleaseName>()?;
     Ok(())
 }
 

@@ -27,11 +27,11 @@ use super::{Library, document, owner};
 impl Library {
     /// A library that was made before there were users gets their directories with the first one.
     fn make_private_dir(&self, dir: &Path) -> Result<()> {
-        match fs::DirBuilder::new().mode(0o700).create(dir) {
-            Ok(()) => {
-                owner::give_dir(dir);
-                document::sync_dir(self.root())
-            }
+        let made = owner::acting_for(self.root(), || {
+            fs::DirBuilder::new().mode(0o700).create(dir)
+        });
+        match made {
+            Ok(()) => document::sync_dir(self.root()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error).doing("creating", dir),
         }

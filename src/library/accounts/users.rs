@@ -12,7 +12,7 @@ use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::lock::WriteLock;
 use crate::library::names::{Role, UserName};
-use crate::library::{Library, TokenView};
+use crate::library::{Edition, Library, TokenView};
 
 /// How long a link waits for whom it was made for.
 const LINK_HOLDS: SignedDuration = SignedDuration::from_hours(24);
@@ -44,6 +44,8 @@ struct Invited {
     /// SHA-256 of its key.
     hash: String,
     until: Timestamp,
+    /// Who made it: whoever has it may use it in the user's place.
+    by: Actor,
 }
 
 /// A user, without what only concerns them.
@@ -106,6 +108,17 @@ impl User {
         }
     }
 
+    /// Their edition: what operators decide about them.
+    pub fn edition(&self) -> Edition {
+        let invited = self.invitation.as_ref().map(|invited| invited.until);
+        Edition::of(&(&self.added, &self.name, self.role, invited))
+    }
+
+    /// Refuses whoever has read another edition.
+    pub(crate) fn ensure_edition(&self, wanted: Option<&Edition>) -> Result<()> {
+        self.edition().ensure(wanted, "user", &self.name)
+    }
+
     fn is_invited_by(&self, key: &str) -> bool {
         self.invitation.as_ref().is_some_and(|invited| {
             invited.until > Timestamp::now() && secret::is(key, &invited.hash)
@@ -130,6 +143,12 @@ impl Library {
             users.extend(self.read_user(&name)?);
         }
         Ok(users)
+    }
+
+    /// A user.
+    pub fn user(&self, name: &UserName) -> Result<User> {
+        self.read_user(name)?
+            .ok_or_else(|| Error::unknown("user", name))
     }
 
     /// A user as they are at this moment; nothing if there is none of this name. Quick: for whoever
@@ -165,7 +184,7 @@ impl Library {
         let lock = self.write_lock()?;
         self.ensure_operates(&format!("adding {}", new.name), actor)?;
         let mut user = self.new_user(new, first, actor)?;
-        let key = invite(&mut user)?;
+        let key = invite(&mut user, actor)?;
         self.write_new_user(&lock, &mut user)?;
         drop(lock);
         self.note(
@@ -208,10 +227,21 @@ impl Library {
     /// Makes a new link for a user; one that was made before is worth nothing any more. The old
     /// password holds until a new one is chosen.
     pub fn invite_user(&self, name: &UserName, actor: &Actor) -> Result<Invitation> {
+        self.invite_user_on(name, None, actor)
+    }
+
+    /// The same, for whoever has read this edition of the user.
+    pub fn invite_user_on(
+        &self,
+        name: &UserName,
+        edition: Option<&Edition>,
+        actor: &Actor,
+    ) -> Result<Invitation> {
         let lock = self.write_lock()?;
         self.ensure_operates(&format!("inviting {name}"), actor)?;
         let mut user = self.user(name)?;
-        let key = invite(&mut user)?;
+        user.ensure_edition(edition)?;
+        let key = invite(&mut user, actor)?;
         self.write_user(&lock, &mut user)?;
         drop(lock);
         self.note(&user.event("user-invite", actor));
@@ -238,6 +268,7 @@ impl Library {
         let Some(mut user) = users.find(|user| user.is_invited_by(key)) else {
             return Ok(None);
         };
+        let invited_by = user.invitation.as_ref().map(|link| link.by.to_string());
         user.set_password(hash)?;
         self.write_user(&lock, &mut user)?;
         drop(lock);
@@ -245,7 +276,8 @@ impl Library {
             name: user.name.to_string(),
             peer: peer.to_owned(),
         };
-        self.note(&user.event("password-set", &actor).with("by-link", true));
+        let event = user.event("password-set", &actor).with("by-link", true);
+        self.note(&event.with("invited-by", invited_by.unwrap_or_default()));
         Ok(Some(user))
     }
 
@@ -298,6 +330,11 @@ impl Library {
         self.note(&user.event("login", actor));
     }
 
+    /// Writes down that a login was ended, by its user.
+    pub fn note_logout(&self, actor: &Actor) {
+        self.note(&Event::new(actor, "logout"));
+    }
+
     /// Writes down that a login was refused, unless that has just been told. `name` is what somebody
     /// typed.
     pub fn note_refused_login(&self, name: &str, peer: std::net::IpAddr) {
@@ -313,8 +350,20 @@ impl Library {
 
     /// Gives a user another role, and takes back the tokens they made that may do more than that.
     pub fn set_role(&self, name: &UserName, role: Role, actor: &Actor) -> Result<Vec<TokenView>> {
+        self.set_role_on(name, None, role, actor)
+    }
+
+    /// The same, for whoever has read this edition of the user.
+    pub fn set_role_on(
+        &self,
+        name: &UserName,
+        edition: Option<&Edition>,
+        role: Role,
+        actor: &Actor,
+    ) -> Result<Vec<TokenView>> {
         let lock = self.write_lock()?;
         let mut user = self.user(name)?;
+        user.ensure_edition(edition)?;
         if user.role == role {
             return Ok(Vec::new());
         }
@@ -327,14 +376,26 @@ impl Library {
         self.write_user(&lock, &mut user)?;
         let taken = self.take_tokens_of(&lock, name, |token| token.role > role)?;
         drop(lock);
-        self.note(&user.event("user-role", actor).with("role", role.as_str()));
+        let event = user.event("user-role", actor).with("role", role.as_str());
+        self.note(&with_tokens(event, &taken));
         Ok(taken)
     }
 
     /// Removes a user, and the tokens they made. Their logins are over.
     pub fn remove_user(&self, name: &UserName, actor: &Actor) -> Result<Vec<TokenView>> {
+        self.remove_user_on(name, None, actor)
+    }
+
+    /// The same, for whoever has read this edition of the user.
+    pub fn remove_user_on(
+        &self,
+        name: &UserName,
+        edition: Option<&Edition>,
+        actor: &Actor,
+    ) -> Result<Vec<TokenView>> {
         let lock = self.write_lock()?;
         let user = self.user(name)?;
+        user.ensure_edition(edition)?;
         let doing = format!("removing {name}");
         self.ensure_operates(&doing, actor)?;
         self.ensure_others_operate(&doing, name, actor)?;
@@ -342,7 +403,7 @@ impl Library {
         let taken = self.take_tokens_of(&lock, name, |_| true)?;
         document::remove(&lock, &self.user_path(name))?;
         drop(lock);
-        self.note(&user.event("user-remove", actor));
+        self.note(&with_tokens(user.event("user-remove", actor), &taken));
         Ok(taken)
     }
 
@@ -409,11 +470,6 @@ impl Library {
         Ok(())
     }
 
-    fn user(&self, name: &UserName) -> Result<User> {
-        self.read_user(name)?
-            .ok_or_else(|| Error::unknown("user", name))
-    }
-
     fn read_user(&self, name: &UserName) -> Result<Option<User>> {
         document::read(&self.user_path(name))
     }
@@ -453,11 +509,21 @@ impl User {
 }
 
 /// Draws a link's key, and keeps what is needed to know it again.
-fn invite(user: &mut User) -> Result<String> {
+/// The event, which names the tokens that were taken back with it.
+fn with_tokens(event: Event, taken: &[TokenView]) -> Event {
+    if taken.is_empty() {
+        return event;
+    }
+    let names: Vec<String> = taken.iter().map(|token| token.name.to_string()).collect();
+    event.with("tokens", names)
+}
+
+fn invite(user: &mut User, by: &Actor) -> Result<String> {
     let key = secret::drawn()?;
     user.invitation = Some(Invited {
         hash: secret::hash(&key),
         until: Timestamp::now() + LINK_HOLDS,
+        by: by.clone(),
     });
     Ok(key)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::change::DiskChange;
-use super::{Armed, Client, ClientView, Edition, Ready, Step};
+use super::{Armed, Client, ClientView, Ready, Step};
 use crate::library::boots::BootState;
 use crate::library::document;
 use crate::library::error::{Error, Result};
@@ -18,10 +18,10 @@ use crate::library::live::Live;
 use crate::library::lock::WriteLock;
 use crate::library::names::{ClientName, Mode, VersionId, VersionSpec};
 use crate::library::store::clone::{self, CloneInfo};
-use crate::library::{Library, MacAddr, minute, now_millis};
+use crate::library::{Edition, Library, MacAddr, json, minute, now_millis};
 
 /// What can be done to a client's disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
     /// Back to a pristine clone; the old one is kept.
@@ -30,11 +30,11 @@ pub enum Act {
     /// waits for the next boot, that is called off, and nothing else is undone.
     Undo,
     /// Another image, version or mode.
-    Assign(AssignTo),
+    Assign(#[serde(deserialize_with = "json::object")] AssignTo),
 }
 
 /// What an assignment changes; what is not named stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct AssignTo {
     /// The image, or one version of it.
     pub image: Option<VersionSpec>,

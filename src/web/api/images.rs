@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::etag::{IfMatch, tagged};
+use super::etag::{EntityTags, IfMatch, tagged};
 use super::{Answer, Body, Named, answer};
 use crate::daemon::Server;
 use crate::library::{
@@ -44,7 +44,6 @@ async fn images(State(server): State<Arc<Server>>) -> Answer<Vec<library::Image>
     params(("image" = ImageName, Path)),
     responses(
         (status = 200, body = ImageView, headers(("etag" = String))),
-        (status = 304, description = "It is what If-None-Match names"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
     )
@@ -131,7 +130,7 @@ async fn remove_image(
     tag = "images",
     params(
         ("image" = VersionSpec, Path, description = "`fc28`, or one version: `fc28@3`"),
-        ("if-match" = Option<String>, Header, description = "The tag of the image"),
+        ("if-match" = Option<EntityTags>, Header, description = "The tag of the image"),
     ),
     request_body = Option<RollbackCall>,
     responses(

@@ -35,8 +35,21 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
 #[serde(deny_unknown_fields)]
 struct From {
     /// Byte of the log to begin at: `next` of the part before
-    #[serde(default)]
+    #[serde(default, deserialize_with = "place")]
+    #[param(maximum = 4_294_967_296_i64)]
     from: u64,
+}
+
+/// Far beyond the end of any log.
+const BEYOND: u64 = 1 << 32;
+
+fn place<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        place if place <= BEYOND => Ok(place),
+        place => Err(serde::de::Error::custom(format!(
+            "no log is so long that byte {place} could be of it"
+        ))),
+    }
 }
 
 /// All jobs, the newest first

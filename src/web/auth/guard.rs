@@ -13,7 +13,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use subtle::ConstantTimeEq;
 
-use super::{Gate, LoginId, OPEN, OPEN_MOST, OWN, address, cookie, form, host};
+use super::cookie::{self, Cookie};
+use super::{Gate, LoginId, OPEN, OPEN_MOST, OWN, address, form, host};
 use crate::daemon::Server;
 use crate::library::Actor;
 use crate::web::pages::{Failure, encoded};
@@ -124,7 +125,7 @@ impl Gate {
         if let Some(shown) = headers.get(header::AUTHORIZATION) {
             return self.by_token(shown, peer.to_string()).await;
         }
-        for held in cookie::sent(headers, self.tls) {
+        for held in cookie::sent(Cookie::Login, headers, self.tls) {
             let id = LoginId::of(held);
             if let Some(entry) = self.by_cookie(id, peer.to_string()).await? {
                 return Ok(Some(entry));

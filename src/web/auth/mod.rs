@@ -6,11 +6,13 @@
 //!    [`OPEN`]; whoever changes something is an operator; and a form comes from a page of ours.
 //! 3. `headers`: every answer tells the browser what it may do with it.
 //!
-//! `logins` are the sessions behind cookies, `attempts` slows down who guesses passwords, `doors` are
+//! `logins` are the sessions behind cookies, `attempts` slows down who guesses passwords, `device` knows
+//! browsers again, `doors` are
 //! the pages on which one comes in and goes out.
 
 mod attempts;
 mod cookie;
+mod device;
 mod doors;
 mod form;
 mod guard;
@@ -35,7 +37,8 @@ use super::{Problem, blocking};
 use crate::daemon::{Peer, Server, unmapped};
 use crate::library::config::{AdminTls, Metrics};
 use crate::library::{self, Library};
-use attempts::Attempts;
+use attempts::{Attempts, Caller};
+use device::Devices;
 use host::OwnNames;
 use logins::Logins;
 
@@ -59,6 +62,7 @@ pub(super) struct Gate {
     server: Arc<Server>,
     logins: Logins,
     attempts: Attempts,
+    devices: Devices,
     hashing: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     own_names: OwnNames,
@@ -86,6 +90,7 @@ impl Gate {
         Gate {
             logins: Logins::default(),
             attempts: Attempts::default(),
+            devices: Devices::of(server.library()),
             hashing: Arc::new(Semaphore::new(HASHING)),
             waiting: Arc::new(Semaphore::new(WAITING)),
             own_names: OwnNames::of(config),
@@ -123,14 +128,35 @@ impl Gate {
         self.logins.restamp(login, stamp);
     }
 
-    /// Work that hashes a password for `name` at `peer`: few at a time, and not again and again.
-    pub(super) async fn hashing<T: Send + 'static>(
+    /// Work that hashes a password of somebody who is logged in: their mistakes are counted apart from
+    /// everybody else's.
+    pub(super) async fn hashing_within<T: Send + 'static>(
         &self,
+        login: &LoginId,
         name: &str,
         peer: IpAddr,
         work: impl FnOnce(&Library) -> Result<T, library::Error> + Send + 'static,
     ) -> Result<T, Problem> {
-        if let Err(wait) = self.attempts.begin(name, peer, Instant::now()) {
+        let number = self.number_of(login).map(|number| number.to_string());
+        let caller = Caller {
+            name,
+            peer,
+            device: number.as_deref(),
+        };
+        let done = self.hashing(caller, work).await;
+        if done.is_ok() {
+            self.attempts.was_right(caller);
+        }
+        done
+    }
+
+    /// Work that hashes a password for `caller`: few at a time, and not again and again.
+    async fn hashing<T: Send + 'static>(
+        &self,
+        caller: Caller<'_>,
+        work: impl FnOnce(&Library) -> Result<T, library::Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        if let Err(wait) = self.attempts.begin(caller, Instant::now()) {
             let seconds = wait.as_secs() + 1;
             return Err(Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -153,13 +179,8 @@ impl Gate {
             work(server.library())
         });
         let done = done.await;
-        self.attempts.answered(name, peer, Instant::now());
+        self.attempts.answered(caller, Instant::now());
         done
-    }
-
-    /// The password was right.
-    pub(super) fn was_right(&self, name: &str, peer: IpAddr) {
-        self.attempts.was_right(name, peer);
     }
 }
 

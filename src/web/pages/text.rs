@@ -36,16 +36,7 @@ pub(in crate::web) fn badge(state: impl Borrow<ClientState>) -> &'static str {
     }
 }
 
-/// What somebody else wrote, without what would change the text around it: control characters and
-/// those that turn the direction of writing (Unicode's `Bidi_Control`) show as `�`.
-pub(in crate::web) fn told(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let plain = |c: char| match c.is_control() || turns(c) {
-        true => char::REPLACEMENT_CHARACTER,
-        false => c,
-    };
-    text.chars().map(plain).collect()
-}
+pub(in crate::web) use crate::library::printable as told;
 
 /// A text as part of a URL's query (RFC 3986 §2.3).
 pub(in crate::web) fn encoded(text: &str) -> String {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use jiff::Timestamp;
@@ -32,8 +32,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Drawings that may wait for a slow watcher.
 const WAITING: usize = 16;
 
-/// What is gone is told for so long to pages that were drawn before.
+/// What is gone is told for so long to pages that were drawn before; and so long after a page was shown
+/// it may still begin to watch.
 const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// A drawing takes a while, and may have begun before a page that knows less: in milliseconds.
+const WHILE_DRAWN: i64 = 1000;
 
 /// The changes of one drawing, each as JSON.
 type Batch = Arc<[Arc<str>]>;
@@ -58,7 +62,12 @@ struct Watched {
     topic: Arc<dyn Topic>,
     sender: broadcast::Sender<Batch>,
     /// Nothing before it was drawn first.
-    drawn: Option<Drawing>,
+    drawn: Option<Arc<Drawing>>,
+    /// Pages that were drawn before cannot be told what they have missed: in milliseconds since the
+    /// epoch. 0: no drawing was there, and the first one told everything.
+    begun: i64,
+    /// When a page of it was shown last, which may not watch yet.
+    shown: Option<Instant>,
     /// When each piece changed last, in milliseconds since the epoch.
     changed: HashMap<String, i64>,
 }
@@ -73,6 +82,7 @@ pub(super) enum Heard {
 
 /// A page that is kept up to date while this lives.
 pub(super) struct Watcher {
+    missed: bool,
     queue: VecDeque<Arc<str>>,
     receiver: broadcast::Receiver<Batch>,
     _places: Watching,
@@ -93,6 +103,44 @@ impl Default for Hub {
 }
 
 impl Hub {
+    /// A page shows a topic as `draw` draws it, and was asked for at `asked`: what changes from now on
+    /// is all that it will have to be told. Else the first drawing of a topic tells everything.
+    pub(in crate::web) fn shows(
+        &self,
+        name: &str,
+        topic: Arc<dyn Topic>,
+        asked: i64,
+        draw: impl Fn(&mut Drawing),
+    ) {
+        loop {
+            let before = match lock(&self.board).watched.get_mut(name) {
+                Some(watched) if watched.is_watched() => {
+                    // The task compares with what it drew at most a second ago.
+                    watched.shown = Some(Instant::now());
+                    return;
+                }
+                Some(watched) => watched.drawn.clone(),
+                None => None,
+            };
+            let mut drawing = match &before {
+                Some(_) => Drawing::after(before.clone()),
+                None => Drawing::sketch(),
+            };
+            draw(&mut drawing);
+            let mut board = lock(&self.board);
+            board.forget();
+            let watched = board
+                .watched
+                .entry(name.to_owned())
+                .or_insert_with(|| Watched::new(topic.clone()));
+            if watched.follows(before.as_ref()) {
+                watched.shown = Some(Instant::now());
+                watched.shown_as(drawing.finished(), asked);
+                return;
+            }
+        }
+    }
+
     /// Watches a topic from the page on that was drawn at `since`; nothing where `who` watches too many
     /// from `peer`.
     pub(super) fn watch(
@@ -109,7 +157,11 @@ impl Hub {
             .watched
             .entry(name.to_owned())
             .or_insert_with(|| Watched::new(topic));
+        if since == 0 && watched.begun > 0 {
+            watched.tell_everything();
+        }
         let watcher = Watcher {
+            missed: watched.drawn.is_some() && since + WHILE_DRAWN < watched.begun,
             queue: watched.since(since),
             receiver: watched.sender.subscribe(),
             _places: places,
@@ -145,6 +197,9 @@ impl Watcher {
     pub(super) fn heard(self) -> impl Stream<Item = Heard> {
         futures_util::stream::unfold(Some(self), |watcher| async move {
             let mut watcher = watcher?;
+            if watcher.missed {
+                return Some((Heard::Missed, None));
+            }
             loop {
                 if let Some(patch) = watcher.queue.pop_front() {
                     return Some((Heard::Patch(patch), Some(watcher)));
@@ -165,8 +220,42 @@ impl Watched {
             topic,
             sender: broadcast::Sender::new(WAITING),
             drawn: None,
+            begun: 0,
+            shown: None,
             changed: HashMap::new(),
         }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+
+    /// Whether somebody watches, or may be about to.
+    fn is_wanted(&self) -> bool {
+        let shown = self.shown.is_some_and(|at| at.elapsed() < REMEMBERED);
+        shown || self.is_watched()
+    }
+
+    /// Whether this is the drawing that the next one is to be compared with: nobody was quicker.
+    fn follows(&self, before: Option<&Arc<Drawing>>) -> bool {
+        match (&self.drawn, before) {
+            (Some(drawn), Some(before)) => Arc::ptr_eq(drawn, before),
+            (drawn, before) => drawn.is_none() && before.is_none(),
+        }
+    }
+
+    /// Takes in what a page shows that was asked for at `asked`.
+    fn shown_as(&mut self, drawing: Drawing, asked: i64) {
+        match self.drawn {
+            Some(_) => self.redrawn(drawing, Timestamp::now().as_millisecond()),
+            None => (self.begun, self.drawn) = (asked, Some(Arc::new(drawing))),
+        }
+    }
+
+    /// The next drawing is a first one: somebody wants to hear all of it.
+    fn tell_everything(&mut self) {
+        (self.begun, self.drawn) = (0, None);
+        self.changed.clear();
     }
 
     /// What a page has missed that was drawn at `since`.
@@ -174,8 +263,7 @@ impl Watched {
         let Some(drawn) = &self.drawn else {
             return VecDeque::new();
         };
-        // A drawing takes a while, and may have begun before the page.
-        let since = since.saturating_sub(1000);
+        let since = since.saturating_sub(WHILE_DRAWN);
         let missed = self.changed.iter().filter(|(_, at)| **at >= since);
         let mut missed: Vec<&String> = missed.map(|(id, _)| id).collect();
         missed.sort();
@@ -184,8 +272,7 @@ impl Watched {
 
     /// Takes in a new drawing, and tells everybody what is new in it.
     fn redrawn(&mut self, drawing: Drawing, now: i64) {
-        let mut before = self.drawn.take().unwrap_or_default();
-        drawing.forget_lines(&mut before);
+        let before = self.drawn.take().unwrap_or_default();
         let changed = drawing.changed_since(&before);
         let batch: Batch = changed.iter().flat_map(|id| told(&drawing, id)).collect();
         for id in changed {
@@ -193,7 +280,7 @@ impl Watched {
         }
         let old = now - i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX);
         self.changed.retain(|id, at| *at > old || drawing.has(id));
-        self.drawn = Some(drawing);
+        self.drawn = Some(Arc::new(drawing));
         if !batch.is_empty() {
             // Whoever watched may have left meanwhile.
             let _ = self.sender.send(batch);
@@ -210,19 +297,26 @@ fn told(drawing: &Drawing, id: &str) -> impl Iterator<Item = Arc<str>> + use<> {
 /// Draws what is watched until nobody watches anything, or the server ends.
 async fn draw_all(server: Arc<Server>, board: Arc<Mutex<Board>>) {
     loop {
-        let Some(topics) = watched(&board) else {
+        let Some(topics) = lock(&board).watched() else {
             return;
         };
-        for (name, topic) in topics {
+        for (name, topic, before) in topics {
+            let mut drawing = Drawing::after(before.clone());
             let drawn = server.call(move |server| {
-                let mut drawing = Drawing::default();
-                topic.draw(server, &mut drawing).map(|()| drawing)
+                let drawn = topic.draw(server, &mut drawing);
+                drawn.map(|()| drawing.finished())
             });
             match drawn.await {
                 Some(Ok(drawing)) => {
                     let now = Timestamp::now().as_millisecond();
-                    if let Some(watched) = lock(&board).watched.get_mut(&name) {
-                        watched.redrawn(drawing, now);
+                    let mut board = lock(&board);
+                    match board.watched.get_mut(&name) {
+                        Some(watched) if watched.follows(before.as_ref()) => {
+                            watched.redrawn(drawing, now);
+                        }
+                        // It is made of another one than it would be compared with.
+                        Some(_) => server.nudge(),
+                        None => {}
                     }
                 }
                 // What is shown stays as it is; a page that is loaded anew says what is wrong.
@@ -240,17 +334,25 @@ async fn draw_all(server: Arc<Server>, board: Arc<Mutex<Board>>) {
     lock(&board).drawing = false;
 }
 
-/// The topics that somebody watches; nothing where there is none, and then the task is over.
-fn watched(board: &Mutex<Board>) -> Option<Vec<(String, Arc<dyn Topic>)>> {
-    let mut board = lock(board);
-    board
-        .watched
-        .retain(|_, watched| watched.sender.receiver_count() > 0);
-    board.drawing = !board.watched.is_empty();
-    let topic = |(name, watched): (&String, &Watched)| (name.clone(), watched.topic.clone());
-    board
-        .drawing
-        .then(|| board.watched.iter().map(topic).collect())
+/// A topic to be drawn, and what it is compared with.
+type ToDraw = (String, Arc<dyn Topic>, Option<Arc<Drawing>>);
+
+impl Board {
+    /// The topics that somebody watches; nothing where there is none, and then the task is over.
+    fn watched(&mut self) -> Option<Vec<ToDraw>> {
+        self.forget();
+        let watched = self.watched.iter().filter(|(_, it)| it.is_watched());
+        let topics: Vec<ToDraw> = watched
+            .map(|(name, it)| (name.clone(), it.topic.clone(), it.drawn.clone()))
+            .collect();
+        self.drawing = !topics.is_empty();
+        self.drawing.then_some(topics)
+    }
+
+    /// Lets go of what nobody wants any more.
+    fn forget(&mut self) {
+        self.watched.retain(|_, it| it.is_wanted());
+    }
 }
 
 fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
@@ -290,6 +392,7 @@ mod tests {
 
     fn watcher(watched: &Watched, since: i64) -> Watcher {
         Watcher {
+            missed: false,
             queue: watched.since(since),
             receiver: watched.sender.subscribe(),
             _places: Hub::default().take(&who("alice", "a"), &SOCKET).unwrap(),
@@ -363,6 +466,38 @@ mod tests {
         let why = "a drawing may be older than its page";
         assert_eq!(all(late).await, told, "{why}");
         assert!(all(newest).await.is_empty());
+    }
+
+    fn moment() -> i64 {
+        Timestamp::now().as_millisecond()
+    }
+
+    #[test]
+    fn a_topic_that_a_page_just_showed_is_not_told_all_over_again() {
+        let hub = Hub::default();
+        let shows = |hub: &Hub, number: usize| {
+            hub.shows("n", Arc::new(Nothing), moment(), |drawing| {
+                drawing.piece_of("a", &1, &Number { number: 1 });
+                drawing.piece_of("b", &number, &Number { number });
+            });
+        };
+        let told = |hub: &Hub, since: i64| {
+            let board = lock(&hub.board);
+            board.watched["n"].since(since)
+        };
+        let first = moment();
+        shows(&hub, 1);
+        assert!(told(&hub, first).is_empty());
+        shows(&hub, 2);
+        let changes = told(&hub, first);
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert!(changes[0].contains("<b>2</b>"), "{changes:?}");
+        assert_eq!(lock(&hub.board).watched().map(|all| all.len()), None);
+        assert_eq!(lock(&hub.board).watched.len(), 1, "it may still be watched");
+        let long_ago = Instant::now().checked_sub(REMEMBERED);
+        lock(&hub.board).watched.get_mut("n").unwrap().shown = long_ago;
+        lock(&hub.board).forget();
+        assert!(lock(&hub.board).watched.is_empty());
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ pub(in crate::web::pages) struct Names {
 }
 
 /// What stands before and behind the name of what it was done to.
-const SAID: [(&str, &str, &str); 28] = [
+const SAID: [(&str, &str, &str); 29] = [
     ("client-add", "added", ""),
     ("client-set", "changed the description of", ""),
     ("client-remove", "removed", ""),
@@ -80,6 +80,7 @@ const SAID: [(&str, &str, &str); 28] = [
     ("token-remove", "removed the token", ""),
     // What a client does by itself is said below; these are of people.
     ("login", "logged in as", ""),
+    ("logout", "logged out", ""),
     ("login-refused", "was refused as", ""),
 ];
 
