@@ -40,6 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
     responses(
         (status = 200, body = Events),
         (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "You wait for many such answers already", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn events(
@@ -60,6 +61,7 @@ async fn events(
     responses(
         (status = 200, body = String, content_type = "application/jsonl"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "You wait for many such answers already", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn jsonl(
@@ -79,6 +81,7 @@ async fn jsonl(
     responses(
         (status = 200, body = String, content_type = "text/csv"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "You wait for many such answers already", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn csv(

@@ -258,8 +258,11 @@ pub(super) async fn report_of(
             Report::read(file, sought, kept, whole).map_err(|why| why.to_string())
         });
         // The page has more to show; that this is missing is seen by whoever looks after the server.
-        let missing =
-            |why: &String| tracing::warn!(job = id.number(), why, "its report cannot be read");
+        let missing = |why: &String| {
+            if !patience.is_alone() {
+                tracing::warn!(job = id.number(), why, "its report cannot be read");
+            }
+        };
         Ok(report.inspect_err(missing).ok())
     })
     .await
