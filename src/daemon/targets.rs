@@ -28,7 +28,7 @@ impl Directory for Targets {
     fn targets<'a>(&'a self, who: &'a Initiator) -> BoxFuture<'a, Vec<IscsiName>> {
         let who = who.clone();
         Box::pin(async move {
-            let visible = self.server.call(move |server| {
+            let visible = self.server.call_for_client(move |server| {
                 let caller = Caller {
                     initiator: who.name.as_str(),
                     peer: who.peer,
@@ -56,7 +56,7 @@ impl Directory for Targets {
         Box::pin(async move {
             let opened = self
                 .server
-                .call(move |server| open(server, &who, &target, control));
+                .call_for_client(move |server| open(server, &who, &target, control));
             opened.await.unwrap_or(Err(Refusal::TargetError))
         })
     }
@@ -157,7 +157,7 @@ impl Guard for Held {
         let noting = server.clone();
         server.notes.spawn(async move {
             let left = move |server: &Arc<Server>| server.library.left(&grant, &server.attached);
-            if let Some(Err(error)) = noting.call(left).await {
+            if let Some(Err(error)) = noting.call_for_client(left).await {
                 tracing::error!(error = told(&error), "cannot note the end of a session");
             }
             noting.nudge();

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
-use super::{Problem, blocking};
+use super::{Problem, blocking_for_client};
 use crate::boot::{BootCfg, Portal, Root, SanBoot, Writes, boot_ipxe};
 use crate::daemon::{Endpoint, Peer, Server, own_address};
 use crate::library::BootTicket;
@@ -127,7 +127,7 @@ async fn cfg(
     })?;
     let base = base(&peer, &headers)?;
     let (peer_ip, local) = ends(&peer)?;
-    blocking(&server, move |server| {
+    blocking_for_client(&server, move |server| {
         let library = server.library();
         let client = library.client(&mac).inspect_err(|error| {
             let stranger = matches!(error, Error::Unknown { .. });
@@ -173,7 +173,7 @@ async fn file(
     Path((image, number, file)): Path<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let found = blocking(&server, move |server| {
+    let found = blocking_for_client(&server, move |server| {
         let version: VersionId = format!("{image}@{number}").parse()?;
         let version = server.library().version(&version)?;
         let found = version.boot_file(&file).ok_or(Error::Unknown {

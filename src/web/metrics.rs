@@ -1,5 +1,4 @@
-//! `/metrics`, for Prometheus and whoever reads its text format (version 0.0.4); `/healthz` and
-//! `/readyz`, for whoever restarts servers.
+//! `/metrics`, for Prometheus and whoever reads its text format (version 0.0.4).
 //!
 //! The writer is our own: what is told is read from counters that are there already, at the moment of
 //! the question, and a registry of a library would be a second place for each of them.
@@ -10,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -23,22 +22,6 @@ use crate::library::{self, ClientState, JobState};
 /// `/metrics`: for those who may look.
 pub(super) fn metrics() -> Router<Arc<Server>> {
     Router::new().route("/metrics", get(answer))
-}
-
-/// `/healthz` and `/readyz`: for everybody, and they tell nothing else.
-pub fn health(server: Arc<Server>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .with_state(server)
-}
-
-/// Ready is who can answer for the library: that is what everything else needs.
-async fn ready(State(server): State<Arc<Server>>) -> Response {
-    match blocking(&server, |server| server.library().clients().map(drop)).await {
-        Ok(()) => "ready\n".into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
-    }
 }
 
 /// Counts the answer to each request, by what it was for.

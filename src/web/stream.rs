@@ -47,7 +47,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 
 use super::{Problem, Who, pages};
-use crate::daemon::Server;
+use crate::daemon::{Peer, Server};
 use hub::Heard;
 
 pub(super) fn routes() -> Router<Arc<Server>> {
@@ -85,6 +85,7 @@ async fn stream(
     State(server): State<Arc<Server>>,
     Extension(hub): Extension<Arc<Hub>>,
     Extension(who): Extension<Who>,
+    Extension(peer): Extension<Peer>,
     asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(Asked { topic: name, since }) =
@@ -93,8 +94,8 @@ async fn stream(
         let why = format!("there is no topic `{name}` to watch");
         return Err(Problem::new(StatusCode::NOT_FOUND, why));
     };
-    let Some(watcher) = hub.watch(&server, &name, topic, since) else {
-        let why = "too many pages are open; this one is not kept up to date";
+    let Some(watcher) = hub.watch(&server, (&who, &peer), &name, topic, since) else {
+        let why = "you have too many pages open; this one is not kept up to date";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why));
     };
     let events = watcher

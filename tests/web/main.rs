@@ -14,6 +14,7 @@ mod auth;
 mod doors;
 mod images;
 mod jobs;
+mod limits;
 mod metrics;
 mod network;
 #[path = "../target/peer.rs"]

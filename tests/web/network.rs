@@ -147,6 +147,32 @@ impl Server {
         exchange(&mut stream, &self.admin, method, path, head, body)
     }
 
+    /// Sends the beginning of a request, and leaves the rest to whoever gets the connection.
+    pub(crate) fn begin(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.admin).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    }
+
+    /// A line of what the system tells of its process.
+    pub(crate) fn process(&self, line: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mut lines = status.lines().filter_map(|all| all.strip_prefix(line));
+        let value = lines.next().unwrap().trim_start_matches(':').trim();
+        value.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     pub(crate) fn get(&self, path: &str, head: &[(&str, &str)]) -> Answer {
         self.ask("GET", path, head, "")
     }
@@ -191,8 +217,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        self.terminate();
         let mut said = String::new();
         let _ = self.child.stderr.take().unwrap().read_to_string(&mut said);
         let ended = self.child.wait();

@@ -26,6 +26,7 @@ impl Library {
             return Ok(Vec::new());
         }
         let doing = format!("making {name} a {role}");
+        self.ensure_operates(&doing, actor)?;
         if role < Role::Operator {
             self.ensure_others_operate(&doing, name, actor)?;
         }
@@ -53,7 +54,9 @@ impl Library {
         let lock = self.write_lock()?;
         let user = self.user(name)?;
         user.ensure_edition(edition)?;
-        self.ensure_others_operate(&format!("removing {name}"), name, actor)?;
+        let doing = format!("removing {name}");
+        self.ensure_operates(&doing, actor)?;
+        self.ensure_others_operate(&doing, name, actor)?;
         // Tokens first: if this is interrupted, who is left to remove is still there to be seen.
         let taken = self.take_tokens_of(&lock, name, |_| true)?;
         document::remove(&lock, &self.user_path(name))?;
@@ -78,6 +81,24 @@ impl Library {
         let mut tokens = self.tokens_of(name)?;
         tokens.retain(goes);
         Ok(tokens)
+    }
+
+    /// Whoever acts may have been removed, or lost their role, since they were let in: asked under the
+    /// lock, after which nothing comes in between.
+    pub(super) fn ensure_operates(&self, doing: &str, actor: &Actor) -> Result<()> {
+        let Actor::User { name, .. } = actor else {
+            return Ok(());
+        };
+        let known = name.parse().ok();
+        let user = known.map(|name| self.read_user(&name)).transpose()?;
+        match user.flatten() {
+            Some(user) if user.role >= Role::Operator => Ok(()),
+            _ => Err(Error::refused(
+                doing,
+                format!("{name} is no operator any more"),
+                "ask one who is",
+            )),
+        }
     }
 
     /// Nobody takes the last way in away by mistake: not from themselves, and not the last operator's

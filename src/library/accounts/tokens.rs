@@ -218,6 +218,7 @@ impl Library {
     /// Makes a token.
     pub fn add_token(&self, new: &NewToken, actor: &Actor) -> Result<Revealed> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("making the token {}", new.name), actor)?;
         self.check_add_token(new)?;
         self.make_private_dir(&self.places().tokens())?;
         let id = secret::drawn_id()?;
@@ -294,6 +295,7 @@ impl Library {
         actor: &Actor,
     ) -> Result<TokenView> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("taking the token {name} back"), actor)?;
         let token = self.token(name)?;
         token.ensure_edition(edition)?;
         document::remove(&lock, &self.token_path(&token.id))?;

@@ -182,6 +182,7 @@ impl Library {
     /// Adds a user, and returns the link by which they choose a password.
     pub fn add_user(&self, new: &NewUser, first: bool, actor: &Actor) -> Result<Invitation> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("adding {}", new.name), actor)?;
         let mut user = self.new_user(new, first, actor)?;
         let key = invite(&mut user, actor)?;
         self.write_new_user(&lock, &mut user)?;
@@ -205,6 +206,7 @@ impl Library {
         // Before the lock: it takes its time.
         let hash = password::hash(password)?;
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("adding {}", new.name), actor)?;
         let mut user = self.new_user(new, first, actor)?;
         user.set_password(hash)?;
         self.write_new_user(&lock, &mut user)?;
@@ -236,6 +238,7 @@ impl Library {
         actor: &Actor,
     ) -> Result<Invitation> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("inviting {name}"), actor)?;
         let mut user = self.user(name)?;
         user.ensure_edition(edition)?;
         let key = invite(&mut user, actor)?;
@@ -345,7 +348,7 @@ impl Library {
         }
     }
 
-    fn read_user(&self, name: &UserName) -> Result<Option<User>> {
+    pub(super) fn read_user(&self, name: &UserName) -> Result<Option<User>> {
         document::read(&self.user_path(name))
     }
 

@@ -123,6 +123,8 @@ serde_as_text!(
 const LARGEST_PAGE: u16 = 1000;
 /// How many lines are read for a page.
 const MOST_LINES: usize = 200_000;
+/// After so many it is asked whether that is enough.
+const ASKED_AFTER: usize = 256;
 /// A day's file of one server: `2026-11-20-server-01.jsonl`.
 const ENDING: &str = ".jsonl";
 /// How long the day is in the names of files.
@@ -149,6 +151,14 @@ impl Library {
     /// # Errors
     /// When a file cannot be read; what is in it may be anything.
     pub fn events(&self, filter: &Filter) -> Result<Events> {
+        self.events_until(filter, &|| false)
+    }
+
+    /// The same, of no more than was read when it is `enough`; the next page begins there.
+    ///
+    /// # Errors
+    /// When a file cannot be read; what is in it may be anything.
+    pub fn events_until(&self, filter: &Filter, enough: &dyn Fn() -> bool) -> Result<Events> {
         let wanted = Wanted::new(filter);
         let limit = usize::from(filter.limit.clamp(1, LARGEST_PAGE));
         let mut page = Page::default();
@@ -158,7 +168,8 @@ impl Library {
             page.next = None;
             while let Some(line) = newest(&mut files)? {
                 page.take(line, &wanted);
-                if page.events.len() >= limit || page.lines >= MOST_LINES {
+                let full = page.events.len() >= limit || page.lines >= MOST_LINES;
+                if full || (page.lines.is_multiple_of(ASKED_AFTER) && enough()) {
                     page.next = Some(Cursor::of(day, &files));
                     return Ok(page.done());
                 }

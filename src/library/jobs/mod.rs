@@ -335,16 +335,21 @@ impl Library {
     /// # Errors
     /// When it has none.
     pub fn job_report(&self, id: JobId) -> Result<Vec<u8>> {
+        let path = self.job_report_file(id)?;
+        fs::read(&path).doing("reading", &path)
+    }
+
+    /// The file of what a job found out. It may have more than a hundred megabytes.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn job_report_file(&self, id: JobId) -> Result<PathBuf> {
         let job = self.job(id)?;
-        let path = self.job_file(id, Part::Report);
-        match (&job.state, fs::read(&path)) {
-            (
-                JobState::Done {
-                    result: JobOutcome::Report { .. },
-                    ..
-                },
-                found,
-            ) => found.doing("reading", &path),
+        match &job.state {
+            JobState::Done {
+                result: JobOutcome::Report { .. },
+                ..
+            } => Ok(self.job_file(id, Part::Report)),
             _ => Err(Error::refused(
                 format!("reading the report of job {id} ({})", job.task),
                 format!("it is {}, and has none", job.state.word()),

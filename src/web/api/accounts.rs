@@ -84,6 +84,7 @@ async fn add_user(
     };
     let added = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_add_user(&new, false).map(|()| None),
             false => library.add_user(&new, false, who.actor()).map(Some),
@@ -118,6 +119,7 @@ async fn invite_user(
     ensure_person(&who)?;
     let invited = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         let edition = user_read(library, &name, &condition)?;
         match call.dry_run {
             true => library.check_invite_user(&name).map(|()| None),
@@ -155,6 +157,7 @@ async fn set_role(
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         let edition = user_read(library, &name, &condition)?;
         match call.dry_run {
             true => library.check_take_user(&name, Some(call.role), who.actor()),
@@ -190,6 +193,7 @@ async fn remove_user(
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         let edition = user_read(library, &name, &condition)?;
         match call.dry_run {
             true => library.check_take_user(&name, None, who.actor()),
@@ -253,6 +257,7 @@ async fn add_token(
     };
     let added = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_add_token(&new).map(|()| None),
             false => library.add_token(&new, who.actor()).map(Some),
@@ -286,6 +291,7 @@ async fn remove_token(
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         let token = library.token(&name)?;
         let edition = condition.edition(token.edition());
         token.ensure_edition(edition.as_ref())?;

@@ -3,9 +3,11 @@
 //! tries of their own, whatever others do at the same address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::daemon::network;
 
 /// Wrong passwords of one user from one place that cost nothing: people mistype.
 const FREE: u32 = 3;
@@ -186,17 +188,6 @@ fn wait_after(tries: u32, free: u32) -> Duration {
     match tries.checked_sub(free) {
         None => Duration::ZERO,
         Some(more) => Duration::from_secs(1 << more.min(5)).min(LONGEST),
-    }
-}
-
-/// Who has one address of IPv6 has all of a network's (RFC 6177).
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => {
-            let bits = u128::from(ip) >> 64 << 64;
-            Ipv6Addr::from(bits).into()
-        }
     }
 }
 

@@ -45,6 +45,9 @@ use logins::Logins;
 /// What everybody may ask for: the way in, and what it looks like; whether the server is well.
 const OPEN: [&str; 5] = ["/login", "/welcome", "/assets/", "/healthz", "/readyz"];
 
+/// A name, a password and where to go need no more; nobody has to be logged in to send it.
+const OPEN_MOST: usize = 16 << 10;
+
 /// What everybody who is logged in may change: only what is theirs.
 const OWN: [&str; 3] = ["/logout", "/account/password", "/account/logins/end"];
 
@@ -60,8 +63,8 @@ pub(super) struct Gate {
     logins: Logins,
     attempts: Attempts,
     devices: Devices,
-    hashing: Semaphore,
-    waiting: Semaphore,
+    hashing: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     own_names: OwnNames,
     tls: bool,
     /// The certificate is one that browsers know: they may insist on it.
@@ -88,8 +91,8 @@ impl Gate {
             logins: Logins::default(),
             attempts: Attempts::default(),
             devices: Devices::of(server.library()),
-            hashing: Semaphore::new(HASHING),
-            waiting: Semaphore::new(WAITING),
+            hashing: Arc::new(Semaphore::new(HASHING)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
             own_names: OwnNames::of(config),
             tls: admin.tls.is_some(),
             hsts: matches!(admin.tls, Some(AdminTls::Given(_))),
@@ -166,9 +169,16 @@ impl Gate {
                 "too many people try to log in at this moment; try again soon",
             )
         };
-        let _waits = self.waiting.try_acquire().map_err(|_| busy())?;
-        let _place = self.hashing.acquire().await.map_err(|_| busy())?;
-        let done = blocking(&self.server, move |server| work(server.library())).await;
+        let waits = self.waiting.clone().try_acquire_owned();
+        let waits = waits.map_err(|_| busy())?;
+        let place = self.hashing.clone().acquire_owned().await;
+        let place = place.map_err(|_| busy())?;
+        let done = blocking(&self.server, move |server| {
+            // The work keeps its places, also when whoever asked for it hangs up.
+            let _held = (waits, place);
+            work(server.library())
+        });
+        let done = done.await;
         self.attempts.answered(caller, Instant::now());
         done
     }

@@ -1,19 +1,27 @@
 //! Who watches what, and the one task that draws for all of them.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use jiff::Timestamp;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use super::drawing::{Drawing, Patch, Topic};
-use crate::daemon::Server;
+use crate::daemon::{Peer, Place, Places, Server, network};
+use crate::web::Who;
 
-/// Pages that may be kept up to date at a time.
-const WATCHERS: usize = 256;
+/// Pages that may be kept up to date at a time: of one login,
+const OF_LOGIN: u64 = 16;
+/// of one user in several browsers,
+const OF_USER: u64 = 48;
+/// from one network, which may be everybody's where a proxy stands before the server,
+const OF_NETWORK: u64 = 512;
+/// and of all.
+const OF_ALL: u64 = 2048;
 
 /// How often what is watched is drawn again, if nothing nudges the server.
 const EVERY: Duration = Duration::from_secs(1);
@@ -40,7 +48,9 @@ type Batch = Arc<[Arc<str>]>;
 
 /// All topics that are watched.
 pub(in crate::web) struct Hub {
-    places: Arc<Semaphore>,
+    of_login: Arc<Places<String>>,
+    of_user: Arc<Places<String>>,
+    of_network: Arc<Places<Option<IpAddr>>>,
     // Held for a look or a change in memory, never across an await or a drawing.
     board: Arc<Mutex<Board>>,
 }
@@ -79,13 +89,18 @@ pub(super) struct Watcher {
     missed: bool,
     queue: VecDeque<Arc<str>>,
     receiver: broadcast::Receiver<Batch>,
-    _place: OwnedSemaphorePermit,
+    _places: Watching,
 }
+
+/// The places that a watcher takes.
+type Watching = (Place<String>, Place<String>, Place<Option<IpAddr>>);
 
 impl Default for Hub {
     fn default() -> Self {
         Hub {
-            places: Arc::new(Semaphore::new(WATCHERS)),
+            of_login: Places::new(OF_LOGIN, OF_ALL),
+            of_user: Places::new(OF_USER, OF_ALL),
+            of_network: Places::new(OF_NETWORK, OF_ALL),
             board: Arc::default(),
         }
     }
@@ -130,15 +145,17 @@ impl Hub {
         }
     }
 
-    /// Watches a topic from the page on that was drawn at `since`; nothing where too many do.
+    /// Watches a topic from the page on that was drawn at `since`; nothing where `who` watches too many
+    /// from `peer`.
     pub(super) fn watch(
         &self,
         server: &Arc<Server>,
+        (who, peer): (&Who, &Peer),
         name: &str,
         topic: Arc<dyn Topic>,
         since: i64,
     ) -> Option<Watcher> {
-        let place = self.places.clone().try_acquire_owned().ok()?;
+        let places = self.take(who, peer)?;
         let mut board = lock(&self.board);
         let watched = board
             .watched
@@ -151,7 +168,7 @@ impl Hub {
             missed: watched.drawn.is_some() && since + WHILE_DRAWN < watched.begun,
             queue: watched.since(since),
             receiver: watched.sender.subscribe(),
-            _place: place,
+            _places: places,
         };
         if watched.drawn.is_none() {
             server.nudge();
@@ -161,6 +178,21 @@ impl Hub {
             tokio::spawn(draw_all(server.clone(), self.board.clone()));
         }
         Some(watcher)
+    }
+
+    /// Nobody keeps pages of others from being kept up to date.
+    fn take(&self, who: &Who, peer: &Peer) -> Option<Watching> {
+        // Users of this host have no login of their own.
+        let login = format!("{} {}", who.name, who.csrf);
+        let from = match peer {
+            Peer::Network { from, .. } => Some(network(from.ip())),
+            Peer::Local { .. } => None,
+        };
+        Some((
+            self.of_login.take(login, 1)?,
+            self.of_user.take(who.name.clone(), 1)?,
+            self.of_network.take(from, 1)?,
+        ))
     }
 }
 
@@ -385,8 +417,45 @@ mod tests {
             missed: false,
             queue: watched.since(since),
             receiver: watched.sender.subscribe(),
-            _place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+            _places: Hub::default().take(&who("alice", "a"), &SOCKET).unwrap(),
         }
+    }
+
+    const SOCKET: Peer = Peer::Local { uid: 0, pid: 1 };
+
+    fn who(name: &str, login: &str) -> Who {
+        Who {
+            name: name.to_owned(),
+            role: library::Role::Viewer,
+            actor: library::Actor::Server,
+            csrf: login.to_owned(),
+            login: None,
+        }
+    }
+
+    #[test]
+    fn nobody_watches_so_much_that_others_cannot() {
+        let hub = Hub::default();
+        let at = |host: u8| Peer::Network {
+            from: ([192, 0, 2, host], 4000).into(),
+            local: ([192, 0, 2, 1], 8081).into(),
+        };
+        let all = |name: &str, login: &str| {
+            let who = who(name, login);
+            let taken = (0..1000).map_while(|_| hub.take(&who, &at(7)));
+            taken.collect::<Vec<_>>()
+        };
+        let of_alice = all("alice", "a");
+        assert_eq!(of_alice.len() as u64, OF_LOGIN);
+        let more = ["b", "c", "d"].map(|login| all("alice", login));
+        let more: usize = more.iter().map(Vec::len).sum();
+        assert_eq!((of_alice.len() + more) as u64, OF_USER);
+        assert!(hub.take(&who("bob", "z"), &at(7)).is_some());
+        drop(of_alice);
+        assert!(hub.take(&who("alice", "a"), &at(7)).is_some());
+        let crowd: Vec<_> = (0..100).map(|n| all(&format!("user-{n}"), "x")).collect();
+        let crowd: usize = crowd.iter().map(Vec::len).sum();
+        assert!(crowd as u64 <= OF_NETWORK);
     }
 
     /// All that a watcher hears until the topic is gone.
