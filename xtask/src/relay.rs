@@ -80,3 +80,51 @@ fn carry(near: TcpStream, network: &str, port: u16) -> io::Result<()> {
     let _ = upwards.join();
     downwards.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::{command, run};
+    use std::io::{Read, Write};
+
+    /// A namespace that goes with this value.
+    struct Namespace(String);
+
+    impl Drop for Namespace {
+        fn drop(&mut self) {
+            let _ = command("ip", ["netns", "delete", self.0.as_str()]).status();
+        }
+    }
+
+    #[test]
+    fn what_is_said_here_is_heard_there_and_answered() {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test makes a network namespace: run it as root"
+        );
+        let network = Namespace(format!("relay-{}", std::process::id()));
+        let name = network.0.clone();
+        run(&mut command("ip", ["netns", "add", &name])).unwrap();
+        run(&mut command("ip", ["-n", &name, "link", "set", "lo", "up"])).unwrap();
+        let there = thread::spawn(move || {
+            let namespace = std::fs::File::open(format!("/run/netns/{name}")).unwrap();
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+        });
+        let there = there.join().unwrap();
+        let port = there.local_addr().unwrap().port();
+        let relay = Relay::start(&network.0, port).unwrap();
+        let mut near = TcpStream::connect(relay.address()).unwrap();
+        near.write_all(b"who is there?").unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        let (mut far, _) = there.accept().unwrap();
+        let mut heard = String::new();
+        far.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "who is there?");
+        far.write_all(b"the dashboard").unwrap();
+        drop(far);
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "the dashboard");
+    }
+}
