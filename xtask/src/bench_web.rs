@@ -197,6 +197,9 @@ fn watching(
     );
     scripts(room, serving, "nobody watches", measured)?;
     serving.connect()?.get("/")?;
+    // Pages are told what happened up to a second before them.
+    thread::sleep(Duration::from_millis(1500));
+    serving.connect()?.get("/")?;
     let few = Watchers::open(&serving.admin, serving.token(), "room", 10)?;
     let (events, bytes) = few.count(Duration::from_secs(2));
     let told = |what: &str| format!("{what} to 10 pages just opened where nothing happens");
@@ -211,7 +214,8 @@ fn watching(
     let watchers = Watchers::open(&serving.admin, serving.token(), "room", WATCHERS)?;
     watchers.count(Duration::from_secs(3));
     measured.times.push(boots(options, serving, &watchers)?);
-    let told = format!("{WATCHERS} watch");
+    watchers.idle();
+    let told = format!("{WATCHERS} watch, on the same processors");
     scripts(room, serving, &told, measured)
 }
 

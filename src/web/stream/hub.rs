@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::drawing::{Drawing, Topic};
+use super::drawing::{Drawing, Patch, Topic};
 use crate::daemon::{Peer, Place, Places, Server, network};
 use crate::web::Who;
 
@@ -28,6 +28,10 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// However often it is nudged, others get the processor too.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where so many pieces have changed at once, a whole room is booting: nobody reads ten such drawings a
+/// second, and all who watch have to be sent them.
+const MANY: usize = 100;
 
 /// Drawings that may wait for a slow watcher.
 const WAITING: usize = 16;
@@ -247,7 +251,9 @@ impl Watched {
     /// Takes in what a page shows that was asked for at `asked`.
     fn shown_as(&mut self, drawing: Drawing, asked: i64) {
         match self.drawn {
-            Some(_) => self.redrawn(drawing, Timestamp::now().as_millisecond()),
+            Some(_) => {
+                self.redrawn(drawing, Timestamp::now().as_millisecond());
+            }
             None => (self.begun, self.drawn) = (asked, Some(Arc::new(drawing))),
         }
     }
@@ -270,11 +276,17 @@ impl Watched {
         missed.into_iter().flat_map(|id| told(drawn, id)).collect()
     }
 
-    /// Takes in a new drawing, and tells everybody what is new in it.
-    fn redrawn(&mut self, drawing: Drawing, now: i64) {
+    /// Takes in a new drawing, and tells everybody what is new in it; the number of these pieces.
+    fn redrawn(&mut self, drawing: Drawing, now: i64) -> usize {
         let before = self.drawn.take().unwrap_or_default();
         let changed = drawing.changed_since(&before);
-        let batch: Batch = changed.iter().flat_map(|id| told(&drawing, id)).collect();
+        let number = changed.len();
+        let patches = changed.iter().flat_map(|id| match before.has(id) {
+            // Whoever watches has it, or shows only a part.
+            true => drawing.patches(id).into_iter().take(1),
+            false => drawing.patches(id).into_iter().take(usize::MAX),
+        });
+        let batch: Batch = patches.filter_map(|patch| json(&patch)).collect();
         for id in changed {
             self.changed.insert(id.to_owned(), now);
         }
@@ -285,13 +297,18 @@ impl Watched {
             // Whoever watched may have left meanwhile.
             let _ = self.sender.send(batch);
         }
+        number
     }
 }
 
-/// A change of a piece, as watchers are told it.
+/// What a page is told of a piece that it may have or not.
 fn told(drawing: &Drawing, id: &str) -> impl Iterator<Item = Arc<str>> + use<> {
     let patches = drawing.patches(id).into_iter();
-    patches.filter_map(|patch| Some(serde_json::to_string(&patch).ok()?.into()))
+    patches.filter_map(|patch| json(&patch))
+}
+
+fn json(patch: &Patch) -> Option<Arc<str>> {
+    Some(serde_json::to_string(patch).ok()?.into())
 }
 
 /// Draws what is watched until nobody watches anything, or the server ends.
@@ -300,6 +317,7 @@ async fn draw_all(server: Arc<Server>, board: Arc<Mutex<Board>>) {
         let Some(topics) = lock(&board).watched() else {
             return;
         };
+        let mut most = 0;
         for (name, topic, before) in topics {
             let mut drawing = Drawing::after(before.clone());
             let drawn = server.call(move |server| {
@@ -312,7 +330,7 @@ async fn draw_all(server: Arc<Server>, board: Arc<Mutex<Board>>) {
                     let mut board = lock(&board);
                     match board.watched.get_mut(&name) {
                         Some(watched) if watched.follows(before.as_ref()) => {
-                            watched.redrawn(drawing, now);
+                            most = most.max(watched.redrawn(drawing, now));
                         }
                         // It is made of another one than it would be compared with.
                         Some(_) => server.nudge(),
@@ -324,11 +342,15 @@ async fn draw_all(server: Arc<Server>, board: Arc<Mutex<Board>>) {
                 None => {}
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        let pause = if most > MANY { EVERY } else { PAUSE };
+        tokio::select! {
+            () = server.ending() => break,
+            () = tokio::time::sleep(pause) => {}
+        }
         tokio::select! {
             () = server.ending() => break,
             () = server.nudged() => {}
-            () = tokio::time::sleep(EVERY - PAUSE) => {}
+            () = tokio::time::sleep(EVERY - pause) => {}
         }
     }
     lock(&board).drawing = false;

@@ -3,6 +3,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Watchers {
     heard: Receiver<Heard>,
+    /// Nobody asks what they hear: it is only read.
+    idle: Arc<AtomicBool>,
     // Both end them: a stream that is shut down is at its end, and so is who reads it.
     streams: Vec<TcpStream>,
     readers: Vec<JoinHandle<()>>,
@@ -119,6 +123,7 @@ impl Watchers {
         let (sender, heard) = channel();
         let mut watchers = Watchers {
             heard,
+            idle: Arc::default(),
             streams: Vec::new(),
             readers: Vec::new(),
         };
@@ -140,11 +145,16 @@ impl Watchers {
             watchers
                 .streams
                 .push(connection.stream.get_ref().try_clone()?);
-            let sender = sender.clone();
-            let read = move || listen(connection.stream, &sender);
+            let (sender, idle) = (sender.clone(), watchers.idle.clone());
+            let read = move || listen(connection.stream, &sender, &idle);
             watchers.readers.push(std::thread::spawn(read));
         }
         Ok(watchers)
+    }
+
+    /// From now on they only read what they are sent.
+    pub(super) fn idle(&self) {
+        self.idle.store(true, Ordering::Relaxed);
     }
 
     /// Waits until each of them has an event with all of `words`; when the last one had it.
@@ -200,9 +210,9 @@ impl Drop for Watchers {
 
 /// Tells of each event until the stream ends. Chunks of the transfer need no look: each line of an
 /// event that says something begins with `data:`.
-fn listen(mut stream: BufReader<TcpStream>, to: &Sender<Heard>) {
+fn listen(mut stream: BufReader<TcpStream>, to: &Sender<Heard>, idle: &AtomicBool) {
     let mut line = String::new();
-    while stream.read_line(&mut line).is_ok_and(|len| len > 0) {
+    while !idle.load(Ordering::Relaxed) && stream.read_line(&mut line).is_ok_and(|len| len > 0) {
         if let Some(data) = line.strip_prefix("data: ") {
             let heard = Heard {
                 at: Instant::now(),
@@ -214,4 +224,6 @@ fn listen(mut stream: BufReader<TcpStream>, to: &Sender<Heard>) {
         }
         line.clear();
     }
+    let mut bytes = vec![0; 1 << 18];
+    while stream.read(&mut bytes).is_ok_and(|len| len > 0) {}
 }
