@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tower::ServiceExt;
 use super::pace::Paced;
 use super::peer::Peer;
 use super::seats::{Answering, Seat, Seats};
+use super::unsent;
 
 /// A client that opens its connection, or sends its request's head, more slowly than this is not one
 /// of ours.
@@ -65,6 +67,7 @@ pub(super) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Pee
     let socket = socket2::SockRef::from(&stream);
     socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
     stream.set_nodelay(true)?;
+    unsent::keep_little(stream.as_fd())?;
     let peer = Peer::Network {
         from,
         local: stream.local_addr()?,

@@ -23,6 +23,7 @@ mod run;
 mod seats;
 mod targets;
 mod tls;
+mod unsent;
 mod vitals;
 mod watch;
 
