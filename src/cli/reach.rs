@@ -69,26 +69,14 @@ impl Reach {
 
     pub(super) fn plan_add(&self, new: &NewClient) -> Result<Plan> {
         match self {
-            Reach::Server(control) => control.post(
-                "/api/v1/clients",
-                &AddCall {
-                    client: new.clone(),
-                    dry_run: true,
-                },
-            ),
+            Reach::Server(control) => control.post("/api/v1/clients", &AddCall::of(new, true)),
             Reach::Alone(library, _) => Ok(library.plan_add(new)?),
         }
     }
 
     pub(super) fn add(&self, new: &NewClient) -> Result<Done> {
         match self {
-            Reach::Server(control) => control.post(
-                "/api/v1/clients",
-                &AddCall {
-                    client: new.clone(),
-                    dry_run: false,
-                },
-            ),
+            Reach::Server(control) => control.post("/api/v1/clients", &AddCall::of(new, false)),
             Reach::Alone(library, live) => Ok(library.add_client(new, live, &Actor::command())?),
         }
     }
@@ -126,10 +114,7 @@ impl Reach {
     pub(super) fn plan_edit(&self, mac: &MacAddr, edit: &Edit) -> Result<Plan> {
         match self {
             Reach::Server(control) => {
-                let call = EditCall {
-                    edit: edit.clone(),
-                    dry_run: true,
-                };
+                let call = EditCall::of(edit, true);
                 control.patch(&format!("/api/v1/clients/{mac}"), &call)
             }
             Reach::Alone(library, _) => Ok(library.plan_edit(mac, edit)?),
@@ -139,10 +124,7 @@ impl Reach {
     pub(super) fn edit(&self, mac: &MacAddr, edit: &Edit) -> Result<Done> {
         match self {
             Reach::Server(control) => {
-                let call = EditCall {
-                    edit: edit.clone(),
-                    dry_run: false,
-                };
+                let call = EditCall::of(edit, false);
                 control.patch(&format!("/api/v1/clients/{mac}"), &call)
             }
             Reach::Alone(library, live) => {

@@ -1,5 +1,6 @@
 //! Bodies of API calls. Answers are the library's own results.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use serde::de::Error as _;
@@ -8,16 +9,30 @@ use utoipa::ToSchema;
 
 use super::Problem;
 use crate::library::{
-    Act, ClientSelector, Done, Edit, ImageName, Lifetime, MacAddr, NewClient, Role, TokenName,
-    UserName, VersionId, When,
+    Act, ClientName, ClientSelector, Done, Edit, GroupName, ImageName, KernelArg, Lifetime,
+    MacAddr, Mode, NewClient, Role, TokenName, UserName, VersionId, VersionSpec, When,
 };
 
 /// `POST /api/v1/clients`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+// A `dry-run` that is misspelt must not be taken for none. Serde cannot refuse what it does not know
+// beside a flattened value, so the client's fields stand here by themselves.
+#[serde(deny_unknown_fields)]
 pub struct AddCall {
-    /// The client.
-    #[serde(flatten)]
-    pub client: NewClient,
+    /// Its address.
+    pub mac: MacAddr,
+    /// Its name; made from the address if not given.
+    pub name: Option<ClientName>,
+    /// What it boots.
+    pub image: VersionSpec,
+    /// What its disk is.
+    pub mode: Mode,
+    /// Kernel arguments of its own.
+    #[serde(default)]
+    pub args: Vec<KernelArg>,
+    /// The groups that it belongs to.
+    #[serde(default)]
+    pub groups: BTreeSet<GroupName>,
     /// Only tell what would be done.
     #[serde(default)]
     pub dry_run: bool,
@@ -88,14 +103,83 @@ impl Outcome {
 }
 
 /// `PATCH /api/v1/clients/{mac}`
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct EditCall {
-    /// What to change.
-    #[serde(flatten)]
-    pub edit: Edit,
+    /// Its name.
+    pub name: Option<ClientName>,
+    /// All kernel arguments of its own.
+    pub args: Option<Vec<KernelArg>>,
+    /// All its groups.
+    pub groups: Option<BTreeSet<GroupName>>,
+    /// All its further addresses.
+    pub more_macs: Option<BTreeSet<MacAddr>>,
     /// Only tell what would be done.
-    #[serde(default)]
     pub dry_run: bool,
+}
+
+impl AddCall {
+    /// Asks for a client.
+    pub fn of(new: &NewClient, dry_run: bool) -> Self {
+        let NewClient {
+            mac,
+            name,
+            image,
+            mode,
+            args,
+            groups,
+        } = new.clone();
+        AddCall {
+            mac,
+            name,
+            image,
+            mode,
+            args,
+            groups,
+            dry_run,
+        }
+    }
+
+    /// The client that is asked for.
+    pub fn client(self) -> NewClient {
+        NewClient {
+            mac: self.mac,
+            name: self.name,
+            image: self.image,
+            mode: self.mode,
+            args: self.args,
+            groups: self.groups,
+        }
+    }
+}
+
+impl EditCall {
+    /// Asks for a change.
+    pub fn of(edit: &Edit, dry_run: bool) -> Self {
+        let Edit {
+            name,
+            args,
+            groups,
+            more_macs,
+        } = edit.clone();
+        EditCall {
+            name,
+            args,
+            groups,
+            more_macs,
+            dry_run,
+        }
+    }
+
+    /// The change that is asked for.
+    pub fn edit(self) -> Edit {
+        Edit {
+            name: self.name,
+            args: self.args,
+            groups: self.groups,
+            more_macs: self.more_macs,
+        }
+    }
 }
 
 /// `DELETE /api/v1/clients/{mac}`

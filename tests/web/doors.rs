@@ -47,3 +47,30 @@ fn a_link_that_is_none_counts_for_nothing() {
     }
     assert_eq!(server.tries("admin", PASSWORD).status, 303);
 }
+
+/// A wish that is misspelt must not be taken for none.
+#[test]
+fn what_a_call_does_not_know_is_refused() {
+    let site = Site::new("");
+    site.users(&[("admin", Role::Operator)]);
+    let server = site.serve();
+    let admin = server.log_in("admin");
+    let ask = |method, path, body| {
+        let head = [
+            admin.cookie(),
+            ("X-CSRF-Token", admin.csrf()),
+            ("Content-Type", "application/json"),
+        ];
+        server.ask(method, path, &head, body)
+    };
+    let client = r#"{"mac":"52:54:00:00:00:09","image":"fc28","mode":"shared","dryrun":true}"#;
+    let answer = ask("POST", "/api/v1/clients", client);
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.text.contains("dryrun"), "{answer:?}");
+    let answer = ask(
+        "PATCH",
+        "/api/v1/clients/52:54:00:00:00:09",
+        r#"{"name":"x","dry-run":true}"#,
+    );
+    assert_eq!(answer.status, 400, "{answer:?}");
+}

@@ -234,6 +234,11 @@ impl LoggedIn {
         ("Cookie", &self.cookie)
     }
 
+    /// What proves that a call comes from a page of theirs.
+    pub(crate) fn csrf(&self) -> &str {
+        &self.csrf
+    }
+
     /// A form of theirs.
     pub(crate) fn form(&self, fields: &str) -> String {
         format!("csrf={}&{fields}", self.csrf)

@@ -84,8 +84,9 @@ async fn add_client(
     Body(call): Body<AddCall>,
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
-        let (library, new) = (server.library(), &call.client);
-        if call.dry_run {
+        let (library, dry_run) = (server.library(), call.dry_run);
+        let new = &call.client();
+        if dry_run {
             return library.plan_add(new).map(answer);
         }
         let done = library.add_client(new, server.live(), who.actor())?;
@@ -126,16 +127,12 @@ async fn edit_client(
         let client = library.client(&mac)?;
         let edition = condition.edition(client.edition());
         client.ensure_edition(edition.as_ref())?;
-        match call.dry_run {
-            true => library.plan_edit(&mac, &call.edit).map(answer),
+        let dry_run = call.dry_run;
+        let edit = call.edit();
+        match dry_run {
+            true => library.plan_edit(&mac, &edit).map(answer),
             false => library
-                .edit_client_on(
-                    &mac,
-                    edition.as_ref(),
-                    &call.edit,
-                    server.live(),
-                    who.actor(),
-                )
+                .edit_client_on(&mac, edition.as_ref(), &edit, server.live(), who.actor())
                 .map(answer),
         }
     })
