@@ -10,17 +10,32 @@ function drawn(html) {
   return template.content.firstElementChild;
 }
 
-function keep(from, to) {
-  // What the person at the screen has done to a piece outlives its new drawing.
-  for (const box of from.querySelectorAll("input[type=checkbox]")) {
-    const twin = [...to.querySelectorAll("input[type=checkbox]")]
-      .find((other) => other.name === box.name && (box.id ? other.id === box.id : other.value === box.value));
-    if (twin) twin.checked = box.checked;
+// Makes a piece what it is drawn as now, in place: what somebody is clicking on stays the element that it
+// is, and what they have done to it (chosen, opened, focused, searched away) stays done.
+
+function become(from, to) {
+  const same = from.nodeName === to.nodeName && (from.nodeName !== "DETAILS" || from.id === to.id);
+  if (!same) {
+    from.replaceWith(to);
+    return;
   }
-  for (const details of from.querySelectorAll("details[open][id]")) {
-    const twin = to.querySelector(`#${CSS.escape(details.id)}`);
-    if (twin) twin.open = true;
+  if (from.nodeType !== Node.ELEMENT_NODE) {
+    if (from.data !== to.data) from.data = to.data;
+    return;
   }
+  const theirs = { DETAILS: "open", TR: "hidden" }[from.nodeName];
+  for (const { name } of [...from.attributes]) {
+    if (name !== theirs && !to.hasAttribute(name)) from.removeAttribute(name);
+  }
+  for (const { name, value } of to.attributes) {
+    if (name !== theirs && from.getAttribute(name) !== value) from.setAttribute(name, value);
+  }
+  const [had, has] = [[...from.childNodes], [...to.childNodes]];
+  for (const [at, child] of has.entries()) {
+    if (at < had.length) become(had[at], child);
+    else from.append(child);
+  }
+  for (const child of had.slice(has.length)) child.remove();
 }
 
 function patch({ op, id, html }) {
@@ -47,17 +62,9 @@ function patch({ op, id, html }) {
     there[op](piece);
     if (op === "append" && follow) there.scrollTop = there.scrollHeight;
   } else {
-    keep(there, piece);
-    const focused = there.contains(document.activeElement) && document.activeElement;
-    const path = focused && focused.name && [focused.tagName, focused.name, focused.value];
-    if (there.dataset.state !== piece.dataset.state) piece.classList.add("changed");
-    piece.hidden = there.hidden;
-    there.replaceWith(piece);
-    if (path) {
-      const twin = [...piece.querySelectorAll(path[0])]
-        .find((other) => other.name === path[1] && other.value === path[2]);
-      if (twin) twin.focus({ preventScroll: true });
-    }
+    const news = there.dataset.state !== piece.dataset.state;
+    become(there, piece);
+    if (news) there.classList.add("changed");
   }
   document.dispatchEvent(new CustomEvent("patched", { detail: { id } }));
 }
@@ -67,18 +74,41 @@ function listen() {
   if (!topic || !window.EventSource) return;
   const lost = document.getElementById("connection");
   const since = document.body.dataset.drawn || "0";
-  const stream = new EventSource(`/stream?topic=${encodeURIComponent(topic)}&since=${since}`);
-  let open = false;
-  stream.addEventListener("open", () => {
+  let stream;
+  let heard = false;
+  function begin() {
+    stream = new EventSource(`/stream?topic=${encodeURIComponent(topic)}&since=${since}`);
+    stream.addEventListener("open", opened);
+    stream.addEventListener("error", broken);
+    stream.addEventListener("patch", (event) => patch(JSON.parse(event.data)));
+    stream.addEventListener("reload", () => window.location.reload());
+  }
+  function opened() {
     // What changed while nobody listened is not told again: look at the whole page.
-    if (open) window.location.reload();
-    open = true;
+    if (heard) window.location.reload();
+    heard = true;
     lost.hidden = true;
-  });
-  stream.addEventListener("error", () => { lost.hidden = false; });
-  stream.addEventListener("patch", (event) => patch(JSON.parse(event.data)));
-  stream.addEventListener("reload", () => window.location.reload());
+  }
+  async function broken() {
+    lost.hidden = false;
+    // Browsers try again by themselves, unless they were refused.
+    if (stream.readyState !== EventSource.CLOSED) return;
+    if (await isOut()) window.location.reload();
+    else setTimeout(begin, 5000);
+  }
+  begin();
   window.addEventListener("pagehide", () => stream.close());
+}
+
+// Whether the login has ended: pages then lead to the one where somebody logs in, and back.
+
+async function isOut() {
+  try {
+    const answer = await fetch("/account", { method: "HEAD", redirect: "manual" });
+    return answer.type === "opaqueredirect";
+  } catch {
+    return false;
+  }
 }
 
 // "2 min ago", kept true. The words are those of the server.
@@ -159,7 +189,13 @@ function room() {
     chosen();
   });
   document.addEventListener("change", (event) => { if (event.target.name === "pick") chosen(); });
-  document.addEventListener("patched", () => { search(); chosen(); });
+  // A thousand rows may change at once, and are looked at together.
+  let waits = false;
+  document.addEventListener("patched", () => {
+    if (waits) return;
+    waits = true;
+    requestAnimationFrame(() => { waits = false; search(); chosen(); });
+  });
   chosen();
 }
 
@@ -172,6 +208,34 @@ function lists() {
       const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
       for (const row of rows) row.hidden = !words.every((word) => row.dataset.find.toLowerCase().includes(word));
     });
+  }
+}
+
+// What is to be typed on the server, or given to somebody, is copied by a button, where browsers let
+// pages do that: over TLS, and on this very host.
+
+function copies() {
+  if (!navigator.clipboard) return;
+  for (const shown of document.querySelectorAll("pre.copy")) {
+    const text = shown.textContent;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "small";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+    shown.prepend(button);
+  }
+}
+
+// A list that says what is shown needs no button.
+
+function submits() {
+  for (const list of document.querySelectorAll("select[data-submits]")) {
+    list.addEventListener("change", () => list.form.requestSubmit());
   }
 }
 
@@ -192,6 +256,8 @@ document.addEventListener("keydown", (event) => {
 
 room();
 lists();
+copies();
+submits();
 listen();
 clock();
 setInterval(clock, 5000);

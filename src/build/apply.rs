@@ -236,7 +236,7 @@ impl Work<'_> {
 pub(super) fn current(found: &crate::library::manifest::Distribution) -> Result<String> {
     let text = found.codename.as_deref().or(found.release.as_deref());
     let text = text.context("the image's os-release tells no release")?;
-    super::recipe::plain_word(text)
+    super::recipe::release_name(text)
         .with_context(|| format!("the image's os-release tells a release `{text}` that is none"))?;
     Ok(text.to_owned())
 }

@@ -354,7 +354,7 @@ impl Change {
     /// everything first and keeps old files until the new ones are in their places. From Debian 12
     /// to 13 a small image needs more than 85 shortly before the end; its update writes some 20
     /// of package lists alone. What a person does needs what it needs.
-    fn room(&self) -> u64 {
+    pub(super) fn room(&self) -> u64 {
         match self {
             Change::Upgrade { .. } => 100,
             Change::Update => 25,

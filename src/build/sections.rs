@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::plan::Step;
-use super::recipe::{Action, Condition, Fill, Hole, Recipe, plain_word};
+use super::recipe::{Action, Condition, Fill, Hole, Recipe, plain_word, release_name};
 use crate::exec::{advice, find_program};
 
 /// What a person said.
@@ -138,8 +138,12 @@ pub(super) fn in_order(bootstrap: Vec<Action>, inside: Vec<Action>) -> Vec<Step>
 
 impl Known {
     fn ensure_plain(&self) -> Result<()> {
-        let words = [&self.release, &self.distribution, &self.mirror];
-        let words = words.into_iter().flatten().chain(&self.packages);
+        let names = [&self.release, &self.distribution];
+        names
+            .into_iter()
+            .flatten()
+            .try_for_each(|name| release_name(name))?;
+        let words = self.mirror.iter().chain(&self.packages);
         words.into_iter().try_for_each(|word| plain_word(word))
     }
 

@@ -1,6 +1,8 @@
 //! How large a disk is to be.
 
+use super::Change;
 use crate::library::SizeSpec;
+use crate::library::manifest::Manifest;
 
 /// Letters for powers of 1024.
 const UNITS: &[(&str, u32)] = &[("K", 10), ("M", 20), ("G", 30), ("T", 40), ("P", 50)];
@@ -16,6 +18,22 @@ impl SizeSpec {
         };
         bytes.div_ceil(MIB).saturating_mul(MIB)
     }
+}
+
+/// By how much the disk of a version should grow before such a change, where it has probably not the
+/// room for it. The change itself looks at the file system, and says exactly what it lacks.
+pub fn growth_for(change: &Change, manifest: &Manifest) -> Option<SizeSpec> {
+    /// In hundredths of what it is.
+    const STEPS: [u32; 5] = [100, 150, 200, 300, 400];
+    let (size, used) = (manifest.disk.size, manifest.facts.tree.bytes);
+    let needed = used + used / 100 * change.room();
+    let has_room = |hundredths: &u32| {
+        let grown = size / 100 * u64::from(*hundredths);
+        // A file system's journal and tables.
+        grown.saturating_sub(grown / 20 + (64 << 20)) >= needed
+    };
+    let enough = STEPS.into_iter().find(has_room).unwrap_or(400);
+    (enough > 100).then_some(SizeSpec::Hundredths(enough))
 }
 
 /// Bytes for people: `1.5 GiB`.

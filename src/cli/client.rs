@@ -8,7 +8,7 @@ use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, R
 use super::reach::Reach;
 use super::{ask, print, wrong_usage};
 use crate::library::{
-    Act, AssignTo, ClientSelector, ClientView, Done, Edit, NewClient, Plan, Step, When,
+    Act, AssignTo, ClientSelector, ClientView, Done, Edit, KeptDisk, NewClient, Plan, Step, When,
 };
 use crate::library::{GroupName, MacAddr};
 
@@ -117,6 +117,19 @@ pub(super) fn undo(
     perform(cli, client, &Act::Undo, running, consent)
 }
 
+pub(super) fn restore(
+    cli: &Cli,
+    client: &ClientSelector,
+    disk: &str,
+    running: Running,
+    consent: Consent,
+) -> Result<()> {
+    let act = Act::Restore(KeptDisk {
+        disk: disk.to_owned(),
+    });
+    perform(cli, client, &act, running, consent)
+}
+
 pub(super) fn remove(
     cli: &Cli,
     client: &ClientSelector,
@@ -165,6 +178,23 @@ pub(super) fn list(cli: &Cli, group: Option<&GroupName>) -> Result<()> {
         ]);
     }
     table.print("no clients; add one with: netroot client add MAC --image IMAGE")
+}
+
+pub(super) fn strangers(cli: &Cli) -> Result<()> {
+    let strangers = Reach::new(cli)?.strangers()?;
+    if cli.json {
+        return print::json(&strangers);
+    }
+    let mut table = print::Table::new(&["MAC", "ADDRESS", "TIMES", "LAST"]);
+    for one in &strangers {
+        table.row([
+            one.mac.to_string(),
+            one.peer.to_string(),
+            one.times.to_string(),
+            print::moment(one.last),
+        ]);
+    }
+    table.print("no unknown machine has asked what to boot")
 }
 
 pub(super) fn show(cli: &Cli, client: &ClientSelector) -> Result<()> {
@@ -328,6 +358,7 @@ fn was(plan: &Plan) -> String {
         "add" => "added",
         "assign" => "assigned",
         "remove" => "removed",
+        "restore" => "restored",
         "undo" => "undone",
         // "reset" and "set" are their own past.
         verb => verb,
@@ -412,7 +443,8 @@ fn description(view: &ClientView) -> Vec<String> {
             true => ": undo brings it back",
             false => "",
         };
-        more("kept", format!("a disk of {from}, set aside {at}{undo}"));
+        let id = &old.clone.id;
+        more("kept", format!("disk {id} of {from}, set aside {at}{undo}"));
     }
     if let Some(armed) = &client.armed {
         more(

@@ -39,6 +39,9 @@ use crate::library::{HostName, ImageName, VersionSpec};
     netroot image build deb12 --from debian:bookworm\n  \
     netroot client add 52:54:00:12:34:56 --image deb12\n  \
     netroot serve\n\n\
+    In a browser, and what is asked for there:\n  \
+    netroot user add --first    a link to the dashboard, on http://127.0.0.1:8081\n  \
+    sudo netroot worker         does the builds and updates that it asks for\n\n\
     A chroot directory or a tar archive will do, too: --from /fc28")]
 pub(super) struct Cli {
     /// The library: the directory that holds images, clones and clients

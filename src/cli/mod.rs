@@ -123,7 +123,8 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Client(Client::Add(args)) => client::add(cli, args),
         Command::Client(Client::Set(args)) => client::set(cli, args),
         Command::Client(Client::Assign(args)) => client::assign(cli, args),
-        Command::Client(Client::List { group }) => client::list(cli, group.as_ref()),
+        Command::Client(Client::List { unknown: true, .. }) => client::strangers(cli),
+        Command::Client(Client::List { group, .. }) => client::list(cli, group.as_ref()),
         Command::Client(Client::Show { client }) => client::show(cli, client),
         Command::Client(Client::Reset {
             client,
@@ -135,6 +136,12 @@ fn run(cli: &Cli) -> Result<()> {
             running,
             consent,
         }) => client::undo(cli, client, *running, *consent),
+        Command::Client(Client::Restore {
+            client,
+            disk,
+            running,
+            consent,
+        }) => client::restore(cli, client, disk, *running, *consent),
         Command::Client(Client::Promote(args)) => promote::promote(cli, args),
         Command::Client(Client::Remove {
             client,

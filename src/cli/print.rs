@@ -206,16 +206,7 @@ pub(super) fn moment(at: jiff::Timestamp) -> String {
         .to_string()
 }
 
-/// Text from clients and strangers, without what a terminal would obey.
-pub(super) fn printable(text: &str) -> String {
-    let safe = |c: char| {
-        !c.is_control()
-            && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
-    text.chars()
-        .map(|c| if safe(c) { c } else { '\u{fffd}' })
-        .collect()
-}
+pub(super) use crate::library::printable;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use super::command::Cli;
 use super::control::Control;
-use crate::daemon::SessionRow;
+use crate::daemon::{SessionRow, Stranger};
 use crate::library::Actor;
 use crate::library::{Act, ClientSelector, ClientView, Done, Edit, NewClient, Plan, When};
 use crate::library::{ImageName, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec};
@@ -44,6 +44,17 @@ impl Reach {
         }
     }
 
+    /// Machines that nobody knows: a server hears of them, and forgets them when it ends.
+    pub(super) fn strangers(&self) -> Result<Vec<Stranger>> {
+        match self {
+            Reach::Server(control) => control.get("/api/v1/strangers"),
+            Reach::Alone(..) => bail!(
+                "listing unknown machines: no server runs that they could have asked; start one with \
+                 `netroot serve`"
+            ),
+        }
+    }
+
     pub(super) fn select(&self, selector: &ClientSelector) -> Result<Vec<ClientView>> {
         match self {
             Reach::Server(control) => control.get(&format!("/api/v1/clients/{selector}")),
@@ -58,26 +69,14 @@ impl Reach {
 
     pub(super) fn plan_add(&self, new: &NewClient) -> Result<Plan> {
         match self {
-            Reach::Server(control) => control.post(
-                "/api/v1/clients",
-                &AddCall {
-                    client: new.clone(),
-                    dry_run: true,
-                },
-            ),
+            Reach::Server(control) => control.post("/api/v1/clients", &AddCall::of(new, true)),
             Reach::Alone(library, _) => Ok(library.plan_add(new)?),
         }
     }
 
     pub(super) fn add(&self, new: &NewClient) -> Result<Done> {
         match self {
-            Reach::Server(control) => control.post(
-                "/api/v1/clients",
-                &AddCall {
-                    client: new.clone(),
-                    dry_run: false,
-                },
-            ),
+            Reach::Server(control) => control.post("/api/v1/clients", &AddCall::of(new, false)),
             Reach::Alone(library, live) => Ok(library.add_client(new, live, &Actor::command())?),
         }
     }
@@ -115,10 +114,7 @@ impl Reach {
     pub(super) fn plan_edit(&self, mac: &MacAddr, edit: &Edit) -> Result<Plan> {
         match self {
             Reach::Server(control) => {
-                let call = EditCall {
-                    edit: edit.clone(),
-                    dry_run: true,
-                };
+                let call = EditCall::of(edit, true);
                 control.patch(&format!("/api/v1/clients/{mac}"), &call)
             }
             Reach::Alone(library, _) => Ok(library.plan_edit(mac, edit)?),
@@ -128,10 +124,7 @@ impl Reach {
     pub(super) fn edit(&self, mac: &MacAddr, edit: &Edit) -> Result<Done> {
         match self {
             Reach::Server(control) => {
-                let call = EditCall {
-                    edit: edit.clone(),
-                    dry_run: false,
-                };
+                let call = EditCall::of(edit, false);
                 control.patch(&format!("/api/v1/clients/{mac}"), &call)
             }
             Reach::Alone(library, live) => {

@@ -1,24 +1,10 @@
 //! `netroot recipe …`
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::command::Cli;
 use super::{open, print};
-use crate::build::{Origin, Recipes};
-
-/// One line of `recipe list`.
-#[derive(Debug, Serialize)]
-struct Row<'a> {
-    name: &'a str,
-    about: &'a str,
-    distributions: &'a [String],
-    can: Vec<&'static str>,
-    origin: &'a Origin,
-}
-
-/// What people ask recipes for.
-const ABILITIES: &[&str] = &["bootstrap", "prepare", "update", "upgrade"];
+use crate::build::{Origin, Recipe, RecipeView, Recipes};
 
 /// The library's; those that are built in where there is no library yet, for people who look around
 /// before they make one.
@@ -37,34 +23,21 @@ fn recipes(cli: &Cli) -> Result<Recipes> {
 
 pub(super) fn list(cli: &Cli) -> Result<()> {
     let recipes = recipes(cli)?;
-    let rows: Vec<Row> = recipes
-        .iter()
-        .map(|recipe| Row {
-            name: recipe.name(),
-            about: recipe.about(),
-            distributions: recipe.ids(),
-            can: ABILITIES
-                .iter()
-                .copied()
-                .filter(|what| recipe.can(what))
-                .collect(),
-            origin: recipe.origin(),
-        })
-        .collect();
+    let rows: Vec<RecipeView> = recipes.iter().map(Recipe::view).collect();
     if cli.json {
         return print::json(&rows);
     }
-    let mut table = print::Table::new(&["RECIPE", "FOR", "CAN", "FROM", "ABOUT"]);
+    let mut table = print::Table::new(&["RECIPE", "FOR", "CAN", "OFFERS", "FROM"]);
     for row in rows {
         table.row([
-            row.name.to_owned(),
+            row.name,
             row.distributions.join(", "),
             row.can.join(", "),
+            row.offers.join(", "),
             match row.origin {
                 Origin::BuiltIn => String::from("netroot"),
                 Origin::File(path) => path.display().to_string(),
             },
-            row.about.to_owned(),
         ]);
     }
     table.print("no recipes")

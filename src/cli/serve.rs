@@ -1,6 +1,7 @@
 //! `netroot serve`
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,20 +9,30 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::command::{Cli, Serve};
 use super::open;
 use crate::daemon::{Listeners, Routers, Server, own_address, run};
+use crate::library::LiveLock;
 use crate::web;
+
+/// Calls of the library that somebody began before the end get this long; what is cut off then is
+/// cleaned up as after any kill.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 pub(super) fn serve(cli: &Cli, _: &Serve) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("starting the server's threads")?;
-    runtime.block_on(until_signal(cli))
+    let live = runtime.block_on(until_signal(cli))?;
+    // What still works now may do so on live state, and cannot be called back. Nobody else acts on
+    // that before the process is gone: the kernel lets go of the lock with its last thread.
+    std::mem::forget(live);
+    runtime.shutdown_timeout(LAST_WORK);
+    Ok(())
 }
 
-async fn until_signal(cli: &Cli) -> Result<()> {
+/// Serves until a signal says to end. The lock that is returned keeps everybody else from live state.
+async fn until_signal(cli: &Cli) -> Result<LiveLock> {
     let library = open(cli)?;
-    // Held until the end of this function: nobody else acts on live state meanwhile.
-    let _live = library.live_lock()?;
+    let live = library.live_lock()?;
     let listeners = Listeners::open(&library)?;
     let (iscsi, boot) = (listeners.iscsi()?, listeners.boot()?);
     let admin = listeners.admin()?;
@@ -70,7 +81,7 @@ async fn until_signal(cli: &Cli) -> Result<()> {
         ])?;
     }
     run(server, listeners, routers, shutdown).await;
-    Ok(())
+    Ok(live)
 }
 
 /// The URL of a listener, as another machine would write it.

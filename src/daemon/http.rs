@@ -1,31 +1,41 @@
 //! HTTP connections of boot service, dashboard and control socket: bounded in number and in patience.
 
+use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::io;
-use std::pin::pin;
-use std::sync::Arc;
+use std::os::fd::AsFd;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use hyper::body::Incoming;
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use super::pace::Paced;
 use super::peer::Peer;
+use super::seats::{Answering, Seat, Seats};
+use super::unsent;
 
 /// A client that opens its connection, or sends its request's head, more slowly than this is not one
 /// of ours.
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Connections of one listener that may be open at a time. A room that boots at once opens one or two
-/// a machine; further ones wait in the kernel's queue.
+/// Connections of one listener that may be open at a time: a room that boots at once opens one or two
+/// a machine.
 const MAX_CONNECTIONS: usize = 1024;
+
+/// The head of a request is no longer than this, and so is what is read or written at a time.
+const LONGEST_HEAD: usize = 16 << 10;
+
+/// Browsers send some twenty.
+const MOST_HEADERS: usize = 64;
 
 /// What is going on at the end gets this long to finish.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -57,6 +67,7 @@ pub(super) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Pee
     let socket = socket2::SockRef::from(&stream);
     socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
     stream.set_nodelay(true)?;
+    unsent::keep_little(stream.as_fd())?;
     let peer = Peer::Network {
         from,
         local: stream.local_addr()?,
@@ -86,18 +97,13 @@ pub(super) async fn serve(
     router: Router,
     shutdown: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let seats = Seats::new(MAX_CONNECTIONS);
     let open = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        let accepted = async {
-            // The semaphore is never closed, so there is always a place in the end.
-            let place = places.clone().acquire_owned().await.ok();
-            (listener.next().await, place)
-        };
-        let (accepted, place) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accepted => accepted,
+            accepted = listener.next() => accepted,
         };
         let (opening, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -108,27 +114,16 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        let router = router.clone();
-        let answer = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(peer.clone());
-            router.clone().oneshot(request.map(Body::new))
-        });
-        let watcher = open.watcher();
+        let Some(seat) = seats.enter(&peer) else {
+            tracing::debug!(?peer, "a connection was closed: there are too many");
+            continue;
+        };
+        let answered = answered(opening, seat.clone(), peer, router.clone(), open.watcher());
         tokio::spawn(async move {
-            let stream = match tokio::time::timeout(HEAD_PATIENCE, opening).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return tracing::debug!(%error, "a connection was not opened"),
-                Err(_) => return tracing::debug!("a connection took too long to be opened"),
-            };
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_PATIENCE)
-                .serve_connection(TokioIo::new(stream), answer);
-            // How a peer ends its connection is its own affair.
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(%error, "an HTTP connection ended badly");
+            tokio::select! {
+                () = answered => {}
+                () = seat.gives_way() => tracing::debug!("a connection gave way to another"),
             }
-            drop(place);
         });
     }
     if tokio::time::timeout(FAREWELL, open.shutdown())
@@ -136,5 +131,68 @@ pub(super) async fn serve(
         .is_err()
     {
         tracing::debug!("HTTP connections were cut off by the end of the server");
+    }
+}
+
+/// Answers what comes in by one connection, until its end.
+async fn answered<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    opening: impl Future<Output = io::Result<S>>,
+    seat: Seat,
+    peer: Peer,
+    router: Router,
+    watcher: Watcher,
+) {
+    let stream = match tokio::time::timeout(HEAD_PATIENCE, opening).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a connection was not opened"),
+        Err(_) => return tracing::debug!("a connection took too long to be opened"),
+    };
+    let answer = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        let answering = seat.answers();
+        let answer = router.clone().oneshot(request.map(Body::new));
+        async move {
+            let answer = answer.await?;
+            Ok::<_, Infallible>(answer.map(|body| OnItsWay {
+                body,
+                _answering: answering,
+            }))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(LONGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .serve_connection(TokioIo::new(Paced::new(stream)), answer);
+    // How a peer ends its connection is its own affair.
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "an HTTP connection ended badly");
+    }
+}
+
+/// The body of an answer: its connection is busy until it is sent.
+struct OnItsWay {
+    body: Body,
+    _answering: Answering,
+}
+
+impl HttpBody for OnItsWay {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -81,15 +81,19 @@ impl ControlSocket {
                 }
             }
             let listener = UnixListener::bind(&draft)?;
-            if let Some(group) = Group::from_name(GROUP)? {
-                match chown(&draft, None, Some(group.gid.as_raw())) {
-                    // A server that is neither root's nor a member's has its own group's members.
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                    given => given?,
-                }
-            }
+            // Whoever may use it is an operator: the group's members, and nobody by the accident of
+            // sharing the server's own group.
+            let permissions = match Group::from_name(GROUP)? {
+                Some(group) => match chown(&draft, None, Some(group.gid.as_raw())) {
+                    Ok(()) => 0o660,
+                    // A server that is neither root's nor a member's.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => 0o600,
+                    Err(error) => return Err(error),
+                },
+                None => 0o600,
+            };
             // It gets its name, and so its first caller, only now that it is closed to strangers.
-            fs::set_permissions(&draft, fs::Permissions::from_mode(0o660))?;
+            fs::set_permissions(&draft, fs::Permissions::from_mode(permissions))?;
             fs::rename(&draft, path)?;
             Ok(listener)
         };

@@ -6,27 +6,36 @@
 //! only runs them.
 
 mod attached;
+mod calls;
 mod devices;
 mod firewall;
 mod http;
 mod listen;
 mod notes;
+mod pace;
 mod peer;
+mod places;
 mod rates;
 mod reach;
+mod requests;
 mod reservations;
 mod room;
 mod run;
+mod seats;
 mod targets;
 mod tls;
+mod unsent;
 mod vitals;
 mod volumes;
 mod watch;
 
-pub use peer::{Peer, unmapped};
-pub use rates::{History, Rate};
+pub use calls::{NoCall, Patience};
+pub use peer::{Peer, network, unmapped};
+pub use places::{Place, Places};
+pub use rates::{History, Pace, Rate};
 pub use reach::{admin_url, own_address};
-pub use room::Stranger;
+pub use requests::{Endpoint, Requests};
+pub use room::{Boots, Stranger};
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
 pub use tls::made_fingerprint;
@@ -42,13 +51,13 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use crate::iscsi::{End, Parameters, SessionInfo, Sessions, Totals};
 use crate::library::config::ISCSI_PORT;
 use crate::library::{Config, Library, Live, MacAddr, mask_boot_ids};
 use attached::Attached;
+use calls::Calls;
 use devices::Devices;
 use notes::Notes;
 use volumes::Volumes;
@@ -62,20 +71,15 @@ pub struct Server {
     volumes: Volumes,
     sessions: Sessions,
     doors: Doors,
-    /// Bounds the calls of the library that run at a time: a login that waits for an older boot to
-    /// settle must leave threads to the disk writes that it waits for.
-    calls: Semaphore,
+    calls: Calls,
     notes: Notes,
     told: Told,
     watch: Watch,
+    requests: Requests,
     /// Drawn for each run: nobody outside can guess it.
     run_id: String,
     began: SystemTime,
 }
-
-/// Calls of the library that may run at a time, far below the 512 threads that tokio has for work
-/// that blocks.
-const CALLS: usize = 64;
 
 /// Where a running server is reached, as its listeners have it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -132,10 +136,11 @@ impl Server {
             volumes: Volumes::default(),
             sessions: Sessions::new(),
             doors,
-            calls: Semaphore::new(CALLS),
+            calls: Calls::default(),
             notes: Notes::new(runtime.clone()),
             told: Told::default(),
             watch: Watch::default(),
+            requests: Requests::default(),
             run_id: drawn(),
             began: SystemTime::now(),
         })
@@ -154,23 +159,6 @@ impl Server {
     /// Where it is reached.
     pub fn doors(&self) -> &Doors {
         &self.doors
-    }
-
-    /// Runs work of the library, which may block, on a thread of its own; nothing where it panicked.
-    pub async fn call<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
-    ) -> Option<T> {
-        // The semaphore is never closed.
-        let _place = self.calls.acquire().await.ok()?;
-        let server = self.clone();
-        match tokio::task::spawn_blocking(move || work(&server)).await {
-            Ok(done) => Some(done),
-            Err(error) => {
-                tracing::error!(%error, "a call of the library ended badly");
-                None
-            }
-        }
     }
 
     /// Whether a client's fetch of its script is worth an event: one in some seconds is, so that
@@ -192,6 +180,11 @@ impl Server {
     /// What the target has done since it began.
     pub fn totals(&self) -> &Totals {
         self.sessions.totals()
+    }
+
+    /// What was asked over HTTP since it began.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// All sessions, oldest first.

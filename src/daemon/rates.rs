@@ -13,7 +13,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(1);
 const REMEMBERED: usize = 60;
 
 /// Bytes a second.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Rate {
     /// Read by the initiator.
     pub read: u64,
@@ -24,6 +24,11 @@ pub struct Rate {
 /// The rates of the last minute, one a second, the oldest first. Shorter where less is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History(VecDeque<Rate>);
+
+/// The mean rates of the last minute, one for each [`Pace::SECONDS`], the oldest first. It is the same
+/// for so long: for lists of many, where a number that never stands still tells less.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Pace(Vec<Rate>);
 
 /// What a session's counters say.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +47,8 @@ pub(super) struct Reading {
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     looked: Option<Instant>,
+    /// How often: all paces change at the same looks.
+    looks: usize,
     sessions: HashMap<u64, Followed>,
     clients: HashMap<MacAddr, History>,
     total: History,
@@ -68,7 +75,7 @@ impl Rate {
 
 impl History {
     /// The oldest first.
-    pub fn samples(&self) -> impl ExactSizeIterator<Item = Rate> + '_ {
+    pub fn samples(&self) -> impl ExactSizeIterator<Item = Rate> + Clone + '_ {
         self.0.iter().copied()
     }
 
@@ -82,11 +89,44 @@ impl History {
         self.0.iter().all(|rate| *rate == Rate::default())
     }
 
+    /// What it was in the steps that were over `since` so many looks.
+    fn pace(&self, since: usize) -> Pace {
+        let known: Vec<Rate> = self.0.iter().rev().skip(since).copied().collect();
+        // One step less than fit, so that it is no other one when the oldest begins to be forgotten.
+        let steps = known.chunks_exact(Pace::STEP).take(Pace::STEPS);
+        let mut means: Vec<Rate> = steps.map(mean).collect();
+        means.reverse();
+        Pace(means)
+    }
+
     fn push(&mut self, rate: Rate) {
         if self.0.len() == REMEMBERED {
             self.0.pop_front();
         }
         self.0.push_back(rate);
+    }
+}
+
+impl Pace {
+    /// What each of them is the mean of.
+    pub const SECONDS: u32 = 5;
+
+    const STEP: usize = Self::SECONDS as usize;
+    const STEPS: usize = REMEMBERED / Self::STEP - 1;
+
+    /// The oldest first.
+    pub fn samples(&self) -> impl ExactSizeIterator<Item = Rate> + Clone + '_ {
+        self.0.iter().copied()
+    }
+
+    /// The latest one.
+    pub fn now(&self) -> Rate {
+        self.0.last().copied().unwrap_or_default()
+    }
+
+    /// Whether nothing happened in all that time.
+    pub fn is_idle(&self) -> bool {
+        self.0.iter().all(|rate| *rate == Rate::default())
     }
 }
 
@@ -98,6 +138,7 @@ impl Rates {
             self.sessions = readings.iter().map(follow).collect();
             return;
         };
+        self.looks = self.looks.wrapping_add(1);
         let passed = now.saturating_duration_since(before).max(EVERY / 10);
         let (mut total, mut clients) = (Rate::default(), HashMap::<MacAddr, Rate>::new());
         let mut sessions = HashMap::with_capacity(readings.len());
@@ -141,6 +182,10 @@ impl Rates {
         self.clients.get(mac)
     }
 
+    pub(super) fn pace(&self, mac: &MacAddr) -> Option<Pace> {
+        Some(self.client(mac)?.pace(self.looks % Pace::STEP))
+    }
+
     pub(super) fn total(&self) -> &History {
         &self.total
     }
@@ -153,6 +198,16 @@ fn follow(reading: &Reading) -> (u64, Followed) {
         history: History::default(),
     };
     (reading.session, followed)
+}
+
+fn mean(rates: &[Rate]) -> Rate {
+    let mut mean = Rate::default();
+    rates.iter().for_each(|rate| mean.add(*rate));
+    let number = rates.len().max(1) as u64;
+    Rate {
+        read: mean.read / number,
+        written: mean.written / number,
+    }
 }
 
 fn a_second(bytes: u64, passed: Duration) -> u64 {
@@ -190,6 +245,32 @@ mod tests {
         assert_eq!(rates.session(2).unwrap().now(), rate(250, 0), "a new one");
         assert_eq!(rates.client(&mac(1)).unwrap().now(), rate(1250, 50));
         assert_eq!(rates.total().now(), rate(1250, 70));
+    }
+
+    #[test]
+    fn a_pace_stands_still_for_its_step() {
+        let (mut rates, start) = (Rates::default(), Instant::now());
+        let mut seen = Vec::new();
+        for second in 0..=90 {
+            let now = start + Duration::from_secs(second);
+            // 100, 200, 300 bytes a second and so on.
+            let read = (1..=second).map(|second| second * 100).sum();
+            rates.sample(now, &[reading(1, 1, read, 0)]);
+            let pace = rates.pace(&mac(1)).unwrap_or_default();
+            if seen.last() != Some(&pace) {
+                seen.push(pace);
+            }
+        }
+        assert_eq!(
+            seen.len(),
+            1 + 90 / Pace::STEP,
+            "nothing, and then each step"
+        );
+        let reads = |pace: &Pace| pace.samples().map(|rate| rate.read).collect::<Vec<_>>();
+        assert_eq!(reads(&seen[1]), [300]);
+        assert_eq!(reads(&seen[2]), [300, 800]);
+        let last = reads(seen.last().unwrap());
+        assert_eq!((last.len(), last.last()), (Pace::STEPS, Some(&8800)));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::library::{ClientState, ClientView, MacAddr};
 
@@ -29,11 +30,12 @@ const STRANGERS_OF_ONE: usize = 8;
 const STRANGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A machine that asked for a script and is nobody's client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stranger {
     /// The hardware address that it told.
     pub mac: MacAddr,
     /// Where it asked from last.
+    #[schema(value_type = String)]
     pub peer: IpAddr,
     /// When it asked first.
     pub first: Timestamp,
@@ -51,11 +53,25 @@ pub(super) enum Stage {
     Initramfs,
 }
 
+/// How boots came out since the server began. One begins when a client fetches its script.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Boots {
+    /// Scripts that were fetched; firmware may fetch several for one boot.
+    pub scripts: u64,
+    /// Boots that were let in to their disk.
+    pub up: u64,
+    /// Boots whose login was refused.
+    pub refused: u64,
+    /// Boots that never logged in.
+    pub lost: u64,
+}
+
 /// What was seen of all machines.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     clients: HashMap<MacAddr, Seen>,
     strangers: HashMap<MacAddr, Stranger>,
+    boots: Boots,
 }
 
 /// What was seen of a client since it was let in last.
@@ -72,6 +88,8 @@ struct Attempt {
     began: Timestamp,
     stage: Stage,
     reached: Timestamp,
+    /// It is counted among those that failed.
+    failed: bool,
 }
 
 #[derive(Debug)]
@@ -84,12 +102,19 @@ impl Room {
     /// A client has fetched its script.
     pub(super) fn script(&mut self, mac: MacAddr, peer: IpAddr, now: Timestamp) {
         self.strangers.remove(&mac);
-        self.clients.entry(mac).or_default().attempt = Some(Attempt {
+        let seen = self.clients.entry(mac).or_default();
+        let before = seen.attempt.replace(Attempt {
             peer,
             began: now,
             stage: Stage::Script,
             reached: now,
+            failed: false,
         });
+        self.boots.scripts += 1;
+        // Nobody asked in between how boots came out.
+        if let Some(mut before) = before {
+            self.boots.lost += u64::from(before.is_lost_now(now));
+        }
     }
 
     /// Somebody at `peer` has fetched what a script names. Tells the machine by its address, so it is
@@ -107,17 +132,35 @@ impl Room {
         }
     }
 
-    /// A client was let in.
-    pub(super) fn entered(&mut self, mac: &MacAddr) {
+    /// A client was let in, by a boot that begins or that came back.
+    pub(super) fn entered(&mut self, mac: &MacAddr, begins: bool) {
         self.clients.remove(mac);
+        self.boots.up += u64::from(begins);
     }
 
-    /// A client's login was refused. Tells whether that is news.
+    /// A client was refused what it asked for: its script, or its login. Tells whether that is news.
     pub(super) fn refused(&mut self, mac: MacAddr, why: String, now: Timestamp) -> bool {
         let seen = self.clients.entry(mac).or_default();
         let news = seen.refused.as_ref().is_none_or(|last| last.why != why);
+        // Its initiator tries again and again; without an attempt it is an old one that was fenced.
+        let attempt = seen.attempt.as_mut().filter(|attempt| !attempt.failed);
+        if let Some(attempt) = attempt {
+            attempt.failed = true;
+            self.boots.refused += 1;
+        }
         seen.refused = Some(Refused { at: now, why });
         news
+    }
+
+    /// How boots came out until now.
+    pub(super) fn boots(&mut self, now: Timestamp) -> Boots {
+        let attempts = self
+            .clients
+            .values_mut()
+            .filter_map(|seen| seen.attempt.as_mut());
+        let lost = attempts.map(|attempt| u64::from(attempt.is_lost_now(now)));
+        self.boots.lost += lost.sum::<u64>();
+        self.boots
     }
 
     /// Somebody asked for the script of a machine that nobody knows. Tells whether that is news.
@@ -184,6 +227,15 @@ impl Room {
     }
 }
 
+impl Attempt {
+    /// Whether it has failed for want of a login, told once.
+    fn is_lost_now(&mut self, now: Timestamp) -> bool {
+        let lost = !self.failed && now.duration_since(self.reached) >= PATIENCE;
+        self.failed |= lost;
+        lost
+    }
+}
+
 struct Found {
     state: ClientState,
     since: Timestamp,
@@ -202,7 +254,7 @@ impl Seen {
             return Some(Found {
                 state: ClientState::Failed,
                 since: refused.at,
-                why: format!("its login was refused: {}", refused.why),
+                why: refused.why.clone(),
             });
         }
         let attempt = attempt?;
@@ -261,7 +313,7 @@ mod tests {
         assert_eq!(told(&room, 1, 185), Some((ClientState::Failed, failed)));
         room.script(mac(1), peer(1), at(300));
         assert_eq!(told(&room, 1, 301), booting("script fetched"));
-        room.entered(&mac(1));
+        room.entered(&mac(1), true);
         assert_eq!(told(&room, 1, 302), None);
     }
 
@@ -285,13 +337,49 @@ mod tests {
         assert!(!room.refused(mac(1), "fenced".into(), at(8)));
         let (state, why) = told(&room, 1, 9).unwrap();
         assert_eq!(state, ClientState::Failed);
-        assert_eq!(why, "its login was refused: fenced");
+        assert_eq!(why, "fenced");
         room.script(mac(1), peer(1), at(20));
         assert_eq!(told(&room, 1, 21).unwrap().0, ClientState::Booting);
-        room.entered(&mac(1));
+        room.entered(&mac(1), true);
         room.refused(mac(1), "fenced".into(), at(100));
         assert_eq!(told(&room, 1, 101).unwrap().0, ClientState::Failed);
         assert_eq!(told(&room, 1, 100 + 600), None, "it was switched off");
+    }
+
+    #[test]
+    fn each_boot_is_counted_once() {
+        let mut room = Room::default();
+        let boots = |scripts, up, refused, lost| Boots {
+            scripts,
+            up,
+            refused,
+            lost,
+        };
+        room.script(mac(1), peer(1), at(0));
+        room.entered(&mac(1), true);
+        room.entered(&mac(1), false);
+        assert_eq!(room.boots(at(1)), boots(1, 1, 0, 0));
+        room.script(mac(2), peer(2), at(2));
+        for second in 3..9 {
+            room.refused(mac(2), "no".into(), at(second));
+        }
+        // One that nobody saw begin was fenced before.
+        room.refused(mac(3), "fenced".into(), at(9));
+        assert_eq!(room.boots(at(9)), boots(2, 1, 1, 0));
+        room.script(mac(4), peer(4), at(10));
+        assert_eq!(room.boots(at(189)), boots(3, 1, 1, 0));
+        for second in [190, 191, 999] {
+            assert_eq!(room.boots(at(second)), boots(3, 1, 1, 1));
+        }
+        // It was switched off and on again.
+        room.script(mac(4), peer(4), at(1000));
+        room.script(mac(4), peer(4), at(1001));
+        room.entered(&mac(4), true);
+        assert_eq!(room.boots(at(9999)), boots(5, 2, 1, 1));
+        // Whether anybody asks or not.
+        room.script(mac(4), peer(4), at(10_000));
+        room.script(mac(4), peer(4), at(20_000));
+        assert_eq!(room.boots(at(20_001)), boots(7, 2, 1, 2));
     }
 
     #[test]

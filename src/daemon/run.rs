@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -13,6 +14,7 @@ use super::listen::{self, ControlSocket};
 use super::reach::{self, Door};
 use super::tls::{Tls, TlsListener};
 use super::{Doors, Server, Targets, http};
+use crate::exec;
 use crate::iscsi::{self, ServerConfig};
 use crate::library::{Config, Library};
 
@@ -39,6 +41,7 @@ impl Listeners {
     /// Opens the sockets that the library's configuration names. The caller holds the live lock.
     pub fn open(library: &Library) -> Result<Self> {
         let config = library.config();
+        exec::allow_many_files();
         Ok(Self {
             iscsi: listen::tcp("iSCSI target", &config.iscsi.listen)?,
             boot: listen::tcp("boot service", &config.boot.listen)?,
@@ -99,6 +102,10 @@ impl Listeners {
     }
 }
 
+/// All parts together get this long to end: a disk that does not answer keeps nobody from starting
+/// the next server.
+const END: Duration = Duration::from_secs(10);
+
 /// Serves until `shutdown` resolves, then logs clients out and returns within seconds.
 pub async fn run(
     server: Arc<Server>,
@@ -156,12 +163,17 @@ pub async fn run(
     shutdown.await;
     server.end();
     sampling.abort();
-    while let Some(part) = parts.join_next().await {
-        if let Err(error) = part {
-            tracing::error!(%error, "a part of the server ended badly");
+    let ended = async {
+        while let Some(part) = parts.join_next().await {
+            if let Err(error) = part {
+                tracing::error!(%error, "a part of the server ended badly");
+            }
         }
+        server.notes.written().await;
+    };
+    if tokio::time::timeout(END, ended).await.is_err() {
+        tracing::warn!("not everything came to its end in time, and is cut off");
     }
-    server.notes.written().await;
 }
 
 fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>> {

@@ -29,7 +29,7 @@ impl Directory for Targets {
     fn targets<'a>(&'a self, who: &'a Initiator) -> BoxFuture<'a, Vec<IscsiName>> {
         let who = who.clone();
         Box::pin(async move {
-            let visible = self.server.call(move |server| {
+            let visible = self.server.call_for_client(move |server| {
                 let caller = Caller {
                     initiator: who.name.as_str(),
                     peer: who.peer,
@@ -102,7 +102,7 @@ impl Directory for Targets {
         Box::pin(async move {
             let opened = self
                 .server
-                .call(move |server| open(server, &who, &target, control));
+                .call_for_client(move |server| open(server, &who, &target, control));
             opened.await.unwrap_or(Err(Refusal::TargetError))
         })
     }
@@ -189,7 +189,7 @@ fn open(
         server.saw_refusal(who.name.as_str(), &told(&error));
         refusal(&error, who, target)
     })?;
-    server.saw_login(grant.client.as_ref());
+    server.saw_login(&grant);
     // From here on somebody has to tell the library that the session is over, whatever happens.
     let guard = Box::new(Held {
         server: server.clone(),
@@ -199,7 +199,9 @@ fn open(
     match device(server, &guard.grant) {
         Ok(device) => Ok(Opened { device, guard }),
         Err(error) => {
-            tracing::error!(target, error = told(&error), "cannot open a disk");
+            let why = told(&error);
+            tracing::error!(target, error = why, "cannot open a disk");
+            server.saw_refusal(who.name.as_str(), &why);
             guard.ended(End::Kicked);
             Err(Refusal::TargetError)
         }
@@ -253,7 +255,7 @@ impl Guard for Held {
         let noting = server.clone();
         server.notes.spawn(async move {
             let left = move |server: &Arc<Server>| server.library.left(&grant, &server.attached);
-            if let Some(Err(error)) = noting.call(left).await {
+            if let Some(Err(error)) = noting.call_for_client(left).await {
                 tracing::error!(error = told(&error), "cannot note the end of a session");
             }
             noting.nudge();

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use jiff::civil::Date;
 use jiff::{ToSpan, Zoned};
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::ServerConfig;
@@ -27,8 +28,16 @@ use crate::library::{Config, HostName, Library};
 /// Key and certificate that the server made, in one file, so that they are never of two minds.
 const MADE: &str = "admin.pem";
 
-/// Browsers ask about it once; a certificate that ends makes them ask again on a day of its own choice.
-const YEARS: i64 = 10;
+/// How long a certificate that the server made holds: browsers and telephones refuse those of servers
+/// that claim more (CA/Browser Forum, Baseline Requirements §6.3.2).
+const DAYS: i64 = 397;
+
+/// A server that starts so many days before its end makes another one.
+const EARLY: i64 = 60;
+
+/// Begins the lines before key and certificate that tell what they were made for.
+const FOR: &str = "for: ";
+const UNTIL: &str = "until: ";
 
 /// How connections are encrypted.
 #[derive(Clone)]
@@ -68,13 +77,14 @@ impl Tls {
     }
 
     fn made(library: &Library) -> Result<Self> {
+        let names = names(library.config());
         let make = || {
-            made(library.config()).map_err(|error| crate::library::Error::Io {
+            made(library.config(), &names).map_err(|error| crate::library::Error::Io {
                 doing: "making the dashboard's certificate".to_owned(),
                 source: io::Error::other(error),
             })
         };
-        let pem = library.kept_secret(MADE, make)?;
+        let pem = library.renewed_secret(MADE, |pem| serves(pem, &names, &Zoned::now()), make)?;
         let read = || {
             let chain =
                 CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
@@ -137,8 +147,25 @@ fn fingerprint(certificate: &CertificateDer) -> String {
     pairs.join(":")
 }
 
-/// Key and certificate for this host, in PEM.
-fn made(config: &Config) -> Result<String> {
+/// Whether what was made is for these names, and holds for a while. What cannot be read is not judged
+/// here: whoever uses it says so.
+fn serves(pem: &str, names: &[String], now: &Zoned) -> bool {
+    let told = |what: &str| pem.lines().find_map(|line| line.strip_prefix(what));
+    let (Some(made_for), Some(until)) = (told(FOR), told(UNTIL)) else {
+        return true;
+    };
+    let Ok(until) = until.parse::<Date>() else {
+        return true;
+    };
+    let early = now.date().checked_add(EARLY.days());
+    // An address that this host has lost does no harm; one that it has got has to be in it.
+    let known: Vec<&str> = made_for.split(' ').collect();
+    early.is_ok_and(|early| early < until)
+        && names.iter().all(|name| known.contains(&name.as_str()))
+}
+
+/// What this host is called by browsers.
+fn names(config: &Config) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), config.host.to_string()];
     names.extend(HostName::here().map(|name| name.to_string()));
     names.extend(config.admin.names.iter().map(HostName::to_string));
@@ -150,7 +177,13 @@ fn made(config: &Config) -> Result<String> {
     names.extend(addresses.map(|ip| ip.to_string()));
     names.sort();
     names.dedup();
+    names
+}
+
+/// Key and certificate for this host, in PEM, and before them what they were made for.
+fn made(config: &Config, names: &[String]) -> Result<String> {
     let mut params = CertificateParams::new(names).context("naming it")?;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params
         .distinguished_name
         .push(DnType::CommonName, config.host.as_str());
@@ -161,10 +194,15 @@ fn made(config: &Config) -> Result<String> {
     let now = Zoned::now();
     // Clocks of browsers may be behind.
     params.not_before = day(now.checked_sub(1.day())?);
-    params.not_after = day(now.checked_add(YEARS.years())?);
+    let until = now.checked_add(DAYS.days())?;
+    params.not_after = day(until.clone());
     let key = KeyPair::generate().context("drawing its key")?;
     let certificate = params.self_signed(&key).context("signing it")?;
-    Ok(key.serialize_pem() + &certificate.pem())
+    let (made_for, until) = (names.join(" "), until.date());
+    let (key, certificate) = (key.serialize_pem(), certificate.pem());
+    Ok(format!(
+        "{FOR}{made_for}\n{UNTIL}{until}\n{key}{certificate}"
+    ))
 }
 
 #[cfg(test)]
@@ -211,13 +249,27 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_made_anew_before_its_end_and_for_another_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let library = library(&dir.path().join("lib"));
+        let mut names = names(library.config());
+        let pem = made(library.config(), &names).unwrap();
+        let now = Zoned::now();
+        let after = |days: i64| now.checked_add(days.days()).unwrap();
+        assert!(serves(&pem, &names, &now));
+        assert!(serves(&pem, &names, &after(DAYS - EARLY - 1)));
+        assert!(!serves(&pem, &names, &after(DAYS - EARLY + 1)));
+        assert!(serves(&pem, &names[1..], &now), "fewer names");
+        names.push("room5.example.edu".to_owned());
+        assert!(!serves(&pem, &names, &now));
+    }
+
+    #[test]
     fn a_given_certificate_needs_its_own_key() {
         let dir = tempfile::tempdir().unwrap();
         let library = library(&dir.path().join("lib"));
-        let (one, other) = (
-            made(library.config()).unwrap(),
-            made(library.config()).unwrap(),
-        );
+        let make = || made(library.config(), &names(library.config())).unwrap();
+        let (one, other) = (make(), make());
         let file = |name: &str, text: &str| {
             let path = dir.path().join(name);
             std::fs::write(&path, text).unwrap();

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::rates::{EVERY, History, Rates, Reading};
-use super::room::{Room, Stage, Stranger};
+use super::rates::{EVERY, History, Pace, Rates, Reading};
+use super::room::{Boots, Room, Stage, Stranger};
 use super::{Server, SessionRow};
-use crate::library::{Client, ClientView, MacAddr, Result};
+use crate::library::{Client, ClientView, Entry, Grant, MacAddr, Result};
 
 /// What is seen, and who is to be told.
 pub(super) struct Watch {
@@ -95,6 +95,12 @@ impl Server {
         self.watch.rates().client(mac).cloned().unwrap_or_default()
     }
 
+    /// The same in steps, for lists of many; nothing where nothing happened.
+    pub fn client_pace(&self, mac: &MacAddr) -> Option<Pace> {
+        let pace = self.watch.rates().pace(mac);
+        pace.filter(|pace| !pace.is_idle())
+    }
+
     /// The sessions of a client, oldest first.
     pub fn sessions_of(&self, mac: &MacAddr) -> Vec<SessionRow> {
         let clients = self.attached.clients();
@@ -130,6 +136,14 @@ impl Server {
         self.nudge();
     }
 
+    /// A client has asked for its script, and there is nothing that it could boot.
+    pub fn saw_nothing_to_boot(&self, client: MacAddr, why: &str) {
+        let why = format!("it asked what to boot, and there is nothing for it: {why}");
+        if self.watch.room().refused(client, why, Timestamp::now()) {
+            self.nudge();
+        }
+    }
+
     /// Somebody has asked for the script of a machine that is nobody's client. Tells whether that is
     /// worth a word in the log.
     pub fn saw_stranger(&self, mac: MacAddr, peer: IpAddr) -> bool {
@@ -151,11 +165,17 @@ impl Server {
     }
 
     /// A session was let in.
-    pub(super) fn saw_login(&self, client: Option<&MacAddr>) {
-        if let Some(mac) = client {
-            self.watch.room().entered(mac);
+    pub(super) fn saw_login(&self, grant: &Grant) {
+        if let Some(mac) = &grant.client {
+            let begins = grant.entry == Entry::NewBoot;
+            self.watch.room().entered(mac, begins);
         }
         self.nudge();
+    }
+
+    /// How boots came out since it began.
+    pub fn boots(&self) -> Boots {
+        self.watch.room().boots(Timestamp::now())
     }
 
     /// A login was refused. Only those are remembered that name a client of the library.
@@ -163,7 +183,8 @@ impl Server {
         let client = self.library.client_named(initiator);
         if let Some(Ok(client)) = client.map(|mac| self.library.client(&mac)) {
             let now = Timestamp::now();
-            if self.watch.room().refused(client.mac, why.to_owned(), now) {
+            let why = format!("its login was refused: {why}");
+            if self.watch.room().refused(client.mac, why, now) {
                 self.nudge();
             }
         }

@@ -13,6 +13,7 @@
 mod cancel;
 mod child;
 mod chroot;
+mod files;
 mod jail;
 mod keyring;
 mod mounts;
@@ -22,6 +23,7 @@ mod terminal;
 
 pub use cancel::{Cancel, Cancelled};
 pub use chroot::Chroot;
+pub use files::allow_many_files;
 pub use mounts::{Mount, PrivateMounts, in_private_mounts};
 pub use packages::advice;
 pub use program::{Line, Output, Program, find_program};

@@ -31,11 +31,15 @@ pub struct BootId {
     code: [u8; 8],
 }
 
-serde_as_text!(BootId, "^[0-9a-f]{12}-[0-9]+-[0-9a-f]+$");
+// Whoever may only look is told an id without its code (`mask`).
+serde_as_text!(
+    BootId,
+    "^[0-9a-f]{12}-[1-9][0-9]{0,8}-([0-9a-f]{16}|\u{2026})$"
+);
 
 /// Hex digits of `seq` and of `code`.
-const SEQ_DIGITS: usize = 12;
-const CODE_DIGITS: usize = 16;
+pub(super) const SEQ_DIGITS: usize = 12;
+pub(super) const CODE_DIGITS: usize = 16;
 
 /// The largest `seq` that twelve hex digits hold: the year 10889.
 const MAX_SEQ: u64 = (1 << 48) - 1;
@@ -67,29 +71,8 @@ impl FromStr for BootId {
     }
 }
 
-/// `text` with what proves a boot taken out of all boot ids in it: whoever knows a whole id is let in as
-/// that boot, and the rest still tells one boot from another.
-pub fn mask_boot_ids(text: &str) -> String {
-    let is_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let parts: Vec<&str> = text.split('-').collect();
-    let masked = parts.iter().enumerate().map(|(at, part)| {
-        let before = |back| at.checked_sub(back).and_then(|at| parts.get(at).copied());
-        let version = before(1).filter(|text| version_number(text).is_some());
-        let seq = before(2).and_then(|text| text.get(text.len().checked_sub(SEQ_DIGITS)?..));
-        match (
-            seq.filter(|seq| is_hex(seq)),
-            version,
-            part.split_at_checked(CODE_DIGITS),
-        ) {
-            (Some(_), Some(_), Some((code, rest))) if is_hex(code) => format!("\u{2026}{rest}"),
-            _ => (*part).to_owned(),
-        }
-    });
-    masked.collect::<Vec<_>>().join("-")
-}
-
 /// A client's last boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Boot {
     /// Its id.
     pub id: BootId,
@@ -107,7 +90,7 @@ pub struct Boot {
 }
 
 /// Where a boot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BootState {
     /// Its first login is being prepared: an older boot is fenced, the disk made ready.

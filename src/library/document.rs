@@ -75,7 +75,7 @@ fn put_as<T: Serialize>(_: &WriteLock, path: &Path, document: &T, permissions: u
 
 /// Removes a document, durably. It may be gone already.
 pub(crate) fn remove(_: &WriteLock, path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
+    match owner::acting_for(parent(path), || fs::remove_file(path)) {
         Ok(()) => sync_parent(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).doing("removing", path),
@@ -85,26 +85,23 @@ pub(crate) fn remove(_: &WriteLock, path: &Path) -> Result<()> {
 /// Puts `bytes` in the place of `path`: synced and renamed, so that after a crash either the old
 /// content is there or the new one.
 pub(crate) fn replace(path: &Path, bytes: &[u8], permissions: u32) -> Result<()> {
+    let home = parent(path);
     let temporary = temporary_beside(path);
-    let written = (|| {
+    let written = owner::acting_for(home, || {
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(permissions)
-            // In a library of somebody else, root follows no link that was put there.
             .custom_flags(libc::O_NOFOLLOW)
             .open(&temporary)?;
-        if let Some(home) = path.parent() {
-            owner::give(&file, home);
-        }
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
-    })();
+    });
     if let Err(error) = written {
         // The first error is the one to tell; a file that cannot be removed is swept later.
-        let _ = fs::remove_file(&temporary);
+        let _ = owner::acting_for(home, || fs::remove_file(&temporary));
         return Err(error).doing("writing", path);
     }
     sync_parent(path)
@@ -161,8 +158,12 @@ fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!("{TEMPORARY}{name}"))
 }
 
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
 fn sync_parent(path: &Path) -> Result<()> {
-    sync_dir(path.parent().unwrap_or(Path::new("/")))
+    sync_dir(parent(path))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,7 +80,9 @@ impl Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Actor::Command { uid: 0 } => f.write_str("root"),
             Actor::Command { uid } => write!(f, "user {uid}"),
+            Actor::Socket { uid: 0, pid } => write!(f, "root (process {pid})"),
             Actor::Socket { uid, pid } => write!(f, "user {uid} (process {pid})"),
             Actor::User { name, peer } => write!(f, "{name} at {peer}"),
             Actor::Token { name, peer } => write!(f, "token {name} at {peer}"),
@@ -200,15 +203,15 @@ impl Library {
             source,
         })?;
         line.push(b'\n');
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .and_then(|mut file| {
-                owner::give(&file, &dir);
-                file.write_all(&line)
-            })
-            .doing("appending to", &path)
+        let appended = owner::acting_for(&dir, || {
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)?
+                .write_all(&line)
+        });
+        appended.doing("appending to", &path)
     }
 }
 

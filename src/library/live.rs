@@ -12,7 +12,7 @@ use super::mac::MacAddr;
 use super::names::VersionId;
 
 /// One session of an initiator with a disk of the library.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct LiveSession {
     /// The initiator's name.
     pub initiator: String,

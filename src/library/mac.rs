@@ -12,7 +12,10 @@ use super::names::{NameError, serde_as_text};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr([u8; 6]);
 
-serde_as_text!(MacAddr, "^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$");
+serde_as_text!(
+    MacAddr,
+    "^(?!00:00:00:00:00:00)[0-9a-f][02468ace](:[0-9a-f]{2}){5}$"
+);
 
 const WANTED: &str = "the hardware address of one interface, such as 52:54:00:12:34:56";
 

@@ -23,17 +23,20 @@
 //! Where they are kept:
 //!
 //! - `names`, `mac`, `config`, `manifest`: what things are called, and what is known about them
-//! - `document`, `lock`: how documents change, one writer at a time; `cache`: those that did not
+//! - `document`, `lock`: how documents change, one writer at a time; `edition`: one admin at a time;
+//!   `cache`: those that did not
 //! - `store`: where disks are; drafts, sealing, clones, holds on them, hashes, and what cleans up after
 //!   the killed
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
-//! - `boots`: boot ids; `logins`: who may open what (rules 2 and 3); `bindings`: aliases (rule 4)
+//! - `boots`: boot ids; `mask`: what viewers are shown of them; `logins`: who may open what (rules 2
+//!   and 3); `bindings`: aliases (rule 4)
 //! - `volumes`: files and devices that are published as they are, and for whom
 //! - `accounts`: users of dashboard and API, and tokens of programs
 //! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
 //! - `reservations`: what hosts that share a disk have agreed on, over restarts
 //! - `owner`: whose the files are that root makes in somebody's library
+//! - `printable`: what strangers write, made harmless for terminals and pages
 //! - `wire`: names of targets and initiators
 //! - `live`: who is connected, asked of the server
 //!
@@ -46,17 +49,21 @@ mod cache;
 mod clients;
 pub mod config;
 mod document;
+mod edition;
 mod error;
 mod events;
 mod images;
 mod jobs;
+mod json;
 mod live;
 mod lock;
 mod logins;
 mod mac;
 pub mod manifest;
+mod mask;
 mod names;
 mod owner;
+mod printable;
 mod progress;
 mod reservations;
 mod secrets;
@@ -76,12 +83,13 @@ use jiff::Timestamp;
 pub use accounts::{
     Invitation, Lifetime, NewToken, NewUser, Revealed, Token, TokenView, User, UserView,
 };
-pub use boots::{Boot, BootId, BootState, BootTicket, mask_boot_ids};
+pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, Edition, NewClient, Plan, Step, When,
+    Discarded, Done, Edit, KeptDisk, NewClient, Plan, Step, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
+pub use edition::Edition;
 pub use error::{Error, Result};
 pub use events::{Actor, Cursor, Event, Events, Filter, Format, Moment, Recorded};
 pub use images::{
@@ -92,30 +100,37 @@ pub use jobs::{
     BuildTask, Claim, DiffTask, Ending, Job, JobId, JobOutcome, JobProgress, JobState, LogPart,
     PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask, this_worker,
 };
+pub use json::Object;
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;
 pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
 pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
+pub use mask::{BootIdMask, mask_boot_ids};
 pub use names::{
     ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, TokenName, UserName,
     VersionId, VersionSpec, VolumeName,
 };
+pub use printable::printable;
 pub use progress::{Progress, Quiet};
 pub use reservations::KeptReservations;
 pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
 pub use volumes::{Allow, Chap, Kept, NewVolume, OpenVolume, Secrets, Volume, VolumeEdit};
 pub use wanted::{
-    FileSystem, PlainWord, ReleaseSpec, SizeSpec, SshKey, UnknownFileSystem, WrongSize,
+    FileSystem, PackageName, PlainWord, ReleaseName, ReleaseSpec, SizeSpec, SshKey,
+    UnknownFileSystem, WrongSize,
 };
 pub use wire::{Published, PublishedKind, Target};
 
-use cache::Cache;
+use cache::{Cache, Listing};
 use error::Doing;
 use events::Throttle;
 use lock::WriteLock;
 use store::Places;
+
+/// The configuration, at the root of every library.
+const CONFIG: &str = "netroot.toml";
 
 /// What a new library is to be.
 #[derive(Debug, Clone)]
@@ -138,6 +153,7 @@ pub struct Library {
     /// Manifests and clients that were read, for those who look at many.
     manifests: Cache<VersionId, Manifest>,
     known: Cache<MacAddr, Client>,
+    listed: Listing<Client>,
     users: Cache<UserName, User>,
     tokens: Cache<String, Token>,
     /// Refused logins that were recorded a short while ago.
@@ -197,7 +213,7 @@ impl Library {
 
     /// What `init` would refuse, without doing it.
     pub fn check_init(dir: &Path) -> Result<()> {
-        if dir.join("netroot.toml").exists() {
+        if dir.join(CONFIG).exists() {
             return Err(Error::Exists {
                 kind: "library",
                 name: dir.display().to_string(),
@@ -229,7 +245,7 @@ impl Library {
 
     /// Opens the library in `dir`. `own` names a file with this server's own settings.
     pub fn open(dir: &Path, own: Option<&Path>) -> Result<Library> {
-        let file = dir.join("netroot.toml");
+        let file = dir.join(CONFIG);
         if !file.exists() {
             return Err(Error::refused(
                 format!("opening the library {}", dir.display()),
@@ -251,6 +267,7 @@ impl Library {
             boot_key: OnceLock::new(),
             manifests: Cache::default(),
             known: Cache::default(),
+            listed: Listing::default(),
             users: Cache::default(),
             tokens: Cache::default(),
             refusals: Throttle::default(),

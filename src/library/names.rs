@@ -29,7 +29,7 @@ impl NameError {
 
 /// Tells API documents that a type is written as text of a form (ECMA 262).
 macro_rules! schema_of_text {
-    ($name:ident, $pattern:literal) => {
+    ($name:ident, $pattern:expr) => {
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
                 utoipa::openapi::schema::ObjectBuilder::new()
@@ -46,7 +46,7 @@ pub(crate) use schema_of_text;
 
 /// Makes a newtype over `String` that only `$check` lets in, in code and from documents.
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $pattern:literal, $wanted:expr, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $pattern:expr, $wanted:expr, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -101,7 +101,7 @@ name!(
     ///
     /// It does not end in `-` and twelve hex digits: `client-525400123456` is the target of a clone.
     ImageName,
-    "^[a-z][a-z0-9-]{0,31}$",
+    "^(?!.*-[0-9a-f]{12}$)[a-z][a-z0-9-]{0,31}$",
     "the name of an image: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long, \
      not ending in `-` and twelve hex digits",
     |text| is_plain(text) && !ends_like_a_clone(text)
@@ -155,7 +155,12 @@ name!(
     /// the kernel's (quotes) and dracut's; and it must not say what the library itself says, or two
     /// clients could be made to share an identity.
     KernelArg,
-    "^[!-~]+$",
+    concat!(
+        r"^(?!(&&|\|\||;)$)(?!.*\$\{)",
+        r"(?!(root|netroot|initrd|ro|rw|rd\.iscsi\.(initiator|firmware|ibft))(=|$))",
+        r"(?!rd\.iscsi\.target\.|iscsi_)",
+        r"[!$-&(-\[\]-_a-~][!#-&(-\[\]-_a-~]{0,511}$"
+    ),
     "a kernel argument: one word of printable ASCII without quotes, backslash or `${`, that is not \
      a word of iPXE's (`&&`, `||`, `;`, `#...`) and none of root=, netroot=, initrd=, ro, rw, \
      rd.iscsi.initiator=, rd.iscsi.target.*, iscsi_*, rd.iscsi.firmware, rd.iscsi.ibft, which \
@@ -254,7 +259,7 @@ impl FromStr for Mode {
 
 /// Serializes a type as its text, and back through its `FromStr`.
 macro_rules! serde_as_text {
-    ($name:ident, $pattern:literal) => {
+    ($name:ident, $pattern:expr) => {
         serde_as_text!($name);
         crate::library::names::schema_of_text!($name, $pattern);
     };
@@ -298,8 +303,14 @@ pub struct VersionSpec {
     pub number: Option<u32>,
 }
 
-serde_as_text!(VersionId, "^[a-z][a-z0-9-]{0,31}@[1-9][0-9]*$");
-serde_as_text!(VersionSpec, "^[a-z][a-z0-9-]{0,31}(@[1-9][0-9]*)?$");
+serde_as_text!(
+    VersionId,
+    "^(?!.*-[0-9a-f]{12}@)[a-z][a-z0-9-]{0,31}@[1-9][0-9]{0,8}$"
+);
+serde_as_text!(
+    VersionSpec,
+    "^(?!.*-[0-9a-f]{12}(@|$))[a-z][a-z0-9-]{0,31}(@[1-9][0-9]{0,8})?$"
+);
 
 const VERSION: &str = "a version: an image's name, `@`, and a number from 1, such as fc28@3";
 

@@ -22,7 +22,30 @@ impl Library {
         if let Some(text) = self.find_secret(name)? {
             return Ok(text);
         }
-        let text = make()?;
+        self.keep_secret(name, make()?)
+    }
+
+    /// The same, made anew where what is kept does not serve any more.
+    pub fn renewed_secret(
+        &self,
+        name: &'static str,
+        serves: impl Fn(&str) -> bool,
+        make: impl FnOnce() -> Result<String>,
+    ) -> Result<String> {
+        let found = || -> Result<Option<String>> {
+            Ok(self.find_secret(name)?.filter(|text| serves(text)))
+        };
+        if let Some(text) = found()? {
+            return Ok(text);
+        }
+        let _lock = self.write_lock()?;
+        match found()? {
+            Some(text) => Ok(text),
+            None => self.keep_secret(name, make()?),
+        }
+    }
+
+    fn keep_secret(&self, name: &'static str, text: String) -> Result<String> {
         let path = self.places().secrets().join(name);
         document::replace(&path, text.as_bytes(), 0o600)?;
         Ok(text)

@@ -12,6 +12,16 @@ use super::names::{NameError, serde_as_text};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlainWord(String);
 
+/// What a distribution calls a release: `bookworm`, `42`, `9-stream`. It goes into addresses, paths and
+/// expressions as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseName(String);
+
+/// A package of a distribution's repositories by name, with a version or an architecture if need be;
+/// never a file or an address, whose packages nobody has signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageName(String);
+
 /// A distribution and its release, such as `debian:bookworm`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseSpec {
@@ -62,13 +72,19 @@ serde_as_text!(
     PlainWord,
     "^[A-Za-z0-9._+~:/=@][A-Za-z0-9._+~:/=@-]{0,255}$"
 );
+serde_as_text!(ReleaseName, "^[A-Za-z0-9]([._-]?[A-Za-z0-9]){0,15}$");
+serde_as_text!(
+    PackageName,
+    "^@?[A-Za-z0-9][A-Za-z0-9+._:-]{0,126}[A-Za-z0-9+](=[A-Za-z0-9]([A-Za-z0-9+.:~-]{0,126}[A-Za-z0-9])?)?$"
+);
 serde_as_text!(
     ReleaseSpec,
-    "^[a-z][a-z0-9-]{0,63}:[A-Za-z0-9._+~:=@][A-Za-z0-9._+~:=@-]{0,63}$"
+    "^[a-z][a-z0-9-]{0,31}:[A-Za-z0-9]([._-]?[A-Za-z0-9]){0,15}$"
 );
 serde_as_text!(
     SshKey,
-    "(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]* +AAAA[A-Za-z0-9+/=]*( [ -~]*)?$"
+    "^((?!ssh-|ecdsa-sha2-|sk-)[!-~]+ +)?(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]* \
+     +AAAA[A-Za-z0-9+/=]*( [ -~]*)?$"
 );
 serde_as_text!(
     SizeSpec,
@@ -78,6 +94,10 @@ serde_as_text!(FileSystem, "^(xfs|ext4|btrfs|erofs)$");
 
 /// Longest word: no name of a package or a release comes near it.
 const LONGEST_WORD: usize = 256;
+/// Longest name of a release.
+const LONGEST_RELEASE: usize = 32;
+/// Longest name, or version, of a package.
+const LONGEST_PACKAGE: usize = 128;
 /// Longest key: RSA of 16384 bits takes less than 3,000 characters.
 const LONGEST_KEY: usize = 8192;
 
@@ -105,6 +125,66 @@ impl FromStr for PlainWord {
     }
 }
 
+impl FromStr for ReleaseName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parts = text.split(['.', '_', '-']);
+        let sound = (1..=LONGEST_RELEASE).contains(&text.len())
+            && parts
+                .into_iter()
+                .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric()));
+        sound.then(|| Self(text.to_owned())).ok_or_else(|| {
+            NameError::new(
+                text,
+                "a release: letters and digits, with . _ - between them",
+            )
+        })
+    }
+}
+
+impl fmt::Display for ReleaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for PackageName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (name, version) = match text.split_once('=') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        // dnf(8): a group. apt-get(8) takes a `-` at the end for "remove it".
+        let name = name.strip_prefix('@').unwrap_or(name);
+        let of = |text: &str, more: &str| {
+            text.len() <= LONGEST_PACKAGE
+                && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && !text.ends_with(['-', '.', ':', '_', '~'])
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+        };
+        let sound = of(name, "+._:-")
+            && name.len() > 1
+            && version.is_none_or(|version| of(version, "+.:~-") && !version.ends_with('+'));
+        sound.then(|| Self(text.to_owned())).ok_or_else(|| {
+            NameError::new(
+                text,
+                "a package's name, such as vim, libc6:i386 or vim=2:9.0-1",
+            )
+        })
+    }
+}
+
+impl fmt::Display for PackageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 impl fmt::Display for PlainWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -124,9 +204,9 @@ impl FromStr for ReleaseSpec {
         let (name, release) = text.split_once(':').ok_or_else(wrong)?;
         let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let sound = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.len() <= LONGEST_RELEASE
             && name.chars().all(is_name)
-            && !release.contains('/')
-            && release.parse::<PlainWord>().is_ok();
+            && release.parse::<ReleaseName>().is_ok();
         if !sound {
             return Err(wrong());
         }
@@ -312,11 +392,61 @@ mod tests {
             "/srv:12",
             "srv/debian:12",
             "debian:../x",
+            "debian:..",
+            "debian:x~1",
             "-:1",
             "debian:",
             ":12",
         ] {
             assert!(bad.parse::<ReleaseSpec>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn packages_are_names_and_no_files_addresses_or_orders() {
+        for good in [
+            "vim",
+            "g++",
+            "@core",
+            "libc6:i386",
+            "vim=2:9.0.1378-2+deb12u2",
+            "kernel-core",
+        ] {
+            assert!(good.parse::<PackageName>().is_ok(), "{good}");
+        }
+        for bad in [
+            "https://example.org/x.rpm",
+            "./a.deb",
+            "/etc/shadow",
+            "libc6-",
+            "~n.",
+            "?all",
+            "-o",
+            "a b",
+            "vim=",
+            "@",
+        ] {
+            assert!(bad.parse::<PackageName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_release_is_no_path_and_no_expression() {
+        for good in ["bookworm", "42", "9-stream", "22.04"] {
+            assert!(good.parse::<ReleaseName>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "..",
+            "../x",
+            "x/w/etc/passwd",
+            "a..b",
+            "-1",
+            "a&b",
+            "1.",
+            "a b",
+        ] {
+            assert!(bad.parse::<ReleaseName>().is_err(), "{bad}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -12,9 +13,9 @@ use serde::Deserialize;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
-use super::{Problem, blocking};
+use super::{Problem, blocking_for_client};
 use crate::boot::{BootCfg, Portal, Root, SanBoot, Writes, boot_ipxe};
-use crate::daemon::{Peer, Server, own_address};
+use crate::daemon::{Endpoint, Peer, Server, own_address};
 use crate::library::BootTicket;
 use crate::library::Event;
 use crate::library::manifest::BootFrom;
@@ -27,7 +28,21 @@ pub fn boot(server: Arc<Server>) -> Router {
         .route("/boot.cfg", get(cfg))
         .route("/images/{image}/{number}/{file}", get(file))
         .fallback(nowhere)
+        .layer(from_fn_with_state(server.clone(), counting))
         .with_state(server)
+}
+
+/// Counts the answer to each request.
+async fn counting(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let endpoint = match request.uri().path().starts_with("/images/") {
+        true => Endpoint::BootFile,
+        false => Endpoint::BootScript,
+    };
+    let response = next.run(request).await;
+    server
+        .requests()
+        .answered(endpoint, response.status().as_u16());
+    response
 }
 
 /// Who asks for a boot.cfg.
@@ -112,7 +127,7 @@ async fn cfg(
     })?;
     let base = base(&peer, &headers)?;
     let (peer_ip, local) = ends(&peer)?;
-    blocking(&server, move |server| {
+    blocking_for_client(&server, move |server| {
         let library = server.library();
         let client = library.client(&mac).inspect_err(|error| {
             let stranger = matches!(error, Error::Unknown { .. });
@@ -123,7 +138,10 @@ async fn cfg(
         let ticket = match library.issue_boot(&client) {
             Ok(ticket) => ticket,
             // Known, and yet there is nothing for it: who stands before the machine is told why.
-            Err(why @ Error::Refused { .. }) => return Ok(text(boots_nothing(&why))),
+            Err(why @ Error::Refused { .. }) => {
+                server.saw_nothing_to_boot(client.mac, &why.to_string());
+                return Ok(text(boots_nothing(&why)));
+            }
             Err(error) => return Err(error),
         };
         let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local))?;
@@ -155,7 +173,7 @@ async fn file(
     Path((image, number, file)): Path<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let found = blocking(&server, move |server| {
+    let found = blocking_for_client(&server, move |server| {
         let version: VersionId = format!("{image}@{number}").parse()?;
         let version = server.library().version(&version)?;
         let found = version.boot_file(&file).ok_or(Error::Unknown {

@@ -1,28 +1,44 @@
 //! Bodies of API calls. Answers are the library's own results.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::Problem;
 use crate::library::{
-    Act, ClientSelector, Done, Edit, ImageName, Lifetime, MacAddr, NewClient, Role, TokenName,
-    UserName, VersionId, When,
+    Act, ClientName, ClientSelector, Done, Edit, GroupName, ImageName, KernelArg, Lifetime,
+    MacAddr, Mode, NewClient, Role, TokenName, UserName, VersionId, VersionSpec, When,
 };
 
 /// `POST /api/v1/clients`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+// A `dry-run` that is misspelt must not be taken for none. Serde cannot refuse what it does not know
+// beside a flattened value, so the client's fields stand here by themselves.
+#[serde(deny_unknown_fields)]
 pub struct AddCall {
-    /// The client.
-    #[serde(flatten)]
-    pub client: NewClient,
+    /// Its address.
+    pub mac: MacAddr,
+    /// Its name; made from the address if not given.
+    pub name: Option<ClientName>,
+    /// What it boots.
+    pub image: VersionSpec,
+    /// What its disk is.
+    pub mode: Mode,
+    /// Kernel arguments of its own.
+    #[serde(default)]
+    pub args: Vec<KernelArg>,
+    /// The groups that it belongs to.
+    #[serde(default)]
+    pub groups: BTreeSet<GroupName>,
     /// Only tell what would be done.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// `POST /api/v1/clients/{client}/acts`
+/// `POST /api/v1/clients/{mac}/acts`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActCall {
@@ -39,8 +55,10 @@ pub struct ActCall {
 /// `POST /api/v1/acts`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"clients": ["@lab"], "act": "reset", "when": "at-next-boot"}))]
 pub struct ActsCall {
     /// On whom: addresses, names, groups.
+    #[serde(deserialize_with = "some")]
     #[schema(min_items = 1)]
     pub clients: Vec<ClientSelector>,
     /// What to do.
@@ -84,18 +102,87 @@ impl Outcome {
     }
 }
 
-/// `PATCH /api/v1/clients/{client}`
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+/// `PATCH /api/v1/clients/{mac}`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct EditCall {
-    /// What to change.
-    #[serde(flatten)]
-    pub edit: Edit,
+    /// Its name.
+    pub name: Option<ClientName>,
+    /// All kernel arguments of its own.
+    pub args: Option<Vec<KernelArg>>,
+    /// All its groups.
+    pub groups: Option<BTreeSet<GroupName>>,
+    /// All its further addresses.
+    pub more_macs: Option<BTreeSet<MacAddr>>,
     /// Only tell what would be done.
-    #[serde(default)]
     pub dry_run: bool,
 }
 
-/// `DELETE /api/v1/clients/{client}`
+impl AddCall {
+    /// Asks for a client.
+    pub fn of(new: &NewClient, dry_run: bool) -> Self {
+        let NewClient {
+            mac,
+            name,
+            image,
+            mode,
+            args,
+            groups,
+        } = new.clone();
+        AddCall {
+            mac,
+            name,
+            image,
+            mode,
+            args,
+            groups,
+            dry_run,
+        }
+    }
+
+    /// The client that is asked for.
+    pub fn client(self) -> NewClient {
+        NewClient {
+            mac: self.mac,
+            name: self.name,
+            image: self.image,
+            mode: self.mode,
+            args: self.args,
+            groups: self.groups,
+        }
+    }
+}
+
+impl EditCall {
+    /// Asks for a change.
+    pub fn of(edit: &Edit, dry_run: bool) -> Self {
+        let Edit {
+            name,
+            args,
+            groups,
+            more_macs,
+        } = edit.clone();
+        EditCall {
+            name,
+            args,
+            groups,
+            more_macs,
+            dry_run,
+        }
+    }
+
+    /// The change that is asked for.
+    pub fn edit(self) -> Edit {
+        Edit {
+            name: self.name,
+            args: self.args,
+            groups: self.groups,
+            more_macs: self.more_macs,
+        }
+    }
+}
+
+/// `DELETE /api/v1/clients/{mac}`
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveCall {
@@ -139,7 +226,8 @@ pub struct PruneCall {
     #[serde(default)]
     pub image: Option<ImageName>,
     /// So many of the newest stay.
-    #[schema(value_type = u32, minimum = 1)]
+    #[serde(deserialize_with = "whole")]
+    #[schema(value_type = u64, minimum = 1, maximum = 4_294_967_295_i64)]
     pub keep: NonZeroU32,
     /// What somebody was shown and agreed to: refused where it takes more by now.
     #[serde(default)]
@@ -206,4 +294,52 @@ pub struct AddTokenCall {
     /// Only tell whether it could be done.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// An act on nobody is a mistake of whoever asks for it.
+fn some<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list = Vec::deserialize(deserializer)?;
+    match list.is_empty() {
+        true => Err(D::Error::custom("it is empty: name at least one")),
+        false => Ok(list),
+    }
+}
+
+/// A number of things. `3.0` is one as well: JSON knows no integers (RFC 8259 §6), and some languages
+/// write all their numbers like that.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    let is_whole = number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
+    // Without a fraction and within bounds, nothing is lost.
+    NonZeroU32::new(number as u32)
+        .filter(|_| is_whole)
+        .ok_or_else(|| D::Error::custom(format!("{number} is no number from 1 to {}", u32::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_whole_however_they_are_written() {
+        let keep = |text: &str| {
+            let call = format!("{{\"keep\":{text}}}");
+            serde_json::from_str::<PruneCall>(&call).map(|call| call.keep.get())
+        };
+        for (text, number) in [
+            ("1", 1),
+            ("3.0", 3),
+            ("2e3", 2000),
+            ("4294967295", u32::MAX),
+        ] {
+            assert_eq!(keep(text).unwrap(), number);
+        }
+        for wrong in ["0", "-1", "1.5", "4294967296", "1e99", "\"3\"", "null"] {
+            assert!(keep(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,5 +1,4 @@
-//! `/metrics`, for Prometheus and whoever reads its text format (version 0.0.4); `/healthz` and
-//! `/readyz`, for whoever restarts servers.
+//! `/metrics`, for Prometheus and whoever reads its text format (version 0.0.4).
 //!
 //! The writer is our own: what is told is read from counters that are there already, at the moment of
 //! the question, and a registry of a library would be a second place for each of them.
@@ -9,34 +8,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::{Problem, blocking};
-use crate::daemon::{Server, Vitals};
+use crate::daemon::{Boots, Endpoint, Requests, Server, Vitals};
 use crate::iscsi::{End, Histogram, Totals};
-use crate::library::{self, ClientState};
+use crate::library::{self, ClientState, JobState};
 
 /// `/metrics`: for those who may look.
 pub(super) fn metrics() -> Router<Arc<Server>> {
     Router::new().route("/metrics", get(answer))
 }
 
-/// `/healthz` and `/readyz`: for everybody, and they tell nothing else.
-pub fn health(server: Arc<Server>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .with_state(server)
+/// Counts the answer to each request, by what it was for.
+pub(super) async fn counting(
+    State(server): State<Arc<Server>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let endpoint = meant(request.uri().path());
+    let response = next.run(request).await;
+    server
+        .requests()
+        .answered(endpoint, response.status().as_u16());
+    response
 }
 
-/// Ready is who can answer for the library: that is what everything else needs.
-async fn ready(State(server): State<Arc<Server>>) -> Response {
-    match blocking(&server, |server| server.library().clients().map(drop)).await {
-        Ok(()) => "ready\n".into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
+/// What the routes are for. Paths of no route are pages that are not there.
+fn meant(path: &str) -> Endpoint {
+    let first = path.trim_start_matches('/').split('/').next();
+    match (first, path) {
+        (Some("api"), "/api") => Endpoint::Page,
+        (Some("api"), _) => Endpoint::Api,
+        (Some("stream"), _) => Endpoint::Stream,
+        (Some("assets"), _) => Endpoint::Asset,
+        (Some("metrics" | "healthz" | "readyz"), _) => Endpoint::Watch,
+        _ => Endpoint::Page,
     }
 }
 
@@ -83,14 +94,14 @@ fn page(server: &Server) -> library::Result<String> {
         "Versions of all images",
         versions as f64,
     );
-    let mut jobs = std::collections::BTreeMap::<_, usize>::new();
-    for job in library.jobs()? {
-        *jobs.entry(job.state.word()).or_default() += 1;
-    }
+    let jobs = library.jobs()?;
     page.family("netroot_jobs", "gauge", "Jobs that are kept, by state");
-    for (state, count) in jobs {
+    for state in JobState::WORDS {
+        let count = jobs.iter().filter(|job| job.state.word() == state).count();
         page.value("netroot_jobs", &[("state", state)], count as f64);
     }
+    boots(&mut page, &server.boots());
+    requests(&mut page, server.requests());
     vitals(&mut page, &server.vitals());
     Ok(page.0)
 }
@@ -187,6 +198,38 @@ fn logins(page: &mut Page, totals: &Totals) {
         ("broken-off", &totals.broken_off),
     ] {
         page.count(name, &[("outcome", outcome)], count);
+    }
+}
+
+fn boots(page: &mut Page, boots: &Boots) {
+    page.single(
+        "netroot_boot_scripts_total",
+        "counter",
+        "Boot scripts that clients fetched",
+        boots.scripts as f64,
+    );
+    let name = "netroot_boots_total";
+    page.family(
+        name,
+        "counter",
+        "Boots of clients: let in to their disk, refused, or never heard of again after the script",
+    );
+    for (outcome, count) in [
+        ("up", boots.up),
+        ("refused", boots.refused),
+        ("lost", boots.lost),
+    ] {
+        page.value(name, &[("outcome", outcome)], count as f64);
+    }
+}
+
+fn requests(page: &mut Page, requests: &Requests) {
+    let name = "netroot_http_requests_total";
+    let about = "Requests over HTTP, by what was asked for and the class of the answer's status";
+    page.family(name, "counter", about);
+    for (endpoint, class, count) in requests.counts() {
+        let labels = [("endpoint", endpoint.as_str()), ("code", class)];
+        page.value(name, &labels, count as f64);
     }
 }
 

@@ -21,6 +21,10 @@
 //! }
 //! ```
 //!
+//! A page of thousands of pieces tells what each is made of (`item_of`), so that only what has changed
+//! is drawn again, and says what it has just shown ([`Hub::shows`]), so that a browser is not told at
+//! once what it was just given.
+//!
 //! The outermost element of a piece carries its id. Nothing in it may depend on who looks at it: no
 //! name, no form token. Buttons belong to a form outside of the pieces (`form="act"`).
 
@@ -43,7 +47,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 
 use super::{Problem, Who, pages};
-use crate::daemon::Server;
+use crate::daemon::{Peer, Server};
 use hub::Heard;
 
 pub(super) fn routes() -> Router<Arc<Server>> {
@@ -56,7 +60,7 @@ struct Asked {
     /// What the page shows: `room`, `client:52:54:00:12:34:56`.
     topic: String,
     /// When the page was drawn, in milliseconds since the epoch: what has changed since then is told
-    /// at once.
+    /// at once; 0: everything there is.
     #[serde(default)]
     since: i64,
 }
@@ -81,6 +85,7 @@ async fn stream(
     State(server): State<Arc<Server>>,
     Extension(hub): Extension<Arc<Hub>>,
     Extension(who): Extension<Who>,
+    Extension(peer): Extension<Peer>,
     asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(Asked { topic: name, since }) =
@@ -89,8 +94,8 @@ async fn stream(
         let why = format!("there is no topic `{name}` to watch");
         return Err(Problem::new(StatusCode::NOT_FOUND, why));
     };
-    let Some(watcher) = hub.watch(&server, &name, topic, since) else {
-        let why = "too many pages are open; this one is not kept up to date";
+    let Some(watcher) = hub.watch(&server, (&who, &peer), &name, topic, since) else {
+        let why = "you have too many pages open; this one is not kept up to date";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why));
     };
     let events = watcher

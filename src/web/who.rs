@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Problem;
 use crate::daemon::Peer;
-use crate::library::{Actor, Role};
+use crate::library::{self, Actor, Role};
 
 /// Who asks. An extension of every request to the API and the pages; requests without one are
 /// answered with 500, so a router that was put together without an answer to "who?" lets nobody in.
@@ -46,6 +46,19 @@ impl Who {
     /// Whether they may change something.
     pub fn operates(&self) -> bool {
         self.role >= Role::Operator
+    }
+
+    /// Whether their login holds at this very moment: asked right before something is done that would
+    /// outlive it. May block.
+    pub(super) fn ensure_logged_in(&self) -> Result<(), library::Error> {
+        match self.login.as_ref().is_none_or(|login| login.holds()) {
+            true => Ok(()),
+            false => Err(library::Error::refused(
+                "managing users and tokens",
+                "your login is over",
+                "log in again",
+            )),
+        }
     }
 
     /// Resolves when their login has ended; never where none could.

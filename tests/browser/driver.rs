@@ -97,6 +97,14 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", features).await;
     }
 
+    /// The same browser, for the dashboard's next address.
+    pub(crate) fn moved_to(self, base: &str) -> Self {
+        Browser {
+            base: base.to_owned(),
+            ..self
+        }
+    }
+
     /// Goes to a page of the dashboard.
     pub(crate) async fn go(&self, path: &str) {
         let url = if path.starts_with("http") {
@@ -228,18 +236,40 @@ impl Browser {
         self.page.execute(script, vec![]).await.unwrap()
     }
 
-    /// A picture of the whole page, in `target/screenshots/NAME.png`.
+    /// A picture of what the window shows, in `target/screenshots/NAME.png`.
     pub(crate) async fn picture(&self, name: &str) {
         let shot = self
-            .devtools(
-                "Page.captureScreenshot",
-                json!({ "format": "png", "captureBeyondViewport": true }),
-            )
+            .devtools("Page.captureScreenshot", json!({ "format": "png" }))
             .await;
         let bytes = STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
         let dir = xtask::target_dir().join("screenshots");
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join(format!("{name}.png")), bytes).unwrap();
+    }
+
+    /// The height of the page, in CSS pixels.
+    pub(crate) async fn height(&self) -> u32 {
+        self.measure("Height").await
+    }
+
+    /// The width of what the page has to show: more than that of the window where it must be scrolled.
+    pub(crate) async fn width(&self) -> u32 {
+        self.measure("Width").await
+    }
+
+    async fn measure(&self, side: &str) -> u32 {
+        let script = format!("return document.documentElement.scroll{side}");
+        let pixels = self.eval(&script).await.as_u64().unwrap();
+        u32::try_from(pixels).unwrap()
+    }
+
+    /// Presses a key wherever the focus is.
+    pub(crate) async fn key(&self, key: fantoccini::key::Key) {
+        let element = self.page.active_element().await.unwrap();
+        element
+            .send_keys(&String::from(char::from(key)))
+            .await
+            .unwrap();
     }
 
     /// A call of Chromium's own protocol.

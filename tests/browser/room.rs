@@ -3,17 +3,22 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use netroot::library::{Actor, Library, NewClient, NoServer};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use xtask::program::Background;
+use xtask::program::{Background, run};
 use xtask::server::Site;
 
 /// The password of everybody here.
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// What would take a page over, or turn its writing around. It is the name of a package.
+pub(crate) const HOSTILE: &str = "<script>document.title='owned'</script>\u{202e}txt";
 
 /// A library on a file system that shares blocks, and the server that holds it.
 pub(crate) struct Room {
@@ -30,6 +35,26 @@ pub(crate) struct Room {
 impl Room {
     /// A room with the images `fc28@1`, `fc28@2` and `fc29@1`, and so many clients.
     pub(crate) fn new(clients: usize) -> Self {
+        let mut room = Room::unfurnished();
+        let tree = tree(room.dir.path());
+        let tree = tree.to_str().unwrap();
+        for image in ["fc28", "fc28", "fc29"] {
+            let build = ["image", "build", image, "--from", tree, "--fs", "ext4"];
+            room.site.netroot(&build).unwrap();
+        }
+        room.add_clients(1..=clients);
+        room.serve();
+        room
+    }
+
+    /// A library as `init` makes it, and its server.
+    pub(crate) fn empty() -> Self {
+        let mut room = Room::unfurnished();
+        room.serve();
+        room
+    }
+
+    fn unfurnished() -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests make file systems: run them as root"
@@ -39,27 +64,24 @@ impl Room {
         let site = Site::new(Path::new(env!("CARGO_BIN_EXE_netroot")), &library);
         site.init().unwrap();
         everything_by_chance(&library.join("netroot.toml"));
-        let tree = tree(dir.path());
-        let tree = tree.to_str().unwrap();
-        for image in ["fc28", "fc28", "fc29"] {
-            let build = ["image", "build", image, "--from", tree, "--fs", "ext4"];
-            // Nobody boots it: it has no initramfs that could.
-            site.netroot(&[&build[..], &["--no-initramfs-check"]].concat())
-                .unwrap();
-        }
-        for number in 1..=clients {
-            add_client(&site, number);
-        }
-        let mut room = Room {
+        Room {
             site,
             dashboard: String::new(),
             boot: String::new(),
             serve: None,
             worker: None,
             dir,
-        };
-        room.serve();
-        room
+        }
+    }
+
+    /// Adds clients by their numbers, before there is a server.
+    fn add_clients(&self, numbers: RangeInclusive<usize>) {
+        let library = Library::open(self.site.library(), None).unwrap();
+        let live = NoServer::new(library.live_lock().unwrap());
+        for number in numbers {
+            let new = client(number);
+            library.add_client(&new, &live, &Actor::command()).unwrap();
+        }
     }
 
     /// Starts the server.
@@ -87,6 +109,14 @@ impl Room {
         let ready: Value = serde_json::from_str(&line).unwrap();
         self.dashboard = format!("http://{}", ready["admin"][0].as_str().unwrap());
         self.boot = format!("http://{}", ready["boot"][0].as_str().unwrap());
+    }
+
+    /// Ends the server, and starts another one: at other addresses, as these are given by the system.
+    pub(crate) fn serve_again(&mut self) {
+        let mut old = self.serve.take().unwrap();
+        old.signal(Signal::SIGTERM).unwrap();
+        old.wait(Duration::from_secs(20)).unwrap();
+        self.serve();
     }
 
     /// Starts the helper that does jobs.
@@ -128,9 +158,23 @@ impl Room {
     }
 
     /// A session of a client, by QEMU's initiator, with the identity that its script hands out. It
-    /// reads a little and stays.
+    /// reads a little four times a second, and stays.
     pub(crate) fn connect(&self, number: usize) -> Background {
+        self.log_in(&self.boot_cfg(number))
+    }
+
+    /// A machine whose script is too old when it comes with it: it is refused.
+    pub(crate) fn come_too_late(&self, number: usize) {
         let script = self.boot_cfg(number);
+        self.site
+            .netroot(&["client", "assign", &mac(number), "fc28", "--yes"])
+            .unwrap();
+        let mut late = self.log_in(&script);
+        let ended = late.wait(Duration::from_secs(20)).unwrap();
+        assert!(!ended.success(), "it was let in");
+    }
+
+    fn log_in(&self, script: &str) -> Background {
         let word = |key: &str| {
             let word = script
                 .split_whitespace()
@@ -142,18 +186,22 @@ impl Room {
         let root = word("netroot=iscsi:");
         // ADDRESS:PROTOCOL:PORT:LUN:TARGET
         let fields: Vec<&str> = root.splitn(5, ':').collect();
-        let [address, _, port, lun, target] = fields[..] else {
+        let [address, _, port, _, target] = fields[..] else {
             panic!("{root} is no root")
         };
         let port = if port.is_empty() { "3260" } else { port };
-        let lun = if lun.is_empty() { "0" } else { lun };
+        // dracut takes whatever units a target has; which of them is the root stands in `root=`.
+        let root = word("root=");
+        let lun = root.rsplit("-lun-").next().unwrap();
         let options = format!(
             "driver=iscsi,transport=tcp,portal={address}:{port},target={target},lun={lun},initiator-name={initiator}"
         );
         let mut reader = Command::new("qemu-io");
+        reader.args(["-r", "--image-opts", &options]);
+        for _ in 0..400 {
+            reader.args(["-c", "read 0 32M", "-c", "sleep 250"]);
+        }
         reader
-            .args(["-r", "--image-opts", &options])
-            .args(["-c", "read 0 1M", "-c", "sleep 60000"])
             .stdin(Stdio::null())
             .stdout(File::create(self.path("initiator.log")).unwrap())
             .stderr(File::create(self.path("initiator.err")).unwrap());
@@ -161,21 +209,75 @@ impl Room {
     }
 
     /// The script that a client would get now.
-    fn boot_cfg(&self, number: usize) -> String {
+    pub(crate) fn boot_cfg(&self, number: usize) -> String {
+        let answer = self.ask_for_boot_cfg(&mac(number));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    }
+
+    /// What the boot service answers to a machine with this address.
+    pub(crate) fn ask_for_boot_cfg(&self, mac: &str) -> String {
         let address = self.boot.trim_start_matches("http://");
         let mut stream = TcpStream::connect(address).unwrap();
-        let path = format!("/boot.cfg?mac={}", mac(number));
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+            "GET /boot.cfg?mac={mac} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
         )
         .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         answer
     }
+
+    /// Gives the library a recipe that makes a system of a few files, `tiny`, which does not get on
+    /// before [`Room::open_gate`].
+    pub(crate) fn add_recipe(&self) {
+        let archive = self.path("tree.tar");
+        run(Command::new("tar")
+            .args(["-C", tree(self.dir.path()).to_str().unwrap()])
+            .args(["-cf", archive.to_str().unwrap(), "."]))
+        .unwrap();
+        let recipe = RECIPE
+            .replace("@ARCHIVE@", archive.to_str().unwrap())
+            .replace("@GATE@", self.path("gate").to_str().unwrap());
+        std::fs::write(self.site.library().join("recipes/tiny.toml"), recipe).unwrap();
+    }
+
+    /// Lets builds by the recipe get on.
+    pub(crate) fn open_gate(&self) {
+        std::fs::write(self.path("gate"), "").unwrap();
+    }
 }
+
+/// A system of a few files; its updates bring one package anew and another one besides.
+const RECIPE: &str = r#"
+format = 1
+about = "A few files"
+for = ["tiny"]
+offers = ["tiny:1"]
+[[bootstrap]]
+say = "unpacking {distribution} {release}"
+host = ["tar", "-C", "{tree}", "-xf", "@ARCHIVE@"]
+[[bootstrap]]
+say = "waiting for the gate"
+host = ["sh", "-c", "while [ ! -e @GATE@ ]; do sleep 0.1; done"]
+[[update]]
+say = "installing updates"
+write = "/var/lib/dpkg/status"
+text = """
+Package: base-files
+Status: install ok installed
+Version: 12.4
+
+Package: vim
+Status: install ok installed
+Version: 2:9.0
+"""
+[[upgrade]]
+say = "upgrading to {release}"
+write = "/etc/os-release"
+text = "ID=tiny\nVERSION_ID=2\nPRETTY_NAME=\"Tiny 2\"\n"
+"#;
 
 impl Drop for Room {
     fn drop(&mut self) {
@@ -202,9 +304,7 @@ pub(crate) fn row(number: usize) -> String {
     format!("#client-{}", mac(number).replace(':', ""))
 }
 
-fn add_client(site: &Site, number: usize) {
-    let (name, mac) = (format!("pc-{number:03}"), mac(number));
-    let group = format!("row-{}", (number - 1) / 10 + 1);
+fn client(number: usize) -> NewClient {
     // Clients of one that follows, one that is pinned and one that has a disk of its own.
     let (image, mode) = match number % 5 {
         0 => ("fc28@1", "shared"),
@@ -212,10 +312,15 @@ fn add_client(site: &Site, number: usize) {
         4 => ("fc29", "shared"),
         _ => ("fc28", "shared"),
     };
-    site.netroot(&[
-        "client", "add", &mac, "--name", &name, "--image", image, "--mode", mode, "--group", &group,
-    ])
-    .unwrap();
+    let group = format!("row-{}", (number - 1) / 10 + 1);
+    NewClient {
+        mac: mac(number).parse().unwrap(),
+        name: Some(format!("pc-{number:03}").parse().unwrap()),
+        image: image.parse().unwrap(),
+        mode: mode.parse().unwrap(),
+        args: Vec::new(),
+        groups: [group.parse().unwrap()].into(),
+    }
 }
 
 /// Ports that the system gives, on loopback.
@@ -239,9 +344,16 @@ fn tree(dir: &Path) -> PathBuf {
     create_dir_all(&modules).unwrap();
     create_dir_all(tree.join("var/lib/dpkg")).unwrap();
     create_dir_all(tree.join("etc")).unwrap();
-    write(modules.join("vmlinuz"), b"kernel").unwrap();
-    create_dir_all(tree.join("boot")).unwrap();
-    write(tree.join("boot/initrd.img-6.1.0-21-amd64"), b"initramfs").unwrap();
+    // Something to read: QEMU does not ask for blocks that it was told are empty.
+    write(modules.join("vmlinuz"), vec![0x5a; 6 << 20]).unwrap();
+    for dir in ["boot", "dev", "proc", "sys", "run", "tmp", "root"] {
+        create_dir_all(tree.join(dir)).unwrap();
+    }
+    write(
+        tree.join("boot/initrd.img-6.1.0-21-amd64"),
+        xtask::initramfs::like_dracut("6.1.0-21-amd64"),
+    )
+    .unwrap();
     write(
         tree.join("etc/os-release"),
         b"ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=12\n",
@@ -249,7 +361,10 @@ fn tree(dir: &Path) -> PathBuf {
     .unwrap();
     write(
         tree.join("var/lib/dpkg/status"),
-        b"Package: base-files\nStatus: install ok installed\nVersion: 12\n",
+        format!(
+            "Package: base-files\nStatus: install ok installed\nVersion: 12\n\n\
+             Package: {HOSTILE}\nStatus: install ok installed\nVersion: 1\n"
+        ),
     )
     .unwrap();
     tree

@@ -453,6 +453,19 @@ fn what_a_recipe_cannot_do_is_refused_before_anything_starts() {
         error.contains("needs no-such-tool, which is not installed"),
         "{error}"
     );
+    let offers = |offers: &str| {
+        let text = format!("format = 1\nfor = ['tiny']\noffers = ['{offers}']\n");
+        write_recipe(&site, &text);
+        Recipes::of(&site.library).map(|all| all.named("tiny").unwrap().offers().to_vec())
+    };
+    assert_eq!(offers("tiny:1").unwrap()[0].to_string(), "tiny:1");
+    for (offer, why) in [
+        ("debian:12", "not among what it is `for`"),
+        ("tiny", "release"),
+    ] {
+        let error = format!("{:#}", offers(offer).unwrap_err());
+        assert!(error.contains(why) && error.contains("offers"), "{error}");
+    }
     assert!(site.library.images().unwrap().is_empty());
     site.assert_clean();
 }

@@ -9,6 +9,8 @@ use netroot::build::{self, BuildRequest, Built, Watch};
 use netroot::exec::{Cancel, Program, in_private_mounts};
 use netroot::library::{InitOptions, Library, Progress, Quiet, Version, VersionSpec};
 
+pub(crate) use xtask::initramfs::like_dracut as initramfs;
+
 /// A temporary directory with a library in it.
 pub(crate) struct Site {
     pub(crate) dir: tempfile::TempDir,
@@ -145,48 +147,6 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) {
 pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let args = args.iter().map(OsString::from);
     Program::new(program).args(args).run().unwrap().text()
-}
-
-/// What dracut would have made for `kernel`, as far as the check looks.
-pub(crate) fn initramfs(kernel: &str) -> Vec<u8> {
-    let module = |path: &str| {
-        let path = format!("usr/lib/modules/{kernel}/kernel/{path}");
-        (path, "")
-    };
-    let files = [
-        (
-            "usr/lib/dracut/modules.txt".to_owned(),
-            "network-legacy\niscsi\n",
-        ),
-        ("usr/lib/dracut/dracut-059-4".to_owned(), ""),
-        ("etc/iscsi/initiatorname.iscsi".to_owned(), ""),
-        module("fs/xfs/xfs.ko"),
-        module("fs/ext4/ext4.ko"),
-        module("fs/btrfs/btrfs.ko"),
-        module("fs/erofs/erofs.ko"),
-        module("drivers/scsi/iscsi_tcp.ko"),
-        module("drivers/net/virtio_net.ko"),
-        module("drivers/net/ethernet/r8169.ko"),
-        module("drivers/net/ethernet/igb.ko"),
-        module("drivers/net/ethernet/tg3.ko"),
-        module("drivers/net/ethernet/e1000e.ko"),
-        ("TRAILER!!!".to_owned(), ""),
-    ];
-    let mut archive = Vec::new();
-    for (name, text) in &files {
-        let mut numbers = [0; 13];
-        numbers[6] = text.len();
-        numbers[11] = name.len() + 1;
-        archive.extend(b"070701");
-        for number in numbers {
-            archive.extend(format!("{number:08X}").as_bytes());
-        }
-        for part in [&format!("{name}\0"), *text] {
-            archive.extend(part.as_bytes());
-            archive.resize(archive.len().next_multiple_of(4), 0);
-        }
-    }
-    archive
 }
 
 /// Asks to stop as soon as a step begins whose name begins so.

@@ -315,3 +315,44 @@ fn nothing_that_is_kept_lets_anybody_in_and_nobody_else_reads_it() {
     );
     library.sweep().unwrap();
 }
+
+#[test]
+fn who_was_put_out_meanwhile_makes_and_takes_nobody() {
+    let site = site();
+    let library = &site.library;
+    site.add("admin", Role::Operator);
+    site.add("evil", Role::Operator);
+    let evil = Actor::User {
+        name: "evil".to_owned(),
+        peer: "192.0.2.1".to_owned(),
+    };
+    let is_refused = || {
+        let token = NewToken {
+            name: "backdoor".parse().unwrap(),
+            role: Role::Operator,
+            expires: Lifetime::Never,
+        };
+        let all = [
+            library
+                .add_user(&new("backdoor", Role::Operator), false, &evil)
+                .map(drop),
+            library.invite_user(&name("admin"), &evil).map(drop),
+            library.add_token(&token, &evil).map(drop),
+            library
+                .set_role(&name("admin"), Role::Viewer, &evil)
+                .map(drop),
+            library.remove_user(&name("admin"), &evil).map(drop),
+        ];
+        for tried in all {
+            let why = tried.unwrap_err().to_string();
+            assert!(why.contains("no operator any more"), "{why}");
+        }
+    };
+    library
+        .set_role(&name("evil"), Role::Viewer, &root())
+        .unwrap();
+    is_refused();
+    library.remove_user(&name("evil"), &root()).unwrap();
+    is_refused();
+    assert_eq!(library.users().unwrap().len(), 1);
+}

@@ -50,6 +50,42 @@ fn reset_is_pristine_and_undo_brings_back() {
 }
 
 #[test]
+fn any_disk_that_is_kept_comes_back_with_what_was_assigned_then() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    lab.seal("fc29", "newer");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.write(&mac, "first");
+    let first = lab.client(&mac).clone.unwrap().id;
+    lab.act(&mac, Act::Reset, When::Now).unwrap();
+    lab.write(&mac, "second");
+    lab.act(&mac, assign(Some("fc29"), None), When::Now)
+        .unwrap();
+    let restore = |disk: &str| Act::Restore(KeptDisk { disk: disk.into() });
+    let done = lab.act(&mac, restore(&first), When::Now).unwrap();
+    assert!(done.plan.loses.is_some(), "the disk in place is set aside");
+    assert_eq!(lab.read(&mac), "first");
+    assert_eq!(lab.client(&mac).image.to_string(), "fc28");
+    // It is a change like any other.
+    lab.act(&mac, Act::Undo, When::Now).unwrap();
+    assert_eq!(lab.read(&mac), "newer");
+    assert_eq!(lab.client(&mac).image.to_string(), "fc29");
+    // Armed, it happens once, at the next boot.
+    lab.act(&mac, restore(&first), When::AtNextBoot).unwrap();
+    assert_eq!(lab.read(&mac), "newer");
+    lab.boot(&mac);
+    assert_eq!(lab.read(&mac), "first");
+    let before = lab.snapshot();
+    let error = lab.act(&mac, restore("0000"), When::Force).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("not kept") && said.contains("client show"),
+        "{said}"
+    );
+    assert_eq!(lab.snapshot(), before);
+}
+
+#[test]
 fn undo_without_anything_to_undo_is_refused() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::sync::Mutex;
 
 use netroot::library::*;
@@ -225,4 +227,61 @@ fn a_library_from_before_jobs_gets_their_place() {
         Err(Error::Unknown { .. })
     ));
     assert_eq!(verify(&lab, "fc28@1").unwrap().id.number(), 1);
+}
+
+/// Root works in the library of somebody who may not be trusted with root's files.
+#[test]
+fn root_follows_no_link_of_the_librarys_owner() {
+    const OWNER: u32 = 65534;
+    let lab = lab();
+    verify(&lab, "fc28@1").unwrap();
+    let root = lab.lib.root();
+    // Somewhere that its owner reaches.
+    let everybody = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(root.parent().unwrap(), everybody).unwrap();
+    let give = |path: &Path| std::os::unix::fs::lchown(path, Some(OWNER), Some(OWNER)).unwrap();
+    give(root);
+    for dir in ["events", "jobs", "clients", "images", "images/fc28"] {
+        give(&root.join(dir));
+    }
+    for entry in fs::read_dir(root.join("jobs")).unwrap() {
+        give(&entry.unwrap().path());
+    }
+    // What is root's: a file, and a directory that only root may write to.
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("victim");
+    fs::write(&victim, "root's").unwrap();
+    let link = |to: &Path, at: &Path| {
+        symlink(to, at).unwrap();
+        give(at);
+    };
+    // The events of today, by their file's name.
+    let events: Vec<_> = fs::read_dir(root.join("events"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    for path in &events {
+        fs::remove_file(path).unwrap();
+        link(&victim, path);
+    }
+    assert!(!events.is_empty());
+    let claim = lab.lib.claim_job("worker-1").unwrap().unwrap();
+    let job = claim.job().clone();
+    link(&victim, &root.join(format!("jobs/{}.progress.new", job.id)));
+    claim.show_progress(&JobProgress {
+        step: 1,
+        says: "hashing".to_owned(),
+        fraction: None,
+    });
+    claim.finish(whole()).unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "root's");
+    assert_eq!(fs::metadata(&victim).unwrap().uid(), 0);
+    // What root made is the owner's.
+    let document = root.join(format!("jobs/{}.json", job.id));
+    assert_eq!(fs::metadata(&document).unwrap().uid(), OWNER);
+    // A whole directory in another place: nothing is written there.
+    fs::rename(root.join("jobs"), root.join("away")).unwrap();
+    link(outside.path(), &root.join("jobs"));
+    assert!(verify(&lab, "fc28@1").is_err());
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
 }

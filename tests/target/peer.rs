@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use netroot::iscsi::wire::{
-    self, BHS_LEN, Bhs, Head, LoginRequest, LoginResponse, Opcode, ScsiCommand, ScsiResponse,
-    Serial, Stage, Tag,
+    self, Attribute, BHS_LEN, Bhs, Head, LoginRequest, LoginResponse, Opcode, ScsiCommand,
+    ScsiResponse, Serial, Stage, Tag,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -109,7 +109,7 @@ impl Peer {
             last: true,
             read: false,
             write: false,
-            attribute: 0,
+            attribute: Attribute::Simple,
             lun: LUN,
             itt: Tag(self.next_itt),
             expected_len: 0,

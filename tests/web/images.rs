@@ -172,14 +172,23 @@ fn a_version_that_somebody_uses_goes_by_force_only_and_that_is_told() {
     let refused = server.post_and_look("/images/fc28/1/remove", &[]);
     assert!(refused.contains("class=\"notice bad\""), "{refused}");
     assert!(site.lib.version(&"fc28@1".parse().unwrap()).is_ok());
-    let page = server.post_and_look("/images/fc28/1/remove", &fields([("when", "force")]));
+    let page = server.post_and_look(
+        "/images/fc28/1/remove",
+        &fields([("when", "force"), ("shown", "fc28@1")]),
+    );
     assert!(page.contains("Removed fc28@1."), "{page}");
     assert!(site.lib.version(&"fc28@1".parse().unwrap()).is_err());
     assert!(site.client(&mac(2)).clone.is_none());
     // Nobody uses this one, and it is the last of its image.
     let asked = server.page("/images/next/1/remove");
     assert!(!asked.contains("by force"), "{asked}");
-    let list = server.post_and_look("/images/next/1/remove", &[]);
+    // A whole image, of what was shown.
+    let asked = server.page("/images/next/remove");
+    assert!(asked.contains("next with all its versions?"), "{asked}");
+    assert_eq!(hidden(&asked, "shown"), ["next@1"]);
+    let page = server.post_and_look("/images/next/remove", &[]);
+    assert!(page.contains("was not shown before"), "{page}");
+    let list = server.post_and_look("/images/next/remove", &fields([("shown", "next@1")]));
     assert!(list.contains("<h1>Images</h1>"), "{list}");
     assert_eq!(server.get("/images/next").status, 404);
 }
@@ -314,7 +323,7 @@ fn versions_are_compared_once_and_the_report_is_kept() {
         "5.1 → 5.2",
         "/etc/motd",
         "mode 0644 → 0600",
-        "packages upgraded",
+        "package upgraded",
     ] {
         assert!(page.contains(told), "{told}: {page}");
     }

@@ -11,8 +11,11 @@
 )]
 
 mod auth;
+mod doors;
 mod images;
 mod jobs;
+mod limits;
+mod metrics;
 mod network;
 #[path = "../target/peer.rs"]
 #[allow(dead_code, reason = "the target's own tests use all of it")]
@@ -22,3 +25,4 @@ mod routes;
 mod site;
 mod stream;
 mod tls;
+mod veil;

@@ -23,6 +23,10 @@ pub(crate) struct Server {
     child: Child,
     /// Where dashboard and API listen.
     pub(crate) admin: String,
+    /// Where the boot service does.
+    pub(crate) boot: String,
+    /// Where the target does.
+    pub(crate) iscsi: String,
 }
 
 /// An answer.
@@ -105,8 +109,11 @@ impl Site {
             .unwrap();
         let ready = BufReader::new(child.stdout.take().unwrap()).lines().next();
         let ready: Value = serde_json::from_str(&ready.unwrap().unwrap()).unwrap();
+        let door = |name: &str| ready[name][0].as_str().unwrap().to_owned();
         Server {
-            admin: ready["admin"][0].as_str().unwrap().to_owned(),
+            admin: door("admin"),
+            boot: door("boot"),
+            iscsi: door("iscsi"),
             child,
         }
     }
@@ -138,6 +145,32 @@ impl Server {
     ) -> Answer {
         let mut stream = TcpStream::connect(&self.admin).unwrap();
         exchange(&mut stream, &self.admin, method, path, head, body)
+    }
+
+    /// Sends the beginning of a request, and leaves the rest to whoever gets the connection.
+    pub(crate) fn begin(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.admin).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    }
+
+    /// A line of what the system tells of its process.
+    pub(crate) fn process(&self, line: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mut lines = status.lines().filter_map(|all| all.strip_prefix(line));
+        let value = lines.next().unwrap().trim_start_matches(':').trim();
+        value.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub(crate) fn get(&self, path: &str, head: &[(&str, &str)]) -> Answer {
@@ -184,8 +217,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        self.terminate();
         let mut said = String::new();
         let _ = self.child.stderr.take().unwrap().read_to_string(&mut said);
         let ended = self.child.wait();
@@ -202,6 +234,11 @@ impl LoggedIn {
         ("Cookie", &self.cookie)
     }
 
+    /// What proves that a call comes from a page of theirs.
+    pub(crate) fn csrf(&self) -> &str {
+        &self.csrf
+    }
+
     /// A form of theirs.
     pub(crate) fn form(&self, fields: &str) -> String {
         format!("csrf={}&{fields}", self.csrf)
@@ -209,6 +246,12 @@ impl LoggedIn {
 }
 
 impl Answer {
+    /// All headers of one name.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.head.iter().filter(move |(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// A header; empty if it is not there.
     pub(crate) fn is(&self, name: &str) -> &str {
         let found = self.head.iter().find(|(key, _)| key == name);
@@ -243,12 +286,34 @@ pub(crate) fn exchange(
         .unwrap_or_else(|| panic!("{method} {path}: no answer in {answer:?}"));
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap();
-    Answer {
+    let mut answer = Answer {
         status: status.parse().unwrap(),
         head: lines
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
             .collect(),
-        text: text.to_owned(),
+        text: String::new(),
+    };
+    let in_chunks = answer.is("transfer-encoding") == "chunked";
+    answer.text = match in_chunks && method != "HEAD" {
+        true => unchunked(text.as_bytes()),
+        false => text.to_owned(),
+    };
+    answer
+}
+
+/// What came in chunks (RFC 9112 §7.1), as one.
+fn unchunked(mut rest: &[u8]) -> String {
+    let mut text = Vec::new();
+    while let Some(line) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        let size = std::str::from_utf8(&rest[..line]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        let from = line + 2;
+        text.extend_from_slice(&rest[from..from + size]);
+        rest = &rest[from + size + 2..];
     }
+    String::from_utf8(text).unwrap()
 }

@@ -44,7 +44,10 @@ fn an_empty_room_tells_how_to_begin() {
         page.contains("No clients yet") && page.contains("/boot.ipxe"),
         "{page}"
     );
-    assert!(page.contains("build an image"), "{page}");
+    assert!(
+        page.contains("Build an image") && page.contains("netroot image build"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -279,6 +282,10 @@ fn a_machine_that_nobody_knows_shows_up_to_be_added() {
     let room = server.page("/");
     let add = format!("/clients/new?mac={}", mac(9));
     assert!(room.contains(&add) && room.contains("3 times"), "{room}");
+    let known = server.get("/api/v1/strangers");
+    let known: serde_json::Value = serde_json::from_str(&known.text).unwrap();
+    assert_eq!(known[0]["mac"], mac(9).to_string());
+    assert_eq!(known[0]["times"], 3);
     let form = server.page(&add);
     assert!(form.contains(&format!("value=\"{}\"", mac(9))), "{form}");
     let mut new = fields([
@@ -384,4 +391,30 @@ fn an_image_that_waits_is_told_and_called_off() {
         "nothing is lost, so nothing is asked: {room}"
     );
     assert!(site.client(&mac(10)).armed.is_none());
+}
+
+#[test]
+fn why_there_is_nothing_to_boot_is_seen_in_the_room() {
+    let site = three();
+    let live = NoServer::new(site.lib.live_lock().unwrap());
+    let image = "fc28".parse().unwrap();
+    let removed = site
+        .lib
+        .remove(&image, When::Force, &live, &Actor::command());
+    assert_eq!(removed.unwrap().dangling.len(), 3);
+    drop(live);
+    let server = site.serve();
+    assert!(server.boot_cfg(&mac(10)).contains("echo netroot: "));
+    let page = server.page("/?show=failed");
+    assert_eq!(shown(&page), ["lab-10"]);
+    assert!(
+        page.contains("it asked what to boot, and there is nothing for it: "),
+        "{page}"
+    );
+    // Once it has something, its next script is a new try.
+    drop(server);
+    site.seal("fc28");
+    let server = site.serve();
+    server.boot_cfg(&mac(10));
+    assert_eq!(shown(&server.page("/?show=booting")), ["lab-10"]);
 }

@@ -19,8 +19,8 @@ const OWN: [&str; 3] = ["/logout", "/account/password", "/account/logins/end"];
 
 const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// All paths, with something plausible in the place of what they name.
-fn routes(document: &Value) -> Vec<String> {
+/// All paths.
+pub(crate) fn routes(document: &Value) -> Vec<String> {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web");
     let mut found = Vec::new();
     in_source(&web, &mut found);
@@ -28,16 +28,19 @@ fn routes(document: &Value) -> Vec<String> {
     found.extend(described.cloned());
     found.sort();
     found.dedup();
-    let filled = |path: String| {
-        let mut filled = path
-            .replace("{mac}", "52:54:00:12:34:56")
-            .replace("{id}", "1");
-        while let (Some(from), Some(to)) = (filled.find('{'), filled.find('}')) {
-            filled.replace_range(from..=to, "x");
-        }
-        filled
-    };
-    found.into_iter().map(filled).collect()
+    found
+}
+
+/// A path with these in the place of what it names.
+pub(crate) fn filled(path: &str, names: &[(&str, &str)]) -> String {
+    let mut filled = path.to_owned();
+    for (name, value) in names {
+        filled = filled.replace(&format!("{{{name}}}"), value);
+    }
+    while let (Some(from), Some(to)) = (filled.find('{'), filled.find('}')) {
+        filled.replace_range(from..=to, "x");
+    }
+    filled
 }
 
 fn in_source(dir: &Path, found: &mut Vec<String>) {
@@ -87,7 +90,11 @@ fn room() -> Room {
     let server = site.serve();
     let (admin, viewer) = (server.log_in("admin"), server.log_in("alice"));
     let document = server.get("/api/v1/openapi.json", &[admin.cookie()]);
-    let routes = routes(&serde_json::from_str(&document.text).unwrap());
+    let names = [("mac", "52:54:00:12:34:56"), ("id", "1")];
+    let routes: Vec<String> = routes(&serde_json::from_str(&document.text).unwrap())
+        .iter()
+        .map(|path| filled(path, &names))
+        .collect();
     let many = [
         "/",
         "/users",
@@ -288,4 +295,42 @@ fn every_answer_tells_the_browser_what_it_may_do() {
         (200, "nosniff")
     );
     assert!(asset.is("cache-control").contains("immutable"), "{asset:?}");
+}
+
+#[test]
+fn every_call_of_the_api_is_in_its_document() {
+    let room = room();
+    let own = [
+        room.admin.cookie(),
+        ("X-CSRF-Token", room.admin.csrf.as_str()),
+    ];
+    // Calls are registered together with what the document tells of them; only what answers for paths
+    // that are not there is no call.
+    let mut registered = Vec::new();
+    let api = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web/api");
+    in_source(&api, &mut registered);
+    assert_eq!(registered, ["/api/v1/{*nowhere}"]);
+    let document = room.server.get("/api/v1/openapi.json", &own);
+    let document: Value = serde_json::from_str(&document.text).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let asked = filled(path, &[("id", "1")]);
+        for (method, call) in item.as_object().unwrap() {
+            let told = format!("{method} {path}");
+            assert!(call["summary"].is_string(), "{told} says what it does");
+            assert!(call["tags"][0].is_string(), "{told} has a place");
+            assert!(call["responses"]["401"].is_object(), "{told}");
+            assert!(call["security"][0]["token"].is_array(), "{told}");
+            let (method, text) = (method.to_uppercase(), ("Content-Type", "text/plain"));
+            let answer = room
+                .server
+                .ask(&method, &asked, &[&own[..], &[text]].concat(), "");
+            assert_ne!(answer.status, 405, "{told}: {answer:?}");
+            assert!(
+                !answer.text.contains("no such resource"),
+                "{told}: {answer:?}"
+            );
+            let status = answer.status.to_string();
+            assert!(call["responses"][&status].is_object(), "{told}: {answer:?}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use netroot::library::*;
 use serde_json::Value;
 
-use super::peer::Peer;
+use super::peer::{Peer, read_10};
 
 const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
 
@@ -62,15 +62,7 @@ impl Site {
 
     /// Seals a version of which nothing would boot.
     pub(crate) fn seal(&self, image: &str) -> VersionId {
-        let mut draft = self.lib.draft(&image.parse().unwrap()).unwrap();
-        draft.create_sparse(1 << 20).unwrap();
-        draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
-        draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
-        let facts = VersionFacts {
-            kernel_version: "6.1.0".into(),
-            ..VersionFacts::default()
-        };
-        draft.seal(facts, &Quiet).unwrap().id().clone()
+        seal(&self.lib, image)
     }
 
     /// Adds a client while no server runs.
@@ -117,7 +109,42 @@ impl Site {
 
     /// A client boots: it fetches its script and logs in as that says. Dropping it cuts it off.
     pub(crate) fn boot(&self, server: &Server, mac: &MacAddr) -> Peer {
-        let cfg = server.boot_cfg(mac);
+        let ticket = Script::of(&server.boot_cfg(mac));
+        self.runtime.block_on(ticket.log_in(server.iscsi))
+    }
+
+    /// A client reads the first 64 KiB of its disk.
+    pub(crate) fn reads(&self, peer: &mut Peer) {
+        let (status, read) = self.runtime.block_on(async {
+            // The first command of a session may be told first that it is one.
+            peer.command([0; 16], 0, b"").await;
+            peer.command(read_10(0, 128), 64 << 10, b"").await
+        });
+        assert_eq!((status, read.len()), (0, 64 << 10));
+    }
+}
+
+/// Seals a version of which nothing would boot.
+pub(crate) fn seal(lib: &Library, image: &str) -> VersionId {
+    let mut draft = lib.draft(&image.parse().unwrap()).unwrap();
+    draft.create_sparse(1 << 20).unwrap();
+    draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
+    draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
+    let facts = VersionFacts {
+        kernel_version: "6.1.0".into(),
+        ..VersionFacts::default()
+    };
+    draft.seal(facts, &Quiet).unwrap().id().clone()
+}
+
+/// What a boot.cfg tells a machine about its disk.
+pub(crate) struct Script {
+    pub(crate) initiator: String,
+    pub(crate) target: String,
+}
+
+impl Script {
+    pub(crate) fn of(cfg: &str) -> Self {
         let word = |key: &str| {
             let words = cfg.split_whitespace();
             let mut found = words.filter_map(|word| word.strip_prefix(key));
@@ -126,16 +153,27 @@ impl Site {
                 .unwrap_or_else(|| panic!("{key} in {cfg}"))
                 .to_owned()
         };
-        let initiator = word("rd.iscsi.initiator=");
         let root = word("netroot=iscsi:");
-        let target = &root[root.find("iqn.").unwrap()..];
-        self.runtime.block_on(async {
-            let mut peer = Peer::connect(server.iscsi).await;
-            let answer = peer.try_login_as(&initiator, target, "").await;
-            assert_eq!(answer.login_status(), 0, "{}", answer.text());
-            peer
-        })
+        Script {
+            initiator: word("rd.iscsi.initiator="),
+            target: root[root.find("iqn.").unwrap()..].to_owned(),
+        }
     }
+
+    /// Logs in as it says. Dropping the initiator cuts it off.
+    pub(crate) async fn log_in(&self, iscsi: SocketAddr) -> Peer {
+        let mut peer = Peer::connect(iscsi).await;
+        let answer = peer.try_login_as(&self.initiator, &self.target, "").await;
+        assert_eq!(answer.login_status(), 0, "{}", answer.text());
+        peer
+    }
+}
+
+/// What a machine's firmware is told by the boot service.
+pub(crate) fn boot_cfg(service: &str, mac: &MacAddr) -> String {
+    let mut stream = TcpStream::connect(service).unwrap();
+    let request = format!("GET /boot.cfg?mac={mac} HTTP/1.1\r\nHost: {service}\r\n");
+    answer(&mut stream, &request).text
 }
 
 pub(crate) fn mac(last: u8) -> MacAddr {
@@ -154,13 +192,7 @@ pub(crate) fn pick(client: &Client) -> (&'static str, String) {
 impl Server {
     /// What a client's firmware is told.
     pub(crate) fn boot_cfg(&self, mac: &MacAddr) -> String {
-        let mut stream = TcpStream::connect(&self.boot).unwrap();
-        let path = format!("/boot.cfg?mac={mac}");
-        answer(
-            &mut stream,
-            &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.boot),
-        )
-        .text
+        boot_cfg(&self.boot, mac)
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
@@ -172,6 +204,13 @@ impl Server {
         let answer = self.get(path);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
         answer.text
+    }
+
+    /// When a page says that it was drawn.
+    pub(crate) fn drawn(&self, path: &str) -> String {
+        let page = self.page(path);
+        let (_, rest) = page.split_once("data-drawn=\"").unwrap();
+        rest.split('"').next().unwrap().to_owned()
     }
 
     /// Sends a form.
@@ -203,18 +242,24 @@ impl Server {
         answer(&mut UnixStream::connect(&self.socket).unwrap(), request)
     }
 
-    /// Opens the stream of a topic.
+    /// Opens the stream of a topic, to hear all of it and what changes.
     pub(crate) fn watch(&self, topic: &str) -> Watching {
+        self.watch_from(topic, "0")
+    }
+
+    /// Opens the stream of a topic as a page that was drawn at `since`.
+    pub(crate) fn watch_from(&self, topic: &str, since: &str) -> Watching {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_millis(200)))
             .unwrap();
         let request =
-            format!("GET /stream?topic={topic}&since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            format!("GET /stream?topic={topic}&since={since} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         Watching {
             stream,
             heard: String::new(),
+            everything: String::new(),
         }
     }
 
@@ -255,9 +300,15 @@ pub(crate) struct Watching {
     stream: UnixStream,
     /// All that came and was not looked for yet.
     heard: String,
+    everything: String,
 }
 
 impl Watching {
+    /// Whether this has come so far.
+    pub(crate) fn has_heard(&self, text: &str) -> bool {
+        self.everything.contains(text)
+    }
+
     /// Waits for a patch of an element in which `text` stands.
     pub(crate) fn hears(&mut self, id: &str, text: &str) {
         let begin = Instant::now();
@@ -299,7 +350,9 @@ impl Watching {
         match self.stream.read(&mut bytes) {
             Ok(0) => false,
             Ok(len) => {
-                self.heard.push_str(&String::from_utf8_lossy(&bytes[..len]));
+                let text = String::from_utf8_lossy(&bytes[..len]);
+                self.heard.push_str(&text);
+                self.everything.push_str(&text);
                 true
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => true,

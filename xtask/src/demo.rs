@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::debian::IMAGE;
 use crate::netns::{BOOT_PORT, Leases, Network, SERVER};
 use crate::packages::{Consent, install_missing};
 use crate::qemu::{Accelerator, Machine, OnReset};
+use crate::relay::Relay;
 use crate::server::Site;
 use crate::{check, debian, target_dir};
 
@@ -22,6 +24,9 @@ pub enum Ending {
     /// It stays up until Enter is pressed, to look around; the library stays for good.
     Keep,
 }
+
+/// Where the dashboard listens unless it is told otherwise.
+const ADMIN_PORT: u16 = 8081;
 
 const MAC: &str = "52:54:00:12:34:56";
 
@@ -134,6 +139,19 @@ fn remove_directory(dir: &Path) -> Result<()> {
 }
 
 fn look_around(site: &Site, network: &Network) -> Result<()> {
+    let relay = Relay::start(network.name(), ADMIN_PORT)?;
+    let dashboard = format!("http://{}", relay.address());
+    let invited = site.json(&["user", "add", "--first"])?;
+    let key = invited.get("key").and_then(Value::as_str);
+    let key = key.context("user add --first --json tells no key")?;
+    println!(
+        "\nThe dashboard, with your choice of a password (the link works once):\n  \
+         {dashboard}/welcome?key={key}\n\
+         Builds and updates that you ask for there are done by a worker, in another shell:\n  \
+         {} --library {} worker",
+        site.binary().display(),
+        site.library().display(),
+    );
     println!(
         "\nAll of it runs until you press Enter. In another shell:\n  \
          export NETROOT_LIBRARY={library}\n  \
@@ -167,6 +185,7 @@ fn what_next(site: &Site, ending: Ending) {
          netroot image build deb12 --from debian:bookworm    or a chroot of yours\n  \
          netroot client add MAC --image deb12\n  \
          netroot serve                 then point your DHCP at http://THIS-HOST:{BOOT_PORT}/boot.ipxe\n  \
+         netroot user add --first      the link to the dashboard, at http://127.0.0.1:{ADMIN_PORT}\n  \
          cargo xtask test              all tests, as CI runs them"
     );
 }

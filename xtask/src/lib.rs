@@ -2,10 +2,11 @@
 //!
 //! The laboratory is a whole small site on one machine: a network of its own ([`netns`]), a real
 //! distribution to make an image of ([`debian`]), the server under test ([`server`]) and machines that
-//! boot from it ([`qemu`]). [`packages`] brings what the host lacks. Everything that is started is
+//! boot from it ([`qemu`]). [`schemathesis`] asks its API whatever there is to ask. [`packages`] brings what the host lacks. Everything that is started is
 //! owned by a value that ends it when dropped.
 //!
-//! [`bench_build`], [`bench_image`], [`check`], [`demo`] and [`suite`] are what `cargo xtask` does with it.
+//! [`bench_build`], [`bench_image`], [`bench_web`], [`check`], [`demo`] and [`suite`] are what `cargo
+//! xtask` does with it.
 //!
 //! By hand, as root: `cargo test --test boot -- --nocapture [NAME]` boots the clients of one test; what
 //! they and the servers said is kept in `target/lab/boot-NAME`, with times. A run that is killed leaves
@@ -15,13 +16,17 @@
 mod bench;
 pub mod bench_build;
 pub mod bench_image;
+pub mod bench_web;
 pub mod check;
 pub mod debian;
 pub mod demo;
+pub mod initramfs;
 pub mod netns;
 pub mod packages;
 pub mod program;
 pub mod qemu;
+pub mod relay;
+pub mod schemathesis;
 pub mod serial;
 pub mod server;
 pub mod suite;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::packages::Consent;
 use xtask::suite::{Boots, Length, Options};
-use xtask::{bench_build, bench_image, check, demo, suite};
+use xtask::{bench_build, bench_image, bench_web, check, demo, suite};
 
 /// The project's own tools.
 #[derive(Parser)]
@@ -76,6 +76,19 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// The dashboard: the page of a room of 10, 1,000 and 10,000 clients, and an event's way to 100
+    /// watching browsers
+    Web {
+        /// How often each page is asked for, and how many events are sent
+        #[arg(long, default_value_t = 40)]
+        rounds: usize,
+        /// Measure this program [default: a release build of this source]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -116,6 +129,15 @@ fn run(command: Command) -> Result<()> {
             binary,
             json,
         }) => bench_image::run_bench(&bench_image::Options {
+            rounds,
+            binary,
+            json,
+        }),
+        Command::Bench(Bench::Web {
+            rounds,
+            binary,
+            json,
+        }) => bench_web::run_bench(&bench_web::Options {
             rounds,
             binary,
             json,

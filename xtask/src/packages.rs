@@ -99,6 +99,11 @@ const NEEDS: &[Need] = &[
         "what its pictures are written in",
     ),
     need("npm", "npm", "brings axe-core, which looks at its pages"),
+    need(
+        "/var/lib/dpkg/info/python3-venv.list",
+        "python3-venv",
+        "a place for schemathesis, which holds the API against its document",
+    ),
 ];
 
 /// Packages that must all come from one build of QEMU.

@@ -59,6 +59,8 @@ pub fn run(options: Options) -> Result<()> {
     );
     let browser = ["test", "--test", "browser", "--", "--nocapture"];
     report.tests("browser", &browser, options.long);
+    let contract = ["test", "--test", "contract", "--", "--nocapture"];
+    report.tests("contract", &contract, options.long);
     if options.boots == Boots::Included {
         for (name, test) in [("boots", "boot"), ("firmware", "firmware")] {
             let arguments = ["test", "--test", test, "--", "--nocapture"];

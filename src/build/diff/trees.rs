@@ -19,9 +19,7 @@ use super::{Times, Trust};
 use crate::build::tree::attributes::{At, Xattr};
 use crate::build::tree::data::{BUFFER, next_data};
 use crate::build::tree::pool::{Pool, in_parallel};
-use crate::build::tree::{
-    Root, about, allow_many_files, enter, entries, kind_of, stat_at, workers,
-};
+use crate::build::tree::{Root, about, enter, entries, kind_of, stat_at, workers};
 use crate::exec::Cancel;
 
 /// What is in one tree and not in the other, and what is not the same in both; by path.
@@ -202,7 +200,7 @@ pub(super) fn compare(
     cancel: &Cancel,
 ) -> Result<Differences> {
     // A deep tree keeps two directories open for each level of it.
-    allow_many_files();
+    crate::exec::allow_many_files();
     let walk = Walk {
         how,
         cancel,

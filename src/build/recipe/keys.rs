@@ -8,7 +8,9 @@ use super::action::{Action, Deed};
 use super::text::{Hole, Text};
 
 /// Keys that are no sections.
-const KEYS: &[&str] = &["format", "about", "for", "packages", "releases", "boot"];
+const KEYS: &[&str] = &[
+    "format", "about", "for", "offers", "packages", "releases", "boot",
+];
 
 /// The sections that plans ask for, each with what is known when its steps are done.
 const SECTIONS: &[(&str, &[Hole])] = &[

@@ -16,13 +16,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 pub use action::Action;
 pub(crate) use action::{Condition, Deed};
 pub(crate) use text::{Fill, Hole, Text, fill_all};
 
 use crate::library::manifest::{Distribution, Hash, RecipeFacts};
-use crate::library::{Library, PlainWord};
+use crate::library::{Library, PlainWord, ReleaseName, ReleaseSpec};
 
 /// The recipe of trees that no other one is for.
 const GENERIC: &str = "generic";
@@ -44,6 +45,7 @@ pub struct Recipe {
     text: String,
     about: String,
     ids: Vec<String>,
+    offers: Vec<ReleaseSpec>,
     packages: PackageList,
     releases: BTreeMap<String, String>,
     places: Places,
@@ -51,12 +53,13 @@ pub struct Recipe {
 }
 
 /// Where a recipe comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// From this program.
     BuiltIn,
     /// From the library.
+    #[schema(value_type = String)]
     File(PathBuf),
 }
 
@@ -86,6 +89,26 @@ pub(crate) struct Places {
     pub(crate) initramfs: Vec<String>,
 }
 
+/// What people are told of a recipe before they read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RecipeView {
+    /// Its name.
+    pub name: String,
+    /// What it is for, in one line.
+    pub about: String,
+    /// The distributions that it is for, by the `ID` of os-release.
+    pub distributions: Vec<String>,
+    /// Releases to choose from: `debian:trixie`. It may know others.
+    pub offers: Vec<String>,
+    /// What it can do of `bootstrap`, `prepare`, `update` and `upgrade`.
+    pub can: Vec<&'static str>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// What people ask recipes for.
+const ABILITIES: [&str; 4] = ["bootstrap", "prepare", "update", "upgrade"];
+
 /// All recipes that a library has.
 #[derive(Debug)]
 pub struct Recipes(BTreeMap<String, Recipe>);
@@ -93,6 +116,12 @@ pub struct Recipes(BTreeMap<String, Recipe>);
 /// Refuses what is no single word of the plain kind: it goes into command lines.
 pub(crate) fn plain_word(text: &str) -> Result<()> {
     text.parse::<PlainWord>()?;
+    Ok(())
+}
+
+/// Refuses what can be no release: it goes into addresses and expressions as well.
+pub(crate) fn release_name(text: &str) -> Result<()> {
+    text.parse::<ReleaseName>()?;
     Ok(())
 }
 
@@ -248,11 +277,25 @@ impl Recipe {
             text: text.to_owned(),
             about: parsed.about,
             ids: parsed.ids,
+            offers: parsed.offers,
             packages: parsed.packages,
             releases: parsed.releases,
             places: parsed.places,
             sections: parsed.sections,
         })
+    }
+
+    /// What people are told of it.
+    pub fn view(&self) -> RecipeView {
+        let can = ABILITIES.into_iter().filter(|what| self.can(what));
+        RecipeView {
+            name: self.name.clone(),
+            about: self.about.clone(),
+            distributions: self.ids.clone(),
+            offers: self.offers.iter().map(ToString::to_string).collect(),
+            can: can.collect(),
+            origin: self.origin.clone(),
+        }
     }
 
     /// Its name.
@@ -278,6 +321,12 @@ impl Recipe {
     /// The distributions that it is for, by the `ID` of os-release.
     pub fn ids(&self) -> &[String] {
         &self.ids
+    }
+
+    /// Releases that people are offered where they choose one, the first ones first. It bootstraps
+    /// others, too: as many as its distributions have.
+    pub fn offers(&self) -> &[ReleaseSpec] {
+        &self.offers
     }
 
     /// Whether it has steps for this.

@@ -11,14 +11,15 @@ use toml::Spanned;
 use super::action::{Action, Condition, Deed};
 use super::text::{Hole, Text};
 use super::{PackageList, Places, keys};
-use crate::library::ConfigError;
 use crate::library::config::at_line;
+use crate::library::{ConfigError, ReleaseSpec};
 
 /// What a recipe's text says.
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) about: String,
     pub(super) ids: Vec<String>,
+    pub(super) offers: Vec<ReleaseSpec>,
     pub(super) packages: PackageList,
     pub(super) releases: BTreeMap<String, String>,
     pub(super) places: Places,
@@ -30,6 +31,7 @@ pub(super) struct Parsed {
 struct Raw {
     about: String,
     ids: Vec<String>,
+    offers: Vec<Spanned<String>>,
     packages: PackageList,
     releases: BTreeMap<String, Spanned<String>>,
     places: RawPlaces,
@@ -119,7 +121,12 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Parsed, ConfigError> {
         }
         Ok((told, meant.into_inner()))
     });
+    let offers = raw.offers.into_iter().map(|offer| {
+        let at = offer.span().start;
+        offered(&raw.ids, &offer.into_inner()).map_err(|why| wrong(at, "offers", why))
+    });
     Ok(Parsed {
+        offers: offers.collect::<Result<_, ConfigError>>()?,
         about: raw.about,
         ids: raw.ids,
         packages: raw.packages,
@@ -130,6 +137,15 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Parsed, ConfigError> {
         },
         sections: flat,
     })
+}
+
+/// A release that people are offered: of a distribution that the recipe is for.
+fn offered(ids: &[String], text: &str) -> Result<ReleaseSpec, String> {
+    let offer: ReleaseSpec = text.parse().map_err(|wrong| format!("{wrong}"))?;
+    match ids.contains(&offer.name) {
+        true => Ok(offer),
+        false => Err(format!("`{}` is not among what it is `for`", offer.name)),
+    }
 }
 
 type Wrong = (&'static str, String);
@@ -375,6 +391,7 @@ impl<'de> Visitor<'de> for RawVisitor {
                 "format" => format = Some(map.next_value::<u32>()?),
                 "about" => raw.about = map.next_value()?,
                 "for" => raw.ids = map.next_value()?,
+                "offers" => raw.offers = map.next_value()?,
                 "packages" => raw.packages = map.next_value()?,
                 "releases" => raw.releases = map.next_value()?,
                 "boot" => raw.places = map.next_value()?,

@@ -62,7 +62,7 @@ pub(crate) fn copy(
     cancel: &Cancel,
     done: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
-    allow_many_files();
+    crate::exec::allow_many_files();
     let copier = Copier {
         target,
         excludes,
@@ -232,15 +232,4 @@ fn node(here: &Pair, name: &OsStr, kind: SFlag, stat: &FileStat) -> Result<()> {
     let mode = attributes.creation_mode();
     mknodat(&here.target, name, kind, mode, stat.st_rdev).context("making its copy")?;
     attributes.set_on_node(at(&here.target))
-}
-
-/// A deep tree keeps a pair of directories open for each level of it.
-pub(crate) fn allow_many_files() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        // If it is refused, opening a file will say why the copy failed.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }

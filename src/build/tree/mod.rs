@@ -16,7 +16,7 @@ pub(crate) mod pool;
 pub(crate) mod root;
 mod writeback;
 
-pub(crate) use copy::{allow_many_files, copy};
+pub(crate) use copy::copy;
 pub use exclude::Excludes;
 pub(crate) use measure::{Measure, measure};
 pub(crate) use root::Root;

@@ -23,6 +23,9 @@ pub(in crate::cli) enum Client {
         /// Only clients of this group
         #[arg(long, short, value_name = "GROUP")]
         group: Option<GroupName>,
+        /// Machines that asked the running server what to boot, and are no clients yet
+        #[arg(long, conflicts_with = "group")]
+        unknown: bool,
     },
     /// Show one client
     Show {
@@ -42,6 +45,17 @@ pub(in crate::cli) enum Client {
     Undo {
         /// MAC, name, or @group
         client: ClientSelector,
+        #[command(flatten)]
+        running: Running,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Bring back a disk that is kept since a reset or an assignment, and what was assigned then
+    Restore {
+        /// MAC or name
+        client: ClientSelector,
+        /// The disk, by the id that `client show` tells
+        disk: String,
         #[command(flatten)]
         running: Running,
         #[command(flatten)]

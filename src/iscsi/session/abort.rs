@@ -119,14 +119,17 @@ impl Session {
             device: scope.is_some(),
         };
         for id in tasks {
+            let dormant = self.dequeue(id);
             if let Some(task) = self.drop_task(id)
                 && task.early.is_none()
+                && !dormant
             {
                 pending.tasks.push(id);
                 self.actions.push(Action::Forget { id });
             }
         }
         self.aborts.push(pending);
+        self.enable();
         if let Some(scope) = scope {
             self.actions.push(Action::Reset { tmf, scope });
         }

@@ -13,6 +13,13 @@ impl Session {
     /// A command has ended, or was forgotten. Called once for each that was begun.
     pub(in crate::iscsi) fn finished(&mut self, id: TaskId, response: Response) {
         self.settled(id);
+        self.conclude(id, response);
+        // After the answer, so that what follows an ordered command is seen to follow it.
+        self.ended_at_device(id);
+    }
+
+    /// Answers a command, once its last unsolicited data are here.
+    pub(super) fn conclude(&mut self, id: TaskId, response: Response) {
         match self.task(id) {
             None => {}
             // §11.4: the response waits until the last unsolicited data are here.

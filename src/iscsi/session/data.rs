@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::task::{OpenR2t, Task, TaskId};
 use super::{Action, IMMEDIATE, MAX_ASKED, Session, Violation};
 use crate::iscsi::pdu::{Incoming, Outgoing};
-use crate::iscsi::wire::{DataOut, R2t, Reject, ScsiCommand, Tag};
+use crate::iscsi::wire::{Attribute, DataOut, R2t, Reject, ScsiCommand, Tag};
 use crate::scsi::Sense;
 
 impl Session {
@@ -22,23 +22,16 @@ impl Session {
         }
         let task = self.admit(command, pdu.data)?;
         let id = task.id;
-        let reads = if command.read && !command.write {
-            u64::from(command.expected_len)
-        } else {
-            0
-        };
         self.tasks.insert(command.itt, task);
-        // Both directions at once need a second length (§11.2.2.4), and no command here has them.
-        if command.read && command.write {
-            self.finished(id, Sense::INVALID_FIELD.into());
-            return Ok(());
+        // Both directions at once need a second length (§11.2.2.4), and no command here has them. No
+        // unit has an auto contingent allegiance (NORMACA is 0), so none of its commands either.
+        let both = command.read && command.write;
+        let attribute = command.attribute;
+        if both || matches!(attribute, Attribute::Aca | Attribute::Unknown(_)) {
+            self.conclude(id, Sense::INVALID_FIELD.into());
+        } else {
+            self.enqueue(id);
         }
-        self.actions.push(Action::Begin {
-            id,
-            lun: command.lun,
-            cdb: command.cdb,
-            reads,
-        });
         Ok(())
     }
 
@@ -119,7 +112,7 @@ impl Session {
         if !task.unsolicited
             && let Some(response) = task.early.take()
         {
-            self.finished(id, response);
+            self.conclude(id, response);
             return Ok(());
         }
         self.go_on(id);

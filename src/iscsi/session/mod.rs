@@ -27,6 +27,7 @@ use super::wire::{
 mod abort;
 mod answer;
 mod data;
+mod order;
 pub(super) mod task;
 #[cfg(test)]
 mod tests;
@@ -96,6 +97,7 @@ pub(super) struct Session {
     /// nothing for one that was aborted before it came.
     held: BTreeMap<u32, Option<Incoming>>,
     tasks: HashMap<Tag, Task>,
+    queue: order::Queue,
     next_task: u32,
     next_ttt: u32,
     /// Bytes that R2Ts have asked for and that have not been used yet.
@@ -136,6 +138,7 @@ impl Session {
             max_cmd_sn: agreed.exp_cmd_sn.plus(u32::from(window).saturating_sub(1)),
             held: BTreeMap::new(),
             tasks: HashMap::new(),
+            queue: order::Queue::default(),
             next_task: 0,
             next_ttt: 0,
             asked: 0,

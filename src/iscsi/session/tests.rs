@@ -3,7 +3,8 @@
 use super::*;
 use crate::block::{self, Segment};
 use crate::iscsi::wire::{
-    DataIn, DataOut, R2t, Residual, ScsiResponse, TaskResponse, TextResponse, set_lengths,
+    Attribute, DataIn, DataOut, R2t, Residual, ScsiResponse, TaskResponse, TextResponse,
+    set_lengths,
 };
 use crate::scsi::{Response, Sense};
 
@@ -67,7 +68,7 @@ fn command(itt: u32, sn: u32) -> ScsiCommand {
         last: true,
         read: false,
         write: false,
-        attribute: 0,
+        attribute: Attribute::Simple,
         lun: LUN,
         itt: Tag(itt),
         expected_len: 0,
@@ -676,6 +677,70 @@ fn the_end_is_announced() {
     session.tell_dropped();
     let done: Vec<String> = session.actions().iter().map(words).collect();
     assert_eq!(done, ["async 1", "async 3"]);
+}
+
+/// A read with an attribute.
+fn attributed(attribute: Attribute, itt: u32, sn: u32) -> In {
+    let command = ScsiCommand {
+        read: true,
+        expected_len: 512,
+        attribute,
+        ..command(itt, sn)
+    };
+    pdu(command.emit(), b"")
+}
+
+#[test]
+fn an_ordered_command_waits_for_the_older_ones_and_is_waited_for() {
+    use Attribute::{HeadOfQueue, Ordered, Simple};
+    check(
+        &mut session(parameters()),
+        vec![
+            (attributed(Simple, 1, 0), &["begin 1"]),
+            (attributed(Ordered, 2, 1), &[]),
+            (attributed(Simple, 3, 2), &[]),
+            (attributed(HeadOfQueue, 4, 3), &["begin 4"]),
+            (
+                In::Finished(1, bytes(512)),
+                &["data 1 #0 0+512 last status 0 sn 10"],
+            ),
+            (
+                In::Finished(4, bytes(512)),
+                &["data 4 #0 0+512 last status 0 sn 11", "begin 2"],
+            ),
+            (
+                In::Finished(2, bytes(512)),
+                &["data 2 #0 0+512 last status 0 sn 12", "begin 3"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn an_aborted_command_that_has_not_begun_never_does_and_blocks_nobody() {
+    use Attribute::{Ordered, Simple};
+    check(
+        &mut session(parameters()),
+        vec![
+            (attributed(Simple, 1, 0), &["begin 1"]),
+            (attributed(Ordered, 2, 1), &[]),
+            (attributed(Simple, 3, 2), &[]),
+            (task(1, 9, 2), &["begin 3", "task 9 response 0"]),
+        ],
+    );
+}
+
+#[test]
+fn attributes_that_no_unit_has_are_refused() {
+    for attribute in [Attribute::Aca, Attribute::Unknown(5)] {
+        check(
+            &mut session(parameters()),
+            vec![(
+                attributed(attribute, 1, 0),
+                &["response 1 status 2 sn 10 after 0 Underflow(512)"],
+            )],
+        );
+    }
 }
 
 #[test]

@@ -14,8 +14,8 @@ pub struct ScsiCommand {
     pub read: bool,
     /// Data goes to the target.
     pub write: bool,
-    /// Task attribute.
-    pub attribute: u8,
+    /// How it is ordered among others.
+    pub attribute: Attribute,
     /// The unit, as SAM-5 writes it.
     pub lun: [u8; 8],
     /// Initiator task tag.
@@ -43,7 +43,7 @@ impl ScsiCommand {
             last: flags & 0x80 != 0,
             read: flags & 0x40 != 0,
             write: flags & 0x20 != 0,
-            attribute: flags & 0x07,
+            attribute: Attribute::parse(flags & 0x07),
             lun: r.take()?,
             itt: r.tag()?,
             expected_len: r.be32()?,
@@ -58,7 +58,7 @@ impl ScsiCommand {
         let flags = flag(self.last, 0x80)
             | flag(self.read, 0x40)
             | flag(self.write, 0x20)
-            | (self.attribute & 0x07);
+            | self.attribute.emit();
         Writer::new(request(Self::OPCODE, self.immediate))
             .u8(flags)
             .zeros(2)
@@ -70,6 +70,47 @@ impl ScsiCommand {
             .serial(self.exp_stat_sn)
             .bytes(&self.cdb)
             .done()
+    }
+}
+
+/// Task attributes (§11.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attribute {
+    /// None is given, which means [`Attribute::Simple`].
+    Untagged,
+    /// In any order.
+    Simple,
+    /// After all older ones, and before all younger ones.
+    Ordered,
+    /// Before all that have not begun.
+    HeadOfQueue,
+    /// Only while an auto contingent allegiance stands, which no unit here has.
+    Aca,
+    /// Reserved: 5, 6 or 7.
+    Unknown(u8),
+}
+
+impl Attribute {
+    fn parse(bits: u8) -> Self {
+        match bits {
+            0 => Attribute::Untagged,
+            1 => Attribute::Simple,
+            2 => Attribute::Ordered,
+            3 => Attribute::HeadOfQueue,
+            4 => Attribute::Aca,
+            other => Attribute::Unknown(other),
+        }
+    }
+
+    fn emit(self) -> u8 {
+        match self {
+            Attribute::Untagged => 0,
+            Attribute::Simple => 1,
+            Attribute::Ordered => 2,
+            Attribute::HeadOfQueue => 3,
+            Attribute::Aca => 4,
+            Attribute::Unknown(bits) => bits & 0x07,
+        }
     }
 }
 

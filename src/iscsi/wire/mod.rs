@@ -4,7 +4,7 @@
 //! which gives the basic header segment. Data segments, their padding and digests are framed by the
 //! connection; `emit` leaves the lengths at zero and [`set_lengths`] fills them in.
 
-pub use self::command::{Residual, ScsiCommand, ScsiResponse};
+pub use self::command::{Attribute, Residual, ScsiCommand, ScsiResponse};
 pub use self::data::{DataIn, DataOut, R2t};
 pub use self::login::{LoginRequest, LoginResponse, Stage};
 pub use self::misc::{AsyncMessage, LogoutRequest, LogoutResponse, NopIn, NopOut, Reject};

@@ -72,7 +72,7 @@ fn scsi_command() {
             last: true,
             read: true,
             write: false,
-            attribute: 1,
+            attribute: Attribute::Simple,
             lun: LUN_1,
             itt: Tag(0x418b_cb9f),
             expected_len: 64,

@@ -5,10 +5,12 @@
 //! tokens, which are random enough, as SHA-256. What a document says counts from the next request on.
 //!
 //! - `users`: who they are; the links by which they choose their passwords
+//! - `rights`: what they may do, and who is none any more
 //! - `tokens`: what programs show, and until when
 //! - `password`, `secret`: how both are hashed and compared
 
 mod password;
+mod rights;
 mod secret;
 mod tokens;
 mod users;
@@ -27,11 +29,11 @@ use super::{Library, document, owner};
 impl Library {
     /// A library that was made before there were users gets their directories with the first one.
     fn make_private_dir(&self, dir: &Path) -> Result<()> {
-        match fs::DirBuilder::new().mode(0o700).create(dir) {
-            Ok(()) => {
-                owner::give_dir(dir);
-                document::sync_dir(self.root())
-            }
+        let made = owner::acting_for(self.root(), || {
+            fs::DirBuilder::new().mode(0o700).create(dir)
+        });
+        match made {
+            Ok(()) => document::sync_dir(self.root()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error).doing("creating", dir),
         }

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::secret;
-use crate::library::Library;
 use crate::library::document::{self, Document};
 use crate::library::error::{Error, Result, chain};
 use crate::library::events::{Actor, Event};
 use crate::library::lock::WriteLock;
 use crate::library::names::{NameError, Role, TokenName, UserName, serde_as_text};
+use crate::library::{Edition, Library};
 
 /// Every secret begins like this, so that scanners for lost secrets know them.
 const PREFIX: &str = "netroot_";
@@ -90,7 +90,10 @@ pub enum Lifetime {
     Never,
 }
 
-serde_as_text!(Lifetime, "^([1-9][0-9]{0,4}[hd]|never)$");
+serde_as_text!(Lifetime, "^([1-9][0-9]{0,3}[hd]|never)$");
+
+/// What holds longer than some twenty years is for ever, and should say so.
+const LONGEST: u32 = 9999;
 
 impl Default for Lifetime {
     fn default() -> Self {
@@ -105,18 +108,17 @@ impl FromStr for Lifetime {
         if text == "never" {
             return Ok(Lifetime::Never);
         }
-        let hours = match text.split_at_checked(text.len().saturating_sub(1)) {
-            Some((number, "h")) => number.parse().ok(),
-            Some((number, "d")) => number
-                .parse()
-                .ok()
-                .and_then(|days: u32| days.checked_mul(24)),
-            _ => None,
+        let (number, hours) = match text.split_at_checked(text.len().saturating_sub(1)) {
+            Some((number, "h")) => (number, 1),
+            Some((number, "d")) => (number, 24),
+            _ => ("", 0),
         };
-        // Longer than ten years is for ever, and should say so.
-        hours
-            .filter(|hours| (1..=10 * 366 * 24).contains(hours))
-            .map(Lifetime::Hours)
+        let number = number
+            .parse()
+            .ok()
+            .filter(|number| (1..=LONGEST).contains(number));
+        number
+            .map(|number| Lifetime::Hours(number * hours))
             .ok_or_else(|| NameError::new(text, "a time such as 90d or 12h, or `never`"))
     }
 }
@@ -157,6 +159,17 @@ impl Token {
         }
     }
 
+    /// Its edition. Nothing about a token changes by itself but when it was used; another one may have
+    /// its name.
+    pub fn edition(&self) -> Edition {
+        Edition::of(&(&self.id, &self.name, self.role, self.until))
+    }
+
+    /// Refuses whoever has read another edition.
+    pub(crate) fn ensure_edition(&self, wanted: Option<&Edition>) -> Result<()> {
+        self.edition().ensure(wanted, "token", &self.name)
+    }
+
     fn holds(&self) -> bool {
         self.until.is_none_or(|until| until > Timestamp::now())
     }
@@ -179,6 +192,14 @@ impl Library {
         Ok(self.all_tokens()?.iter().map(Token::view).collect())
     }
 
+    /// A token.
+    pub fn token(&self, name: &TokenName) -> Result<Token> {
+        let mut tokens = self.all_tokens()?.into_iter();
+        tokens
+            .find(|token| token.name == *name)
+            .ok_or_else(|| Error::unknown("token", name))
+    }
+
     /// What adding `new` would be refused for.
     pub fn check_add_token(&self, new: &NewToken) -> Result<()> {
         match self
@@ -197,6 +218,7 @@ impl Library {
     /// Makes a token.
     pub fn add_token(&self, new: &NewToken, actor: &Actor) -> Result<Revealed> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("making the token {}", new.name), actor)?;
         self.check_add_token(new)?;
         self.make_private_dir(&self.places().tokens())?;
         let id = secret::drawn_id()?;
@@ -262,8 +284,20 @@ impl Library {
 
     /// Takes a token back: whoever shows it is not let in any more.
     pub fn remove_token(&self, name: &TokenName, actor: &Actor) -> Result<TokenView> {
+        self.remove_token_on(name, None, actor)
+    }
+
+    /// The same, for whoever has read this edition of the token.
+    pub fn remove_token_on(
+        &self,
+        name: &TokenName,
+        edition: Option<&Edition>,
+        actor: &Actor,
+    ) -> Result<TokenView> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("taking the token {name} back"), actor)?;
         let token = self.token(name)?;
+        token.ensure_edition(edition)?;
         document::remove(&lock, &self.token_path(&token.id))?;
         drop(lock);
         self.note(&token.event("token-remove", actor));
@@ -292,13 +326,6 @@ impl Library {
             }
         }
         Ok(taken)
-    }
-
-    fn token(&self, name: &TokenName) -> Result<Token> {
-        let mut tokens = self.all_tokens()?.into_iter();
-        tokens
-            .find(|token| token.name == *name)
-            .ok_or_else(|| Error::unknown("token", name))
     }
 
     fn all_tokens(&self) -> Result<Vec<Token>> {

@@ -12,7 +12,7 @@ use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::lock::WriteLock;
 use crate::library::names::{Role, UserName};
-use crate::library::{Library, TokenView};
+use crate::library::{Edition, Library};
 
 /// How long a link waits for whom it was made for.
 const LINK_HOLDS: SignedDuration = SignedDuration::from_hours(24);
@@ -44,6 +44,8 @@ struct Invited {
     /// SHA-256 of its key.
     hash: String,
     until: Timestamp,
+    /// Who made it: whoever has it may use it in the user's place.
+    by: Actor,
 }
 
 /// A user, without what only concerns them.
@@ -106,6 +108,17 @@ impl User {
         }
     }
 
+    /// Their edition: what operators decide about them.
+    pub fn edition(&self) -> Edition {
+        let invited = self.invitation.as_ref().map(|invited| invited.until);
+        Edition::of(&(&self.added, &self.name, self.role, invited))
+    }
+
+    /// Refuses whoever has read another edition.
+    pub(crate) fn ensure_edition(&self, wanted: Option<&Edition>) -> Result<()> {
+        self.edition().ensure(wanted, "user", &self.name)
+    }
+
     fn is_invited_by(&self, key: &str) -> bool {
         self.invitation.as_ref().is_some_and(|invited| {
             invited.until > Timestamp::now() && secret::is(key, &invited.hash)
@@ -130,6 +143,12 @@ impl Library {
             users.extend(self.read_user(&name)?);
         }
         Ok(users)
+    }
+
+    /// A user.
+    pub fn user(&self, name: &UserName) -> Result<User> {
+        self.read_user(name)?
+            .ok_or_else(|| Error::unknown("user", name))
     }
 
     /// A user as they are at this moment; nothing if there is none of this name. Quick: for whoever
@@ -163,8 +182,9 @@ impl Library {
     /// Adds a user, and returns the link by which they choose a password.
     pub fn add_user(&self, new: &NewUser, first: bool, actor: &Actor) -> Result<Invitation> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("adding {}", new.name), actor)?;
         let mut user = self.new_user(new, first, actor)?;
-        let key = invite(&mut user)?;
+        let key = invite(&mut user, actor)?;
         self.write_new_user(&lock, &mut user)?;
         drop(lock);
         self.note(
@@ -186,6 +206,7 @@ impl Library {
         // Before the lock: it takes its time.
         let hash = password::hash(password)?;
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("adding {}", new.name), actor)?;
         let mut user = self.new_user(new, first, actor)?;
         user.set_password(hash)?;
         self.write_new_user(&lock, &mut user)?;
@@ -206,9 +227,21 @@ impl Library {
     /// Makes a new link for a user; one that was made before is worth nothing any more. The old
     /// password holds until a new one is chosen.
     pub fn invite_user(&self, name: &UserName, actor: &Actor) -> Result<Invitation> {
+        self.invite_user_on(name, None, actor)
+    }
+
+    /// The same, for whoever has read this edition of the user.
+    pub fn invite_user_on(
+        &self,
+        name: &UserName,
+        edition: Option<&Edition>,
+        actor: &Actor,
+    ) -> Result<Invitation> {
         let lock = self.write_lock()?;
+        self.ensure_operates(&format!("inviting {name}"), actor)?;
         let mut user = self.user(name)?;
-        let key = invite(&mut user)?;
+        user.ensure_edition(edition)?;
+        let key = invite(&mut user, actor)?;
         self.write_user(&lock, &mut user)?;
         drop(lock);
         self.note(&user.event("user-invite", actor));
@@ -235,6 +268,7 @@ impl Library {
         let Some(mut user) = users.find(|user| user.is_invited_by(key)) else {
             return Ok(None);
         };
+        let invited_by = user.invitation.as_ref().map(|link| link.by.to_string());
         user.set_password(hash)?;
         self.write_user(&lock, &mut user)?;
         drop(lock);
@@ -242,7 +276,8 @@ impl Library {
             name: user.name.to_string(),
             peer: peer.to_owned(),
         };
-        self.note(&user.event("password-set", &actor).with("by-link", true));
+        let event = user.event("password-set", &actor).with("by-link", true);
+        self.note(&event.with("invited-by", invited_by.unwrap_or_default()));
         Ok(Some(user))
     }
 
@@ -295,6 +330,11 @@ impl Library {
         self.note(&user.event("login", actor));
     }
 
+    /// Writes down that a login was ended, by its user.
+    pub fn note_logout(&self, actor: &Actor) {
+        self.note(&Event::new(actor, "logout"));
+    }
+
     /// Writes down that a login was refused, unless that has just been told. `name` is what somebody
     /// typed.
     pub fn note_refused_login(&self, name: &str, peer: std::net::IpAddr) {
@@ -308,93 +348,11 @@ impl Library {
         }
     }
 
-    /// Gives a user another role, and takes back the tokens they made that may do more than that.
-    pub fn set_role(&self, name: &UserName, role: Role, actor: &Actor) -> Result<Vec<TokenView>> {
-        let lock = self.write_lock()?;
-        let mut user = self.user(name)?;
-        if user.role == role {
-            return Ok(Vec::new());
-        }
-        let doing = format!("making {name} a {role}");
-        if role < Role::Operator {
-            self.ensure_others_operate(&doing, name, actor)?;
-        }
-        user.role = role;
-        self.write_user(&lock, &mut user)?;
-        let taken = self.take_tokens_of(&lock, name, |token| token.role > role)?;
-        drop(lock);
-        self.note(&user.event("user-role", actor).with("role", role.as_str()));
-        Ok(taken)
-    }
-
-    /// Removes a user, and the tokens they made. Their logins are over.
-    pub fn remove_user(&self, name: &UserName, actor: &Actor) -> Result<Vec<TokenView>> {
-        let lock = self.write_lock()?;
-        let user = self.user(name)?;
-        self.ensure_others_operate(&format!("removing {name}"), name, actor)?;
-        // Tokens first: if this is interrupted, who is left to remove is still there to be seen.
-        let taken = self.take_tokens_of(&lock, name, |_| true)?;
-        document::remove(&lock, &self.user_path(name))?;
-        drop(lock);
-        self.note(&user.event("user-remove", actor));
-        Ok(taken)
-    }
-
-    /// What removing a user, or giving them this role, would be refused for; and the tokens that
-    /// would go.
-    pub fn check_take_user(
-        &self,
-        name: &UserName,
-        role: Option<Role>,
-        actor: &Actor,
-    ) -> Result<Vec<TokenView>> {
-        let user = self.user(name)?;
-        if role != Some(user.role) && role.is_none_or(|role| role < Role::Operator) {
-            self.ensure_others_operate(&format!("changing {name}"), name, actor)?;
-        }
-        let goes = |token: &TokenView| role.is_none_or(|role| token.role > role);
-        let mut tokens = self.tokens_of(name)?;
-        tokens.retain(goes);
-        Ok(tokens)
-    }
-
-    /// Nobody takes the last way in away by mistake: not from themselves, and not the last operator's
-    /// while there are others, who could then change nothing.
-    fn ensure_others_operate(&self, doing: &str, name: &UserName, actor: &Actor) -> Result<()> {
-        if matches!(actor, Actor::User { name: own, .. } if own == name.as_str()) {
-            return Err(Error::refused(
-                doing,
-                "that is you",
-                "ask another operator to do it",
-            ));
-        }
-        let users = self.users()?;
-        let mut others = users.iter().filter(|user| user.name != *name);
-        let last = users.len() > 1 && !others.any(|user| user.role == Role::Operator);
-        if last
-            && users
-                .iter()
-                .any(|user| user.name == *name && user.role == Role::Operator)
-        {
-            return Err(Error::refused(
-                doing,
-                "it is the last operator, and there are users who could then change nothing",
-                "make another one an operator first: `netroot user role NAME operator`",
-            ));
-        }
-        Ok(())
-    }
-
-    fn user(&self, name: &UserName) -> Result<User> {
-        self.read_user(name)?
-            .ok_or_else(|| Error::unknown("user", name))
-    }
-
-    fn read_user(&self, name: &UserName) -> Result<Option<User>> {
+    pub(super) fn read_user(&self, name: &UserName) -> Result<Option<User>> {
         document::read(&self.user_path(name))
     }
 
-    fn user_path(&self, name: &UserName) -> PathBuf {
+    pub(super) fn user_path(&self, name: &UserName) -> PathBuf {
         self.places().users().join(format!("{name}.json"))
     }
 
@@ -417,23 +375,24 @@ impl Library {
         self.write_user(lock, user)
     }
 
-    fn write_user(&self, lock: &WriteLock, user: &mut User) -> Result<()> {
+    pub(super) fn write_user(&self, lock: &WriteLock, user: &mut User) -> Result<()> {
         document::write(lock, &self.user_path(&user.name), user)
     }
 }
 
 impl User {
-    fn event(&self, what: &str, actor: &Actor) -> Event {
+    pub(super) fn event(&self, what: &str, actor: &Actor) -> Event {
         Event::new(actor, what).of(&self.name)
     }
 }
 
 /// Draws a link's key, and keeps what is needed to know it again.
-fn invite(user: &mut User) -> Result<String> {
+fn invite(user: &mut User, by: &Actor) -> Result<String> {
     let key = secret::drawn()?;
     user.invitation = Some(Invited {
         hash: secret::hash(&key),
         until: Timestamp::now() + LINK_HOLDS,
+        by: by.clone(),
     });
     Ok(key)
 }

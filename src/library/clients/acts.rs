@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::change::DiskChange;
-use super::{Armed, Client, ClientView, Edition, Ready, Step};
+use super::{Armed, Client, ClientView, Ready, Step};
 use crate::library::boots::BootState;
 use crate::library::document;
 use crate::library::error::{Error, Result};
@@ -18,10 +18,10 @@ use crate::library::live::Live;
 use crate::library::lock::WriteLock;
 use crate::library::names::{ClientName, Mode, VersionId, VersionSpec};
 use crate::library::store::clone::{self, CloneInfo};
-use crate::library::{Library, MacAddr, minute, now_millis};
+use crate::library::{Edition, Library, MacAddr, json, minute, now_millis};
 
 /// What can be done to a client's disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
     /// Back to a pristine clone; the old one is kept.
@@ -30,16 +30,25 @@ pub enum Act {
     /// waits for the next boot, that is called off, and nothing else is undone.
     Undo,
     /// Another image, version or mode.
-    Assign(AssignTo),
+    Assign(#[serde(deserialize_with = "json::object")] AssignTo),
+    /// Back to one of the disks that are kept, and to what was assigned when it was set aside.
+    Restore(#[serde(deserialize_with = "json::object")] KeptDisk),
 }
 
 /// What an assignment changes; what is not named stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct AssignTo {
     /// The image, or one version of it.
     pub image: Option<VersionSpec>,
     /// What the disk is.
     pub mode: Option<Mode>,
+}
+
+/// A disk that a client had before, while it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct KeptDisk {
+    /// The `clone.id` of one of its `discarded`.
+    pub disk: String,
 }
 
 /// When to do it.
@@ -90,6 +99,7 @@ impl fmt::Display for Act {
         match self {
             Act::Reset => f.write_str("reset"),
             Act::Undo => f.write_str("undo"),
+            Act::Restore(KeptDisk { disk }) => write!(f, "restore {disk}"),
             Act::Assign(AssignTo { image, mode }) => match (image, mode) {
                 (Some(image), Some(mode)) => write!(f, "assign {image} in mode {mode}"),
                 (Some(image), None) => write!(f, "assign {image}"),
@@ -390,6 +400,7 @@ impl Act {
             Act::Reset => "reset",
             Act::Undo => "undo",
             Act::Assign(_) => "assign",
+            Act::Restore(_) => "restore",
         };
         format!("client-{word}")
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::acts::titled;
-use super::{Act, Armed, Assignment, Before, Client, Discarded};
+use super::{Act, Armed, Assignment, Before, Client, Discarded, KeptDisk};
 use crate::library::error::{Error, Result};
 use crate::library::minute;
 use crate::library::names::{Mode, VersionId, VersionSpec};
@@ -49,6 +49,17 @@ pub(crate) enum Old {
     Kept,
     /// It is removed: nobody expects anything in it.
     Dropped,
+}
+
+impl Ready {
+    /// With a disk that was kept in its place again.
+    fn restored(old: &Discarded, assignment: Assignment) -> Ready {
+        Ready {
+            assignment,
+            fixed: Some(old.clone.from.clone()),
+            disk: DiskChange::Restored(old.clone()),
+        }
+    }
 }
 
 /// A client as it will be, and what moves on disk.
@@ -220,6 +231,10 @@ impl Client {
                 fixed: None,
             },
             Act::Undo => self.after_undo(),
+            Act::Restore(KeptDisk { disk }) => {
+                let kept = self.kept(disk).ok_or_else(|| self.keeps_no(disk))?;
+                Ready::restored(kept, kept.assignment.clone())
+            }
             Act::Assign(to) => self.after_assign(Assignment {
                 image: to.image.clone().unwrap_or_else(|| self.image.clone()),
                 mode: to.mode.unwrap_or(self.mode),
@@ -231,21 +246,38 @@ impl Client {
         let Some(before) = &self.before else {
             return self.unchanged();
         };
-        match self.kept(before) {
-            Some(old) => Ready {
-                assignment: before.assignment.clone(),
-                fixed: Some(old.clone.from.clone()),
-                disk: DiskChange::Restored(old.clone()),
-            },
+        match before.disk.as_ref().and_then(|disk| self.kept(disk)) {
+            Some(old) => Ready::restored(old, before.assignment.clone()),
             // There was none, or it is the one in place, or an ephemeral boot has dropped it.
             None => self.after_assign(before.assignment.clone()),
         }
     }
 
-    /// The kept disk that undo brings back.
-    fn kept(&self, before: &Before) -> Option<&Discarded> {
-        let is_it = |old: &&Discarded| Some(&old.clone.id) == before.disk.as_ref();
-        self.discarded.iter().find(is_it)
+    /// A disk that it had before, while it is kept.
+    fn kept(&self, disk: &str) -> Option<&Discarded> {
+        self.discarded.iter().find(|old| old.clone.id == disk)
+    }
+
+    fn keeps_no(&self, disk: &str) -> Error {
+        let kept = self.discarded.iter().map(|old| old.clone.id.as_str());
+        let kept: Vec<&str> = kept.collect();
+        let what = match kept.as_slice() {
+            [] => {
+                "no disk of it is kept: only the last ones are, that were reset or replaced".into()
+            }
+            kept => format!(
+                "it is not kept, or not any more; these are: {}",
+                kept.join(", ")
+            ),
+        };
+        let act = Act::Restore(KeptDisk {
+            disk: disk.to_owned(),
+        });
+        Error::refused(
+            titled(&act.to_string(), &self.name),
+            what,
+            format!("look at `netroot client show {}`", self.name),
+        )
     }
 
     fn after_assign(&self, to: Assignment) -> Ready {

@@ -8,13 +8,13 @@ use utoipa::ToSchema;
 
 use super::acts::{is_running, titled};
 use super::change::{DiskChange, Old};
-use super::{Assignment, Client, Done, Edition, Plan, Ready, Step, When};
+use super::{Assignment, Client, Done, Plan, Ready, Step, When};
 use crate::library::document;
 use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
-use crate::library::{Library, MacAddr, now_millis};
+use crate::library::{Edition, Library, MacAddr, now_millis};
 
 /// A client that is to be added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

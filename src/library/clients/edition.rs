@@ -1,30 +1,14 @@
-//! What two admins must not overwrite for each other.
+//! What two admins must not overwrite for each other in a client.
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::Client;
-use crate::library::error::{Error, Result};
-
-/// A client as its admins left it: another one whenever one of them changed something. Boots come and
-/// go without a new edition, so a form that was opened before a machine was switched on still counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edition(String);
-
-impl Edition {
-    /// As somebody names it who has read the client.
-    pub fn named(text: &str) -> Self {
-        Edition(text.to_owned())
-    }
-
-    /// Hexadecimal digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+use crate::library::Edition;
+use crate::library::error::Result;
 
 impl Client {
-    /// Its edition.
+    /// Its edition. Boots come and go without a new one, so a form that was opened before a machine was
+    /// switched on still counts.
     pub fn edition(&self) -> Edition {
         #[derive(Serialize)]
         struct Left<'a> {
@@ -37,7 +21,7 @@ impl Client {
             clone: Option<&'a str>,
             armed: &'a Option<super::Armed>,
         }
-        let left = Left {
+        Edition::of(&Left {
             added: &self.added,
             name: &self.name,
             more_macs: &self.more_macs,
@@ -51,21 +35,11 @@ impl Client {
                 .filter(|_| self.mode == super::Mode::Persistent)
                 .map(|clone| clone.id.as_str()),
             armed: &self.armed,
-        };
-        // Plain values: there is nothing in them that cannot be written.
-        let text = serde_json::to_vec(&left).unwrap_or_default();
-        let hash = Sha256::digest(&text);
-        Edition(hash.iter().take(12).map(|b| format!("{b:02x}")).collect())
+        })
     }
 
     /// Refuses whoever has read another edition.
     pub(crate) fn ensure_edition(&self, wanted: Option<&Edition>) -> Result<()> {
-        match wanted {
-            Some(wanted) if *wanted != self.edition() => Err(Error::Moved {
-                kind: "client",
-                name: self.name.to_string(),
-            }),
-            _ => Ok(()),
-        }
+        self.edition().ensure(wanted, "client", &self.name)
     }
 }

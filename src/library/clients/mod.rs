@@ -18,17 +18,17 @@ mod view;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(crate) use acts::is_running;
-pub use acts::{Act, AssignTo, Done, Plan, When};
+pub use acts::{Act, AssignTo, Done, KeptDisk, Plan, When};
 pub use change::Step;
 pub(crate) use change::{Change, DiskChange, Ready};
 pub use edit::{Edit, NewClient};
-pub use edition::Edition;
 pub use view::{ClientState, ClientView};
 
 use super::boots::Boot;
@@ -39,7 +39,7 @@ use super::store::clone::CloneInfo;
 use super::{Library, MacAddr, NameError};
 
 /// A client's document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Client {
     /// Counts the changes of the document.
     pub revision: u64,
@@ -85,7 +85,7 @@ impl Document for Client {
 }
 
 /// What a client is to boot, and how: the things that an assignment changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Assignment {
     /// The image, or one version of it.
     pub image: VersionSpec,
@@ -94,7 +94,7 @@ pub struct Assignment {
 }
 
 /// A disk that a client had before, kept so that it can be brought back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Discarded {
     /// The disk.
     pub clone: CloneInfo,
@@ -106,7 +106,7 @@ pub struct Discarded {
 
 /// What the last reset or assignment changed, whether a disk moved by it or not. An undo is
 /// noted here like any other change, so that it can be undone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Before {
     /// What the client was assigned to.
     pub assignment: Assignment,
@@ -115,7 +115,7 @@ pub struct Before {
 }
 
 /// Something that waits for a client's next boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Armed {
     /// What is to be done.
     pub act: Act,
@@ -134,7 +134,10 @@ pub enum ClientSelector {
     Group(GroupName),
 }
 
-serde_as_text!(ClientSelector, "^@?[0-9a-zA-Z][0-9a-zA-Z:.-]*$");
+serde_as_text!(
+    ClientSelector,
+    "^(@?[a-z][a-z0-9-]{0,31}|(?!00:00:00:00:00:00)[0-9a-f][02468ace](:[0-9a-f]{2}){5})$"
+);
 
 impl fmt::Display for ClientSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -191,12 +194,23 @@ impl Client {
 impl Library {
     /// All clients, by address.
     pub fn clients(&self) -> Result<Vec<Client>> {
+        let known = self.known_clients()?;
+        Ok(known.iter().map(|client| Client::clone(client)).collect())
+    }
+
+    /// All clients by address, for those who only show them: what somebody writes into a document by
+    /// hand is seen a little later.
+    pub(crate) fn shown_clients(&self) -> Result<Arc<[Arc<Client>]>> {
+        let look = || self.known_clients();
+        self.listed.read(&self.places().clients(), look)
+    }
+
+    fn known_clients(&self) -> Result<Vec<Arc<Client>>> {
         let names = document::names(&self.places().clients())?;
         let macs: Vec<MacAddr> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let mut clients = Vec::with_capacity(macs.len());
         for mac in &macs {
-            let known = self.known.read(*mac, &self.places().client(mac))?;
-            clients.extend(known.map(|client| Client::clone(&client)));
+            clients.extend(self.known.read(*mac, &self.places().client(mac))?);
         }
         if self.known.len() > macs.len() {
             // Sorted by name, and so by address.

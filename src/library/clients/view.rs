@@ -16,7 +16,7 @@ use crate::library::store::clone;
 use crate::library::{Library, MacAddr};
 
 /// A client's document, and what follows from it and from the rest of the library.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct ClientView {
     /// The document.
     #[serde(flatten)]
@@ -48,7 +48,9 @@ pub struct ClientView {
 /// The library knows what its documents and the sessions tell. A running server has also seen what
 /// was fetched and who was refused: only it tells of clients that fetched a script and have not logged
 /// in yet, and of those that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientState {
     /// It began to boot and did not get in, or is refused.
@@ -104,11 +106,12 @@ impl Library {
             }
         }
         let mut meant = Meant::new();
-        let clients = self.clients()?.into_iter();
+        let clients = self.shown_clients()?;
         Ok(clients
+            .iter()
             .map(|client| {
                 let sessions = sessions.remove(&client.mac).unwrap_or_default();
-                self.seen(client, sessions, &mut meant)
+                self.seen(Client::clone(client), sessions, &mut meant)
             })
             .collect())
     }

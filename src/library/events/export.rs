@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::read::Recorded;
-use crate::library::NameError;
+use crate::library::{NameError, printable};
 
 /// How events are written for other programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,7 +67,9 @@ impl FromStr for Format {
 
 /// Names come from strangers, and a spreadsheet takes what begins like a formula for one: an
 /// apostrophe makes it text.
+/// What a terminal would obey is none, either.
 fn cell(text: &str) -> String {
+    let text = &printable(text);
     let guard = match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         true => "'",
         false => "",
@@ -97,7 +99,7 @@ mod tests {
         let recorded = Recorded { event, server };
         assert_eq!(
             Format::Csv.line(&recorded),
-            "2026-11-20T09:12:00Z,server-01,\"'=HYPERLINK(\"\"http://example.org\"\",\"\"x\"\")\n at \
+            "2026-11-20T09:12:00Z,server-01,\"'=HYPERLINK(\"\"http://example.org\"\",\"\"x\"\")\u{fffd} at \
              192.0.2.7:1024\",login-refused,,\"{\"\"why\"\":\"\"a, b\"\"}\"\r\n"
         );
         let line = Format::Jsonl.line(&recorded);

@@ -22,8 +22,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::backwards::Backwards;
 use super::{Actor, Event};
-use crate::library::boots::mask_boot_ids;
 use crate::library::error::{Doing, Result};
+use crate::library::mask::mask_boot_ids;
 use crate::library::names::{NameError, serde_as_text};
 use crate::library::{Library, document};
 
@@ -51,6 +51,7 @@ pub struct Filter {
     #[serde(deserialize_with = "given")]
     pub q: Option<String>,
     /// So many at most, up to 1000.
+    #[serde(deserialize_with = "length")]
     #[param(minimum = 1, maximum = 1000)]
     pub limit: u16,
     /// Where the page before this one said that it begins.
@@ -92,19 +93,38 @@ pub struct Cursor {
     left: BTreeMap<String, u64>,
 }
 
+/// The days that there are: `2026-11-20`. Conditions may be left empty, so both forms with one may be.
+macro_rules! day {
+    () => {
+        concat!(
+            "([0-9]{4}-(",
+            "(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|",
+            "(0[469]|11)-(0[1-9]|[12][0-9]|30)|",
+            "02-(0[1-9]|1[0-9]|2[0-8]))|",
+            "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29)"
+        )
+    };
+}
+
 serde_as_text!(
     Moment,
-    r"^([0-9]{1,6}[smhd]|[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?Z)?)$"
+    concat!(
+        "^(|[0-9]{1,6}[smhd]|",
+        day!(),
+        r"(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?Z)?)$"
+    )
 );
 serde_as_text!(
     Cursor,
-    "^[0-9]{4}-(0[1-9]|1[0-2])-[0-3][0-9](,[a-z0-9.-]+~[0-9]{1,15})*$"
+    concat!("^(|", day!(), "(,[a-z0-9.-]+~[0-9]{1,15})*)$")
 );
 
 /// Most events of a page.
 const LARGEST_PAGE: u16 = 1000;
 /// How many lines are read for a page.
 const MOST_LINES: usize = 200_000;
+/// After so many it is asked whether that is enough.
+const ASKED_AFTER: usize = 256;
 /// A day's file of one server: `2026-11-20-server-01.jsonl`.
 const ENDING: &str = ".jsonl";
 /// How long the day is in the names of files.
@@ -131,6 +151,14 @@ impl Library {
     /// # Errors
     /// When a file cannot be read; what is in it may be anything.
     pub fn events(&self, filter: &Filter) -> Result<Events> {
+        self.events_until(filter, &|| false)
+    }
+
+    /// The same, of no more than was read when it is `enough`; the next page begins there.
+    ///
+    /// # Errors
+    /// When a file cannot be read; what is in it may be anything.
+    pub fn events_until(&self, filter: &Filter, enough: &dyn Fn() -> bool) -> Result<Events> {
         let wanted = Wanted::new(filter);
         let limit = usize::from(filter.limit.clamp(1, LARGEST_PAGE));
         let mut page = Page::default();
@@ -140,7 +168,8 @@ impl Library {
             page.next = None;
             while let Some(line) = newest(&mut files)? {
                 page.take(line, &wanted);
-                if page.events.len() >= limit || page.lines >= MOST_LINES {
+                let full = page.events.len() >= limit || page.lines >= MOST_LINES;
+                if full || (page.lines.is_multiple_of(ASKED_AFTER) && enough()) {
                     page.next = Some(Cursor::of(day, &files));
                     return Ok(page.done());
                 }
@@ -356,6 +385,15 @@ where
     let text = text.filter(|text| !text.is_empty());
     let value = text.map(|text| text.parse().map_err(serde::de::Error::custom));
     value.transpose()
+}
+
+fn length<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<u16, D::Error> {
+    match u16::deserialize(deserializer)? {
+        length @ 1..=LARGEST_PAGE => Ok(length),
+        other => Err(serde::de::Error::custom(format!(
+            "a page has 1 to {LARGEST_PAGE} events, not {other}"
+        ))),
+    }
 }
 
 /// Day and server in the name of a file of events.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Use;
-use crate::library::clients::{Change, Client, When, is_running};
+use crate::library::clients::{Act, Change, Client, When, is_running};
 use crate::library::document;
 use crate::library::error::{Doing, Error, Result};
 use crate::library::events::{Actor, Event};
@@ -266,7 +266,7 @@ impl Library {
         clients.retain(|client| {
             versions
                 .iter()
-                .any(|version| version.image == client.image.image)
+                .any(|version| assignments(client).any(|meant| meant.image == version.image))
                 || has_disk_of(client, versions)
                 || booted_one_of(client, versions)
         });
@@ -360,8 +360,19 @@ fn runs_one_of(client: &Client, versions: &[VersionId], live: &dyn Live) -> bool
 /// Whether a client's assignment names what goes; one that follows an image goes on with what is
 /// current there, unless the whole image goes.
 fn is_assigned(client: &Client, gone: &VersionSpec) -> bool {
-    client.image.image == gone.image
-        && (gone.number.is_none() || client.image.number == gone.number)
+    let mut meant = assignments(client);
+    meant.any(|meant| {
+        meant.image == gone.image && (gone.number.is_none() || meant.number == gone.number)
+    })
+}
+
+/// What a client boots, and what it is to boot from its next boot on.
+fn assignments(client: &Client) -> impl Iterator<Item = &VersionSpec> {
+    let armed = client.armed.as_ref().and_then(|armed| match &armed.act {
+        Act::Assign(to) => to.image.as_ref(),
+        Act::Reset | Act::Undo | Act::Restore(_) => None,
+    });
+    std::iter::once(&client.image).chain(armed)
 }
 
 fn refuse_used(what: &dyn fmt::Display, users: Vec<String>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! A job in the hands of a worker.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::log::Log;
 use super::{Job, JobId, JobOutcome, JobProgress, JobState, Part};
 use crate::library::error::{Doing, Error, Result};
-use crate::library::{HostName, Library, document, lock};
+use crate::library::{HostName, Library, document, lock, owner};
 
 /// A job that this process does. Dropping it without an ending is what a killed worker does.
 #[derive(Debug)]
@@ -152,8 +152,14 @@ impl Claim<'_> {
         let new = path.with_extension("progress.new");
         let shown = serde_json::to_vec(progress)
             .map_err(std::io::Error::other)
-            .and_then(|text| fs::write(&new, text))
-            .and_then(|()| fs::rename(&new, &path));
+            .and_then(|text| {
+                owner::acting_for(&self.library.places().jobs(), || {
+                    // Not one that was there: it may be a link, or a pipe that nobody reads.
+                    let _ = fs::remove_file(&new);
+                    fs::File::create_new(&new)?.write_all(&text)?;
+                    fs::rename(&new, &path)
+                })
+            });
         if let Err(error) = shown {
             // The work is what counts.
             tracing::debug!(
@@ -206,7 +212,8 @@ impl Claim<'_> {
         job.state = state;
         library.write_job(&lock, &mut job)?;
         // What it did last is of no use any more; one that stays is not shown.
-        let _ = fs::remove_file(library.job_file(id, Part::Progress));
+        let progress = library.job_file(id, Part::Progress);
+        let _ = owner::acting_for(&library.places().jobs(), || fs::remove_file(progress));
         drop(lock);
         let mut event = job.event(what, &job.by);
         match &job.state {

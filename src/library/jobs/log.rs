@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::{JobId, Part};
 use crate::library::error::{Doing, Result};
+use crate::library::printable::is_printable;
 use crate::library::{Library, owner};
 
 /// A build that says more says nothing that anybody reads.
@@ -42,15 +43,16 @@ pub(super) struct Log {
 impl Log {
     /// Opens the log, which is made if it is not there.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)?;
-        if let Some(home) = path.parent() {
-            owner::give(&file, home);
-        }
+        let home = path.parent().unwrap_or(path);
+        let file = owner::acting_for(home, || {
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o644)
+                // A pipe that somebody put there is refused, instead of waited for.
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(path)
+        })?;
         let length = file.metadata()?.len();
         Ok(Log { file, length })
     }
@@ -120,12 +122,9 @@ impl Library {
 
 /// Programs in images are strangers: nothing of what they write steers a terminal.
 fn printable(text: &str) -> String {
-    let plain = |c: char| {
-        if c.is_control() && c != '\t' {
-            '\u{fffd}'
-        } else {
-            c
-        }
+    let plain = |c: char| match is_printable(c) || c == '\t' {
+        true => c,
+        false => char::REPLACEMENT_CHARACTER,
     };
     let mut line: String = text.trim_end().chars().map(plain).collect();
     if line.len() > LONGEST_LINE {

@@ -203,12 +203,15 @@ impl fmt::Display for JobId {
 }
 
 impl JobState {
+    /// All words for them.
+    pub const WORDS: [&str; 5] = ["queued", "running", "done", "failed", "cancelled"];
+
     /// Whether nothing will happen to it any more.
     pub fn is_final(&self) -> bool {
         !matches!(self, JobState::Queued | JobState::Running { .. })
     }
 
-    /// One word: `queued`, `running`, `done`, `failed` or `cancelled`.
+    /// One of [`JobState::WORDS`].
     pub fn word(&self) -> &'static str {
         match self {
             JobState::Queued => "queued",
@@ -332,16 +335,21 @@ impl Library {
     /// # Errors
     /// When it has none.
     pub fn job_report(&self, id: JobId) -> Result<Vec<u8>> {
+        let path = self.job_report_file(id)?;
+        fs::read(&path).doing("reading", &path)
+    }
+
+    /// The file of what a job found out. It may have more than a hundred megabytes.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn job_report_file(&self, id: JobId) -> Result<PathBuf> {
         let job = self.job(id)?;
-        let path = self.job_file(id, Part::Report);
-        match (&job.state, fs::read(&path)) {
-            (
-                JobState::Done {
-                    result: JobOutcome::Report { .. },
-                    ..
-                },
-                found,
-            ) => found.doing("reading", &path),
+        match &job.state {
+            JobState::Done {
+                result: JobOutcome::Report { .. },
+                ..
+            } => Ok(self.job_file(id, Part::Report)),
             _ => Err(Error::refused(
                 format!("reading the report of job {id} ({})", job.task),
                 format!("it is {}, and has none", job.state.word()),
@@ -353,11 +361,11 @@ impl Library {
     /// A library that was made before there were jobs gets their directory with the first one.
     fn make_jobs_dir(&self) -> Result<()> {
         let dir = self.places().jobs();
-        match fs::DirBuilder::new().mode(0o750).create(&dir) {
-            Ok(()) => {
-                owner::give_dir(&dir);
-                document::sync_dir(self.root())
-            }
+        let made = owner::acting_for(self.root(), || {
+            fs::DirBuilder::new().mode(0o750).create(&dir)
+        });
+        match made {
+            Ok(()) => document::sync_dir(self.root()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error).doing("creating", &dir),
         }

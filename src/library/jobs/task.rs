@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::library::error::{Error, Result};
 use crate::library::names::{ImageName, VersionId, VersionSpec};
-use crate::library::wanted::{FileSystem, PlainWord, ReleaseSpec, SizeSpec, SshKey};
+use crate::library::wanted::{FileSystem, PackageName, ReleaseName, ReleaseSpec, SizeSpec, SshKey};
 use crate::library::{HostName, Library, MacAddr};
 
 /// What a worker is asked to do.
@@ -47,7 +47,7 @@ pub struct BuildTask {
     /// Further packages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 500)]
-    pub packages: Vec<PlainWord>,
+    pub packages: Vec<PackageName>,
     /// What its clients are called, unless DHCP tells them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<HostName>,
@@ -83,7 +83,7 @@ pub struct UpgradeTask {
     /// The image to make.
     pub to: ImageName,
     /// The release, as the distribution or its recipe calls it.
-    pub release: PlainWord,
+    pub release: ReleaseName,
     /// The size of the new disk, if it is to grow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<SizeSpec>,

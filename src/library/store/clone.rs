@@ -31,7 +31,7 @@ const DISCARDED: &str = "discarded";
 const NEW: &str = ".new-";
 
 /// How a clone leaves unsaid what it shares with its version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CloneKind {
     /// Its file shares the version's blocks.
@@ -50,7 +50,7 @@ impl fmt::Display for CloneKind {
 }
 
 /// What a client's document tells of its clone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct CloneInfo {
     /// Tells one clone of a client from the next.
     pub id: String,

@@ -77,11 +77,9 @@ impl<'a> Draft<'a> {
         owner::make_dirs(&home).doing("creating", &home)?;
         let name = random_name().doing("drawing a name in", &home)?;
         let dir = home.join(format!("{DRAFT}{name}"));
-        fs::create_dir(&dir).doing("creating", &dir)?;
-        owner::give_dir(&dir);
+        owner::make_dirs(&dir).doing("creating", &dir)?;
         let path = dir.join(HELD);
-        let held = new_file(&path).doing("creating", &path)?;
-        owner::give(&held, &dir);
+        let held = owner::acting_for(&dir, || new_file(&path)).doing("creating", &path)?;
         if !lock::try_whole(&held).doing("locking", &path)? {
             // Nobody of ours locks a draft but its maker.
             return Err(Error::refused(
@@ -327,7 +325,12 @@ impl<'a> Draft<'a> {
         let there = |name| name == MANIFEST || files(&manifest.boot).contains(&name);
         for (name, permissions) in SEALED.into_iter().filter(|(name, _)| there(name)) {
             let path = self.dir.join(name);
-            let file = File::open(&path).doing("opening", &path)?;
+            // Not what a link leads to, which somebody else may have put there.
+            let file = OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)
+                .doing("opening", &path)?;
             owner::give(&file, &self.dir);
             file.set_permissions(Permissions::from_mode(permissions))
                 .doing("making read-only", &path)?;
@@ -345,10 +348,10 @@ impl<'a> Draft<'a> {
     fn publish(&self, version: &VersionId) -> Result<()> {
         let place = self.library.places().version(version);
         let held = self.dir.join(HELD);
-        fs::remove_file(&held).doing("removing", &held)?;
+        owner::acting_for(&self.dir, || fs::remove_file(&held)).doing("removing", &held)?;
         // Until it is current, so that it is known for what it is if this process is killed.
         let mark = self.dir.join(PUBLISHING);
-        new_file(&mark).doing("creating", &mark)?;
+        owner::acting_for(&self.dir, || new_file(&mark)).doing("creating", &mark)?;
         document::sync_dir(&self.dir)?;
         fs::rename(&self.dir, &place).doing("publishing", &place)?;
         document::sync_dir(&self.library.places().image(&version.image))

@@ -9,10 +9,12 @@ use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::etag::{EntityTags, IfMatch, tagged};
 use super::{Answer, Body, Named};
 use crate::daemon::Server;
 use crate::library::{
-    Invitation, NewToken, NewUser, Revealed, TokenName, TokenView, User, UserName, UserView,
+    self, Edition, Invitation, Library, NewToken, NewUser, Revealed, TokenName, TokenView, User,
+    UserName, UserView,
 };
 use crate::web::calls::{AddTokenCall, AddUserCall, InviteCall, RoleCall, TakeCall};
 use crate::web::pages::ensure_person;
@@ -21,10 +23,10 @@ use crate::web::{Problem, Who, blocking};
 pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
     OpenApiRouter::new()
         .routes(routes!(users, add_user))
-        .routes(routes!(set_role, remove_user))
+        .routes(routes!(user, set_role, remove_user))
         .routes(routes!(invite_user))
         .routes(routes!(tokens, add_token))
-        .routes(routes!(remove_token))
+        .routes(routes!(token, remove_token))
 }
 
 /// All users
@@ -32,6 +34,26 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
 async fn users(State(server): State<Arc<Server>>) -> Answer<Vec<UserView>> {
     let users = blocking(&server, |server| server.library().users()).await?;
     Ok(Json(users.iter().map(User::view).collect()))
+}
+
+/// One user
+#[utoipa::path(
+    get,
+    path = "/users/{name}",
+    tag = "accounts",
+    params(("name" = UserName, Path)),
+    responses(
+        (status = 200, body = UserView, headers(("etag" = String))),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn user(
+    State(server): State<Arc<Server>>,
+    Named(name): Named<UserName>,
+) -> Result<Response, Problem> {
+    let user = blocking(&server, move |server| server.library().user(&name)).await?;
+    Ok(tagged(user.edition().as_str(), user.view()))
 }
 
 /// Add a user, and get the key of the link by which they choose a password
@@ -46,7 +68,6 @@ async fn users(State(server): State<Arc<Server>>) -> Answer<Vec<UserView>> {
         (status = 201, body = Invitation),
         (status = 204, description = "It could be done (dry_run)"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
     )
@@ -63,6 +84,7 @@ async fn add_user(
     };
     let added = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_add_user(&new, false).map(|()| None),
             false => library.add_user(&new, false, who.actor()).map(Some),
@@ -76,14 +98,14 @@ async fn add_user(
     post,
     path = "/users/{name}/invite",
     tag = "accounts",
-    params(("name" = UserName, Path)),
-    request_body = InviteCall,
+    params(("name" = UserName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
+    request_body = Option<InviteCall>,
     responses(
         (status = 201, body = Invitation),
         (status = 204, description = "It could be done (dry_run)"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -91,14 +113,19 @@ async fn invite_user(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
     Named(name): Named<UserName>,
+    condition: IfMatch,
     Body(call): Body<InviteCall>,
 ) -> Result<Response, Problem> {
     ensure_person(&who)?;
     let invited = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
+        let edition = user_read(library, &name, &condition)?;
         match call.dry_run {
             true => library.check_invite_user(&name).map(|()| None),
-            false => library.invite_user(&name, who.actor()).map(Some),
+            false => library
+                .invite_user_on(&name, edition.as_ref(), who.actor())
+                .map(Some),
         }
     });
     Ok(made(invited.await?))
@@ -109,14 +136,14 @@ async fn invite_user(
     patch,
     path = "/users/{name}",
     tag = "accounts",
-    params(("name" = UserName, Path)),
+    params(("name" = UserName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
     request_body = RoleCall,
     responses(
         (status = 200, body = Vec<TokenView>),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -124,14 +151,17 @@ async fn set_role(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
     Named(name): Named<UserName>,
+    condition: IfMatch,
     Body(call): Body<RoleCall>,
 ) -> Answer<Vec<TokenView>> {
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
+        let edition = user_read(library, &name, &condition)?;
         match call.dry_run {
             true => library.check_take_user(&name, Some(call.role), who.actor()),
-            false => library.set_role(&name, call.role, who.actor()),
+            false => library.set_role_on(&name, edition.as_ref(), call.role, who.actor()),
         }
     });
     taken.await.map(Json)
@@ -142,14 +172,14 @@ async fn set_role(
     delete,
     path = "/users/{name}",
     tag = "accounts",
-    params(("name" = UserName, Path)),
-    request_body = TakeCall,
+    params(("name" = UserName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
+    request_body = Option<TakeCall>,
     responses(
         (status = 200, body = Vec<TokenView>),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -157,14 +187,17 @@ async fn remove_user(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
     Named(name): Named<UserName>,
+    condition: IfMatch,
     Body(call): Body<TakeCall>,
 ) -> Answer<Vec<TokenView>> {
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
+        let edition = user_read(library, &name, &condition)?;
         match call.dry_run {
             true => library.check_take_user(&name, None, who.actor()),
-            false => library.remove_user(&name, who.actor()),
+            false => library.remove_user_on(&name, edition.as_ref(), who.actor()),
         }
     });
     taken.await.map(Json)
@@ -177,6 +210,26 @@ async fn tokens(State(server): State<Arc<Server>>) -> Answer<Vec<TokenView>> {
     tokens.await.map(Json)
 }
 
+/// One token
+#[utoipa::path(
+    get,
+    path = "/tokens/{name}",
+    tag = "accounts",
+    params(("name" = TokenName, Path)),
+    responses(
+        (status = 200, body = TokenView, headers(("etag" = String))),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn token(
+    State(server): State<Arc<Server>>,
+    Named(name): Named<TokenName>,
+) -> Result<Response, Problem> {
+    let token = blocking(&server, move |server| server.library().token(&name)).await?;
+    Ok(tagged(token.edition().as_str(), token.view()))
+}
+
 /// Make a token; its secret is told this once
 #[utoipa::path(
     post,
@@ -187,7 +240,6 @@ async fn tokens(State(server): State<Arc<Server>>) -> Answer<Vec<TokenView>> {
         (status = 201, body = Revealed),
         (status = 204, description = "It could be done (dry_run)"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
     )
@@ -205,6 +257,7 @@ async fn add_token(
     };
     let added = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
         match call.dry_run {
             true => library.check_add_token(&new).map(|()| None),
             false => library.add_token(&new, who.actor()).map(Some),
@@ -218,13 +271,13 @@ async fn add_token(
     delete,
     path = "/tokens/{name}",
     tag = "accounts",
-    params(("name" = TokenName, Path)),
-    request_body = TakeCall,
+    params(("name" = TokenName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
+    request_body = Option<TakeCall>,
     responses(
         (status = 200, body = TokenView),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -232,17 +285,34 @@ async fn remove_token(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
     Named(name): Named<TokenName>,
+    condition: IfMatch,
     Body(call): Body<TakeCall>,
 ) -> Answer<TokenView> {
     ensure_person(&who)?;
     let taken = blocking(&server, move |server| {
         let library = server.library();
+        who.ensure_logged_in()?;
+        let token = library.token(&name)?;
+        let edition = condition.edition(token.edition());
+        token.ensure_edition(edition.as_ref())?;
         match call.dry_run {
             true => library.check_remove_token(&name),
-            false => library.remove_token(&name, who.actor()),
+            false => library.remove_token_on(&name, edition.as_ref(), who.actor()),
         }
     });
     taken.await.map(Json)
+}
+
+/// The edition that a user has to be of, and is of at this moment.
+fn user_read(
+    library: &Library,
+    name: &UserName,
+    condition: &IfMatch,
+) -> library::Result<Option<Edition>> {
+    let user = library.user(name)?;
+    let edition = condition.edition(user.edition());
+    user.ensure_edition(edition.as_ref())?;
+    Ok(edition)
 }
 
 /// What was made, or that it could be.

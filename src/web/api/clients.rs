@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::etag::{IfMatch, tagged};
+use super::etag::{EntityTags, IfMatch, tagged};
 use super::{Answer, Body, Named, answer};
-use crate::daemon::Server;
+use crate::daemon::{Server, Stranger};
 use crate::library::{ClientSelector, ClientView, Done, MacAddr, Plan};
 use crate::web::boot::preview;
 use crate::web::calls::{ActCall, ActsCall, AddCall, EditCall, Outcome, RemoveCall};
@@ -24,6 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
         .routes(routes!(act))
         .routes(routes!(acts))
         .routes(routes!(boot_cfg))
+        .routes(routes!(strangers))
 }
 
 /// All clients, by address
@@ -38,12 +39,11 @@ async fn clients(State(server): State<Arc<Server>>) -> Answer<Vec<ClientView>> {
 /// stays over boots.
 #[utoipa::path(
     get,
-    path = "/clients/{client}",
+    path = "/clients/{mac}",
     tag = "clients",
-    params(("client" = ClientSelector, Path, description = "`52:54:00:12:34:56`, `lab-07` or `@group`")),
+    params(("mac" = ClientSelector, Path, description = "`52:54:00:12:34:56`, `lab-07` or `@group`")),
     responses(
         (status = 200, body = Vec<ClientView>, headers(("etag" = String))),
-        (status = 304, description = "It is what If-None-Match names"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
     )
@@ -70,7 +70,8 @@ async fn client(
     tag = "clients",
     request_body = AddCall,
     responses(
-        (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
+        (status = 200, description = "What would be done (`dry_run`)", body = Plan),
+        (status = 201, body = Done, headers(("location" = String))),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
@@ -83,13 +84,17 @@ async fn add_client(
     Body(call): Body<AddCall>,
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
-        let (library, new) = (server.library(), &call.client);
-        match call.dry_run {
-            true => library.plan_add(new).map(answer),
-            false => library
-                .add_client(new, server.live(), who.actor())
-                .map(answer),
+        let (library, dry_run) = (server.library(), call.dry_run);
+        let new = &call.client();
+        if dry_run {
+            return library.plan_add(new).map(answer);
         }
+        let done = library.add_client(new, server.live(), who.actor())?;
+        let place = [(
+            header::LOCATION,
+            format!("/api/v1/clients/{}", done.plan.mac),
+        )];
+        Ok((StatusCode::CREATED, place, Json(done)).into_response())
     })
     .await
 }
@@ -97,10 +102,10 @@ async fn add_client(
 /// Describe a client anew: name, groups, kernel arguments, further addresses
 #[utoipa::path(
     patch,
-    path = "/clients/{client}",
+    path = "/clients/{mac}",
     tag = "clients",
-    params(("client" = MacAddr, Path), ("if-match" = Option<String>, Header, description = "Its edition")),
-    request_body = EditCall,
+    params(("mac" = MacAddr, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
+    request_body = Option<EditCall>,
     responses(
         (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
         (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -119,17 +124,15 @@ async fn edit_client(
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let library = server.library();
-        let edition = condition.edition_of(&library.client(&mac)?);
-        match call.dry_run {
-            true => library.plan_edit(&mac, &call.edit).map(answer),
+        let client = library.client(&mac)?;
+        let edition = condition.edition(client.edition());
+        client.ensure_edition(edition.as_ref())?;
+        let dry_run = call.dry_run;
+        let edit = call.edit();
+        match dry_run {
+            true => library.plan_edit(&mac, &edit).map(answer),
             false => library
-                .edit_client_on(
-                    &mac,
-                    edition.as_ref(),
-                    &call.edit,
-                    server.live(),
-                    who.actor(),
-                )
+                .edit_client_on(&mac, edition.as_ref(), &edit, server.live(), who.actor())
                 .map(answer),
         }
     })
@@ -142,9 +145,9 @@ async fn edit_client(
 /// (`at-next-boot`) or the client is cut off first (`force`).
 #[utoipa::path(
     post,
-    path = "/clients/{client}/acts",
+    path = "/clients/{mac}/acts",
     tag = "clients",
-    params(("client" = MacAddr, Path), ("if-match" = Option<String>, Header, description = "Its edition")),
+    params(("mac" = MacAddr, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
     request_body = ActCall,
     responses(
         (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
@@ -164,7 +167,9 @@ async fn act(
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let (library, live, ActCall { act, when, .. }) = (server.library(), server.live(), &call);
-        let edition = condition.edition_of(&library.client(&mac)?);
+        let client = library.client(&mac)?;
+        let edition = condition.edition(client.edition());
+        client.ensure_edition(edition.as_ref())?;
         match call.dry_run {
             true => library.plan(&mac, act, *when, live).map(answer),
             false => library
@@ -226,9 +231,9 @@ async fn acts(
 /// Remove a client with its disks, for ever
 #[utoipa::path(
     delete,
-    path = "/clients/{client}",
+    path = "/clients/{mac}",
     tag = "clients",
-    params(("client" = MacAddr, Path), ("if-match" = Option<String>, Header, description = "Its edition")),
+    params(("mac" = MacAddr, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
     request_body = Option<RemoveCall>,
     responses(
         (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
@@ -248,7 +253,9 @@ async fn remove_client(
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let (library, live) = (server.library(), server.live());
-        let edition = condition.edition_of(&library.client(&mac)?);
+        let client = library.client(&mac)?;
+        let edition = condition.edition(client.edition());
+        client.ensure_edition(edition.as_ref())?;
         match call.dry_run {
             true => library.plan_remove(&mac, call.when, live).map(answer),
             false => library
@@ -259,14 +266,20 @@ async fn remove_client(
     .await
 }
 
+/// Machines that asked for a boot script in the last day and are nobody's clients, the latest first
+#[utoipa::path(get, path = "/strangers", tag = "clients", responses((status = 200, body = Vec<Stranger>)))]
+async fn strangers(State(server): State<Arc<Server>>) -> Json<Vec<Stranger>> {
+    Json(server.strangers())
+}
+
 /// The boot.cfg that a client would be given now
 ///
 /// Reading it changes nothing: only a login begins a boot.
 #[utoipa::path(
     get,
-    path = "/clients/{client}/boot.cfg",
+    path = "/clients/{mac}/boot.cfg",
     tag = "clients",
-    params(("client" = MacAddr, Path)),
+    params(("mac" = MacAddr, Path)),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 400, body = Problem, content_type = "application/problem+json"),

@@ -1,21 +1,23 @@
 //! `/events`: who did what, looked for and exported.
 
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Answer;
 use crate::daemon::Server;
 use crate::library::{Events, Filter, Format};
-use crate::web::{Problem, blocking};
+use crate::web::body::while_logged_in;
+use crate::web::{Problem, Who, reading};
 
 /// Events that are read at a time for an export.
 const PART: u16 = 1000;
@@ -38,16 +40,16 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
     responses(
         (status = 200, body = Events),
         (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "You wait for many such answers already", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn events(
     State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Answer<Events> {
     let Query(filter) = filter.map_err(wrong)?;
-    blocking(&server, move |server| server.library().events(&filter))
-        .await
-        .map(axum::Json)
+    part(&server, &who, &filter).await.map(axum::Json)
 }
 
 /// All events that conditions let through, as JSON lines
@@ -59,13 +61,15 @@ async fn events(
     responses(
         (status = 200, body = String, content_type = "application/jsonl"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "You wait for many such answers already", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn jsonl(
     State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    export(server, filter, Format::Jsonl).await
+    export(server, who, filter, Format::Jsonl).await
 }
 
 /// All events that conditions let through, as comma-separated values
@@ -77,18 +81,21 @@ async fn jsonl(
     responses(
         (status = 200, body = String, content_type = "text/csv"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "You wait for many such answers already", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn csv(
     State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    export(server, filter, Format::Csv).await
+    export(server, who, filter, Format::Csv).await
 }
 
 /// All of them, however many, as they are read: nothing waits in memory for a slow reader.
 async fn export(
     server: Arc<Server>,
+    who: Who,
     filter: Result<Query<Filter>, QueryRejection>,
     format: Format,
 ) -> Result<Response, Problem> {
@@ -96,29 +103,23 @@ async fn export(
     filter.limit = PART;
     // The first part before the answer begins: what cannot be read is a problem then, and later only
     // an end that comes too early.
-    let first = part(&server, &filter).await?;
-    let parts = stream::unfold(Some((first, true)), move |part_and_place| {
-        let (server, mut filter) = (server.clone(), filter.clone());
+    let first = part(&server, &who, &filter).await?;
+    let heading = format.heading().to_owned() + &lines(&first, format);
+    let asks = who.clone();
+    let rest = stream::try_unfold(first.next, move |next| {
+        let (server, who, mut filter) = (server.clone(), asks.clone(), filter.clone());
         async move {
-            let (found, is_first) = part_and_place?;
-            let heading = if is_first { format.heading() } else { "" };
-            let lines = found.events.iter().map(|recorded| format.line(recorded));
-            let text = std::iter::once(heading.to_owned())
-                .chain(lines)
-                .collect::<String>();
-            let next = match found.next {
-                None => None,
-                after => {
-                    filter.after = after;
-                    part(&server, &filter)
-                        .await
-                        .ok()
-                        .map(|found| (found, false))
-                }
-            };
-            Some((Ok::<_, Infallible>(text), next))
+            if next.is_none() {
+                return Ok(None);
+            }
+            filter.after = next;
+            let found = part(&server, &who, &filter).await;
+            let found = found.map_err(|problem| io::Error::other(problem.detail))?;
+            let text = lines(&found, format);
+            Ok::<_, io::Error>(Some((text, found.next)))
         }
     });
+    let parts = stream::iter([Ok(heading)]).chain(rest);
     let name = match format {
         Format::Jsonl => "attachment; filename=\"events.jsonl\"",
         Format::Csv => "attachment; filename=\"events.csv\"",
@@ -127,12 +128,22 @@ async fn export(
         (header::CONTENT_TYPE, format.media_type()),
         (header::CONTENT_DISPOSITION, name),
     ];
-    Ok((headers, Body::from_stream(parts)).into_response())
+    let body = while_logged_in(who, Body::from_stream(parts));
+    Ok((headers, body).into_response())
 }
 
-async fn part(server: &Arc<Server>, filter: &Filter) -> Result<Events, Problem> {
+fn lines(found: &Events, format: Format) -> String {
+    let lines = found.events.iter().map(|recorded| format.line(recorded));
+    lines.collect()
+}
+
+async fn part(server: &Arc<Server>, who: &Who, filter: &Filter) -> Result<Events, Problem> {
     let filter = filter.clone();
-    blocking(server, move |server| server.library().events(&filter)).await
+    reading(server, who, move |server, patience| {
+        let library = server.library();
+        library.events_until(&filter, &|| patience.is_over())
+    })
+    .await
 }
 
 fn wrong(rejection: QueryRejection) -> Problem {

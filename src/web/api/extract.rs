@@ -7,9 +7,10 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
+use crate::library::Object;
 use crate::web::Problem;
 
-/// A JSON body. One that is left out is empty: `{}`.
+/// A JSON body. One that is left out, or is `null`, is empty: `{}`.
 pub(super) struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -23,12 +24,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 .get(header::CONTENT_LENGTH)
                 .is_none_or(|len| len == "0");
         if none {
-            return serde_json::from_str("{}")
-                .map(Body)
-                .map_err(|error| Problem::invalid(format!("this call needs a body: {error}")));
+            return nothing();
         }
-        match Json::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Body(body)),
+        match Json::<Option<Object<T>>>::from_request(request, state).await {
+            Ok(Json(Some(Object(body)))) => Ok(Body(body)),
+            Ok(Json(None)) => nothing(),
             Err(JsonRejection::MissingJsonContentType(_)) => Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "the body has to be JSON: send `Content-Type: application/json`",
@@ -39,6 +39,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Err(rejection) => Err(Problem::invalid(rejection.body_text())),
         }
     }
+}
+
+fn nothing<T: DeserializeOwned>() -> Result<Body<T>, Problem> {
+    serde_json::from_str("{}")
+        .map(Body)
+        .map_err(|error| Problem::invalid(format!("this call needs a body: {error}")))
 }
 
 /// What the path names.

@@ -8,8 +8,9 @@ use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::etag::{IfMatch, tagged};
+use super::etag::{EntityTags, IfMatch, tagged};
 use super::{Answer, Body, Named, answer};
+use crate::build::{Recipe, RecipeView};
 use crate::daemon::Server;
 use crate::library::{
     self, ImageName, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec,
@@ -24,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
         .routes(routes!(manifest))
         .routes(routes!(roll_back))
         .routes(routes!(prune))
+        .routes(routes!(recipes))
 }
 
 /// All images that have a version
@@ -32,6 +34,16 @@ async fn images(State(server): State<Arc<Server>>) -> Answer<Vec<library::Image>
     blocking(&server, |server| server.library().images())
         .await
         .map(Json)
+}
+
+/// What images can be built from: recipes, and the releases that they offer
+#[utoipa::path(get, path = "/recipes", tag = "images", responses(
+    (status = 200, body = Vec<RecipeView>),
+    (status = 409, description = "A recipe of the library cannot be read", body = Problem, content_type = "application/problem+json"),
+))]
+async fn recipes(State(server): State<Arc<Server>>) -> Answer<Vec<RecipeView>> {
+    let recipes = crate::web::recipes(&server).await?;
+    Ok(Json(recipes.iter().map(Recipe::view).collect()))
 }
 
 /// An image: its versions, what each takes, and who uses it
@@ -44,7 +56,6 @@ async fn images(State(server): State<Arc<Server>>) -> Answer<Vec<library::Image>
     params(("image" = ImageName, Path)),
     responses(
         (status = 200, body = ImageView, headers(("etag" = String))),
-        (status = 304, description = "It is what If-None-Match names"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
     )
@@ -131,7 +142,7 @@ async fn remove_image(
     tag = "images",
     params(
         ("image" = VersionSpec, Path, description = "`fc28`, or one version: `fc28@3`"),
-        ("if-match" = Option<String>, Header, description = "The tag of the image"),
+        ("if-match" = Option<EntityTags>, Header, description = "The tag of the image"),
     ),
     request_body = Option<RollbackCall>,
     responses(

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,6 +17,7 @@ use utoipa_axum::routes;
 use super::{Answer, Body, Named};
 use crate::daemon::Server;
 use crate::library::{Job, JobId, LogPart, Task};
+use crate::web::body::while_logged_in;
 use crate::web::{Problem, Who, blocking};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
@@ -32,8 +35,21 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
 #[serde(deny_unknown_fields)]
 struct From {
     /// Byte of the log to begin at: `next` of the part before
-    #[serde(default)]
+    #[serde(default, deserialize_with = "place")]
+    #[param(maximum = 4_294_967_296_i64)]
     from: u64,
+}
+
+/// Far beyond the end of any log.
+const BEYOND: u64 = 1 << 32;
+
+fn place<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        place if place <= BEYOND => Ok(place),
+        place => Err(serde::de::Error::custom(format!(
+            "no log is so long that byte {place} could be of it"
+        ))),
+    }
 }
 
 /// All jobs, the newest first
@@ -136,10 +152,21 @@ async fn job_log(
 )]
 async fn job_report(
     State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
     Named(id): Named<JobId>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let json = blocking(&server, move |server| server.library().job_report(id)).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+    let file = blocking(&server, move |server| server.library().job_report_file(id)).await?;
+    // From the file as it is read: nothing waits in memory for a slow reader.
+    let mut response = match ServeFile::new(file).oneshot(request).await {
+        Ok(response) => response.map(|body| while_logged_in(who, axum::body::Body::new(body))),
+        Err(never) => match never {},
+    };
+    if response.status().is_success() {
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+    }
+    Ok(response)
 }
 
 /// Stop a job; nothing half is left of it

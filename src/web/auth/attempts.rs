@@ -1,10 +1,13 @@
 //! Whoever guesses passwords is slowed down, and nobody is locked out: a wrong password costs the next
-//! try from there some seconds, never more than half a minute.
+//! try from there some seconds, never more than half a minute. Browsers that somebody was in with have
+//! tries of their own, whatever others do at the same address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::daemon::network;
 
 /// Wrong passwords of one user from one place that cost nothing: people mistype.
 const FREE: u32 = 3;
@@ -35,8 +38,27 @@ struct Tries {
     in_minute: u32,
 }
 
-/// A name at a place; without a name, all of them there.
-type Key = (Option<String>, IpAddr);
+/// Who tries to come in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller<'a> {
+    /// As whom: what was typed.
+    pub(super) name: &'a str,
+    /// From where.
+    pub(super) peer: IpAddr,
+    /// With which of that user's browsers, if it is one of theirs.
+    pub(super) device: Option<&'a str>,
+}
+
+/// Whose tries are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// A user's, with one of their browsers.
+    Device(String, String),
+    /// A name's, at a place.
+    Name(String, IpAddr),
+    /// All of a place.
+    Place(IpAddr),
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
@@ -47,12 +69,11 @@ struct Count {
 impl Attempts {
     /// Whether somebody may try now, or how long they have to wait. It counts as wrong until it is
     /// told to be right, so that many tries at once are no way around.
-    pub(super) fn begin(&self, name: &str, peer: IpAddr, now: Instant) -> Result<(), Duration> {
-        let place = network(peer);
-        let name: String = name.chars().take(64).collect();
+    pub(super) fn begin(&self, caller: Caller<'_>, now: Instant) -> Result<(), Duration> {
+        let place = network(caller.peer);
         let mut tries = self.tries();
         tries.forget(now);
-        let keys = [((Some(name), place), FREE), ((None, place), FREE_OF_ALL)];
+        let keys = caller.keys();
         for (key, free) in &keys {
             if let Some(count) = tries.wrong.get(key) {
                 let since = now.saturating_duration_since(count.last);
@@ -62,7 +83,7 @@ impl Attempts {
                 }
             }
         }
-        if !tries.known.contains_key(&place) {
+        if caller.is_stranger() && !tries.known.contains_key(&place) {
             let began = *tries.minute.get_or_insert(now);
             if now.saturating_duration_since(began) >= MINUTE {
                 (tries.minute, tries.in_minute) = (Some(now), 0);
@@ -85,11 +106,9 @@ impl Attempts {
     }
 
     /// A try has its answer: whoever has to wait waits from now on, however long the answer took.
-    pub(super) fn answered(&self, name: &str, peer: IpAddr, now: Instant) {
-        let place = network(peer);
-        let name: String = name.chars().take(64).collect();
+    pub(super) fn answered(&self, caller: Caller<'_>, now: Instant) {
         let mut tries = self.tries();
-        for key in [(Some(name), place), (None, place)] {
+        for (key, _) in caller.keys() {
             if let Some(count) = tries.wrong.get_mut(&key) {
                 count.last = count.last.max(now);
             }
@@ -97,21 +116,50 @@ impl Attempts {
     }
 
     /// The last try was right.
-    pub(super) fn was_right(&self, name: &str, peer: IpAddr) {
-        let place = network(peer);
-        let name: String = name.chars().take(64).collect();
+    pub(super) fn was_right(&self, caller: Caller<'_>) {
         let mut tries = self.tries();
-        tries.wrong.remove(&(Some(name), place));
-        // What others tried from there stays counted: one right password does not buy wrong ones.
-        if let Some(all) = tries.wrong.get_mut(&(None, place)) {
-            all.tries = all.tries.saturating_sub(1);
+        for (key, _) in caller.keys() {
+            match key {
+                // What others tried from there stays counted: one right password does not buy wrong
+                // ones.
+                Key::Place(_) => {
+                    if let Some(all) = tries.wrong.get_mut(&key) {
+                        all.tries = all.tries.saturating_sub(1);
+                    }
+                }
+                Key::Device(..) | Key::Name(..) => {
+                    tries.wrong.remove(&key);
+                }
+            }
         }
-        tries.known.insert(place, Instant::now());
+        tries.known.insert(network(caller.peer), Instant::now());
     }
 
     fn tries(&self) -> std::sync::MutexGuard<'_, Tries> {
         // A panic elsewhere leaves the counts whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Caller<'_> {
+    /// What a wrong try of theirs counts for, and how many of those are free.
+    fn keys(&self) -> Vec<(Key, u32)> {
+        let name: String = self.name.chars().take(64).collect();
+        if let Some(device) = self.device {
+            return vec![(Key::Device(name, device.to_owned()), FREE)];
+        }
+        let place = network(self.peer);
+        let mut keys = vec![(Key::Name(name, place), FREE)];
+        // By default everybody comes from this host, through ssh or a proxy: that is not one place.
+        if !place.is_loopback() {
+            keys.push((Key::Place(place), FREE_OF_ALL));
+        }
+        keys
+    }
+
+    /// Whether nothing is known of them: they may be one of many who guess together.
+    fn is_stranger(&self) -> bool {
+        self.device.is_none() && !self.peer.to_canonical().is_loopback()
     }
 }
 
@@ -143,23 +191,20 @@ fn wait_after(tries: u32, free: u32) -> Duration {
     }
 }
 
-/// Who has one address of IPv6 has all of a network's (RFC 6177).
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => {
-            let bits = u128::from(ip) >> 64 << 64;
-            Ipv6Addr::from(bits).into()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn by(name: &str, peer: IpAddr) -> Caller<'_> {
+        Caller {
+            name,
+            peer,
+            device: None,
+        }
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -173,21 +218,21 @@ mod tests {
         let mut now = Instant::now();
         let mut waits = Vec::new();
         for _ in 0..12 {
-            if let Err(wait) = attempts.begin("admin", peer, now) {
+            if let Err(wait) = attempts.begin(by("admin", peer), now) {
                 waits.push(wait.as_secs());
                 now += wait;
-                attempts.begin("admin", peer, now).unwrap();
+                attempts.begin(by("admin", peer), now).unwrap();
             }
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30, 30]);
         // Others are not hindered: not another name there, not the same one elsewhere.
-        assert!(attempts.begin("alice", peer, now).is_ok());
-        assert!(attempts.begin("admin", ip("192.0.2.2"), now).is_ok());
+        assert!(attempts.begin(by("alice", peer), now).is_ok());
+        assert!(attempts.begin(by("admin", ip("192.0.2.2")), now).is_ok());
         // And a refused try costs nothing: who waits is let in.
         now += seconds(30);
-        assert!(attempts.begin("admin", peer, now).is_ok());
-        attempts.was_right("admin", peer);
-        assert!(attempts.begin("admin", peer, now).is_ok());
+        assert!(attempts.begin(by("admin", peer), now).is_ok());
+        attempts.was_right(by("admin", peer));
+        assert!(attempts.begin(by("admin", peer), now).is_ok());
     }
 
     #[test]
@@ -196,12 +241,16 @@ mod tests {
         let peer = ip("192.0.2.1");
         let start = Instant::now();
         for _ in 0..FREE {
-            attempts.begin("admin", peer, start).unwrap();
+            attempts.begin(by("admin", peer), start).unwrap();
         }
-        attempts.answered("admin", peer, start + seconds(60));
-        let next = attempts.begin("admin", peer, start + seconds(60));
+        attempts.answered(by("admin", peer), start + seconds(60));
+        let next = attempts.begin(by("admin", peer), start + seconds(60));
         assert_eq!(next, Err(seconds(1)));
-        assert!(attempts.begin("admin", peer, start + seconds(61)).is_ok());
+        assert!(
+            attempts
+                .begin(by("admin", peer), start + seconds(61))
+                .is_ok()
+        );
     }
 
     #[test]
@@ -209,9 +258,10 @@ mod tests {
         let attempts = Attempts::default();
         let now = Instant::now();
         let peer = |n: u32| ip(&format!("2001:db8::{n:x}"));
-        let tried = (0..100).filter(|n| attempts.begin(&format!("u{n}"), peer(*n), now).is_ok());
+        let tried =
+            (0..100).filter(|n| attempts.begin(by(&format!("u{n}"), peer(*n)), now).is_ok());
         assert_eq!(tried.count(), FREE_OF_ALL as usize);
-        assert!(attempts.begin("u", ip("2001:db8:0:1::1"), now).is_ok());
+        assert!(attempts.begin(by("u", ip("2001:db8:0:1::1")), now).is_ok());
     }
 
     #[test]
@@ -219,15 +269,15 @@ mod tests {
         let attempts = Attempts::default();
         let now = Instant::now();
         let home = ip("192.0.2.1");
-        attempts.begin("admin", home, now).unwrap();
-        attempts.was_right("admin", home);
+        attempts.begin(by("admin", home), now).unwrap();
+        attempts.was_right(by("admin", home));
         let strangers = (0..1000u32).map(|n| IpAddr::from((n + 10_000_000).to_be_bytes()));
-        let tried = strangers.filter(|ip| attempts.begin("admin", *ip, now).is_ok());
+        let tried = strangers.filter(|ip| attempts.begin(by("admin", *ip), now).is_ok());
         assert_eq!(tried.count(), A_MINUTE as usize - 1);
-        assert!(attempts.begin("admin", home, now).is_ok());
+        assert!(attempts.begin(by("admin", home), now).is_ok());
         let stranger = ip("198.51.100.1");
-        assert_eq!(attempts.begin("x", stranger, now), Err(LONGEST));
-        assert!(attempts.begin("x", stranger, now + MINUTE).is_ok());
+        assert_eq!(attempts.begin(by("x", stranger), now), Err(LONGEST));
+        assert!(attempts.begin(by("x", stranger), now + MINUTE).is_ok());
     }
 
     #[test]
@@ -236,8 +286,46 @@ mod tests {
         let mut now = Instant::now();
         for n in 0..20_000u32 {
             now += seconds(1);
-            let _ = attempts.begin("x", IpAddr::from((n << 8).to_be_bytes()), now);
+            let _ = attempts.begin(by("x", IpAddr::from((n << 8).to_be_bytes())), now);
             assert!(attempts.tries().wrong.len() <= MOST + 1);
         }
+    }
+
+    #[test]
+    fn who_was_in_before_is_kept_out_by_nobody() {
+        let attempts = Attempts::default();
+        let now = Instant::now();
+        // Somebody guesses the same name from the same address, and all others besides.
+        let place = ip("192.0.2.1");
+        for n in 0..100 {
+            let _ = attempts.begin(by("admin", place), now);
+            let _ = attempts.begin(by(&format!("u{n}"), place), now);
+        }
+        assert!(attempts.begin(by("admin", place), now).is_err());
+        let mine = Caller {
+            device: Some("one"),
+            ..by("admin", place)
+        };
+        for _ in 0..FREE {
+            attempts.begin(mine, now).unwrap();
+        }
+        // A browser that was stolen does not guess for ever, either; the user's others go on.
+        assert!(attempts.begin(mine, now).is_err());
+        let other = Caller {
+            device: Some("two"),
+            ..mine
+        };
+        assert!(attempts.begin(other, now).is_ok());
+    }
+
+    #[test]
+    fn this_host_is_not_one_place() {
+        let attempts = Attempts::default();
+        let now = Instant::now();
+        let here = ip("127.0.0.1");
+        for n in 0..1000 {
+            let _ = attempts.begin(by(&format!("u{n}"), here), now);
+        }
+        assert!(attempts.begin(by("admin", here), now).is_ok());
     }
 }

@@ -12,11 +12,13 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use serde::Deserialize;
 
-use super::{Fields, Gate, LoginId, address, cookie};
+use super::attempts::Caller;
+use super::cookie::{self, Cookie};
+use super::{Fields, Gate, LoginId, address};
 use crate::daemon::Peer;
-use crate::library::{Actor, User};
+use crate::library::{self, Actor, User};
 use crate::web::pages::{Failure, Html};
-use crate::web::{Problem, assets, blocking};
+use crate::web::{Problem, Who, assets, blocking};
 
 pub(super) fn routes(gate: Arc<Gate>) -> Router {
     Router::new()
@@ -79,7 +81,13 @@ async fn log_in(
     let next = fields.field("next").to_owned();
     let password = fields.field("password").to_owned();
     let typed = name.clone();
-    let tried = gate.hashing(&name, peer, move |library| {
+    let mut cookies = cookie::sent(Cookie::Device, &headers, gate.tls);
+    let caller = Caller {
+        name: &name,
+        peer,
+        device: cookies.find_map(|cookie| gate.devices.known(cookie, &name)),
+    };
+    let tried = gate.hashing(caller, move |library| {
         let user = library.log_in(&typed, &password)?;
         if user.is_none() {
             library.note_refused_login(&typed, peer);
@@ -88,7 +96,7 @@ async fn log_in(
     });
     let (status, wrong) = match tried.await {
         Ok(Some(user)) => {
-            gate.was_right(&name, peer);
+            gate.attempts.was_right(caller);
             return Ok(gate.let_in(user, peer, &headers, inside(&next)).await?);
         }
         // The same for a name that nobody has.
@@ -122,15 +130,25 @@ async fn choose(
         let wrong = "The two are not the same. Nothing was changed.".to_owned();
         return Ok(gate.welcome_page(key, Some(wrong)).await?);
     }
+    // Nobody guesses a link, so one that is none is told so, and counts for nothing.
     let link = key.clone();
-    // Nobody waits for others' mistakes: a link is its own name.
-    let about = format!("?{key}");
-    let redeemed = gate.hashing(&about, peer, move |library| {
+    let user = blocking(&gate.server, move |server| server.library().invited(&link)).await?;
+    if user.is_none() {
+        return Ok(gate.welcome_page(key, None).await?);
+    }
+    let link = key.clone();
+    let caller = Caller {
+        name: "",
+        peer,
+        // A link is its own proof: whoever has one does not wait for others' mistakes.
+        device: Some(&key),
+    };
+    let redeemed = gate.hashing(caller, move |library| {
         library.redeem(&link, &password, &peer.to_string())
     });
     match redeemed.await {
         Ok(Some(user)) => {
-            gate.was_right(&about, peer);
+            gate.attempts.was_right(caller);
             Ok(gate.let_in(user, peer, &headers, "/").await?)
         }
         Ok(None) => Ok(gate.welcome_page(key, None).await?),
@@ -138,9 +156,14 @@ async fn choose(
     }
 }
 
-async fn log_out(State(gate): State<Arc<Gate>>, login: Option<Extension<LoginId>>) -> Response {
+async fn log_out(
+    State(gate): State<Arc<Gate>>,
+    login: Option<Extension<LoginId>>,
+    who: Option<Extension<Who>>,
+) -> Response {
     if let Some(Extension(login)) = login {
         gate.logins.end(&login);
+        gate.note_logout(who.as_deref()).await;
     }
     let mut response = Redirect::to("/login").into_response();
     if let Some(taken) = cookie::taken(gate.tls) {
@@ -150,6 +173,20 @@ async fn log_out(State(gate): State<Arc<Gate>>, login: Option<Extension<LoginId>
 }
 
 impl Gate {
+    /// Writes down that a user has ended a login.
+    pub(in crate::web) async fn note_logout(&self, who: Option<&Who>) {
+        let actor = who.map(|who| who.actor.clone());
+        let Some(actor @ Actor::User { .. }) = actor else {
+            return;
+        };
+        let noted = blocking(&self.server, move |server| {
+            server.library().note_logout(&actor);
+            library::Result::Ok(())
+        });
+        // The login has ended in any case; what cannot be written down stands in the log.
+        let _ = noted.await;
+    }
+
     async fn login_page(
         &self,
         wrong: Option<String>,
@@ -192,7 +229,7 @@ impl Gate {
         headers: &HeaderMap,
         to: &str,
     ) -> Result<Response, Problem> {
-        for old in cookie::sent(headers, self.tls) {
+        for old in cookie::sent(Cookie::Login, headers, self.tls) {
             self.logins.end(&LoginId::of(old));
         }
         let browser = headers.get(header::USER_AGENT);
@@ -202,8 +239,16 @@ impl Gate {
             .logins
             .begin(&user, peer, browser, Instant::now())
             .map_err(|error| failed(format!("the kernel gives no random bytes: {error}")))?;
-        let cookie = cookie::given(&held, self.tls)
+        let cookie = cookie::given(Cookie::Login, &held, self.tls)
             .ok_or_else(|| failed("a cookie cannot be written; please report this".to_owned()))?;
+        // Without one the browser is a stranger the next time, and no worse off.
+        let name = user.name.as_str();
+        let mut devices = cookie::sent(Cookie::Device, headers, self.tls);
+        let device = match devices.any(|held| self.devices.known(held, name).is_some()) {
+            true => None,
+            false => self.devices.new_cookie(name),
+        };
+        let device = device.and_then(|new| cookie::given(Cookie::Device, &new, self.tls));
         let actor = Actor::User {
             name: user.name.to_string(),
             peer: peer.to_string(),
@@ -215,6 +260,9 @@ impl Gate {
         .await?;
         let mut response = Redirect::to(to).into_response();
         response.headers_mut().insert(header::SET_COOKIE, cookie);
+        if let Some(device) = device {
+            response.headers_mut().append(header::SET_COOKIE, device);
+        }
         Ok(response)
     }
 }

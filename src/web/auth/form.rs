@@ -1,21 +1,13 @@
 //! Forms, as browsers send them without JavaScript.
 
-use std::time::Duration;
-
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Form, FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 
-use crate::web::Problem;
+use crate::web::{Problem, body};
 
 /// The fields of a form, in the order in which they were sent.
 pub(in crate::web) struct Fields(Vec<(String, String)>);
-
-/// Whoever sends a form more slowly than this holds a place that others need.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// No form of ours is longer.
-const MOST: usize = 256 << 10;
 
 impl Fields {
     /// A field; empty if it is not there.
@@ -35,8 +27,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
                 "this is for forms: application/x-www-form-urlencoded",
             ));
         }
-        let bytes = body(request.into_body()).await?;
-        parsed(bytes).await
+        parsed(bytes(request.into_body()).await?).await
     }
 }
 
@@ -48,19 +39,10 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-/// The whole of a form's body.
-pub(super) async fn body(body: Body) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(PATIENCE, to_bytes(body, MOST)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the form did not come whole, or is longer than {MOST} bytes"),
-        )),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "the form took too long to come",
-        )),
-    }
+/// A body that was read before anything was decided by it.
+pub(super) async fn bytes(body: Body) -> Result<Bytes, Problem> {
+    let bytes = to_bytes(body, body::MOST).await;
+    bytes.map_err(|wrong| Problem::from_error(StatusCode::BAD_REQUEST, &wrong))
 }
 
 /// The fields of a form's body.

@@ -6,17 +6,19 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use subtle::ConstantTimeEq;
 
-use super::{Gate, LoginId, OPEN, OWN, address, cookie, form, host};
+use super::cookie::{self, Cookie};
+use super::{Gate, LoginId, OPEN, OPEN_MOST, OWN, address, form, host};
 use crate::daemon::Server;
 use crate::library::Actor;
 use crate::web::pages::{Failure, encoded};
-use crate::web::{Login, Problem, Who, blocking};
+use crate::web::{Login, Problem, Who, blocking, body};
 
 /// Somebody who may come in.
 struct Entry {
@@ -45,34 +47,30 @@ pub(super) async fn guard(State(gate): State<Arc<Gate>>, request: Request, next:
     }
 }
 
-async fn examined(gate: &Arc<Gate>, mut request: Request) -> Result<Request, Response> {
-    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+async fn examined(gate: &Arc<Gate>, request: Request) -> Result<Request, Response> {
+    let looks = looks(request.method());
     let program = is_for_programs(&request);
-    let refused = |problem: Problem| match program {
-        true => problem.into_response(),
-        false => Failure::from(problem).into_response(),
-    };
+    let refused = |problem: Problem| refusal(problem, program);
     if !looks && is_foreign(request.headers()) {
         return Err(refused(foreign()));
     }
     let path = request.uri().path();
     if is_open(path) || (gate.open_metrics && looks && path == "/metrics") {
-        return Ok(request);
+        return match looks {
+            true => Ok(request),
+            false => body::whole(request, OPEN_MOST).await.map_err(refused),
+        };
     }
-    let peer = address(request.extensions().get());
-    let Some(entry) = gate.entry(request.headers(), peer).await.map_err(refused)? else {
-        return Err(not_logged_in(&request, program));
-    };
-    let may = looks || entry.who.operates() || OWN.contains(&path);
-    if !may {
-        return Err(refused(Problem::new(
-            StatusCode::FORBIDDEN,
-            format!(
-                "{} may look at everything and change nothing: this needs the role operator",
-                entry.who.name
-            ),
-        )));
+    let (mut head, mut body) = request.into_parts();
+    let mut entry = gate.admitted(&head, program).await?;
+    if !looks {
+        // Who was let in may send the rest when they like, and be put out meanwhile: it is asked again
+        // when all is there.
+        let all = body::whole(Request::from_parts(head, body), body::MOST).await;
+        (head, body) = all.map_err(refused)?.into_parts();
+        entry = gate.admitted(&head, program).await?;
     }
+    let mut request = Request::from_parts(head, body);
     // Only a browser sends its cookie also where another's page makes it.
     if !looks && entry.login.is_some() {
         request = with_token(request, &entry.who.csrf)
@@ -86,7 +84,38 @@ async fn examined(gate: &Arc<Gate>, mut request: Request) -> Result<Request, Res
     Ok(request)
 }
 
+/// Why somebody is not let in: a page for people.
+fn refusal(problem: Problem, program: bool) -> Response {
+    match program {
+        true => problem.into_response(),
+        false => Failure::from(problem).into_response(),
+    }
+}
+
+/// Whether a request changes nothing.
+fn looks(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
 impl Gate {
+    /// Who asks, if they may do what they ask for at this moment.
+    async fn admitted(self: &Arc<Self>, head: &Parts, program: bool) -> Result<Entry, Response> {
+        let peer = address(head.extensions.get());
+        let entry = self.entry(&head.headers, peer).await;
+        let entry = entry.map_err(|problem| refusal(problem, program))?;
+        let Some(entry) = entry else {
+            return Err(not_logged_in(head, program));
+        };
+        if looks(&head.method) || entry.who.operates() || OWN.contains(&head.uri.path()) {
+            return Ok(entry);
+        }
+        let why = format!(
+            "{} may look at everything and change nothing: this needs the role operator",
+            entry.who.name
+        );
+        Err(refusal(Problem::new(StatusCode::FORBIDDEN, why), program))
+    }
+
     /// Who it is that shows a token or a cookie.
     async fn entry(
         self: &Arc<Self>,
@@ -96,7 +125,7 @@ impl Gate {
         if let Some(shown) = headers.get(header::AUTHORIZATION) {
             return self.by_token(shown, peer.to_string()).await;
         }
-        for held in cookie::sent(headers, self.tls) {
+        for held in cookie::sent(Cookie::Login, headers, self.tls) {
             let id = LoginId::of(held);
             if let Some(entry) = self.by_cookie(id, peer.to_string()).await? {
                 return Ok(Some(entry));
@@ -215,7 +244,7 @@ fn is_for_programs(request: &Request) -> bool {
         || request.headers().contains_key(header::AUTHORIZATION)
 }
 
-fn not_logged_in(request: &Request, program: bool) -> Response {
+fn not_logged_in(head: &Parts, program: bool) -> Response {
     if program {
         let problem = Problem::new(
             StatusCode::UNAUTHORIZED,
@@ -225,11 +254,11 @@ fn not_logged_in(request: &Request, program: bool) -> Response {
         let how = [(header::WWW_AUTHENTICATE, "Bearer realm=\"netroot\"")];
         return (how, problem).into_response();
     }
-    let asked = request.uri().path_and_query();
+    let asked = head.uri.path_and_query();
     let asked = asked
         .map(|asked| asked.as_str())
         .filter(|path| *path != "/");
-    match asked.filter(|_| request.method() == Method::GET) {
+    match asked.filter(|_| head.method == Method::GET) {
         Some(path) => Redirect::to(&format!("/login?next={}", encoded(path))).into_response(),
         None => Redirect::to("/login").into_response(),
     }
@@ -286,7 +315,7 @@ async fn with_token(request: Request, csrf: &str) -> Result<Request, Problem> {
         return Err(missing());
     }
     let (head, body) = request.into_parts();
-    let body = form::body(body).await?;
+    let body = form::bytes(body).await?;
     let fields = form::parsed(body.clone()).await?;
     match is(fields.field("csrf")) {
         true => Ok(Request::from_parts(head, Body::from(body))),

@@ -6,11 +6,13 @@
 //!    [`OPEN`]; whoever changes something is an operator; and a form comes from a page of ours.
 //! 3. `headers`: every answer tells the browser what it may do with it.
 //!
-//! `logins` are the sessions behind cookies, `attempts` slows down who guesses passwords, `doors` are
+//! `logins` are the sessions behind cookies, `attempts` slows down who guesses passwords, `device` knows
+//! browsers again, `doors` are
 //! the pages on which one comes in and goes out.
 
 mod attempts;
 mod cookie;
+mod device;
 mod doors;
 mod form;
 mod guard;
@@ -35,12 +37,16 @@ use super::{Problem, blocking};
 use crate::daemon::{Peer, Server, unmapped};
 use crate::library::config::{AdminTls, Metrics};
 use crate::library::{self, Library};
-use attempts::Attempts;
+use attempts::{Attempts, Caller};
+use device::Devices;
 use host::OwnNames;
 use logins::Logins;
 
 /// What everybody may ask for: the way in, and what it looks like; whether the server is well.
 const OPEN: [&str; 5] = ["/login", "/welcome", "/assets/", "/healthz", "/readyz"];
+
+/// A name, a password and where to go need no more; nobody has to be logged in to send it.
+const OPEN_MOST: usize = 16 << 10;
 
 /// What everybody who is logged in may change: only what is theirs.
 const OWN: [&str; 3] = ["/logout", "/account/password", "/account/logins/end"];
@@ -56,8 +62,9 @@ pub(super) struct Gate {
     server: Arc<Server>,
     logins: Logins,
     attempts: Attempts,
-    hashing: Semaphore,
-    waiting: Semaphore,
+    devices: Devices,
+    hashing: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     own_names: OwnNames,
     tls: bool,
     /// The certificate is one that browsers know: they may insist on it.
@@ -83,8 +90,9 @@ impl Gate {
         Gate {
             logins: Logins::default(),
             attempts: Attempts::default(),
-            hashing: Semaphore::new(HASHING),
-            waiting: Semaphore::new(WAITING),
+            devices: Devices::of(server.library()),
+            hashing: Arc::new(Semaphore::new(HASHING)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
             own_names: OwnNames::of(config),
             tls: admin.tls.is_some(),
             hsts: matches!(admin.tls, Some(AdminTls::Given(_))),
@@ -120,14 +128,35 @@ impl Gate {
         self.logins.restamp(login, stamp);
     }
 
-    /// Work that hashes a password for `name` at `peer`: few at a time, and not again and again.
-    pub(super) async fn hashing<T: Send + 'static>(
+    /// Work that hashes a password of somebody who is logged in: their mistakes are counted apart from
+    /// everybody else's.
+    pub(super) async fn hashing_within<T: Send + 'static>(
         &self,
+        login: &LoginId,
         name: &str,
         peer: IpAddr,
         work: impl FnOnce(&Library) -> Result<T, library::Error> + Send + 'static,
     ) -> Result<T, Problem> {
-        if let Err(wait) = self.attempts.begin(name, peer, Instant::now()) {
+        let number = self.number_of(login).map(|number| number.to_string());
+        let caller = Caller {
+            name,
+            peer,
+            device: number.as_deref(),
+        };
+        let done = self.hashing(caller, work).await;
+        if done.is_ok() {
+            self.attempts.was_right(caller);
+        }
+        done
+    }
+
+    /// Work that hashes a password for `caller`: few at a time, and not again and again.
+    async fn hashing<T: Send + 'static>(
+        &self,
+        caller: Caller<'_>,
+        work: impl FnOnce(&Library) -> Result<T, library::Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        if let Err(wait) = self.attempts.begin(caller, Instant::now()) {
             let seconds = wait.as_secs() + 1;
             return Err(Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -140,16 +169,18 @@ impl Gate {
                 "too many people try to log in at this moment; try again soon",
             )
         };
-        let _waits = self.waiting.try_acquire().map_err(|_| busy())?;
-        let _place = self.hashing.acquire().await.map_err(|_| busy())?;
-        let done = blocking(&self.server, move |server| work(server.library())).await;
-        self.attempts.answered(name, peer, Instant::now());
+        let waits = self.waiting.clone().try_acquire_owned();
+        let waits = waits.map_err(|_| busy())?;
+        let place = self.hashing.clone().acquire_owned().await;
+        let place = place.map_err(|_| busy())?;
+        let done = blocking(&self.server, move |server| {
+            // The work keeps its places, also when whoever asked for it hangs up.
+            let _held = (waits, place);
+            work(server.library())
+        });
+        let done = done.await;
+        self.attempts.answered(caller, Instant::now());
         done
-    }
-
-    /// The password was right.
-    pub(super) fn was_right(&self, name: &str, peer: IpAddr) {
-        self.attempts.was_right(name, peer);
     }
 }
 

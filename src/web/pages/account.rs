@@ -75,14 +75,10 @@ async fn change_password(
         let actor = page.who.actor.clone();
         let peer = address(peer.as_deref());
         let about = name.clone();
-        let changed = way.hashing(name.as_str(), peer, move |library| {
+        let changed = way.hashing_within(id, name.as_str(), peer, move |library| {
             library.change_password(&about, &old, &new, &actor)
         });
-        let changed = changed.await;
-        if changed.is_ok() {
-            way.was_right(name.as_str(), peer);
-        }
-        changed
+        changed.await
     } else {
         Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -111,6 +107,7 @@ async fn end_login(page: Page, gate: Way, fields: Fields) -> Result<Response, Fa
     };
     let number = fields.field("number").parse();
     gate.end_login(name.as_str(), number.map_err(Problem::invalid)?);
+    gate.note_logout(Some(&page.who)).await;
     Ok(page.then("/account", Notice::good("That login is over.")))
 }
 

@@ -1,6 +1,7 @@
 //! One client: what it is doing, its disks, what it would boot, and what can be done to it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use askama::Template;
 use axum::Router;
@@ -83,8 +84,6 @@ struct Disks {
 struct Kept {
     disk: Discarded,
     bytes: u64,
-    /// An undo would bring it back.
-    is_next: bool,
 }
 
 /// What a client's page shows that changes by itself.
@@ -130,13 +129,8 @@ impl Sessions {
 
 /// The latest first.
 fn kept(server: &Server, client: &Client) -> Vec<Kept> {
-    let next = client
-        .before
-        .as_ref()
-        .and_then(|before| before.disk.as_ref());
     let kept = client.discarded.iter().rev().map(|disk| Kept {
         bytes: server.library().kept_bytes(&client.mac, &disk.clone),
-        is_next: client.armed.is_none() && next == Some(&disk.clone.id),
         disk: disk.clone(),
     });
     kept.collect()
@@ -203,6 +197,7 @@ fn boot_cfg(server: &Server, mac: &MacAddr) -> Result<String, String> {
 /// The latest events of a client, and its refused logins: those name it as who, not as whom.
 fn events(server: &Server, mac: &MacAddr) -> Result<Vec<EventLine>, Error> {
     const SHOWN: u16 = 20;
+    const GLANCE: Duration = Duration::from_millis(300);
     let recent = Filter {
         since: Some(Moment(
             Timestamp::now() - SignedDuration::from_hours(24 * 7),
@@ -219,8 +214,12 @@ fn events(server: &Server, mac: &MacAddr) -> Result<Vec<EventLine>, Error> {
         what: Some("login-refused".to_owned()),
         ..recent
     };
-    let mut found = server.library().events(&of_client)?.events;
-    found.extend(server.library().events(&refused)?.events);
+    // The page is drawn again and again: it shows what a glance finds.
+    let begun = Instant::now();
+    let enough = || begun.elapsed() > GLANCE;
+    let library = server.library();
+    let mut found = library.events_until(&of_client, &enough)?.events;
+    found.extend(library.events_until(&refused, &enough)?.events);
     found.sort_by_key(|one| std::cmp::Reverse(one.event.at));
     found.truncate(usize::from(SHOWN));
     let names = Names::of(server.library())?;

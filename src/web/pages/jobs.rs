@@ -1,5 +1,7 @@
 //! Long work: what waits, what is being done, and how it ended.
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use askama::Template;
@@ -11,10 +13,10 @@ use axum::routing::{get, post};
 use super::page::{Failure, Html, Notice, Page};
 use super::report::{Report, Sought};
 use super::text;
-use crate::daemon::Server;
+use crate::daemon::{Patience, Server};
 use crate::library::{self, Job, JobId, JobOutcome, JobState, Library, Task};
 use crate::web::stream::{Drawing, Topic};
-use crate::web::{Problem, blocking};
+use crate::web::{Problem, Who, blocking, reading};
 
 pub(super) fn routes() -> Router<Arc<Server>> {
     Router::new()
@@ -223,10 +225,10 @@ async fn job(
         let job = library.job(id)?;
         // The end of the log is what somebody wants to see who comes later.
         let (text, from) = tail(library, id, TAIL)?;
-        let report = report_of(library, &job, sought, Vec::new());
-        Ok((job, text, from, report))
+        Ok((job, text, from))
     });
-    let (job, log, from, report) = found.await?;
+    let (job, log, from) = found.await?;
+    let report = report_of(&server, &page.who, &job, sought, Vec::new()).await?;
     Ok(Html(JobPage {
         page,
         state: JobHead { job },
@@ -237,23 +239,48 @@ async fn job(
 }
 
 /// What a job found out, if it is one of those that have a report. Takes a while where that is long.
-pub(super) fn report_of(
-    library: &Library,
+pub(super) async fn report_of(
+    server: &Arc<Server>,
+    who: &Who,
     job: &Job,
     sought: Sought,
     kept: Vec<(&'static str, String)>,
-) -> Option<Report> {
+) -> Result<Option<Report>, Problem> {
     if !JobHead::has_report(job) {
-        return None;
+        return Ok(None);
     }
-    let whole = format!("/api/v1/jobs/{}/report", job.id);
-    let report = library.job_report(job.id).map_err(|why| why.to_string());
-    let report = report
-        .and_then(|json| Report::read(&json, sought, kept, whole).map_err(|why| why.to_string()));
-    // The page has more to show; that this is missing is seen by whoever looks after the server.
-    report
-        .inspect_err(|why| tracing::warn!(job = job.id.number(), why, "its report cannot be read"))
-        .ok()
+    let id = job.id;
+    reading(server, who, move |server, patience| {
+        let whole = format!("/api/v1/jobs/{id}/report");
+        let opened = File::open(server.library().job_report_file(id)?);
+        let report = opened.map_err(|why| why.to_string()).and_then(|file| {
+            let file = Awaited { file, patience };
+            Report::read(file, sought, kept, whole).map_err(|why| why.to_string())
+        });
+        // The page has more to show; that this is missing is seen by whoever looks after the server.
+        let missing = |why: &String| {
+            if !patience.is_alone() {
+                tracing::warn!(job = id.number(), why, "its report cannot be read");
+            }
+        };
+        Ok(report.inspect_err(missing).ok())
+    })
+    .await
+}
+
+/// A file that is read while somebody waits for it.
+struct Awaited<'a> {
+    file: File,
+    patience: &'a Patience,
+}
+
+impl io::Read for Awaited<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.patience.is_alone() {
+            true => Err(io::Error::other("nobody waits for it any more")),
+            false => self.file.read(into),
+        }
+    }
 }
 
 async fn cancel(

@@ -56,7 +56,7 @@ struct SessionLine {
 #[template(path = "live-end.html")]
 struct EndPage {
     page: Page,
-    session: SessionRow,
+    line: SessionLine,
 }
 
 /// All sessions.
@@ -150,12 +150,13 @@ async fn confirm(
     page: Page,
     Path(id): Path<u64>,
 ) -> Result<Html<EndPage>, Failure> {
-    let session = server.session_rows().into_iter().find(|one| one.id == id);
-    let session = session.ok_or_else(|| {
+    let all = blocking(&server, lines).await?;
+    let line = all.into_iter().find(|one| one.session.id == id);
+    let line = line.ok_or_else(|| {
         let why = format!("There is no session {id} any more.");
         Problem::new(axum::http::StatusCode::NOT_FOUND, why)
     })?;
-    Ok(Html(EndPage { page, session }))
+    Ok(Html(EndPage { page, line }))
 }
 
 async fn end(State(server): State<Arc<Server>>, page: Page, Path(id): Path<u64>) -> Response {

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 
-use super::act::{FormFields, field, parsed, words};
+use super::act::{FormFields, Wrong, field, parsed, words};
 use super::page::{Failure, Html, Notice, Page};
 use crate::daemon::Server;
 use crate::library::{Image, Mode, NewClient};
@@ -27,7 +27,7 @@ struct NewPage {
     images: Vec<Image>,
     filled: Filled,
     /// What is wrong with what was filled in.
-    wrong: Option<String>,
+    wrong: Option<Wrong>,
 }
 
 /// The form, as somebody has filled it in.
@@ -60,11 +60,17 @@ async fn form(
     drawn(&server, page, filled, None).await
 }
 
+impl NewPage {
+    fn wrong_with(&self, field: &str) -> Option<&str> {
+        Wrong::with(self.wrong.as_ref(), field)
+    }
+}
+
 async fn drawn(
     server: &Arc<Server>,
     page: Page,
     filled: Filled,
-    wrong: Option<String>,
+    wrong: Option<Wrong>,
 ) -> Result<Html<NewPage>, Failure> {
     let images = blocking(server, |server| server.library().images()).await?;
     Ok(Html(NewPage {
@@ -97,7 +103,10 @@ async fn add(
             let notice = Notice::good(lines.collect::<Vec<_>>().join("\n"));
             Ok(page.then(&to, notice))
         }
-        Err(problem) => again(&server, page, filled, problem.detail).await,
+        Err(problem) => {
+            let wrong = Wrong::anywhere(problem.detail);
+            again(&server, page, filled, wrong).await
+        }
     }
 }
 
@@ -106,7 +115,7 @@ async fn again(
     server: &Arc<Server>,
     page: Page,
     filled: Filled,
-    wrong: String,
+    wrong: Wrong,
 ) -> Result<Response, Failure> {
     let page = drawn(server, page, filled, Some(wrong)).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
@@ -127,17 +136,19 @@ impl From<&FormFields> for Filled {
 }
 
 impl Filled {
-    fn read(&self) -> Result<NewClient, String> {
+    fn read(&self) -> Result<NewClient, Wrong> {
+        let name = match self.name.as_str() {
+            "" => Ok(None),
+            name => parsed(name).map(Some),
+        };
+        let groups = words(&self.groups).map_err(Wrong::in_field("groups"))?;
         Ok(NewClient {
-            mac: parsed(&self.mac)?,
-            name: match self.name.as_str() {
-                "" => None,
-                name => Some(parsed(name)?),
-            },
-            image: parsed(&self.image)?,
-            mode: parsed(&self.mode)?,
-            args: words(&self.args)?,
-            groups: words(&self.groups)?.into_iter().collect(),
+            mac: parsed(&self.mac).map_err(Wrong::in_field("mac"))?,
+            name: name.map_err(Wrong::in_field("name"))?,
+            image: parsed(&self.image).map_err(Wrong::in_field("image"))?,
+            mode: parsed(&self.mode).map_err(Wrong::in_field("mode"))?,
+            args: words(&self.args).map_err(Wrong::in_field("args"))?,
+            groups: groups.into_iter().collect(),
         })
     }
 

@@ -1,9 +1,13 @@
 //! What a comparison found out, as a page shows it: counted, searched, and cut where it is long.
 
+mod reading;
+
+use std::io;
+
 use askama::Template;
 use serde::Deserialize;
 
-use super::text::{self, Bytes};
+use super::text;
 
 /// What of a report somebody looks for, as the form has it. Whatever is empty is no condition.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -20,7 +24,8 @@ pub(super) struct Sought {
 #[template(path = "report.html")]
 pub(super) struct Report {
     /// How many there are of each kind, whatever is looked for.
-    counts: Vec<(&'static str, usize)>,
+    /// What there is, what became of it, and how many.
+    counts: Vec<(&'static str, &'static str, usize)>,
     /// Nothing where one of both has no list of packages.
     packages: Option<Part<PackageLine>>,
     /// Nothing where a disk could not be looked into.
@@ -68,102 +73,22 @@ const MOST: usize = 2000;
 /// With fewer differences nobody needs to search.
 const FEW: usize = 25;
 
-/// The report as the worker wrote it: that of two versions, or that of a preview with its changes inside.
-#[derive(Deserialize)]
-struct Found {
-    files: Option<Files>,
-    packages: Option<Packages>,
-    changes: Option<Changes>,
-}
-
-#[derive(Deserialize)]
-struct Changes {
-    files: Files,
-    packages: Option<Packages>,
-}
-
-#[derive(Deserialize)]
-struct Files {
-    added: Vec<Entry>,
-    removed: Vec<Entry>,
-    changed: Vec<Changed>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    path: Path,
-    kind: String,
-    size: u64,
-}
-
-#[derive(Deserialize)]
-struct Changed {
-    path: Path,
-    aspects: Vec<Aspect>,
-}
-
-/// A string, or bytes where it is none.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Path {
-    Text(String),
-    Bytes(Vec<u8>),
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "what", rename_all = "kebab-case")]
-enum Aspect {
-    Kind { from: String, to: String },
-    Mode { from: String, to: String },
-    Owner { from: (u32, u32), to: (u32, u32) },
-    Content { from: u64, to: u64 },
-    Target { from: Path, to: Path },
-    Device { from: (u64, u64), to: (u64, u64) },
-    Attributes { names: Vec<String> },
-    Modified {},
-}
-
-#[derive(Deserialize)]
-struct Packages {
-    added: Vec<Package>,
-    removed: Vec<Package>,
-    upgraded: Vec<Moved>,
-    downgraded: Vec<Moved>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-}
-
-#[derive(Deserialize)]
-struct Moved {
-    name: String,
-    from: String,
-    to: String,
-}
-
 impl Report {
-    /// Reads a report, which may have tens of megabytes. `kept` are fields of the page's address.
+    /// Reads a report, which may have more than a hundred megabytes: no more of it is kept than is shown.
+    /// `kept` are fields of the page's address.
     pub(super) fn read(
-        json: &[u8],
+        json: impl io::Read,
         sought: Sought,
         kept: Vec<(&'static str, String)>,
         whole: String,
     ) -> serde_json::Result<Report> {
-        let found: Found = serde_json::from_slice(json)?;
-        let (files, packages) = match found.changes {
-            Some(changes) => (Some(changes.files), changes.packages),
-            None => (found.files, found.packages),
-        };
-        let mut counts = packages.as_ref().map_or(Vec::new(), Packages::counts);
-        counts.extend(files.as_ref().map_or(Vec::new(), Files::counts));
-        counts.retain(|(_, number)| *number > 0);
+        let found = reading::found(json, &sought)?;
+        let mut counts = found.counts();
+        counts.retain(|(_, _, number)| *number > 0);
         Ok(Report {
             counts,
-            packages: packages.map(|packages| packages.lines(&sought)),
-            files: files.map(|files| files.lines(&sought)),
+            packages: found.packages.map(|found| found.lines.part()),
+            files: found.files.map(|found| found.lines.part()),
             sought,
             kept,
             whole,
@@ -171,7 +96,7 @@ impl Report {
     }
 
     fn is_long(&self) -> bool {
-        let all: usize = self.counts.iter().map(|(_, number)| number).sum();
+        let all: usize = self.counts.iter().map(|(_, _, number)| number).sum();
         all > FEW
     }
 
@@ -193,143 +118,12 @@ impl Sought {
 }
 
 impl<T> Part<T> {
-    fn of(mut lines: Vec<T>) -> Self {
-        let cut = lines.len().saturating_sub(MOST);
-        lines.truncate(MOST);
-        Part { shown: lines, cut }
-    }
-
     fn is_empty(&self) -> bool {
         self.shown.is_empty()
     }
 
     fn all(&self) -> usize {
         self.shown.len() + self.cut
-    }
-}
-
-impl Packages {
-    fn counts(&self) -> Vec<(&'static str, usize)> {
-        vec![
-            ("packages added", self.added.len()),
-            ("packages removed", self.removed.len()),
-            ("packages upgraded", self.upgraded.len()),
-            ("packages downgraded", self.downgraded.len()),
-        ]
-    }
-
-    /// By name.
-    fn lines(self, sought: &Sought) -> Part<PackageLine> {
-        let mut lines = Vec::new();
-        let mut line = |kind: &str, word, name: &str, versions: &str| {
-            if sought.has(kind, name) {
-                let (name, versions) = (text::told(name), text::told(versions));
-                lines.push(PackageLine {
-                    name,
-                    word,
-                    versions,
-                });
-            }
-        };
-        for one in &self.added {
-            line("added", "added", &one.name, &one.version);
-        }
-        for one in &self.removed {
-            line("removed", "removed", &one.name, &one.version);
-        }
-        for (moved, word) in [
-            (&self.upgraded, "upgraded"),
-            (&self.downgraded, "downgraded"),
-        ] {
-            for Moved { name, from, to } in moved {
-                line("changed", word, name, &format!("{from} → {to}"));
-            }
-        }
-        lines.sort_by(|one, other| one.name.cmp(&other.name));
-        Part::of(lines)
-    }
-}
-
-impl Files {
-    fn counts(&self) -> Vec<(&'static str, usize)> {
-        vec![
-            ("files added", self.added.len()),
-            ("files removed", self.removed.len()),
-            ("files changed", self.changed.len()),
-        ]
-    }
-
-    /// By path.
-    fn lines(self, sought: &Sought) -> Part<FileLine> {
-        let mut lines = Vec::new();
-        let mut line = |word, path: &Path, more: &dyn Fn() -> String| {
-            let path = path.told();
-            if sought.has(word, &path) {
-                let more = more();
-                lines.push(FileLine { path, word, more });
-            }
-        };
-        for (entries, word) in [(&self.added, "added"), (&self.removed, "removed")] {
-            for entry in entries {
-                line(word, &entry.path, &|| entry.told());
-            }
-        }
-        for changed in &self.changed {
-            let told = || {
-                let aspects = changed.aspects.iter().map(Aspect::told);
-                aspects.collect::<Vec<_>>().join(", ")
-            };
-            line("changed", &changed.path, &told);
-        }
-        lines.sort_by(|one, other| one.path.cmp(&other.path));
-        Part::of(lines)
-    }
-}
-
-impl Entry {
-    fn told(&self) -> String {
-        match self.kind.as_str() {
-            "file" => Bytes(self.size).to_string(),
-            other => text::told(other),
-        }
-    }
-}
-
-impl Path {
-    /// As on a running system, with a slash before it.
-    fn told(&self) -> String {
-        text::told(&format!("/{}", self.bare()))
-    }
-
-    fn bare(&self) -> String {
-        match self {
-            Path::Text(text) => text.clone(),
-            Path::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        }
-    }
-}
-
-impl Aspect {
-    fn told(&self) -> String {
-        match self {
-            Aspect::Kind { from, to } => format!("{from} → {to}"),
-            Aspect::Mode { from, to } => format!("mode {from} → {to}"),
-            Aspect::Owner { from, to } => {
-                format!("owner {}:{} → {}:{}", from.0, from.1, to.0, to.1)
-            }
-            Aspect::Content { from, to } if from == to => {
-                format!("other contents, {}", Bytes(*to))
-            }
-            Aspect::Content { from, to } => format!("{} → {}", Bytes(*from), Bytes(*to)),
-            Aspect::Target { from, to } => {
-                text::told(&format!("leads to {} → {}", from.bare(), to.bare()))
-            }
-            Aspect::Device { from, to } => {
-                format!("device {}:{} → {}:{}", from.0, from.1, to.0, to.1)
-            }
-            Aspect::Attributes { names } => text::told(&format!("attributes {}", names.join(" "))),
-            Aspect::Modified {} => "time".to_owned(),
-        }
     }
 }
 
@@ -376,7 +170,7 @@ mod tests {
             files.shown[0].more,
             "1.0 KiB → 2.0 KiB, mode 0644 → 0600, owner 0:0 → 1:2, time"
         );
-        assert!(report.counts.contains(&("packages upgraded", 1)));
+        assert!(report.counts.contains(&("package", "upgraded", 1)));
         assert!(!report.is_long() && !report.finds_nothing());
     }
 

@@ -15,6 +15,11 @@ pub(in crate::web) fn ago(at: &Timestamp) -> Ago {
     Ago(*at)
 }
 
+/// The exact moment, where no script changes what is read aloud.
+pub(in crate::web) fn moment(at: &Timestamp) -> String {
+    at.round(Unit::Second).unwrap_or(*at).to_string()
+}
+
 /// See [`Bytes`].
 pub(in crate::web) fn bytes(amount: impl Borrow<u64>) -> Bytes {
     Bytes(*amount.borrow())
@@ -36,15 +41,40 @@ pub(in crate::web) fn badge(state: impl Borrow<ClientState>) -> &'static str {
     }
 }
 
-/// What somebody else wrote, without what would change the text around it: control characters and
-/// those that turn the direction of writing (Unicode's `Bidi_Control`) show as `�`.
-pub(in crate::web) fn told(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let plain = |c: char| match c.is_control() || turns(c) {
-        true => char::REPLACEMENT_CHARACTER,
-        false => c,
-    };
-    text.chars().map(plain).collect()
+pub(in crate::web) use crate::library::printable as told;
+
+/// What a browser is, by what it calls itself: `Firefox 140 on Linux`. Each of them says that it is some of
+/// the others, too, so the order counts. One that nobody knows is told as it is.
+pub(in crate::web) fn browser(own: &str) -> String {
+    const NAMES: [(&str, &str); 7] = [
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("FxiOS/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("CriOS/", "Chrome"),
+        ("Version/", "Safari"),
+    ];
+    const SYSTEMS: [(&str, &str); 6] = [
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ];
+    let name = NAMES.iter().find_map(|(mark, name)| {
+        let version = own.split_once(mark)?.1;
+        let digits = version.find(|c: char| !c.is_ascii_digit());
+        let version = version.get(..digits.unwrap_or(version.len()))?;
+        Some(format!("{name} {version}"))
+    });
+    let system = SYSTEMS.iter().find(|(mark, _)| own.contains(mark));
+    match (name, system) {
+        (Some(name), Some((_, system))) => format!("{name} on {system}"),
+        (Some(name), None) => name,
+        (None, _) => told(own),
+    }
 }
 
 /// A text as part of a URL's query (RFC 3986 §2.3).
@@ -171,6 +201,29 @@ mod tests {
         );
         assert_eq!(told("Grüße, שלום"), "Grüße, שלום");
         assert_eq!(encoded("a b&c=ü"), "a%20b%26c%3D%C3%BC");
+    }
+
+    #[test]
+    fn browsers_are_known_by_what_they_call_themselves() {
+        for (own, said) in [
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                "Firefox 140 on Linux",
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                 Chrome/138.0.0.0 Safari/537.36 Edg/138.0.0.0",
+                "Edge 138 on Windows",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 \
+                 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
+                "Safari 18 on iPhone",
+            ),
+            ("curl/8.14\u{202e}", "curl/8.14\u{fffd}"),
+        ] {
+            assert_eq!(browser(own), said);
+        }
     }
 
     #[test]

@@ -115,9 +115,10 @@ async fn add_user(
         Ok(new) => new,
         Err(wrong) => return refused(&server, page, unreadable(wrong)).await,
     };
-    let actor = page.who.actor.clone();
+    let who = page.who.clone();
     let added = blocking(&server, move |server| {
-        server.library().add_user(&new, false, &actor)
+        who.ensure_logged_in()?;
+        server.library().add_user(&new, false, who.actor())
     });
     let added = added.await;
     link_shown(&server, page, gate, &headers, added).await
@@ -131,9 +132,10 @@ async fn invite(
     Path(name): Path<UserName>,
 ) -> Result<Response, Failure> {
     ensure_person(&page.who)?;
-    let actor = page.who.actor.clone();
+    let who = page.who.clone();
     let invited = blocking(&server, move |server| {
-        server.library().invite_user(&name, &actor)
+        who.ensure_logged_in()?;
+        server.library().invite_user(&name, who.actor())
     });
     let invited = invited.await;
     link_shown(&server, page, gate, &headers, invited).await
@@ -176,10 +178,11 @@ async fn role(
         Ok(role) => role,
         Err(wrong) => return refused(&server, page, unreadable(wrong)).await,
     };
-    let actor = page.who.actor.clone();
+    let who = page.who.clone();
     let about = name.clone();
     let changed = blocking(&server, move |server| {
-        server.library().set_role(&about, role, &actor)
+        who.ensure_logged_in()?;
+        server.library().set_role(&about, role, who.actor())
     });
     let notice = match changed.await {
         Ok(taken) => Notice::good(format!("{name} is a {role} now.{}", gone(&taken))),
@@ -210,10 +213,11 @@ async fn remove(
     Path(name): Path<UserName>,
 ) -> Result<Response, Failure> {
     ensure_person(&page.who)?;
-    let actor = page.who.actor.clone();
+    let who = page.who.clone();
     let about = name.clone();
     let removed = blocking(&server, move |server| {
-        server.library().remove_user(&about, &actor)
+        who.ensure_logged_in()?;
+        server.library().remove_user(&about, who.actor())
     });
     let notice = match removed.await {
         Ok(taken) => Notice::good(format!("Removed {name}.{}", gone(&taken))),
@@ -239,9 +243,10 @@ async fn add_token(
         Ok(new) => new,
         Err(wrong) => return refused(&server, page, unreadable(wrong)).await,
     };
-    let actor = page.who.actor.clone();
+    let who = page.who.clone();
     let made = blocking(&server, move |server| {
-        server.library().add_token(&new, &actor)
+        who.ensure_logged_in()?;
+        server.library().add_token(&new, who.actor())
     });
     match made.await {
         Ok(revealed) => {
@@ -258,10 +263,11 @@ async fn remove_token(
     Path(name): Path<TokenName>,
 ) -> Result<Response, Failure> {
     ensure_person(&page.who)?;
-    let actor = page.who.actor.clone();
+    let who = page.who.clone();
     let about = name.clone();
     let removed = blocking(&server, move |server| {
-        server.library().remove_token(&about, &actor)
+        who.ensure_logged_in()?;
+        server.library().remove_token(&about, who.actor())
     });
     let notice = match removed.await {
         Ok(_) => Notice::good(format!("Took the token {name} back.")),

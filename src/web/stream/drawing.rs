@@ -18,12 +18,19 @@ pub(in crate::web) trait Topic: Send + Sync {
 
 /// All pieces of a topic, by the ids of their elements.
 #[derive(Debug, Default)]
-pub(in crate::web) struct Drawing(BTreeMap<String, Piece>);
+pub(in crate::web) struct Drawing {
+    pieces: BTreeMap<String, Piece>,
+    /// The one before: what is still made of the same is taken from there.
+    before: Option<Arc<Drawing>>,
+    is_sketch: bool,
+}
 
 #[derive(Debug, Clone)]
 struct Piece {
-    html: Arc<str>,
-    /// Tells it from what it was, but for the words of moments, which pages keep up themselves.
+    /// Nothing where it was not drawn since no page has to be told of it.
+    html: Option<Arc<str>>,
+    /// Tells it from what it was: a print of what it is made of, or of itself but for the words of
+    /// moments, which pages keep up themselves.
     print: u64,
     place: Place,
 }
@@ -51,6 +58,29 @@ pub(super) struct Patch {
 }
 
 impl Drawing {
+    /// One that takes over from `before` what has not changed.
+    pub(super) fn after(before: Option<Arc<Drawing>>) -> Self {
+        Drawing {
+            before,
+            ..Drawing::default()
+        }
+    }
+
+    /// One that only later ones are compared with: somebody has just been shown all of it, so the
+    /// pieces that tell what they are made of are not drawn.
+    pub(super) fn sketch() -> Self {
+        Drawing {
+            is_sketch: true,
+            ..Drawing::default()
+        }
+    }
+
+    /// It is complete, and holds no other one any more.
+    pub(super) fn finished(mut self) -> Self {
+        self.before = None;
+        self
+    }
+
     /// A piece that is always on the page: replaced where it has changed.
     pub(in crate::web) fn piece(&mut self, id: impl Into<String>, template: &impl Template) {
         self.add(id.into(), template, Place::Fixed);
@@ -66,7 +96,29 @@ impl Drawing {
         self.add(id.into(), template, Place::Last(list));
     }
 
-    /// The same in a list that begins with the newest.
+    /// A piece that is always on the page or in another piece, and is drawn only where `made_of` is
+    /// not what it was: that has to tell all that the template shows.
+    pub(in crate::web) fn piece_of(
+        &mut self,
+        id: impl Into<String>,
+        made_of: &impl Hash,
+        template: &impl Template,
+    ) {
+        self.add_of(id.into(), made_of, template, Place::Fixed);
+    }
+
+    /// The same for a piece of a list, for lists of thousands.
+    pub(in crate::web) fn item_of(
+        &mut self,
+        list: &'static str,
+        id: impl Into<String>,
+        made_of: &impl Hash,
+        template: &impl Template,
+    ) {
+        self.add_of(id.into(), made_of, template, Place::Last(list));
+    }
+
+    /// An item of a list that begins with the newest.
     pub(in crate::web) fn newest(
         &mut self,
         list: &'static str,
@@ -87,35 +139,56 @@ impl Drawing {
     }
 
     fn add(&mut self, id: String, template: &impl Template, place: Place) {
-        match template.render() {
-            Ok(html) => {
-                let piece = Piece {
-                    print: print(&html),
-                    html: html.into(),
-                    place,
-                };
-                self.0.insert(id, piece);
-            }
-            Err(error) => tracing::error!(%error, id, "a piece of a page cannot be drawn"),
+        if let Some(html) = rendered(&id, template) {
+            let piece = Piece {
+                print: print(&html),
+                html: Some(html.into()),
+                place,
+            };
+            self.pieces.insert(id, piece);
         }
     }
 
-    /// The ids of pieces that are not what they were, those that are gone included.
+    fn add_of(&mut self, id: String, made_of: &impl Hash, template: &impl Template, place: Place) {
+        let mut hasher = DefaultHasher::new();
+        made_of.hash(&mut hasher);
+        let print = hasher.finish();
+        let before = self.before.as_ref().and_then(|all| all.pieces.get(&id));
+        let html = match before.filter(|piece| piece.print == print) {
+            Some(same) => same.html.clone(),
+            None if self.is_sketch => None,
+            None => match rendered(&id, template) {
+                Some(html) => Some(html.into()),
+                None => return,
+            },
+        };
+        self.pieces.insert(id, Piece { html, print, place });
+    }
+
+    /// The ids of pieces that are not what they were, those that are gone included. Lines that are
+    /// drawn no more stay on the page.
     pub(super) fn changed_since<'a>(&'a self, before: &'a Drawing) -> Vec<&'a str> {
         let mut ids: Vec<&str> = self
-            .0
+            .pieces
             .iter()
-            .filter(|(id, piece)| before.0.get(*id).is_none_or(|old| old.print != piece.print))
+            .filter(|(id, piece)| {
+                before
+                    .pieces
+                    .get(*id)
+                    .is_none_or(|old| old.print != piece.print)
+            })
             .map(|(id, _)| id.as_str())
             .collect();
-        let gone = before.0.keys().filter(|id| !self.0.contains_key(*id));
-        ids.extend(gone.map(String::as_str));
+        let stays = |piece: &Piece| matches!(piece.place, Place::Line(_));
+        let before = before.pieces.iter();
+        let gone = before.filter(|(id, piece)| !self.has(id) && !stays(piece));
+        ids.extend(gone.map(|(id, _)| id.as_str()));
         ids
     }
 
     /// Whether there is a piece of this id.
     pub(super) fn has(&self, id: &str) -> bool {
-        self.0.contains_key(id)
+        self.pieces.contains_key(id)
     }
 
     /// What a page has to do about a piece, whether or not it has it already.
@@ -125,10 +198,12 @@ impl Drawing {
             id: id.to_owned(),
             html: html.clone(),
         };
-        let Some(piece) = self.0.get(id) else {
+        let Some(piece) = self.pieces.get(id) else {
             return vec![patch("remove", id, &Arc::from(""))];
         };
-        let html = &piece.html;
+        let Some(html) = &piece.html else {
+            return Vec::new();
+        };
         // A page does nothing to an element that it does not have, and adds none that it has.
         match piece.place {
             Place::Fixed => vec![patch("replace", id, html)],
@@ -137,13 +212,12 @@ impl Drawing {
             Place::Line(list) => vec![patch("append", list, html)],
         }
     }
+}
 
-    /// Takes lines out of the drawing before that are drawn no more: they stay on the page.
-    pub(super) fn forget_lines(&self, before: &mut Drawing) {
-        before
-            .0
-            .retain(|id, piece| !matches!(piece.place, Place::Line(_)) || self.0.contains_key(id));
-    }
+fn rendered(id: &str, template: &impl Template) -> Option<String> {
+    let html = template.render();
+    html.inspect_err(|error| tracing::error!(%error, id, "a piece of a page cannot be drawn"))
+        .ok()
 }
 
 fn text<S: serde::Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
@@ -210,10 +284,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_of_the_same_is_not_drawn_again() {
+        let draw = |mut drawing: Drawing, made_of: u8, text: &'static str| {
+            let id = "item-1".to_owned();
+            drawing.item_of(
+                "list",
+                id.as_str(),
+                &made_of,
+                &Line {
+                    id: id.clone(),
+                    text,
+                },
+            );
+            Arc::new(drawing.finished())
+        };
+        let html = |drawing: &Drawing| {
+            let patches = drawing.patches("item-1").into_iter();
+            patches.map(|patch| patch.html.to_string()).next()
+        };
+        let sketch = draw(Drawing::sketch(), 1, "a");
+        assert_eq!(html(&sketch), None, "nobody has to be told");
+        let same = draw(Drawing::after(Some(sketch.clone())), 1, "not looked at");
+        assert!(same.changed_since(&sketch).is_empty());
+        let other = draw(Drawing::after(Some(same.clone())), 2, "b");
+        assert_eq!(other.changed_since(&same), ["item-1"]);
+        assert_eq!(html(&other), Some("<li id=\"item-1\">b</li>".into()));
+        let again = draw(Drawing::after(Some(other.clone())), 2, "not looked at");
+        assert_eq!(html(&again), html(&other));
+        assert!(
+            again.before.is_none(),
+            "or all drawings there ever were stay"
+        );
+    }
+
+    #[test]
     fn lines_are_written_once_and_stay() {
-        let mut before = drawn(&[("line-1", "a"), ("line-2", "b")]);
+        let before = drawn(&[("line-1", "a"), ("line-2", "b")]);
         let after = drawn(&[("line-2", "b"), ("line-3", "c")]);
-        after.forget_lines(&mut before);
         assert_eq!(after.changed_since(&before), ["line-3"]);
         assert_eq!(ops(&after, "line-3"), [("append", "log".into())]);
     }

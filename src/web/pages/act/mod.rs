@@ -4,6 +4,7 @@
 
 mod asked;
 mod done;
+mod form;
 mod wanted;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use asked::Asked;
 use done::Outcome;
 use wanted::{Fields, Wanted};
 
+pub(super) use form::Wrong;
 pub(super) use wanted::{Fields as FormFields, field, parsed, words};
 
 pub(super) fn routes() -> Router<Arc<Server>> {

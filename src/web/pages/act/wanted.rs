@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::daemon::Server;
 use crate::library::{
-    Act, Actor, AssignTo, Client, Done, Edit, Edition, Error, GroupName, KernelArg, MacAddr, Plan,
-    When,
+    Act, Actor, AssignTo, Client, Done, Edit, Edition, Error, GroupName, KeptDisk, KernelArg,
+    MacAddr, Plan, When,
 };
 
 /// The fields of a form, in their order.
@@ -38,6 +38,9 @@ pub(super) enum What {
     Leave(GroupName),
     Remove,
 }
+
+/// A button has one value: what it brings back stands behind this.
+const RESTORE: &str = "restore:";
 
 /// The first field of this name.
 pub(in crate::web::pages) fn field<'a>(fields: &'a [(String, String)], name: &str) -> &'a str {
@@ -106,6 +109,9 @@ impl Wanted {
         let what = match field("act") {
             "reset" => What::Act(Act::Reset),
             "undo" => What::Act(Act::Undo),
+            act if act.starts_with(RESTORE) => What::Act(Act::Restore(KeptDisk {
+                disk: act.trim_start_matches(RESTORE).to_owned(),
+            })),
             "assign" if field("image").is_empty() => {
                 return Err("Nothing was assigned: choose an image.".to_owned());
             }
@@ -194,6 +200,7 @@ impl What {
         match self {
             What::Act(Act::Reset) => format!("Reset {whom} to pristine?"),
             What::Act(Act::Undo) => format!("Undo the last change of {whom}?"),
+            What::Act(Act::Restore(_)) => format!("Bring back a kept disk of {whom}?"),
             What::Act(Act::Assign(AssignTo {
                 image: Some(image), ..
             })) => {
@@ -215,6 +222,7 @@ impl What {
         match self {
             What::Act(Act::Reset) => "Reset",
             What::Act(Act::Undo) => "Undo",
+            What::Act(Act::Restore(_)) => "Bring it back",
             What::Act(Act::Assign(AssignTo { image: Some(_), .. })) => "Assign",
             What::Act(Act::Assign(_)) => "Set mode",
             What::Remove => "Remove",
@@ -236,6 +244,7 @@ impl What {
         match self {
             What::Act(Act::Reset) => format!("Reset {whom}."),
             What::Act(Act::Undo) => format!("Undone for {whom}."),
+            What::Act(Act::Restore(_)) => format!("Brought the kept disk of {whom} back."),
             What::Act(Act::Assign(AssignTo {
                 image: Some(image), ..
             })) => {
@@ -261,7 +270,10 @@ impl What {
 
     /// Whether a button should offer to take it back.
     pub(super) fn can_be_undone(&self) -> bool {
-        matches!(self, What::Act(Act::Reset | Act::Assign(_)))
+        matches!(
+            self,
+            What::Act(Act::Reset | Act::Assign(_) | Act::Restore(_))
+        )
     }
 }
 
@@ -290,6 +302,9 @@ mod tests {
         assert_eq!((wanted.when, wanted.sure), (When::AtNextBoot, false));
         let wanted = parse(&[pick, ("act", "reset"), ("when", "next-boot")]).unwrap();
         assert_eq!(wanted.when, When::Now, "that choice was for an assignment");
+        let wanted = parse(&[pick, ("act", "restore:0123abcd")]).unwrap();
+        let disk = "0123abcd".to_owned();
+        assert_eq!(wanted.what, What::Act(Act::Restore(KeptDisk { disk })));
         let wanted = parse(&[pick, ("act", "args"), ("args", " a=1  b ")]).unwrap();
         assert!(matches!(wanted.what, What::Args(args) if args.len() == 2));
     }

@@ -18,7 +18,7 @@ use super::text;
 use crate::daemon::Server;
 use crate::library::{self, Filter, Moment, Recorded};
 use crate::web::stream::{Drawing, Topic};
-use crate::web::{Problem, blocking};
+use crate::web::{Problem, reading};
 use words::Sentence;
 
 pub(super) fn routes() -> Router<Arc<Server>> {
@@ -131,6 +131,15 @@ impl Asked {
         })
     }
 
+    /// What may be chosen as the kind, with what is there by the page's address.
+    fn kinds(&self) -> Vec<(&str, &str)> {
+        let mut kinds = KINDS.to_vec();
+        if !kinds.iter().any(|(kind, _)| *kind == self.what) {
+            kinds.push((&self.what, &self.what));
+        }
+        kinds
+    }
+
     /// What may be chosen as the time, with what is there by the page's address.
     fn times(&self) -> Vec<(&str, String)> {
         let mut times: Vec<_> = SINCE
@@ -164,13 +173,15 @@ async fn events(
     Query(asked): Query<Asked>,
 ) -> Result<Html<EventsPage>, Failure> {
     let mut filter = asked.filter()?;
-    let found = blocking(&server, move |server| {
+    let who = page.who.clone();
+    let found = reading(&server, &who, move |server, patience| {
         let library = server.library();
         let names = Names::of(library)?;
         // Events call clients by their addresses, which do not change.
         let called = filter.to.as_deref().and_then(|to| names.client_called(to));
         filter.to = called.map(|mac| mac.to_string()).or(filter.to);
-        Ok((library.events(&filter)?, names))
+        let found = library.events_until(&filter, &|| patience.is_over())?;
+        Ok((found, names))
     });
     let (found, names) = found.await?;
     let older = found.next.map(|next| {

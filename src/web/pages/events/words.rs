@@ -35,7 +35,7 @@ pub(in crate::web::pages) struct Names {
 }
 
 /// What stands before and behind the name of what it was done to.
-const SAID: [(&str, &str, &str); 28] = [
+const SAID: [(&str, &str, &str); 31] = [
     ("client-add", "added", ""),
     ("client-set", "changed the description of", ""),
     ("client-remove", "removed", ""),
@@ -52,6 +52,12 @@ const SAID: [(&str, &str, &str); 28] = [
         "client-assign-armed",
         "changed what",
         "boots from its next boot on",
+    ),
+    ("client-restore", "brought back a kept disk of", ""),
+    (
+        "client-restore-armed",
+        "had a kept disk of",
+        "brought back at its next boot",
     ),
     (
         "client-disarm",
@@ -80,6 +86,7 @@ const SAID: [(&str, &str, &str); 28] = [
     ("token-remove", "removed the token", ""),
     // What a client does by itself is said below; these are of people.
     ("login", "logged in as", ""),
+    ("logout", "logged out", ""),
     ("login-refused", "was refused as", ""),
 ];
 
@@ -137,6 +144,7 @@ impl Names {
         match by {
             Actor::User { name, .. } => Word::plain(name),
             Actor::Token { name, .. } => Word::plain(&format!("the token {name}")),
+            Actor::Command { uid: 0 } | Actor::Socket { uid: 0, .. } => Word::plain("root"),
             Actor::Command { uid } | Actor::Socket { uid, .. } => {
                 Word::plain(&format!("user {uid} of the host"))
             }
@@ -320,12 +328,12 @@ mod tests {
             ),
             (
                 Event::new(&user, "image-rollback").of(&"fc28@2"),
-                "user 0 of the host made fc28@2 current",
+                "root made fc28@2 current",
                 version.clone(),
             ),
             (
                 Event::new(&user, "image-remove").of(&"fc28@1"),
-                "user 0 of the host removed fc28@1",
+                "root removed fc28@1",
                 None,
             ),
             (

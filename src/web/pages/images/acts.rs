@@ -14,8 +14,8 @@ use super::build::given;
 use super::named;
 use crate::daemon::Server;
 use crate::library::{
-    ImageName, Pruned, Pruning, Removal, Rollback, Task, UpdateTask, UpgradeTask, VerifyTask,
-    VersionId, VersionSpec, When, mask_boot_ids,
+    self, Error, ImageName, Library, Pruned, Pruning, Removal, Rollback, Task, UpdateTask,
+    UpgradeTask, VerifyTask, VersionId, VersionSpec, When, mask_boot_ids,
 };
 use crate::web::blocking;
 use crate::web::pages::act::{FormFields, field, parsed};
@@ -28,6 +28,10 @@ pub(super) fn routes() -> Router<Arc<Server>> {
         .route("/images/{image}/update", post(update))
         .route("/images/{image}/upgrade", post(upgrade))
         .route("/images/{image}/prune", get(ask_pruning).post(prune))
+        .route(
+            "/images/{image}/remove",
+            get(ask_image_removal).post(remove_image),
+        )
         .route("/images/{image}/{number}/verify", post(verify))
         .route(
             "/images/{image}/{number}/current",
@@ -50,7 +54,8 @@ struct CurrentPage {
 #[template(path = "image-remove.html")]
 struct RemovePage {
     page: Page,
-    version: VersionId,
+    /// A version, or a whole image.
+    what: VersionSpec,
     plan: Result<Removal, String>,
     /// Whether it is refused only because somebody reads it, who could be cut off.
     forced: Option<Removal>,
@@ -107,11 +112,17 @@ async fn update(
     State(server): State<Arc<Server>>,
     page: Page,
     Path(name): Path<String>,
+    Form(fields): Form<FormFields>,
 ) -> Result<Response, Failure> {
     let image: VersionSpec = named(&name)?;
     let back = format!("/images/{}", image.image);
-    let task = Task::Update(UpdateTask { image, size: None });
-    Ok(queue(&server, page, task, &back, None).await)
+    Ok(match given(&fields, "size") {
+        Ok(size) => {
+            let task = Task::Update(UpdateTask { image, size });
+            queue(&server, page, task, &back, None).await
+        }
+        Err(wrong) => page.then(&back, Notice::bad(format!("Not asked for: {wrong}"))),
+    })
 }
 
 async fn upgrade(
@@ -196,16 +207,36 @@ fn back(done: &Rollback) -> Option<Undo> {
 }
 
 async fn ask_removal(
-    State(server): State<Arc<Server>>,
+    server: State<Arc<Server>>,
     page: Page,
     Path((image, number)): Path<(String, String)>,
 ) -> Result<Html<RemovePage>, Failure> {
-    let version: VersionId = named(&format!("{image}@{number}"))?;
-    let spec: VersionSpec = named(&format!("{image}@{number}"))?;
+    ask_to_remove(server, page, named(&format!("{image}@{number}"))?).await
+}
+
+async fn ask_image_removal(
+    server: State<Arc<Server>>,
+    page: Page,
+    Path(image): Path<ImageName>,
+) -> Result<Html<RemovePage>, Failure> {
+    ask_to_remove(server, page, image.into()).await
+}
+
+async fn ask_to_remove(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    what: VersionSpec,
+) -> Result<Html<RemovePage>, Failure> {
+    let spec = what.clone();
     let (plan, forced) = blocking(&server, move |server| {
         let (library, live) = (server.library(), server.live());
+        ensure_there(library, &spec)?;
         let plan = library.plan_removal(&spec, When::Now, live);
-        let plan = plan.map_err(|why| mask_boot_ids(&why.to_string()));
+        // What the command line would take for it is a button here.
+        let plan = plan.map_err(|error| match error {
+            Error::Refused { why, .. } => mask_boot_ids(&why),
+            other => mask_boot_ids(&other.to_string()),
+        });
         let forced = match &plan {
             Ok(_) => None,
             Err(_) => library.plan_removal(&spec, When::Force, live).ok(),
@@ -215,28 +246,55 @@ async fn ask_removal(
     .await?;
     Ok(Html(RemovePage {
         page,
-        version,
+        what,
         plan,
         forced,
     }))
 }
 
+/// Says that there is no such version or image, where there is none.
+fn ensure_there(library: &Library, what: &VersionSpec) -> library::Result<()> {
+    match what.number {
+        Some(_) => library.resolve(what).map(drop),
+        None => library.image(&what.image).map(drop),
+    }
+}
+
 async fn remove(
-    State(server): State<Arc<Server>>,
+    server: State<Arc<Server>>,
     page: Page,
     Path((image, number)): Path<(String, String)>,
     Form(fields): Form<FormFields>,
 ) -> Result<Response, Failure> {
-    let spec: VersionSpec = named(&format!("{image}@{number}"))?;
-    let when = match field(&fields, "when") {
+    removed(server, page, named(&format!("{image}@{number}"))?, &fields).await
+}
+
+async fn remove_image(
+    server: State<Arc<Server>>,
+    page: Page,
+    Path(image): Path<ImageName>,
+    Form(fields): Form<FormFields>,
+) -> Result<Response, Failure> {
+    removed(server, page, image.into(), &fields).await
+}
+
+async fn removed(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    spec: VersionSpec,
+    fields: &FormFields,
+) -> Result<Response, Failure> {
+    let shown = versions_shown(fields)?;
+    let when = match field(fields, "when") {
         "force" => When::Force,
         _ => When::Now,
     };
     let by = page.who.actor().clone();
+    let (image, back) = (spec.image.clone(), removal_of(&spec));
     let asked = spec.clone();
     let done = blocking(&server, move |server| {
         let (library, live) = (server.library(), server.live());
-        let done = library.remove(&asked, when, live, &by);
+        let done = library.remove_shown(&asked, when, Some(&shown), live, &by);
         let left = library.image(&asked.image).is_ok();
         done.map(|_| left)
     });
@@ -249,11 +307,23 @@ async fn remove(
             };
             page.then(&to, Notice::good(format!("Removed {spec}.")))
         }
-        Err(problem) => {
-            let back = format!("/images/{image}/{number}/remove");
-            page.then(&back, Notice::bad(problem.detail))
-        }
+        Err(problem) => page.then(&back, Notice::bad(problem.detail)),
     })
+}
+
+/// The page that asks before a version or an image goes.
+fn removal_of(what: &VersionSpec) -> String {
+    match what.number {
+        Some(number) => format!("/images/{}/{number}/remove", what.image),
+        None => format!("/images/{}/remove", what.image),
+    }
+}
+
+/// What a person was shown and agreed to.
+fn versions_shown(fields: &FormFields) -> Result<Vec<VersionId>, Failure> {
+    let shown = fields.iter().filter(|(name, _)| name == "shown");
+    let shown = shown.map(|(_, version)| named(version));
+    Ok(shown.collect::<Result<_, _>>()?)
 }
 
 async fn ask_pruning(
@@ -286,10 +356,7 @@ async fn prune(
 ) -> Result<Response, Failure> {
     let image: ImageName = named(&image)?;
     let keep: NonZeroU32 = named(field(&fields, "keep"))?;
-    let shown = fields.iter().filter(|(name, _)| name == "shown");
-    let shown: Vec<VersionId> = shown
-        .map(|(_, version)| named(version))
-        .collect::<Result<_, _>>()?;
+    let shown = versions_shown(&fields)?;
     let (by, asked) = (page.who.actor().clone(), image.clone());
     let done = blocking(&server, move |server| {
         let (library, live) = (server.library(), server.live());

@@ -71,15 +71,14 @@ impl DiffPage {
 }
 
 impl Known {
-    fn of(library: &Library, a: VersionId, b: VersionId, sought: Sought) -> library::Result<Known> {
+    /// Without the report.
+    fn of(library: &Library, a: VersionId, b: VersionId) -> library::Result<Known> {
         // There are such versions, or the page says so.
         library.version(&a)?;
         library.version(&b)?;
         let job = latest(library, &a, &b)?;
-        let kept = vec![("a", a.to_string()), ("b", b.to_string())];
-        let report = job.as_ref();
-        let report = report.and_then(|job| report_of(library, job, sought, kept));
         let job = job.map(|job| JobHead { job });
+        let report = None;
         Ok(Known { a, b, job, report })
     }
 }
@@ -113,12 +112,18 @@ async fn show(
     let found = blocking(&server, move |server| {
         let library = server.library();
         library.settle_jobs()?;
-        let known = pair.map(|(a, b)| Known::of(library, a, b, sought));
+        let known = pair.map(|(a, b)| Known::of(library, a, b));
         let images = library.images()?;
         let versions = images.iter().flat_map(Image::ids).collect();
         Ok((versions, known.transpose()?))
     });
-    let (versions, known) = found.await?;
+    let (versions, mut known) = found.await?;
+    if let Some(known) = &mut known
+        && let Some(head) = &known.job
+    {
+        let kept = vec![("a", known.a.to_string()), ("b", known.b.to_string())];
+        known.report = report_of(&server, &page.who, &head.job, sought, kept).await?;
+    }
     Ok(Html(DiffPage {
         page,
         versions,

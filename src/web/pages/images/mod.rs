@@ -22,8 +22,10 @@ use axum::routing::get;
 
 use super::page::{Failure, Html, Page};
 use super::text;
+use crate::build::{Change, growth_for};
 use crate::daemon::Server;
-use crate::library::{self, Image, ImageName, Library, MacAddr};
+use crate::library::manifest::Manifest;
+use crate::library::{self, Image, ImageName, Library, MacAddr, Version};
 use crate::web::stream::{Drawing, Topic};
 use crate::web::{Problem, blocking};
 use card::{Card, Line, Users};
@@ -55,6 +57,17 @@ struct ImagePage {
     work: Work,
     line: Line,
     users: Users,
+    /// By how much its disk should grow for updates, and for an upgrade.
+    growth: Growth,
+    /// Releases that it could be upgraded to.
+    releases: Vec<String>,
+}
+
+/// Sizes as forms suggest them; nothing where the disk is large enough as it is.
+#[derive(Default)]
+struct Growth {
+    update: String,
+    upgrade: String,
 }
 
 /// All images, and the jobs that make versions.
@@ -165,16 +178,37 @@ async fn image(
     let name: ImageName = named(&name)?;
     let asked = name.clone();
     let found = blocking(&server, move |server| {
-        Ok((Work::of(server.library(), &asked)?, one(server, &asked)?))
+        let (line, users) = one(server, &asked)?;
+        let current = line.current().map(|id| server.library().version(id));
+        let work = Work::of(server.library(), &asked)?;
+        Ok((work, line, users, current.transpose()?))
     });
-    let (work, (line, users)) = found.await?;
+    let (work, line, users, current) = found.await?;
+    let manifest = current.as_ref().map(Version::manifest);
     Ok(Html(ImagePage {
         page,
         name,
         work,
         line,
         users,
+        growth: manifest.map_or_else(Growth::default, Growth::of),
+        releases: build::releases_after(&server, manifest).await,
     }))
+}
+
+impl Growth {
+    fn of(manifest: &Manifest) -> Self {
+        let told = |change| {
+            let growth = growth_for(&change, manifest);
+            growth.map_or_else(String::new, |size| size.to_string())
+        };
+        Growth {
+            update: told(Change::Update),
+            upgrade: told(Change::Upgrade {
+                release: String::new(),
+            }),
+        }
+    }
 }
 
 fn one(server: &Server, name: &ImageName) -> library::Result<(Line, Users)> {

@@ -8,9 +8,9 @@ mod row;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::Router;
 use axum::extract::{Query as Parameters, State};
 use axum::routing::get;
+use axum::{Extension, Router};
 
 use super::page::{Failure, Html, Page};
 use super::spark::Spark;
@@ -18,7 +18,7 @@ use super::text;
 use crate::daemon::{History, Server, Stranger, own_address};
 use crate::library::{Error, GroupName, Image, Mode};
 use crate::web::blocking;
-use crate::web::stream::{Drawing, Topic};
+use crate::web::stream::{Drawing, Hub, Topic};
 use query::{Asked, Column, Query, ROWS, Show};
 use row::{Row, groups, rows};
 
@@ -96,16 +96,22 @@ pub(in crate::web) struct RoomTopic;
 
 impl Topic for RoomTopic {
     fn draw(&self, server: &Server, drawing: &mut Drawing) -> Result<(), Error> {
-        let rows = rows(server)?;
-        for (show, total) in totals(&rows) {
-            drawing.piece(format!("total-{}", show.word()), &total);
-        }
-        drawing.piece("total-rate", &RoomRate::of(server));
-        drawing.piece("strangers", &Strangers::of(server));
-        for row in &rows {
-            drawing.item("clients", row.id(), row);
-        }
+        draw(server, &rows(server)?, drawing);
         Ok(())
+    }
+}
+
+fn draw(server: &Server, rows: &[Row], drawing: &mut Drawing) {
+    for (show, total) in totals(rows) {
+        drawing.piece(format!("total-{}", show.word()), &total);
+    }
+    drawing.piece("total-rate", &RoomRate::of(server));
+    drawing.piece("strangers", &Strangers::of(server));
+    for row in rows {
+        drawing.item_of("clients", row.id(), &row.made_of(), row);
+        if let Some(flow) = row.flow() {
+            drawing.piece_of(flow.id(), &flow, &flow);
+        }
     }
 }
 
@@ -141,6 +147,21 @@ impl RoomPage {
     /// The script may search by itself in rows that are all there.
     fn is_searched_here(&self) -> bool {
         self.matching <= ROWS && self.query.q.is_empty()
+    }
+
+    /// More than a row of chips holds: they are chosen from a list.
+    fn has_many_groups(&self) -> bool {
+        self.groups.len() > 8
+    }
+
+    /// What the form that searches brings along besides what is filled in.
+    fn hidden(&self) -> Vec<(&'static str, String)> {
+        let mut hidden = self.query.hidden();
+        hidden.retain(|(name, value)| {
+            let is_chosen_there = *name == "group" && self.has_many_groups();
+            !value.is_empty() && !is_chosen_there
+        });
+        hidden
     }
 
     fn chips(&self) -> Vec<Way> {
@@ -180,6 +201,7 @@ impl RoomPage {
 
 async fn room(
     State(server): State<Arc<Server>>,
+    Extension(hub): Extension<Arc<Hub>>,
     page: Page,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Html<RoomPage>, Failure> {
@@ -187,6 +209,9 @@ async fn room(
     let mut query = Query::from(asked);
     let shown = blocking(&server, move |server| {
         let all = rows(server)?;
+        hub.shows("room", Arc::new(RoomTopic), page.drawn(), |drawing| {
+            draw(server, &all, drawing);
+        });
         let (clients, groups) = (all.len(), groups(&all));
         let part = |(show, total): (Show, Total)| Part {
             to: query.showing(show),
@@ -195,11 +220,12 @@ async fn room(
             is_shown: query.show == show,
         };
         let parts = totals(&all).into_iter().map(part).collect();
-        let rows = query.of(all);
+        let rows = query.of(&all);
         let matching = rows.len();
         query.page = query.page.min(matching.div_ceil(ROWS)).max(1);
         let begin = (query.page - 1) * ROWS;
-        let mut rows: Vec<Row> = rows.into_iter().skip(begin).take(ROWS).collect();
+        let rows = rows.into_iter().skip(begin).take(ROWS);
+        let mut rows: Vec<Row> = rows.cloned().collect();
         rows.iter_mut().for_each(|row| row.picked = query.pick);
         Ok(RoomPage {
             page,

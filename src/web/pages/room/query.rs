@@ -314,14 +314,14 @@ impl Query {
     }
 
     /// The rows that are meant, in their order.
-    pub(super) fn of(&self, rows: Vec<Row>) -> Vec<Row> {
+    pub(super) fn of<'a>(&self, rows: &'a [Row]) -> Vec<&'a Row> {
         let words: Vec<String> = self.q.split_whitespace().map(str::to_lowercase).collect();
         let is_meant = |row: &Row| {
             self.show.has(row)
                 && (self.group.is_empty() || row.is_in(&self.group))
-                && words.iter().all(|word| row.find.contains(word))
+                && (words.is_empty() || row.has_words(&words))
         };
-        let mut rows: Vec<Row> = rows.into_iter().filter(is_meant).collect();
+        let mut rows: Vec<&Row> = rows.iter().filter(|row| is_meant(row)).collect();
         rows.sort_by(|a, b| {
             let by_name = || natural(a.name(), b.name());
             let order = match self.sort {
@@ -341,7 +341,7 @@ impl Query {
 }
 
 /// `lab-2` before `lab-10`: digits count as the number that they write.
-fn natural(a: &str, b: &str) -> Ordering {
+pub(super) fn natural(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
         let (one, other) = (chunk(&mut a), chunk(&mut b));

@@ -1,45 +1,63 @@
 //! One client, as a row of the room.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use askama::Template;
 use jiff::Timestamp;
 
-use super::query::Column;
-use crate::daemon::{History, Server};
-use crate::library::{ClientView, Error, GroupName};
+use super::query::{Column, natural};
+use crate::daemon::{Pace, Server};
+use crate::library::{ClientView, Error, GroupName, MacAddr};
 use crate::web::pages::spark::Spark;
 use crate::web::pages::text;
 
 /// A row; drawn alone where it has changed.
-#[derive(Template)]
+#[derive(Clone, Template)]
 #[template(path = "room-row.html")]
 pub(super) struct Row {
     pub(super) view: ClientView,
-    history: History,
-    /// What a search looks at, in small letters.
-    pub(super) find: String,
+    /// Nothing where nothing goes over the wire.
+    pace: Option<Pace>,
     /// Chosen, by the page's address.
     pub(super) picked: bool,
+}
+
+/// What goes over the wire for a client: a piece of its own in the row, since it changes all the time.
+#[derive(Template, Hash)]
+#[template(path = "room-flow.html")]
+pub(super) struct Flow<'a> {
+    mac: MacAddr,
+    pace: &'a Pace,
 }
 
 /// All clients.
 pub(super) fn rows(server: &Server) -> Result<Vec<Row>, Error> {
     let views = server.views()?.into_iter();
     Ok(views
-        .map(|view| Row::new(server.client_rates(&view.client.mac), view))
+        .map(|view| Row::new(server.client_pace(&view.client.mac), view))
         .collect())
 }
 
 impl Row {
-    pub(super) fn new(history: History, view: ClientView) -> Self {
-        let find = find(&view);
+    fn new(pace: Option<Pace>, view: ClientView) -> Self {
         Row {
             view,
-            history,
-            find,
+            pace,
             picked: false,
         }
+    }
+
+    /// What its drawing is made of, the flow aside: only whether there is one.
+    pub(super) fn made_of(&self) -> impl Hash {
+        (&self.view, self.pace.is_some())
+    }
+
+    pub(super) fn flow(&self) -> Option<Flow<'_>> {
+        self.pace.as_ref().map(|pace| Flow {
+            mac: self.view.client.mac,
+            pace,
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -62,15 +80,22 @@ impl Row {
 
     /// Bytes a second, both ways together.
     pub(super) fn rate(&self) -> u64 {
-        self.history.now().sum()
+        self.pace.as_ref().map_or(0, |pace| pace.now().sum())
     }
 
     pub(super) fn booted(&self) -> Option<Timestamp> {
         self.view.client.boot.as_ref().map(|boot| boot.since)
     }
 
-    fn spark(&self) -> Option<Spark> {
-        Spark::of(&self.history)
+    /// Whether a search for these words, in small letters, finds it.
+    pub(super) fn has_words(&self, words: &[String]) -> bool {
+        let find = self.find();
+        words.iter().all(|word| find.contains(word))
+    }
+
+    /// What a search looks at, in small letters.
+    fn find(&self) -> String {
+        find(&self.view)
     }
 
     fn edition(&self) -> String {
@@ -88,6 +113,16 @@ impl Row {
             Column::Boot => self.booted().is_none(),
             Column::Name | Column::State | Column::Mode => false,
         }
+    }
+}
+
+impl Flow<'_> {
+    pub(super) fn id(&self) -> String {
+        format!("flow-{}", self.mac.bare())
+    }
+
+    fn spark(&self) -> Spark {
+        Spark::of_pace(self.pace)
     }
 }
 
@@ -115,5 +150,7 @@ pub(super) fn groups(rows: &[Row]) -> Vec<(GroupName, usize)> {
     for group in rows.iter().flat_map(|row| &row.view.client.groups) {
         *groups.entry(group.clone()).or_default() += 1;
     }
-    groups.into_iter().collect()
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by(|(a, _), (b, _)| natural(a.as_str(), b.as_str()));
+    groups
 }

@@ -1,0 +1,225 @@
+//! A room of clients that somebody serves.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::unistd::{SysconfVar, sysconf};
+use serde_json::{Value, json};
+
+use super::http::Connection;
+use crate::bench::KERNEL;
+use crate::program::{Background, command};
+use crate::server::Site;
+
+/// A library of clients that nobody has booted yet.
+#[derive(Debug)]
+pub(super) struct Room {
+    site: Site,
+    own: PathBuf,
+    /// What shows a program that may do everything.
+    token: String,
+    clients: usize,
+}
+
+/// A running `netroot serve`, each of its doors on a port that the system chose.
+#[derive(Debug)]
+pub(super) struct Serving {
+    process: Background,
+    pub(super) admin: String,
+    pub(super) boot: String,
+    token: String,
+}
+
+impl Room {
+    /// Makes a library with an image of which nothing would boot, and no clients.
+    ///
+    /// # Errors
+    /// When netroot fails.
+    pub(super) fn new(binary: &Path, dir: &Path, tree: &Path) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        let site = Site::new(binary, &dir.join("library"));
+        site.init()?;
+        let tree = tree.to_str().context("the tree's path must be UTF-8")?;
+        let build = ["image", "build", "fc28", "--from", tree, "--fs", "ext4"];
+        site.netroot(&[&build[..], &["--no-initramfs-check"]].concat())?;
+        let token = site.netroot(&["token", "add", "bench", "--role", "operator"])?;
+        let own = dir.join("own.toml");
+        let doors = ["iscsi", "boot", "admin"]
+            .map(|part| format!("[{part}]\nlisten = [\"127.0.0.1:0\"]\n"));
+        fs::write(&own, doors.concat())?;
+        Ok(Room {
+            site,
+            own,
+            token: token.trim().to_owned(),
+            clients: 0,
+        })
+    }
+
+    pub(super) fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// Adds clients as a program does it, one request after another; the seconds that it took.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub(super) fn add(&mut self, number: usize) -> Result<f64> {
+        let serving = self.serve()?;
+        let mut connection = serving.connect()?;
+        let began = Instant::now();
+        for client in self.clients..self.clients + number {
+            connection.post("/api/v1/clients", &new_client(client))?;
+        }
+        self.clients += number;
+        Ok(began.elapsed().as_secs_f64())
+    }
+
+    /// Adds clients by a command for each; the seconds that it took.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub(super) fn add_by_command(&mut self, number: usize) -> Result<f64> {
+        let began = Instant::now();
+        for client in self.clients..self.clients + number {
+            let (mac, name, group) = (mac(client), name(client), group(client));
+            let add = ["client", "add", &mac, "--name", &name, "--image", "fc28"];
+            self.site
+                .netroot(&[&add[..], &["--group", &group]].concat())?;
+        }
+        self.clients += number;
+        Ok(began.elapsed().as_secs_f64())
+    }
+
+    /// Puts documents like those of the clients that there are beside them, for rooms so large that
+    /// adding their clients one by one would take longer than the measurement.
+    ///
+    /// # Errors
+    /// When there is no client yet, or a document cannot be written.
+    pub(super) fn fill(&mut self, clients: usize) -> Result<()> {
+        let dir = self.site.library().join("clients");
+        let document = |client: usize| dir.join(format!("{}.json", mac(client).replace(':', "")));
+        let first = fs::read_to_string(document(0)).context("there is no client to copy")?;
+        for client in self.clients..clients {
+            let text = first
+                .replace(&mac(0), &mac(client))
+                .replace(
+                    &format!("\"{}\"", name(0)),
+                    &format!("\"{}\"", name(client)),
+                )
+                .replace(&group(0), &group(client));
+            fs::write(document(client), text)?;
+        }
+        self.clients = self.clients.max(clients);
+        Ok(())
+    }
+
+    /// Starts the server, and waits until it has opened its doors.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(super) fn serve(&self) -> Result<Serving> {
+        let binary = self.site.binary().to_string_lossy();
+        let mut serve = command(&binary, ["--library"]);
+        serve
+            .arg(self.site.library())
+            .arg("--config")
+            .arg(&self.own)
+            .args(["--json", "serve"])
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(self.own.with_extension("log"))?);
+        let mut process = Background::start(&mut serve)?;
+        let said = process.stdout().context("its standard output is taken")?;
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line)?;
+        let ready: Value = serde_json::from_str(&line)
+            .with_context(|| format!("netroot serve does not tell its doors: {line:?}"))?;
+        let door = |name: &str| {
+            let door = ready.get(name).and_then(|doors| doors.get(0)?.as_str());
+            door.map(str::to_owned)
+                .with_context(|| format!("netroot serve has no door {name}: {line}"))
+        };
+        Ok(Serving {
+            admin: door("admin")?,
+            boot: door("boot")?,
+            token: self.token.clone(),
+            process,
+        })
+    }
+}
+
+impl Serving {
+    /// A connection of somebody who may do everything.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub(super) fn connect(&self) -> Result<Connection> {
+        Connection::open(&self.admin, Some(&self.token))
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The time of the processor that it has used so far, by itself and in the kernel for it.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(super) fn processor(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.process.pid());
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        // proc_pid_stat(5): the name in brackets may hold anything; utime and stime are the 14th and
+        // the 15th field, and the 3rd one follows it.
+        let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+        let a_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100);
+        Ok(Duration::from_secs_f64(ticks as f64 / a_second as f64))
+    }
+}
+
+/// A chroot that has what an image must have, and nothing more.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn small_tree(tree: &Path) -> Result<()> {
+    for (path, text) in [
+        (format!("boot/vmlinuz-{KERNEL}"), "kernel"),
+        (format!("boot/initrd.img-{KERNEL}"), "initramfs"),
+        (format!("lib/modules/{KERNEL}/modules.dep"), ""),
+        ("etc/os-release".to_owned(), "ID=debian\nVERSION_ID=12\n"),
+    ] {
+        let path = tree.join(path);
+        fs::create_dir_all(path.parent().context("a file without a directory")?)?;
+        fs::write(path, text)?;
+    }
+    Ok(())
+}
+
+/// The address of a client; the first one is 0.
+pub(super) fn mac(client: usize) -> String {
+    let [.., high, middle, low] = client.to_be_bytes();
+    format!("52:54:00:{high:02x}:{middle:02x}:{low:02x}")
+}
+
+fn name(client: usize) -> String {
+    format!("pc-{client:05}")
+}
+
+/// Rows of thirty.
+fn group(client: usize) -> String {
+    format!("row-{:03}", client / 30)
+}
+
+fn new_client(client: usize) -> Value {
+    json!({
+        "mac": mac(client),
+        "name": name(client),
+        "image": "fc28",
+        "mode": "shared",
+        "groups": [group(client)],
+    })
+}
