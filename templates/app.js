@@ -98,6 +98,14 @@ function listen() {
   }
   begin();
   window.addEventListener("pagehide", () => stream.close());
+  // Browsers keep six connections to a server (HTTP/1.1): a tab that nobody looks at leaves its own to
+  // those that somebody does, and catches up when it is looked at again.
+  let left;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(left);
+    if (document.hidden) left = setTimeout(() => stream.close(), 30000);
+    else if (stream.readyState === EventSource.CLOSED) begin();
+  });
 }
 
 // Whether the login has ended: pages then lead to the one where somebody logs in, and back.

@@ -200,7 +200,7 @@ fn watching(
     // Pages are told what happened up to a second before them.
     thread::sleep(Duration::from_millis(1500));
     serving.connect()?.get("/")?;
-    let few = Watchers::open(&serving.admin, serving.token(), "room", 10)?;
+    let few = Watchers::open(&serving.admin, serving.watchers(), "room", 10)?;
     let (events, bytes) = few.count(Duration::from_secs(2));
     let told = |what: &str| format!("{what} to 10 pages just opened where nothing happens");
     measured.figure(told("events"), events as f64, "");
@@ -211,7 +211,7 @@ fn watching(
         "%",
     );
     drop(few);
-    let watchers = Watchers::open(&serving.admin, serving.token(), "room", WATCHERS)?;
+    let watchers = Watchers::open(&serving.admin, serving.watchers(), "room", WATCHERS)?;
     watchers.count(Duration::from_secs(3));
     measured.times.push(boots(options, serving, &watchers)?);
     watchers.idle();

@@ -115,11 +115,17 @@ impl Connection {
 }
 
 impl Watchers {
-    /// Opens the stream of a topic `number` times, as pages that were drawn just now.
+    /// Opens the stream of a topic `number` times, as pages that were drawn just now, with one token
+    /// after the other.
     ///
     /// # Errors
     /// When the server does not let them in.
-    pub(super) fn open(address: &str, token: &str, topic: &str, number: usize) -> Result<Self> {
+    pub(super) fn open(
+        address: &str,
+        tokens: &[String],
+        topic: &str,
+        number: usize,
+    ) -> Result<Self> {
         let (sender, heard) = channel();
         let mut watchers = Watchers {
             heard,
@@ -127,7 +133,7 @@ impl Watchers {
             streams: Vec::new(),
             readers: Vec::new(),
         };
-        for _ in 0..number {
+        for token in tokens.iter().cycle().take(number) {
             let mut connection = Connection::open(address, Some(token))?;
             let since = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis();
             let path = format!("/stream?topic={topic}&since={since}");

@@ -15,6 +15,9 @@ use crate::bench::KERNEL;
 use crate::program::{Background, command};
 use crate::server::Site;
 
+/// Tokens of those who watch; each is let watch some ten pages.
+const WATCHERS: usize = 10;
+
 /// A library of clients that nobody has booted yet.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -22,6 +25,8 @@ pub(super) struct Room {
     own: PathBuf,
     /// What shows a program that may do everything.
     token: String,
+    /// What show those who only watch: nobody may watch everything alone.
+    watchers: Vec<String>,
     clients: usize,
 }
 
@@ -32,6 +37,7 @@ pub(super) struct Serving {
     pub(super) admin: String,
     pub(super) boot: String,
     token: String,
+    watchers: Vec<String>,
 }
 
 impl Room {
@@ -46,7 +52,14 @@ impl Room {
         let tree = tree.to_str().context("the tree's path must be UTF-8")?;
         let build = ["image", "build", "fc28", "--from", tree, "--fs", "ext4"];
         site.netroot(&[&build[..], &["--no-initramfs-check"]].concat())?;
-        let token = site.netroot(&["token", "add", "bench", "--role", "operator"])?;
+        let token = |name: &str, role: &str| {
+            let token = site.netroot(&["token", "add", name, "--role", role])?;
+            anyhow::Ok(token.trim().to_owned())
+        };
+        let operator = token("bench", "operator")?;
+        let watchers = (0..WATCHERS)
+            .map(|n| token(&format!("watcher-{n}"), "viewer"))
+            .collect::<Result<_>>()?;
         let own = dir.join("own.toml");
         let doors = ["iscsi", "boot", "admin"]
             .map(|part| format!("[{part}]\nlisten = [\"127.0.0.1:0\"]\n"));
@@ -54,7 +67,8 @@ impl Room {
         Ok(Room {
             site,
             own,
-            token: token.trim().to_owned(),
+            token: operator,
+            watchers,
             clients: 0,
         })
     }
@@ -146,6 +160,7 @@ impl Room {
             admin: door("admin")?,
             boot: door("boot")?,
             token: self.token.clone(),
+            watchers: self.watchers.clone(),
             process,
         })
     }
@@ -160,8 +175,9 @@ impl Serving {
         Connection::open(&self.admin, Some(&self.token))
     }
 
-    pub(super) fn token(&self) -> &str {
-        &self.token
+    /// The tokens of those who watch.
+    pub(super) fn watchers(&self) -> &[String] {
+        &self.watchers
     }
 
     /// The time of the processor that it has used so far, by itself and in the kernel for it.
