@@ -39,6 +39,10 @@ pub struct AddVolumeCall {
     /// Bytes of a block.
     #[serde(default)]
     pub block_size: BlockSize,
+    /// What initiators are told that the storage writes at once; the truth if not given.
+    #[serde(default, deserialize_with = "power")]
+    #[schema(schema_with = powers)]
+    pub physical_block_size: Option<u32>,
     /// Nobody may write.
     #[serde(default)]
     pub read_only: bool,
@@ -160,6 +164,7 @@ impl AddVolumeCall {
             device,
             size: new.size,
             block_size: BlockSize(new.block_size),
+            physical_block_size: new.physical_block_size,
             read_only: new.read_only,
             allow: new.allow.clone(),
             chap: new.secrets.chap.as_ref().map(ChapCall::of),
@@ -199,6 +204,7 @@ impl AddVolumeCall {
             paths,
             size: self.size,
             block_size: self.block_size.0,
+            physical_block_size: self.physical_block_size,
             read_only: self.read_only,
             allow: self.allow,
             secrets: Secrets {
@@ -288,13 +294,36 @@ impl Serialize for BlockSize {
 impl<'de> Deserialize<'de> for BlockSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match whole(deserializer)? {
-            Some(512) | None => Ok(BlockSize(512)),
+            Some(512) => Ok(BlockSize(512)),
             Some(4096) => Ok(BlockSize(4096)),
-            Some(other) => Err(D::Error::custom(format!(
-                "blocks have 512 or 4096 bytes, not {other}"
-            ))),
+            _ => Err(D::Error::custom("blocks have 512 or 4096 bytes")),
         }
     }
+}
+
+/// The sizes that physical blocks may have.
+const POWERS: [u32; 8] = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536];
+
+fn power<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = whole(deserializer)? else {
+        return Ok(None);
+    };
+    let power = POWERS.into_iter().find(|power| u64::from(*power) == number);
+    power.map(Some).ok_or_else(|| {
+        D::Error::custom(format!(
+            "physical blocks of {number} bytes: there are {POWERS:?}"
+        ))
+    })
+}
+
+fn powers() -> utoipa::openapi::schema::Object {
+    utoipa::openapi::schema::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::SchemaType::from_iter([
+            utoipa::openapi::schema::Type::Integer,
+            utoipa::openapi::schema::Type::Null,
+        ]))
+        .enum_values(Some(POWERS.map(Some).into_iter().chain([None])))
+        .build()
 }
 
 impl utoipa::PartialSchema for BlockSize {
