@@ -118,10 +118,11 @@ impl Nexus {
     /// drops the answers of its own commands itself.
     pub fn reset(&self, reset: Reset) -> impl Future<Output = ()> + Send + 'static {
         let units = self.reach.units.load();
+        let by = self.reach.id;
         let aborted = match reset {
-            Reset::Unit(lun) => units.get(&lun).map(|itl| itl.unit.reset()),
-            Reset::Commands(lun) => units.get(&lun).map(|itl| itl.unit.clear(self.reach.id)),
-            Reset::Device => Some(units.values().flat_map(|itl| itl.unit.reset()).collect()),
+            Reset::Unit(lun) => units.get(&lun).map(|itl| itl.unit.reset(by)),
+            Reset::Commands(lun) => units.get(&lun).map(|itl| itl.unit.clear(by)),
+            Reset::Device => Some(units.values().flat_map(|itl| itl.unit.reset(by)).collect()),
         };
         settled(aborted.unwrap_or_default())
     }
@@ -227,8 +228,7 @@ fn watched(command: &Command, itl: &Arc<Itl>, working: Working, start: Start) ->
             Start::Data(pending.wrap(
                 move |run, data| match waiting.map(Waiting::resume).transpose() {
                     Ok(working) => watched_answer(itl, working, after, run(data)),
-                    Err(Fate::Removed) => Answer::Now(in_format(&itl, Sense::NO_UNIT.into())),
-                    Err(_) => Answer::Now(Response::aborted()),
+                    Err(fate) => Answer::Now(in_format(&itl, Response::aborted(fate))),
                 },
             ))
         }
@@ -242,13 +242,12 @@ fn detached(itl: Arc<Itl>, working: Option<Working>, pending: Pending) -> Pendin
     pending.wrap(move |run, data| {
         let waiting = match waiting.map(Waiting::resume).transpose() {
             Ok(working) => working.map(|working| working.wait()),
-            Err(Fate::Removed) => return Answer::Now(in_format(&itl, Sense::NO_UNIT.into())),
-            Err(_) => return Answer::Now(Response::aborted()),
+            Err(fate) => return Answer::Now(in_format(&itl, Response::aborted(fate))),
         };
         run(data).map(
             move |response| match waiting.map(Waiting::resume).transpose() {
                 Ok(_) | Err(Fate::Removed) => in_format(&itl, response),
-                Err(_) => Response::aborted(),
+                Err(fate) => Response::aborted(fate),
             },
         )
     })
@@ -286,7 +285,7 @@ fn watched_answer(
         match working.as_ref().map(Working::fate) {
             // The disk has done it, even if it has left the device meanwhile.
             None | Some(Fate::Alive | Fate::Removed) => in_format(&itl, response),
-            Some(Fate::Aborted) => Response::aborted(),
+            Some(fate @ (Fate::Aborted | Fate::Told)) => Response::aborted(fate),
         }
     }))
 }

@@ -113,9 +113,9 @@ impl Unit {
 
     /// LOGICAL UNIT RESET (SAM-5 §6.3.3): everybody's commands are aborted, and everybody is told. The
     /// result resolves when none of those commands works any more.
-    pub(super) fn reset(&self) -> Vec<Aborted> {
+    pub(super) fn reset(&self, by: NexusId) -> Vec<Aborted> {
         let itls = self.itls();
-        let aborted = itls.iter().map(|itl| itl.running.abort()).collect();
+        let aborted = itls.iter().map(|itl| self.abort(itl, by)).collect();
         self.reservations.reset();
         self.settings.reset();
         for itl in &itls {
@@ -125,16 +125,28 @@ impl Unit {
     }
 
     /// CLEAR TASK SET (SAM-5 §7.4): everybody's commands are aborted, and of the others those are told
-    /// that had any, since their commands get no status (TAS is 0, SPC-4 §7.5.8).
+    /// that had any, unless the status of their commands tells them (SAM-5 §5.6).
     pub(super) fn clear(&self, by: NexusId) -> Vec<Aborted> {
+        let silent = !self.settings.aborted_status();
         let abort = |itl: &Arc<Itl>| {
-            let aborted = itl.running.abort();
-            if aborted.any && itl.nexus != by {
+            let aborted = self.abort(itl, by);
+            if silent && aborted.any && itl.nexus != by {
                 itl.attentions.raise(Sense::COMMANDS_CLEARED);
             }
             aborted
         };
         self.itls().iter().map(abort).collect()
+    }
+
+    /// Aborts the commands of one initiator, as `by` has asked for it. Those of others than that one end
+    /// with TASK ABORTED status where an initiator has asked for this (TAS, SPC-4 §7.5.8); its own
+    /// never have one.
+    pub(super) fn abort(&self, itl: &Itl, by: NexusId) -> Aborted {
+        if itl.nexus != by && self.settings.aborted_status() {
+            itl.running.abort_told()
+        } else {
+            itl.running.abort()
+        }
     }
 
     /// Nobody gets to the unit any more.

@@ -8,7 +8,7 @@ use self::results::Outcome;
 use super::itl::Itl;
 use super::request::Request;
 use super::reservations::Access;
-use super::response::{Pending, Response, Start};
+use super::response::{Pending, Response, Start, Stop};
 use super::running::Fate;
 use super::sense::{Doing, Sense};
 use super::unit::Kind;
@@ -30,23 +30,31 @@ pub(super) fn extended_copy(request: &Request<'_>) -> Result<Start, Sense> {
     }
     let reach: Vec<Arc<Itl>> = request.units.values().cloned().collect();
     let own = request.itl.clone();
-    Ok(Start::Data(Pending::new(
-        u64::from(len),
-        move |data| match List::parse(&data.concat()) {
-            Ok(list) => Answer::Later(Box::pin(copy(own, reach, list))),
+    let stop = Stop::default();
+    let asked = stop.clone();
+    let pending = Pending::new(u64::from(len), move |data| {
+        match List::parse(&data.concat()) {
+            Ok(list) => Answer::Later(Box::pin(copy(own, reach, list, asked))),
             Err(sense) => Answer::Now(sense.into()),
-        },
-    )))
+        }
+    });
+    Ok(Start::Data(pending.stopped_by(stop)))
 }
 
-/// Copies one segment after the other, and keeps what became of it.
-async fn copy(own: Arc<Itl>, reach: Vec<Arc<Itl>>, list: List) -> Response {
+/// Copies one segment after the other, and keeps what became of it. A copy may go on for minutes: who
+/// aborts it waits for the end of a segment, not for that of the list.
+async fn copy(own: Arc<Itl>, reach: Vec<Arc<Itl>>, list: List, stop: Stop) -> Response {
+    let working = own.running.begin();
     let mut outcome = Outcome {
         segments: 0,
         bytes: 0,
         failure: None,
     };
     for segment in &list.segments {
+        if stop.is_asked() || working.fate() != Fate::Alive {
+            outcome.failure = Some(Sense::COPY_ABORTED);
+            break;
+        }
         match copy_segment(&reach, &list.cscds, segment).await {
             Ok(bytes) => {
                 outcome.segments += 1;

@@ -290,7 +290,23 @@ fn preempt_of_all_registrants_leaves_one() {
 
 #[test]
 fn preempt_and_abort_silences_those_that_it_preempts() {
+    preempt_and_abort(0x00, Status::Silent);
+}
+
+#[test]
+fn preempt_and_abort_tells_those_that_it_preempts_where_tas_is_set() {
+    preempt_and_abort(0x40, Status::TaskAborted);
+}
+
+/// PREEMPT AND ABORT of one by another, and what the command of the first ends with.
+fn preempt_and_abort(tas: u8, expected: Status) {
     let Three(_, [one, two, three]) = registered();
+    let mut page = vec![0, 0, 0, 0, 0x0a, 10, 0x02, 0x10, 0, tas];
+    page.extend([0, 0, 0xff, 0xff, 0, 0]);
+    good(&three, &[0x15, 0x10, 0, 0, page.len() as u8, 0], &page);
+    for nexus in [&one, &two].iter().filter(|_| tas != 0) {
+        assert_eq!(end(nexus, &TUR, b""), Bad(6, 0x2a01));
+    }
     assert_eq!(out(&one, RESERVE, 5, 1, 0), Good);
     let mut block = [0; 16];
     block[..10].copy_from_slice(&WRITE);
@@ -304,7 +320,7 @@ fn preempt_and_abort_silences_those_that_it_preempts() {
         block::Answer::Now(response) => response.status,
         block::Answer::Later(_) => panic!("memory answers at once"),
     };
-    assert_eq!(finish(victim), Status::TaskAborted);
+    assert_eq!(finish(victim), expected);
     assert_eq!(good(&two, &READ, b""), [0; 512]);
     assert_eq!(finish(bystander), Status::Good);
     assert_eq!(good(&two, &READ, b""), [1; 512]);
