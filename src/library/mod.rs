@@ -106,7 +106,7 @@ pub use lock::LiveLock;
 pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
 pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
-pub use mask::{BootIdMask, mask_boot_ids};
+pub use mask::{BootIdMask, mask_boot_ids, masked};
 pub use names::{
     ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, TokenName, UserName,
     VersionId, VersionSpec, VolumeName,
@@ -116,7 +116,10 @@ pub use progress::{Progress, Quiet};
 pub use reservations::KeptReservations;
 pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
-pub use volumes::{Allow, Chap, Kept, NewVolume, OpenVolume, Secrets, Volume, VolumeEdit};
+pub use volumes::{
+    Allow, Chap, Kept, NewVolume, OpenVolume, Paths, Publisher, Secrets, Volume, VolumeEdit,
+    VolumePlan,
+};
 pub use wanted::{
     FileSystem, PackageName, PlainWord, ReleaseName, ReleaseSpec, SizeSpec, SshKey,
     UnknownFileSystem, WrongSize,

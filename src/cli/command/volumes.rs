@@ -33,14 +33,17 @@ pub(in crate::cli) enum Volume {
         #[command(flatten)]
         run: DryRun,
     },
-    /// Copy a volume, sharing its blocks, into a new one that is for nobody yet
+    /// Copy a volume into a new one that is for nobody yet
     ///
-    /// The copy is crash-consistent: as a power cut at that moment would have left the volume.
+    /// The copy shares its blocks where the file system can (XFS, btrfs), and is crash-consistent: as a
+    /// power cut at that moment would have left the volume. Elsewhere all that is in use is copied, which
+    /// is refused while somebody may write.
     Snapshot {
         /// The volume
         name: VolumeName,
-        /// The name of the copy
-        copy: VolumeName,
+        /// The name of the copy [default: the volume's, and the moment]
+        #[arg(value_name = "AS")]
+        copy: Option<VolumeName>,
         #[command(flatten)]
         run: DryRun,
     },
@@ -79,6 +82,9 @@ pub(in crate::cli) struct VolumeAdd {
     /// Bytes of a block: 512 or 4096
     #[arg(long, value_name = "BYTES", default_value_t = 512)]
     pub block_size: u32,
+    /// What initiators are told that the storage writes at once, for systems that refuse its 4096 [default: the truth]
+    #[arg(long, value_name = "BYTES")]
+    pub physical_block_size: Option<u32>,
     /// Nobody may write
     #[arg(long)]
     pub read_only: bool,
