@@ -144,9 +144,13 @@ impl Library {
         let Some(Ok(name)) = self.below_prefix(target).map(str::parse) else {
             return Ok(None);
         };
-        Ok(self
-            .find_volume(&name)?
-            .filter(|found| found.target.is_none()))
+        self.find_head(&name)
+    }
+
+    /// The volume of this name, if it heads a target.
+    pub fn find_head(&self, name: &VolumeName) -> Result<Option<Volume>> {
+        let found = self.find_volume(name)?;
+        Ok(found.filter(|found| found.target.is_none()))
     }
 
     /// The targets of volumes that an initiator may see.
