@@ -67,8 +67,13 @@ impl FileOptions {
 impl FileDisk {
     /// A disk that nobody writes any more: reads yield ranges of the file itself.
     pub fn open_sealed(path: &Path, block_size: u32) -> io::Result<Self> {
-        let file = Arc::new(File::open(path)?);
-        let mut disk = Self::new(file.clone(), file, &FileOptions::new(block_size))?;
+        Self::open_read_only(path, &FileOptions::new(block_size))
+    }
+
+    /// The same, opened as `options` say. Nothing is written, so a journal is not looked at.
+    pub fn open_read_only(path: &Path, options: &FileOptions) -> io::Result<Self> {
+        let mut open = OpenOptions::new();
+        let mut disk = Self::open_as(open.read(true), path, options)?;
         disk.shape.read_only = true;
         disk.shape.thin = false;
         Ok(disk)
@@ -87,11 +92,20 @@ impl FileDisk {
     /// that is to be used without a cache.
     pub fn open(path: &Path, options: &FileOptions) -> io::Result<Self> {
         let mut open = OpenOptions::new();
-        open.read(true).write(true);
-        let mut disk = match options.cache {
+        let mut disk = Self::open_as(open.read(true).write(true), path, options)?;
+        if let Some(path) = &options.journal {
+            let journal = Journal::open(path, disk.backing.as_ref())?;
+            disk.journal = Some(Arc::new(journal));
+            disk.shape.atomic = journal::MOST;
+        }
+        Ok(disk)
+    }
+
+    fn open_as(open: &mut OpenOptions, path: &Path, options: &FileOptions) -> io::Result<Self> {
+        match options.cache {
             Cache::System => {
                 let file = Arc::new(open.open(path)?);
-                Self::new(file.clone(), file, options)?
+                Self::new(file.clone(), file, options)
             }
             Cache::None => {
                 let file = open.custom_flags(libc::O_DIRECT).open(path)?;
@@ -105,15 +119,9 @@ impl FileDisk {
                     ));
                 }
                 let direct = Direct::new(file.try_clone()?);
-                Self::new(Arc::new(file), Arc::new(direct), options)?
+                Self::new(Arc::new(file), Arc::new(direct), options)
             }
-        };
-        if let Some(path) = &options.journal {
-            let journal = Journal::open(path, disk.backing.as_ref())?;
-            disk.journal = Some(Arc::new(journal));
-            disk.shape.atomic = journal::MOST;
         }
-        Ok(disk)
     }
 
     fn new(file: Arc<File>, backing: Arc<dyn Backing>, options: &FileOptions) -> io::Result<Self> {
@@ -197,7 +205,8 @@ impl Disk for FileDisk {
     }
 
     fn read(&self, extent: Extent) -> Answer<Result<Vec<Segment>>> {
-        if self.shape.read_only {
+        // Whoever sends a range of the file itself reads it through the cache.
+        if self.shape.read_only && self.cache == Cache::System {
             return Answer::Now(Ok(vec![Segment::File {
                 file: self.file.clone(),
                 offset: extent.offset(),
@@ -243,6 +252,13 @@ impl Disk for FileDisk {
             return Answer::Now(Err(Error::Failed(error)));
         };
         self.change_durably(move |file| journal.write(file, &data, extent.offset()))
+    }
+
+    fn scrub(&self) -> Answer<Result<()>> {
+        match self.journal.clone() {
+            Some(journal) => self.change_durably(move |_| journal.scrub()),
+            None => Answer::Now(Ok(())),
+        }
     }
 
     fn mapping(&self, extent: Extent, most: usize) -> Answer<Result<Vec<Run>>> {

@@ -102,6 +102,7 @@ pub(super) fn add(cli: &Cli, args: &VolumeAdd) -> Result<()> {
         },
         size: args.size.map(bytes).transpose()?,
         block_size: args.block_size,
+        direct: args.direct,
         read_only: args.read_only,
         allow: args.allow.clone(),
         secrets: Secrets { chap, mutual },
@@ -129,6 +130,7 @@ pub(super) fn set(cli: &Cli, args: &VolumeSet) -> Result<()> {
         allow: args.allow.as_deref().map(OrNone::list),
         chap: changed(&args.chap, &args.chap_secret_file)?,
         mutual: changed(&args.mutual_chap, &args.mutual_chap_secret_file)?,
+        direct: args.direct,
         read_only: args.read_only,
         allow_sanitize: args.allow_sanitize,
     };
@@ -235,10 +237,13 @@ pub(super) fn show(cli: &Cli, name: &VolumeName) -> Result<()> {
         return print::json(&row);
     }
     let volume = &row.volume;
-    let access = if volume.read_only {
-        "read-only"
-    } else {
-        "writable"
+    let access = match volume.read_only {
+        true => "read-only",
+        false => "writable",
+    };
+    let cache = match volume.direct {
+        true => ", past the cache",
+        false => "",
     };
     let size = row.size.map_or("unknown".to_owned(), |size| {
         format!("{} ({size} bytes)", print::bytes(size))
@@ -247,7 +252,7 @@ pub(super) fn show(cli: &Cli, name: &VolumeName) -> Result<()> {
         format!("{name}  {}", row.iqn),
         format!("  state     {}", state(&row)),
         format!(
-            "  LUN {:<5} {size}, {access}, blocks of {} bytes",
+            "  LUN {:<5} {size}, {access}, blocks of {} bytes{cache}",
             volume.lun, volume.block_size
         ),
         format!("  kept in   {}", print::printable(&row.path)),

@@ -181,6 +181,11 @@ impl Server {
         self.doors.portal(local)
     }
 
+    /// The target's sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
     /// What the target has done since it began.
     pub fn totals(&self) -> &Totals {
         self.sessions.totals()

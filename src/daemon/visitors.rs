@@ -255,3 +255,126 @@ fn enter(server: &Arc<Server>, who: &Initiator, head: &Volume, control: SessionC
         id,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::daemon::Doors;
+    use crate::iscsi::Isid;
+    use crate::library::{Actor, Allow, InitOptions, Kept, NewVolume, VolumeEdit};
+
+    const SECRET: &str = "secret of anna";
+
+    fn chap(secret: &str) -> Chap {
+        Chap::new("anna", secret).unwrap()
+    }
+
+    /// A server with a volume that is for `iqn.a:i`, which has to prove a secret.
+    fn server(dir: &Path) -> Arc<Server> {
+        let options = InitOptions {
+            host: "server-01.example.edu".parse().unwrap(),
+            iqn_prefix: Some("iqn.2026-01.edu.example.server-01".parse().unwrap()),
+            immutable: false,
+        };
+        let library = Library::init(&dir.join("library"), &options).unwrap();
+        let new = NewVolume {
+            name: name(),
+            kept: Kept::Library,
+            size: Some(1 << 20),
+            block_size: 512,
+            direct: false,
+            read_only: false,
+            allow: vec!["iqn.a:i".parse().unwrap()],
+            secrets: Secrets {
+                chap: Some(chap(SECRET)),
+                mutual: None,
+            },
+            target: None,
+            lun: None,
+            allow_sanitize: false,
+            force: false,
+        };
+        library.add_volume(&new, &Actor::Server).unwrap();
+        let doors = Doors::configured(library.config());
+        Server::new(library, tokio::runtime::Handle::current(), doors)
+    }
+
+    fn name() -> VolumeName {
+        "vault".parse().unwrap()
+    }
+
+    fn who(server: &Server) -> (Initiator, IscsiName, Volume) {
+        let who = Initiator {
+            name: "iqn.a:i".parse().unwrap(),
+            isid: Isid([1; 6]),
+            peer: ([192, 0, 2, 1], 4000).into(),
+            local: ([192, 0, 2, 2], 3260).into(),
+            proved: Some(Credential::new("anna", SECRET).unwrap()),
+        };
+        let target = server.library.volume_target(&name()).parse().unwrap();
+        (who, target, server.library.volume(&name()).unwrap())
+    }
+
+    /// Lets the login in as it does between the directory's look and the session's listing.
+    async fn let_in(
+        server: &Arc<Server>,
+        (who, _, head): &(Initiator, IscsiName, Volume),
+        control: SessionControl,
+    ) -> std::result::Result<Opened, Refusal> {
+        let (server, who, head) = (server.clone(), who.clone(), head.clone());
+        let opened = tokio::task::spawn_blocking(move || open(&server, &who, &head, control));
+        opened.await.unwrap()
+    }
+
+    async fn taken_away(edit: VolumeEdit, afterwards: Refusal) {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(dir.path());
+        let login = who(&server);
+
+        let place = server.sessions.enter(&login.0, &login.1).await;
+        let opened = let_in(&server, &login, place.control().clone()).await;
+        let opened = opened.unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        assert!(
+            server.sessions.list().is_empty(),
+            "its login is not answered"
+        );
+        let edited = server.library.edit_volume(&name(), &edit, &Actor::Server);
+        edited.unwrap();
+        let changing = server.clone();
+        let refresh = tokio::task::spawn_blocking(move || changing.refresh_volumes().map(drop));
+        let asked = tokio::time::timeout(Duration::from_secs(10), place.control().asked());
+        assert_eq!(asked.await, Ok(End::Kicked));
+        assert!(!refresh.is_finished(), "it waits until the session settles");
+        drop(opened);
+        drop(place);
+        refresh.await.unwrap().unwrap();
+
+        // The other way round: what this login has seen of the document was before the change.
+        let place = server.sessions.enter(&login.0, &login.1).await;
+        let late = let_in(&server, &login, place.control().clone()).await;
+        assert_eq!(late.err(), Some(afterwards));
+        assert!(server.visitors.table().is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_login_slips_past_a_list_that_is_changed() {
+        let allow: Vec<Allow> = vec!["iqn.a:other".parse().unwrap()];
+        let edit = VolumeEdit {
+            allow: Some(allow),
+            ..VolumeEdit::default()
+        };
+        taken_away(edit, Refusal::NotFound).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_login_slips_past_a_secret_that_is_changed() {
+        let edit = VolumeEdit {
+            chap: Some(Some(chap("another secret"))),
+            ..VolumeEdit::default()
+        };
+        taken_away(edit, Refusal::AuthenticationFailed).await;
+    }
+}

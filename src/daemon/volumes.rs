@@ -210,10 +210,12 @@ impl Unit {
         let Volume {
             read_only,
             allow_sanitize,
+            direct,
             ..
         } = &self.volume;
         self.opened.is_ok()
-            && (*read_only, *allow_sanitize) == (volume.read_only, volume.allow_sanitize)
+            && (*read_only, *allow_sanitize, *direct)
+                == (volume.read_only, volume.allow_sanitize, volume.direct)
     }
 }
 
@@ -226,7 +228,7 @@ fn open(library: &Library, volume: &Volume) -> std::result::Result<(Opened, Opti
     let options = Options {
         sanitize: volume.allow_sanitize,
         reservations: Some(Arc::new(kept)),
-        ..Options::default()
+        sanitizing: Some(Arc::new(library.kept_sanitizing(volume))),
     };
     let opened = Opened {
         disk: opened.disk,

@@ -1,4 +1,5 @@
-//! Persistent reservations of disks, as far as they outlive a restart of the server.
+//! What of disks outlives a restart of the server besides their blocks: persistent reservations, and
+//! that a disk is being sanitized.
 //!
 //! What they say is the target's own business: here they are bytes, one file a disk.
 
@@ -7,9 +8,9 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::error::{Doing, Error, Result};
-use super::{Library, document, owner};
+use super::{Library, Volume, document, owner};
 
-/// Where the persistent reservations of one disk are kept.
+/// Where the persistent reservations of one disk are kept, or how its sanitization stands.
 #[derive(Debug, Clone)]
 pub struct KeptReservations {
     path: PathBuf,
@@ -22,6 +23,13 @@ impl Library {
     /// When no file can have that name.
     pub fn kept_reservations(&self, disk: &str) -> Result<KeptReservations> {
         KeptReservations::in_dir(self.places().root().join("reservations"), disk)
+    }
+
+    /// Whether a volume is being sanitized.
+    pub fn kept_sanitizing(&self, volume: &Volume) -> KeptReservations {
+        KeptReservations {
+            path: self.places().volume_sanitizing(&volume.id),
+        }
     }
 }
 

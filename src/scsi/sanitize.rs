@@ -294,6 +294,7 @@ impl Job {
         };
         // Commands that began before are waited for.
         let _claim = self.unit.exclusion.clone().alone(whole.range()).await;
+        self.disk.scrub().wait().await?;
         match leaves {
             Leaves::Nothing => {
                 // What unmapping leaves in the storage is zeros as well.

@@ -13,3 +13,4 @@ mod peer;
 mod server;
 mod sessions;
 mod tools;
+mod volumes;

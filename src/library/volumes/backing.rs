@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Kept, Volume};
-use crate::block::{Disk, FileDisk};
+use crate::block::{Cache, Disk, FileDisk, FileOptions};
 use crate::library::error::{Doing, Error, Result};
 use crate::library::store::clone;
-use crate::library::{Library, VersionId};
+use crate::library::{Library, VersionId, owner};
 
 /// A volume, opened for the target.
 pub struct OpenVolume {
@@ -52,14 +52,66 @@ impl Library {
             (Kept::Device(_), false) => Some(claim(&path).doing("claiming", &path)?),
             _ => None,
         };
+        let options = options(volume);
+        let journal = self.places().volume_journal(&volume.id);
         let disk = match volume.read_only {
-            true => FileDisk::open_sealed(&path, volume.block_size),
-            false => FileDisk::open_writable(&path, volume.block_size),
+            true => finish(&path, &journal, &options)
+                .and_then(|()| FileDisk::open_read_only(&path, &options)),
+            false => FileDisk::open(
+                &path,
+                &FileOptions {
+                    journal: Some(self.made_journal(journal)?),
+                    ..options
+                },
+            ),
         };
         Ok(OpenVolume {
             disk: Arc::new(disk.doing("opening", &path)?),
             claim,
         })
+    }
+
+    /// Refuses what its storage cannot do without a cache.
+    pub(super) fn check_direct(&self, volume: &Volume) -> Result<()> {
+        if !volume.direct {
+            return Ok(());
+        }
+        let path = self.volume_path(volume);
+        let opened = FileDisk::open_read_only(&path, &options(volume));
+        opened.map(drop).map_err(|error| {
+            Error::refused(
+                format!("using volume {} without a cache", volume.name),
+                format!("{} cannot be: {error}", path.display()),
+                "leave --direct out",
+            )
+        })
+    }
+
+    /// A journal that belongs to the library's owner, whoever runs the server.
+    fn made_journal(&self, path: PathBuf) -> Result<PathBuf> {
+        let made = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        match made {
+            Ok(file) => owner::give(&file, &self.places().volumes()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).doing("creating", &path),
+        }
+        Ok(path)
+    }
+
+    /// Removes what a server keeps of a volume besides its blocks.
+    pub(super) fn forget_state(&self, volume: &Volume) -> Result<()> {
+        self.kept_sanitizing(volume).remove()?;
+        let journal = self.places().volume_journal(&volume.id);
+        match fs::remove_file(&journal) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).doing("removing", &journal)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where its blocks are.
@@ -140,6 +192,31 @@ impl Library {
         }
         Ok(disks)
     }
+}
+
+/// How a volume is opened.
+fn options(volume: &Volume) -> FileOptions {
+    FileOptions {
+        cache: match volume.direct {
+            true => Cache::None,
+            false => Cache::System,
+        },
+        ..FileOptions::new(volume.block_size)
+    }
+}
+
+/// Completes what a crash left in the journal of a volume that is not written any more: who writes to its
+/// file by other means would lose that to it later.
+fn finish(path: &Path, journal: &Path, options: &FileOptions) -> io::Result<()> {
+    if !journal.exists() {
+        return Ok(());
+    }
+    let options = FileOptions {
+        journal: Some(journal.to_owned()),
+        ..options.clone()
+    };
+    FileDisk::open(path, &options)?;
+    fs::remove_file(journal)
 }
 
 /// O_EXCL on a block device fails while it is mounted, swapped to, or in an array (open(2)).

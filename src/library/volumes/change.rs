@@ -25,6 +25,8 @@ pub struct NewVolume {
     pub size: Option<u64>,
     /// 512 or 4096.
     pub block_size: u32,
+    /// Past the system's cache.
+    pub direct: bool,
     /// Nobody may write.
     pub read_only: bool,
     /// Whom it is for.
@@ -50,6 +52,8 @@ pub struct VolumeEdit {
     pub chap: Option<Option<Chap>>,
     /// What the target proves, or that it proves nothing.
     pub mutual: Option<Option<Chap>>,
+    /// Past the system's cache.
+    pub direct: Option<bool>,
     /// Nobody may write.
     pub read_only: Option<bool>,
     /// Initiators may have all of it overwritten.
@@ -129,6 +133,7 @@ impl Library {
                 Kept::Library => Kept::Library,
             },
             block_size: new.block_size,
+            direct: new.direct,
             read_only: new.read_only,
             allow: new.allow.clone(),
             chap: new.secrets.chap.as_ref().map(|chap| chap.user.clone()),
@@ -152,7 +157,8 @@ impl Library {
         self.kept_reservations(new.name.as_str())?.remove()?;
         // The secrets first: without them the document would let nobody in, or too many.
         let kept = self
-            .keep_secrets(&new.name, &new.secrets)
+            .check_direct(&volume)
+            .and_then(|()| self.keep_secrets(&new.name, &new.secrets))
             .and_then(|()| document::write(&lock, &self.places().volume(&new.name), &mut volume));
         if let Err(error) = kept {
             // The first error is the one to tell.
@@ -191,8 +197,12 @@ impl Library {
         volume.chap = secrets.chap.as_ref().map(|chap| chap.user.clone());
         volume.mutual_chap = secrets.mutual.as_ref().map(|chap| chap.user.clone());
         volume.allow = edit.allow.clone().unwrap_or(volume.allow);
+        volume.direct = edit.direct.unwrap_or(volume.direct);
         volume.read_only = edit.read_only.unwrap_or(volume.read_only);
         volume.allow_sanitize = edit.allow_sanitize.unwrap_or(volume.allow_sanitize);
+        if edit.direct == Some(true) {
+            self.check_direct(&volume)?;
+        }
         if secrets != before {
             volume.proofs += 1;
             self.keep_secrets(name, &secrets)?;
@@ -351,6 +361,7 @@ impl Library {
         self.told(actor, "volume-remove", &volume);
         settle()?;
         self.kept_reservations(name.as_str())?.remove()?;
+        self.forget_state(&volume)?;
         if volume.kept == Kept::Library {
             let path = self.volume_path(&volume);
             match fs::remove_file(&path) {

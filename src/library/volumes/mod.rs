@@ -43,6 +43,9 @@ pub struct Volume {
     pub kept: Kept,
     /// Bytes of a logical block.
     pub block_size: u32,
+    /// It is read and written past the system's cache (O_DIRECT).
+    #[serde(default)]
+    pub direct: bool,
     /// Nobody may write.
     pub read_only: bool,
     /// Whom it is for.
