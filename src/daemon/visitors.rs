@@ -286,6 +286,7 @@ mod tests {
             size: Some(1 << 20),
             block_size: 512,
             direct: false,
+            physical_block_size: None,
             read_only: false,
             allow: vec!["iqn.a:i".parse().unwrap()],
             secrets: Secrets {

@@ -110,6 +110,7 @@ pub(crate) fn volume(name: &str) -> NewVolume {
         size: Some(8 << 20),
         block_size: 512,
         direct: false,
+        physical_block_size: None,
         read_only: false,
         allow: vec!["any".parse().unwrap()],
         secrets: Secrets::default(),

@@ -82,6 +82,9 @@ pub(in crate::cli) struct VolumeAdd {
     /// Read and write past the system's cache (O_DIRECT)
     #[arg(long)]
     pub direct: bool,
+    /// What initiators are told that the storage writes at once, for systems that refuse its 4096 [default: the truth]
+    #[arg(long, value_name = "BYTES")]
+    pub physical_block_size: Option<u32>,
     /// Nobody may write
     #[arg(long)]
     pub read_only: bool,

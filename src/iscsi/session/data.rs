@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::lost;
 use super::task::{OpenR2t, Task, TaskId};
 use super::{Action, IMMEDIATE, MAX_ASKED, Session, Violation};
 use crate::iscsi::pdu::{Incoming, Outgoing};
@@ -85,12 +86,15 @@ impl Session {
             return Ok(());
         };
         let id = task.id;
+        if task.gap || lost::is_gap(task, &header) {
+            return self.pass_over(id, &header);
+        }
         if u64::from(header.offset) != task.gather.len() {
             return Err(Violation("data out of order"));
         }
         let end = task.gather.len() + pdu.data.len() as u64;
         if header.ttt == Tag::NONE {
-            if !task.unsolicited || header.data_sn != task.next_unsolicited {
+            if !task.unsolicited {
                 return Err(Violation("unsolicited data that were not announced"));
             }
             if end > task.offered() || end > first_burst {
@@ -222,10 +226,6 @@ impl Session {
         self.task(id)?;
         let task = self.tasks.remove(&id.itt)?;
         self.release(&task);
-        if self.recent.len() >= super::REMEMBERED {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(id.itt);
         Some(task)
     }
 
@@ -249,9 +249,6 @@ fn solicited(task: &mut Task, header: &DataOut, end: u64) -> Result<(), Violatio
     let Some(open) = task.open.front_mut().filter(|open| open.ttt == header.ttt) else {
         return Err(Violation("data that nobody asked for"));
     };
-    if header.data_sn != open.next_data_sn {
-        return Err(Violation("a gap in the numbers of data"));
-    }
     open.next_data_sn = open.next_data_sn.wrapping_add(1);
     if end > open.end {
         return Err(Violation("more data than were asked for"));

@@ -27,6 +27,7 @@ use super::wire::{
 mod abort;
 mod answer;
 mod data;
+mod lost;
 mod order;
 pub(super) mod task;
 #[cfg(test)]
@@ -37,8 +38,6 @@ mod text;
 const IMMEDIATE: usize = 8;
 /// Bytes of data that R2Ts may have asked for at a time, in all commands together.
 const MAX_ASKED: u64 = 16 * 1024 * 1024;
-/// Commands whose end is remembered for an ABORT TASK that comes too late.
-const REMEMBERED: usize = 64;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -105,7 +104,6 @@ pub(super) struct Session {
     /// Commands that wait until others have used their data.
     starved: VecDeque<TaskId>,
     aborts: Vec<abort::Pending>,
-    recent: VecDeque<Tag>,
     text: Option<Exchange>,
     /// The initiator has asked to log out, and waits until its commands have ended.
     leaving: Option<LogoutRequest>,
@@ -144,7 +142,6 @@ impl Session {
             asked: 0,
             starved: VecDeque::new(),
             aborts: Vec::new(),
-            recent: VecDeque::new(),
             text: None,
             leaving: None,
             over: false,

@@ -35,6 +35,8 @@ pub(super) struct Task {
     pub(super) reserved: u64,
     /// Number of the next R2T or Data-In PDU.
     pub(super) next_data_sn: u32,
+    /// Data of it got lost: what still comes is passed over.
+    pub(super) gap: bool,
     /// The command has ended while unsolicited data were still to come.
     pub(super) early: Option<Response>,
 }
@@ -60,6 +62,7 @@ impl Task {
             asked_to: 0,
             reserved: 0,
             next_data_sn: 0,
+            gap: false,
             early: None,
         }
     }

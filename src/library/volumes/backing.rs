@@ -201,6 +201,7 @@ fn options(volume: &Volume) -> FileOptions {
             true => Cache::None,
             false => Cache::System,
         },
+        physical_block_size: volume.physical_block_size,
         ..FileOptions::new(volume.block_size)
     }
 }

@@ -46,6 +46,9 @@ pub struct Volume {
     /// It is read and written past the system's cache (O_DIRECT).
     #[serde(default)]
     pub direct: bool,
+    /// Bytes of a physical block that initiators are told, where that is not what the storage has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub physical_block_size: Option<u32>,
     /// Nobody may write.
     pub read_only: bool,
     /// Whom it is for.
