@@ -264,7 +264,7 @@ mod tests {
     use super::*;
     use crate::daemon::Doors;
     use crate::iscsi::Isid;
-    use crate::library::{Actor, Allow, InitOptions, Kept, NewVolume, VolumeEdit};
+    use crate::library::{Actor, Allow, InitOptions, Kept, NewVolume, Paths, VolumeEdit};
 
     const SECRET: &str = "secret of anna";
 
@@ -273,7 +273,7 @@ mod tests {
     }
 
     /// A server with a volume that is for `iqn.a:i`, which has to prove a secret.
-    fn server(dir: &Path) -> Arc<Server> {
+    async fn server(dir: &Path) -> Arc<Server> {
         let options = InitOptions {
             host: "server-01.example.edu".parse().unwrap(),
             iqn_prefix: Some("iqn.2026-01.edu.example.server-01".parse().unwrap()),
@@ -283,6 +283,7 @@ mod tests {
         let new = NewVolume {
             name: name(),
             kept: Kept::Library,
+            paths: Paths::Any,
             size: Some(1 << 20),
             block_size: 512,
             direct: false,
@@ -298,9 +299,14 @@ mod tests {
             allow_sanitize: false,
             force: false,
         };
-        library.add_volume(&new, &Actor::Server).unwrap();
         let doors = Doors::configured(library.config());
-        Server::new(library, tokio::runtime::Handle::current(), doors)
+        let server = Server::new(library, tokio::runtime::Handle::current(), doors);
+        let adding = server.clone();
+        let added = tokio::task::spawn_blocking(move || {
+            adding.library.add_volume(&new, &*adding, &Actor::Server)
+        });
+        added.await.unwrap().unwrap();
+        server
     }
 
     fn name() -> VolumeName {
@@ -332,7 +338,7 @@ mod tests {
 
     async fn taken_away(edit: VolumeEdit, afterwards: Refusal) {
         let dir = tempfile::tempdir().unwrap();
-        let server = server(dir.path());
+        let server = server(dir.path()).await;
         let login = who(&server);
 
         let place = server.sessions.enter(&login.0, &login.1).await;
@@ -342,16 +348,17 @@ mod tests {
             server.sessions.list().is_empty(),
             "its login is not answered"
         );
-        let edited = server.library.edit_volume(&name(), &edit, &Actor::Server);
-        edited.unwrap();
         let changing = server.clone();
-        let refresh = tokio::task::spawn_blocking(move || changing.refresh_volumes().map(drop));
+        let change = tokio::task::spawn_blocking(move || {
+            let library = &changing.library;
+            library.edit_volume(&name(), None, &edit, &*changing, &Actor::Server)
+        });
         let asked = tokio::time::timeout(Duration::from_secs(10), place.control().asked());
         assert_eq!(asked.await, Ok(End::Kicked));
-        assert!(!refresh.is_finished(), "it waits until the session settles");
+        assert!(!change.is_finished(), "it waits until the session settles");
         drop(opened);
         drop(place);
-        refresh.await.unwrap().unwrap();
+        change.await.unwrap().unwrap();
 
         // The other way round: what this login has seen of the document was before the change.
         let place = server.sessions.enter(&login.0, &login.1).await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use netroot::daemon::{Doors, Server, Targets};
 use netroot::iscsi::wire::Stage;
 use netroot::iscsi::{ServerConfig, serve};
-use netroot::library::{Actor, Chap, InitOptions, Kept, Library, NewVolume, Secrets};
+use netroot::library::{Actor, Chap, InitOptions, Kept, Library, NewVolume, Paths, Secrets};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -77,11 +77,11 @@ impl Site {
     /// Does what blocks where it may.
     pub(crate) async fn library<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Library) -> netroot::library::Result<T> + Send + 'static,
+        work: impl FnOnce(&Library, &Server) -> netroot::library::Result<T> + Send + 'static,
     ) -> T {
         let server = self.server.clone();
         let done = tokio::task::spawn_blocking(move || {
-            let done = work(server.library()).unwrap();
+            let done = work(server.library(), &server).unwrap();
             server.refresh_volumes().unwrap();
             done
         });
@@ -89,11 +89,11 @@ impl Site {
     }
 
     async fn refresh(&self) {
-        self.library(|_| Ok(())).await;
+        self.library(|_, _| Ok(())).await;
     }
 
     pub(crate) async fn add(&self, new: NewVolume) {
-        self.library(move |library| library.add_volume(&new, &Actor::Server))
+        self.library(move |library, server| library.add_volume(&new, server, &Actor::Server))
             .await;
     }
 
@@ -107,6 +107,7 @@ pub(crate) fn volume(name: &str) -> NewVolume {
     NewVolume {
         name: name.parse().unwrap(),
         kept: Kept::Library,
+        paths: Paths::Any,
         size: Some(8 << 20),
         block_size: 512,
         direct: false,
