@@ -33,6 +33,8 @@ pub(super) struct Task {
     pub(super) asked_to: u64,
     /// Part of the session's budget that this command holds.
     pub(super) reserved: u64,
+    /// The same, for what comes unasked.
+    pub(super) unasked: u64,
     /// Number of the next R2T or Data-In PDU.
     pub(super) next_data_sn: u32,
     /// The command has ended while unsolicited data were still to come.
@@ -59,6 +61,7 @@ impl Task {
             open: VecDeque::new(),
             asked_to: 0,
             reserved: 0,
+            unasked: 0,
             next_data_sn: 0,
             early: None,
         }
@@ -111,6 +114,11 @@ impl Gather {
             self.close();
             self.parts.push(bytes);
         }
+    }
+
+    /// Counts bytes that nobody will look at.
+    pub(super) fn skip(&mut self, len: u64) {
+        self.len += len;
     }
 
     /// Takes the first `len` bytes; the rest is dropped.

@@ -78,7 +78,10 @@ fn nothing_of_an_aborted_write_reaches_the_disk_whatever_its_initiator_is_told()
     let write = open_write(&two);
     reset(&one, CLEAR);
     assert_eq!(finish(write), Status::TaskAborted);
-    assert_eq!(good(&one, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], b""), [0; 512]);
+    assert_eq!(
+        good(&one, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], b""),
+        [0; 512]
+    );
 }
 
 /// A disk that asks for the end of a command as soon as something is written to it.
