@@ -1,7 +1,7 @@
 //! The target as initiators see it: a server in this process, peers over TCP.
 //!
 //! `tools` runs other people's initiators, `logins` proves and is sent elsewhere, `hostile` is what
-//! nobody should send, and `sessions` is the life of sessions: discovery, logins anew, kicks and the
+//! nobody should send (with `tests/flood`, where memory is measured), and `sessions` is the life of sessions: discovery, logins anew, kicks and the
 //! shutdown.
 
 // Helpers of tests may panic as tests may; clippy knows test functions only.
