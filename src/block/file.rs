@@ -67,8 +67,13 @@ impl FileOptions {
 impl FileDisk {
     /// A disk that nobody writes any more: reads yield ranges of the file itself.
     pub fn open_sealed(path: &Path, block_size: u32) -> io::Result<Self> {
+        Self::open_read_only(path, &FileOptions::new(block_size))
+    }
+
+    /// The same, in the shape that `options` tell. Nothing is written, so a journal is not looked at.
+    pub fn open_read_only(path: &Path, options: &FileOptions) -> io::Result<Self> {
         let file = Arc::new(File::open(path)?);
-        let mut disk = Self::new(file.clone(), file, &FileOptions::new(block_size))?;
+        let mut disk = Self::new(file.clone(), file, options)?;
         disk.shape.read_only = true;
         disk.shape.thin = false;
         Ok(disk)

@@ -50,28 +50,35 @@ pub(super) fn check(disk: &dyn Disk, mut model: Vec<u8>, ops: Vec<Op>) {
     });
 }
 
+/// What a request makes of the model.
+pub(super) fn foretell(model: &mut [u8], op: &Op) {
+    let range = |lba: u64, n: u64| (lba * 512) as usize..((lba + n) * 512) as usize;
+    match *op {
+        Op::Write(lba, n, seed) => model[range(lba, n)].copy_from_slice(&pattern(n, seed)),
+        Op::Unmap(lba, n) => model[range(lba, n)].fill(0),
+        Op::Read(..) | Op::Flush => {}
+    }
+}
+
 /// Runs one request on both.
 pub(super) async fn run(disk: &dyn Disk, model: &mut [u8], op: Op) {
     let extent = |lba, n| disk.geometry().extent(lba, n).unwrap();
-    let range = |lba: u64, n: u64| (lba * 512) as usize..((lba + n) * 512) as usize;
+    foretell(model, &op);
     match op {
         Op::Read(lba, n) => {
+            let range = (lba * 512) as usize..((lba + n) * 512) as usize;
             let segments = disk.read(extent(lba, n)).wait().await.unwrap();
             assert_eq!(segment::total(&segments), n * 512);
             let bytes = segment::load(segments).wait().await.unwrap();
-            assert!(bytes[..] == model[range(lba, n)], "read of {n} at {lba}");
+            assert!(bytes[..] == model[range], "read of {n} at {lba}");
         }
         Op::Write(lba, n, seed) => {
             let data = pattern(n, seed);
-            model[range(lba, n)].copy_from_slice(&data);
             let (head, tail) = data.split_at(data.len() / 3);
             let slices = vec![Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail)];
             disk.write(extent(lba, n), slices).wait().await.unwrap();
         }
-        Op::Unmap(lba, n) => {
-            model[range(lba, n)].fill(0);
-            disk.unmap(extent(lba, n)).wait().await.unwrap();
-        }
+        Op::Unmap(lba, n) => disk.unmap(extent(lba, n)).wait().await.unwrap(),
         Op::Flush => disk.flush().wait().await.unwrap(),
     }
 }

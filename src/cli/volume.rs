@@ -102,6 +102,7 @@ pub(super) fn add(cli: &Cli, args: &VolumeAdd) -> Result<()> {
         },
         size: args.size.map(bytes).transpose()?,
         block_size: args.block_size,
+        physical_block_size: args.physical_block_size,
         read_only: args.read_only,
         allow: args.allow.clone(),
         secrets: Secrets { chap, mutual },

@@ -14,6 +14,7 @@ use super::failures::Failures;
 use super::link::{Link, Lost, canonical};
 use super::login::{Agreed, Login, Step, Wish, status};
 use super::memory::Memory;
+use super::room::Seat;
 use super::runner::Runner;
 use super::server::ServerConfig;
 use super::session::Session;
@@ -64,8 +65,13 @@ impl Drop for Farewell {
     }
 }
 
-/// Serves a connection until it ends. `stop` turns true when the server goes down.
-pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+/// Serves a connection, which has a seat, until it ends. `stop` turns true when the server goes down.
+pub(super) async fn run(
+    stream: TcpStream,
+    seat: Seat,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
     let addresses = stream
         .peer_addr()
         .and_then(|p| Ok((p, stream.local_addr()?)));
@@ -98,7 +104,12 @@ pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>, mut stop: watch:
     // Not within the time limit: once the directory has begun to open a target, it must not be
     // interrupted half-way.
     match admit(login, wish, peer, local, &shared, &mut link).await {
-        Some(admitted) => full_feature(link, admitted, &shared, stop).await,
+        Some(admitted) => {
+            if admitted.inside.is_some() {
+                seat.admitted();
+            }
+            full_feature(link, admitted, &shared, stop).await;
+        }
         None => link.close(GRACE).await,
     }
 }

@@ -5,9 +5,11 @@
 //! address has a minute; the secrets themselves have 96 bits.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::room::net;
 
 /// Failures that cost nothing: a mistyped secret.
 const FREE: u32 = 3;
@@ -82,14 +84,6 @@ impl Failures {
             count: record.remaining(now).saturating_add(1),
             last: now,
         };
-    }
-}
-
-/// Who has one address of an IPv6 network of 64 bits has all of them.
-fn net(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
     }
 }
 

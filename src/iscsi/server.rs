@@ -35,7 +35,10 @@ pub struct ServerConfig {
 pub struct Limits {
     /// Connections at a time; one more is closed at once.
     pub connections: usize,
-    /// The same, from one address: no peer takes the room of all others.
+    /// Of these, connections that have not logged in to a target.
+    pub strangers: usize,
+    /// Connections from one address, and strangers' from one network: no peer takes the room of all
+    /// others.
     pub connections_per_address: usize,
     /// Time for a login, from the accepted connection to the full feature phase.
     pub login: Duration,
@@ -56,6 +59,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 4096,
+            strangers: 1024,
             connections_per_address: 256,
             login: Duration::from_secs(15),
             commands: 128,
@@ -132,8 +136,7 @@ async fn listen(
                 }
                 let (shared, stop) = (shared.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection::run(stream, shared, stop).await;
-                    drop(seat);
+                    connection::run(stream, seat, shared, stop).await;
                 });
             }
             Err(error) => {

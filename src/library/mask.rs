@@ -55,8 +55,9 @@ impl BootIdMask {
     }
 }
 
-/// An id lies within one run of bytes that it may be made of: only those are looked into.
-fn masked(bytes: &[u8]) -> Vec<u8> {
+/// The same for bytes that may be no text.
+// An id lies within one run of bytes that it may be made of: only those are looked into.
+pub fn masked(bytes: &[u8]) -> Vec<u8> {
     let mut told = Vec::with_capacity(bytes.len());
     for run in bytes.chunk_by(|one, next| may_be_of_an_id(*one) == may_be_of_an_id(*next)) {
         match std::str::from_utf8(run) {

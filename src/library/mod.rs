@@ -106,7 +106,7 @@ pub use lock::LiveLock;
 pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};
 pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
-pub use mask::{BootIdMask, mask_boot_ids};
+pub use mask::{BootIdMask, mask_boot_ids, masked};
 pub use names::{
     ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, TokenName, UserName,
     VersionId, VersionSpec, VolumeName,

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::command::Request;
 use super::port::RELATIVE_PORT;
+use super::request::Request;
 use super::response::{Pending, Response, Start};
 use super::sense::Sense;
 use crate::block::Answer;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::command::Request;
 use super::medium::{
     MAX_TRANSFER, Target, extent_of, forces_unit_access, no_protection, writable_disk, written,
 };
+use super::request::Request;
 use super::response::{Pending, Response, Start};
 use super::sense::{Doing, Sense};
 use super::verify::{first_difference, miscompare};

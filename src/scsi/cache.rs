@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::command::Request;
 use super::medium::{disk, written};
+use super::request::Request;
 use super::response::{Response, Start, Status};
 use super::sense::Sense;
 use crate::block::{self, Advice, Answer, Disk, Extent};

@@ -1,14 +1,11 @@
 //! The one table of commands.
 
-use std::sync::Arc;
-
 use super::cdb::Cdb;
-use super::itl::Itl;
-use super::nexus::Units;
+use super::kinds::Kinds;
+use super::request::Request;
 use super::reservations::{Access, change, legacy, read};
 use super::response::Start;
 use super::sense::Sense;
-use super::unit::{Kind, Options, Unit};
 use super::{
     alua, atomic, cache, copy, inquiry, log, mapping, medium, mode, opcodes, provisioning, report,
     sanitize, verify,
@@ -17,31 +14,6 @@ use super::{
 pub(super) const REQUEST_SENSE: u8 = 0x03;
 pub(super) const INQUIRY: u8 = 0x12;
 pub(super) const REPORT_LUNS: u8 = 0xa0;
-
-/// A command on its way: the unit it is for, and its block.
-pub(super) struct Request<'a> {
-    pub(super) unit: &'a Arc<Unit>,
-    pub(super) kinds: Kinds,
-    /// What the unit keeps for the initiator.
-    pub(super) itl: &'a Arc<Itl>,
-    /// All units that the initiator gets to.
-    pub(super) units: &'a Units,
-    pub(super) cdb: Cdb,
-}
-
-impl Request<'_> {
-    /// Takes the oldest unit attention, to be told.
-    pub(super) fn take_attention(&self) -> Option<Sense> {
-        let sense = self.itl.attentions.take()?;
-        if sense == Sense::LUNS_CHANGED {
-            // LUICLR (SPC-4 §7.8.7): told by one unit, it is told for all.
-            for itl in self.units.values() {
-                itl.attentions.withdraw(sense);
-            }
-        }
-        Some(sense)
-    }
-}
 
 /// A command that is supported.
 pub(super) struct Command {
@@ -54,44 +26,6 @@ pub(super) struct Command {
     /// CDB USAGE DATA (SPC-4 §6.27.3): the bits of the command block that are looked at.
     pub(super) usage: &'static [u8],
     pub(super) run: fn(&Request<'_>) -> Result<Start, Sense>,
-}
-
-/// Kinds of units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kinds(u8);
-
-impl Kinds {
-    const DISK: Kinds = Kinds(1);
-    const CONTROLLER: Kinds = Kinds(2);
-    /// Every unit is a disk or a controller.
-    const ALL: Kinds = Kinds(3);
-    /// Disks that give space back.
-    const THIN: Kinds = Kinds(4);
-    /// Disks that write as a whole or not at all.
-    const ATOMIC: Kinds = Kinds(8);
-    /// Disks that may be wiped.
-    const SANITIZED: Kinds = Kinds(16);
-
-    pub(super) fn may_be_sanitized(self) -> bool {
-        self.0 & Kinds::SANITIZED.0 != 0
-    }
-
-    /// Those that a unit belongs to.
-    pub(super) fn of(kind: &Kind, options: &Options) -> Kinds {
-        let Kind::Disk(disk) = kind else {
-            return Kinds::CONTROLLER;
-        };
-        let geometry = disk.geometry();
-        let writable = !geometry.read_only;
-        let with = |kinds: Kinds, there: bool| if there { kinds.0 } else { 0 };
-        Kinds(
-            Kinds::DISK.0
-                // A disk that is read-only says so to an UNMAP, like to any other change.
-                | with(Kinds::THIN, geometry.thin || !writable)
-                | with(Kinds::ATOMIC, geometry.atomic > 0)
-                | with(Kinds::SANITIZED, options.sanitize && writable),
-        )
-    }
 }
 
 /// The command that a block asks for, among those that a kind of unit has.
@@ -113,7 +47,7 @@ pub(super) fn find(cdb: &Cdb, kinds: Kinds) -> Result<&'static Command, Sense> {
 
 /// The commands that a kind of unit has.
 pub(super) fn supported(kinds: Kinds) -> impl Iterator<Item = &'static Command> {
-    TABLE.iter().filter(move |c| c.kinds.0 & kinds.0 != 0)
+    TABLE.iter().filter(move |c| c.kinds.meet(kinds))
 }
 
 const fn all(

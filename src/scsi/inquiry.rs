@@ -2,10 +2,10 @@
 
 use super::alua;
 use super::cdb::Cdb;
-use super::command::Request;
 use super::copy;
 use super::limits;
 use super::port::TargetPort;
+use super::request::Request;
 use super::response::{Response, Start};
 use super::sense::Sense;
 use super::unit::{Identity, Kind, Unit};

@@ -1,9 +1,11 @@
 //! An initiator's way to one unit: an I_T_L nexus (SAM-5 §4.7).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attention::Attentions;
 use super::copy::Held;
+use super::lun::Lun;
 use super::port::Path;
 use super::reservations::Registrant;
 use super::running::Running;
@@ -12,6 +14,9 @@ use super::unit::Unit;
 /// Tells one nexus from every other that this device has ever had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NexusId(pub(super) u64);
+
+/// The units that an initiator gets to.
+pub(super) type Units = BTreeMap<Lun, Arc<Itl>>;
 
 /// What a unit keeps for one initiator.
 pub(super) struct Itl {

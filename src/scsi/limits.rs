@@ -2,7 +2,7 @@
 
 use super::atomic::MAX_COMPARE_BLOCKS;
 use super::cache::MAX_PREFETCH;
-use super::command::Kinds;
+use super::kinds::Kinds;
 use super::medium::{MAX_TRANSFER, OPTIMAL_TRANSFER};
 use super::provisioning::{MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS};
 use crate::block::Geometry;

@@ -1,6 +1,6 @@
 //! LOG SENSE (SPC-4 §6.6, §7.3): what there is to tell, and no figures that nobody measures.
 
-use super::command::Request;
+use super::request::Request;
 use super::response::{Response, Start};
 use super::sense::Sense;
 

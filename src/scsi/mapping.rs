@@ -1,7 +1,7 @@
 //! GET LBA STATUS and READ DEFECT DATA (SBC-3 §5.4, §5.13, §5.14).
 
-use super::command::Request;
 use super::medium::disk;
+use super::request::Request;
 use super::response::{Response, Start};
 use super::sense::{Doing, Sense};
 use crate::block::{self, Run};

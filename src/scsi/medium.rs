@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cdb::Cdb;
-use super::command::Request;
 use super::exclusion::Exclusion;
+use super::request::Request;
 use super::response::{Pending, Response, Start};
 use super::sense::{Doing, Sense};
 use super::unit::{Kind, Unit};

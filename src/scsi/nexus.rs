@@ -1,19 +1,19 @@
 //! An initiator's way to a device: where its commands come in.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::cdb::Cdb;
-use super::command::{self, Command, Request};
+use super::command::{self, Command};
 use super::device::{Device, settled};
 use super::inquiry;
-use super::itl::{Itl, NexusId};
+use super::itl::{Itl, NexusId, Units};
 use super::lun::Lun;
 use super::medium;
 use super::port::Path;
 use super::report;
+use super::request::Request;
 use super::reservations::Access;
 use super::response::{Pending, Response, Start, Status};
 use super::running::{Fate, Waiting, Working};
@@ -38,9 +38,6 @@ pub enum Reset {
     /// All units, as the target resets do.
     Device,
 }
-
-/// The units that an initiator gets to.
-pub(super) type Units = BTreeMap<Lun, Arc<Itl>>;
 
 /// The part of a nexus that its device knows.
 pub(super) struct Reach {

@@ -1,6 +1,7 @@
 //! What is supported, told from the table itself (SPC-4 §6.34, §6.35).
 
-use super::command::{self, Command, Request};
+use super::command::{self, Command};
+use super::request::Request;
 use super::response::{Response, Start};
 use super::sense::Sense;
 

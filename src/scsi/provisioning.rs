@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::command::Request;
 use super::medium::{extent, no_protection, writable_disk, written};
+use super::request::Request;
 use super::response::{Pending, Response, Start};
 use super::sense::Sense;
 use crate::block::{self, Answer, Disk, Extent, Geometry};

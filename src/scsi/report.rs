@@ -1,9 +1,9 @@
 //! Commands that tell how things are (SPC-4 §6.33, §6.39; SBC-3 §5.16, §5.25).
 
 use super::cdb::Cdb;
-use super::command::Request;
+use super::itl::Units;
 use super::lun::Lun;
-use super::nexus::Units;
+use super::request::Request;
 use super::response::{Response, Start};
 use super::sense::{Format, Sense};
 use super::unit::Kind;

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::cdb::Cdb;
-use super::command::{INQUIRY, REPORT_LUNS, REQUEST_SENSE, Request};
+use super::command::{INQUIRY, REPORT_LUNS, REQUEST_SENSE};
 use super::medium::{total, writable_disk};
+use super::request::Request;
 use super::response::{Pending, Response, Start};
 use super::sense::Sense;
 use super::unit::{ReservationStore, Unit};

@@ -88,6 +88,8 @@ impl Sense {
     pub const WRITE_ERROR: Sense = Sense::of(0x3, 0x0c00);
     /// The initiator sends less data than the command takes, or more (SAM-5: in its information unit).
     pub const WRONG_LENGTH: Sense = Sense::of(0x5, 0x0e03);
+    /// Data of the command got lost on the way (RFC 7143 §11.4.7.2, Protocol Service CRC error).
+    pub const DATA_LOST: Sense = Sense::of(0xb, 0x4705);
     /// Unit attention: a new nexus, or the device has started.
     pub const POWER_ON: Sense = Sense::of(0x6, 0x2900);
     /// Unit attention: somebody has reset the unit.

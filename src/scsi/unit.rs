@@ -4,9 +4,9 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::alua::AccessState;
-use super::command::Kinds;
 use super::exclusion::Exclusion;
 use super::itl::{Itl, NexusId};
+use super::kinds::Kinds;
 use super::mode::Settings;
 use super::port::Path;
 use super::reservations::Reservations;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::command::Request;
 use super::medium::{MAX_TRANSFER, Target, disk, extent, no_protection, total, written};
+use super::request::Request;
 use super::response::{Pending, Response, Start};
 use super::sense::{Doing, Sense};
 use crate::block::{self, Advice, Answer, Disk, Extent};

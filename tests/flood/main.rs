@@ -90,6 +90,7 @@ async fn two_thousand_connections_at_once() {
     let login = Duration::from_secs(20);
     let server = Server::with(Limits {
         login,
+        strangers: 3000,
         ..Limits::default()
     })
     .await;

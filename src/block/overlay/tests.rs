@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::super::{MemoryDisk, model};
 use super::*;
+use prefixes::{Entry, Log};
+
+mod prefixes;
 
 const SIZE: usize = model::BLOCKS as usize * 512;
 
@@ -29,6 +32,8 @@ fn base() -> (Arc<dyn Disk>, Vec<u8>) {
 /// A file that remembers what was done to it, so that a crash can be played.
 struct Recorded {
     state: Mutex<State>,
+    /// What was done to this file and its neighbours, in order, and which of them this one is.
+    log: Option<(Arc<Log>, u8)>,
 }
 
 #[derive(Default)]
@@ -51,7 +56,29 @@ impl Recorded {
                 pending: Vec::new(),
                 broken: false,
             }),
+            log: None,
         })
+    }
+
+    /// The same file, from here on with its changes in `log`.
+    fn logged(&self, log: &Arc<Log>, file: u8) -> Arc<Self> {
+        let mut recorded = Recorded {
+            state: Mutex::default(),
+            log: Some((log.clone(), file)),
+        };
+        let bytes = self.state().bytes.clone();
+        *recorded.state.get_mut().unwrap() = State {
+            durable: bytes.clone(),
+            bytes,
+            ..State::default()
+        };
+        Arc::new(recorded)
+    }
+
+    fn tell(&self, entry: impl FnOnce(u8) -> Entry) {
+        if let Some((log, file)) = &self.log {
+            log.push(entry(*file));
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,6 +117,7 @@ impl Backing for Recorded {
     fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
         let data = data.concat();
         let at = offset as usize;
+        self.tell(|file| Entry::Change(file, at, data.clone()));
         let mut state = self.state();
         state.bytes[at..at + data.len()].copy_from_slice(&data);
         state.pending.push((at, data));
@@ -107,6 +135,8 @@ impl Backing for Recorded {
         }
         state.durable = state.bytes.clone();
         state.pending.clear();
+        drop(state);
+        self.tell(Entry::Synced);
         Ok(())
     }
 }

@@ -79,6 +79,9 @@ pub(in crate::cli) struct VolumeAdd {
     /// Bytes of a block: 512 or 4096
     #[arg(long, value_name = "BYTES", default_value_t = 512)]
     pub block_size: u32,
+    /// What initiators are told that the storage writes at once, for systems that refuse its 4096 [default: the truth]
+    #[arg(long, value_name = "BYTES")]
+    pub physical_block_size: Option<u32>,
     /// Nobody may write
     #[arg(long)]
     pub read_only: bool,

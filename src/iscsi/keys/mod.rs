@@ -11,7 +11,7 @@ mod table;
 
 /// Longest simple value (§6.1); lists, names and binary values have bounds of their own.
 const MAX_SIMPLE: usize = 255;
-/// Most pairs in one request. The standard has some forty keys.
+/// Most pairs in one request, and different keys in one login. The standard has some forty.
 const MAX_PAIRS: usize = 128;
 
 /// The answer to an offer.
@@ -136,6 +136,9 @@ impl Negotiation {
         }
         if self.seen.iter().any(|seen| seen == key) {
             return Answer::Breach("a key is offered again");
+        }
+        if self.seen.len() >= MAX_PAIRS {
+            return Answer::Breach("more keys than there are");
         }
         self.seen.push(key.to_owned());
         let Some(known) = known else {

@@ -330,3 +330,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_login_has_so_many_keys_and_no_more() {
+    let mut negotiation = Negotiation::default();
+    let mut offer = |i: usize| {
+        let key = format!("X-org.example.{i}");
+        heard(negotiation.answer(Stage::Operational, &key, "1"))
+    };
+    for i in 0..MAX_PAIRS {
+        assert_eq!(offer(i), "NotUnderstood");
+    }
+    assert_eq!(offer(MAX_PAIRS), "breach");
+}

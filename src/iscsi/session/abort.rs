@@ -70,15 +70,13 @@ impl Session {
             self.abort_tasks(request, |task| *task == itt, None);
             return;
         }
-        // §11.6.1: a command that is still to come counts as received, and as aborted. One that has
-        // just ended is aborted as well as it can be: VMware resets the target on any other answer.
+        // §11.6.1: a command that is still to come counts as received, and as aborted. One whose answer
+        // has been sent does not exist, and has to be told so (§7.10).
         let ahead = self.exp_cmd_sn.distance_to(request.ref_cmd_sn);
         let to_come = ahead >= 0
             && request.ref_cmd_sn.distance_to(self.max_cmd_sn) >= 0
             && request.ref_cmd_sn.distance_to(request.cmd_sn) > 0;
-        let response = if self.recent.contains(&itt) {
-            TaskResponse::COMPLETE
-        } else if to_come {
+        let response = if to_come {
             self.held.insert(request.ref_cmd_sn.0, None);
             TaskResponse::COMPLETE
         } else {

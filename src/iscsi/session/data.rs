@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::super::memory::LARGEST;
+use super::lost;
 use super::task::{OpenR2t, Task, TaskId};
 use super::{Action, IMMEDIATE, Session, Violation};
 use crate::iscsi::pdu::{Incoming, Outgoing};
@@ -83,6 +84,7 @@ impl Session {
                 return Err(Violation("unsolicited data where none were agreed on"));
             }
             task.unsolicited = true;
+            task.announced = true;
             self.announced += 1;
         }
         task.asked_to = len;
@@ -111,12 +113,15 @@ impl Session {
             return Ok(());
         };
         let id = task.id;
+        if task.gap || lost::is_gap(task, &header) {
+            return self.pass_over(id, &header);
+        }
         if u64::from(header.offset) != task.gather.len() {
             return Err(Violation("data out of order"));
         }
         let end = task.gather.len() + pdu.data.len() as u64;
         if header.ttt == Tag::NONE {
-            if !task.unsolicited || header.data_sn != task.next_unsolicited {
+            if !task.unsolicited {
                 return Err(Violation("unsolicited data that were not announced"));
             }
             if end > task.offered() || end > first_burst {
@@ -124,10 +129,14 @@ impl Session {
             }
             task.next_unsolicited = task.next_unsolicited.wrapping_add(1);
             task.unsolicited = !header.last;
-            self.announced -= usize::from(header.last);
+            if header.last {
+                task.announced = false;
+                self.announced -= 1;
+            }
             task.asked_to = end;
         } else {
             solicited(task, &header, end)?;
+            task.missing -= pdu.data.len() as u64;
             self.missing -= pdu.data.len() as u64;
         }
         // Nobody will look at the data of a command that has ended.
@@ -197,10 +206,8 @@ impl Session {
     pub(super) fn release(&mut self, task: &Task) {
         self.asked -= task.reserved;
         self.starved.retain(|other| *other != task.id);
-        if !task.open.is_empty() {
-            self.missing -= task.asked_to - task.gather.len();
-        }
-        self.announced -= usize::from(task.unsolicited);
+        self.missing -= task.missing;
+        self.announced -= usize::from(task.announced);
         self.held_unasked -= task.unasked;
         self.feed();
     }
@@ -240,6 +247,7 @@ impl Session {
                 len: len as u32,
             };
             task.asked_to += len;
+            task.missing += len;
             task.open.push_back(OpenR2t {
                 ttt,
                 end: task.asked_to,
@@ -262,10 +270,6 @@ impl Session {
         self.task(id)?;
         let task = self.tasks.remove(&id.itt)?;
         self.release(&task);
-        if self.recent.len() >= super::REMEMBERED {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(id.itt);
         Some(task)
     }
 
@@ -289,9 +293,6 @@ fn solicited(task: &mut Task, header: &DataOut, end: u64) -> Result<(), Violatio
     let Some(open) = task.open.front_mut().filter(|open| open.ttt == header.ttt) else {
         return Err(Violation("data that nobody asked for"));
     };
-    if header.data_sn != open.next_data_sn {
-        return Err(Violation("a gap in the numbers of data"));
-    }
     open.next_data_sn = open.next_data_sn.wrapping_add(1);
     if end > open.end {
         return Err(Violation("more data than were asked for"));

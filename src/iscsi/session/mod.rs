@@ -28,6 +28,7 @@ use super::wire::{
 mod abort;
 mod answer;
 mod data;
+mod lost;
 mod order;
 pub(super) mod task;
 #[cfg(test)]
@@ -39,8 +40,6 @@ const IMMEDIATE: usize = 8;
 /// Bytes of data of commands that have come before their turn. On one connection nothing overtakes: who
 /// numbers its commands so plays with us.
 const MAX_HELD: u64 = 512 * 1024;
-/// Commands whose end is remembered for an ABORT TASK that comes too late.
-const REMEMBERED: usize = 64;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -118,7 +117,6 @@ pub(super) struct Session {
     /// Commands that wait until others have used their data.
     starved: VecDeque<TaskId>,
     aborts: Vec<abort::Pending>,
-    recent: VecDeque<Tag>,
     text: Option<Exchange>,
     /// The initiator has asked to log out, and waits until its commands have ended.
     leaving: Option<LogoutRequest>,
@@ -162,7 +160,6 @@ impl Session {
             announced: 0,
             starved: VecDeque::new(),
             aborts: Vec::new(),
-            recent: VecDeque::new(),
             text: None,
             leaving: None,
             over: false,

@@ -25,6 +25,10 @@ pub(super) struct Task {
     pub(super) gather: Gather,
     /// Unsolicited data are still to come.
     pub(super) unsolicited: bool,
+    /// The same, as the session counts it.
+    pub(super) announced: bool,
+    /// Bytes that R2Ts have asked for and that have not come.
+    pub(super) missing: u64,
     /// DataSN of the next unsolicited PDU.
     pub(super) next_unsolicited: u32,
     /// R2Ts that have not been answered in full, oldest first.
@@ -37,6 +41,8 @@ pub(super) struct Task {
     pub(super) unasked: u64,
     /// Number of the next R2T or Data-In PDU.
     pub(super) next_data_sn: u32,
+    /// Data of it got lost: what still comes is passed over.
+    pub(super) gap: bool,
     /// The command has ended while unsolicited data were still to come.
     pub(super) early: Option<Response>,
 }
@@ -57,12 +63,15 @@ impl Task {
             delivered: false,
             gather: Gather::default(),
             unsolicited: false,
+            announced: false,
+            missing: 0,
             next_unsolicited: 0,
             open: VecDeque::new(),
             asked_to: 0,
             reserved: 0,
             unasked: 0,
             next_data_sn: 0,
+            gap: false,
             early: None,
         }
     }

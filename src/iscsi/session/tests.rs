@@ -444,7 +444,6 @@ fn breaking_the_rules_of_data_ends_the_session() {
     for wrong in [
         data(1, 0, 0, 512, 100, false),
         data(1, 0, 0, 0xffff_ff00, 512, false),
-        data(1, 0, 1, 0, 100, false),
         data(1, 5, 0, 0, 100, false),
         data(1, UNASKED, 0, 0, 100, false),
         data(1, 0, 0, 0, 100, true),
@@ -568,9 +567,80 @@ fn an_aborted_command_is_silent_and_its_abort_waits_for_it() {
             (read(1, 0, 512), &["begin 1"]),
             (task(1, 50, 1), &["forget 1"]),
             (In::Finished(1, bytes(512)), &["task 50 response 0"]),
-            // It has just been there: aborting it again is no error.
-            (task(1, 51, 1), &["task 51 response 0"]),
+            // It has been there, and its end was told.
+            (task(1, 51, 1), &["task 51 response 1"]),
             (task(1, 52, 77), &["task 52 response 1"]),
+        ],
+    );
+}
+
+#[test]
+fn a_command_whose_data_got_lost_ends_when_the_rest_has_come() {
+    // Two R2Ts: of the first, the first PDU is missing.
+    check(
+        &mut session(Parameters {
+            max_outstanding_r2t: 2,
+            max_burst: 1024,
+            ..parameters()
+        }),
+        vec![
+            (write(1, 0, 2048, b""), &["begin 1"]),
+            (
+                In::Wants(1, 2048),
+                &["r2t 1 #0 ttt 0 0+1024", "r2t 1 #1 ttt 1 1024+1024"],
+            ),
+            (data(1, 0, 1, 512, 512, true), &[]),
+            (data(1, 1, 0, 1024, 512, false), &[]),
+            (
+                data(1, 1, 1, 1536, 512, true),
+                &["forget 1", "response 1 status 2 sn 10 after 2"],
+            ),
+            (In::Finished(1, Response::good()), &[]),
+            // The connection goes on, and the tag is free.
+            (write(1, 1, 512, &[1; 512]), &["begin 1"]),
+            (In::Wants(1, 512), &["deliver 1: 512 in 1"]),
+        ],
+    );
+    let announced = |itt, sn| ScsiCommand {
+        write: true,
+        last: false,
+        expected_len: 2000,
+        ..command(itt, sn)
+    };
+    check(
+        &mut session(parameters()),
+        vec![
+            (pdu(announced(1, 0).emit(), b""), &["begin 1"]),
+            (data(1, UNASKED, 27, 0, 512, false), &[]),
+            (In::Wants(1, 2000), &[]),
+            (
+                data(1, UNASKED, 0, 0, 512, true),
+                &["forget 1", "response 1 status 2 sn 10 after 0"],
+            ),
+            (In::Finished(1, Response::good()), &[]),
+            // What the device has refused stays refused for its reason.
+            (pdu(announced(2, 1).emit(), b""), &["begin 2"]),
+            (In::Finished(2, Sense::WRITE_PROTECTED.into()), &[]),
+            (
+                data(2, UNASKED, 1, 512, 512, true),
+                &["response 2 status 2 sn 11 after 0 Underflow(2000)"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn data_that_nobody_asked_for_are_no_gap() {
+    check(
+        &mut session(parameters()),
+        vec![
+            (write(1, 0, 2048, b""), &["begin 1"]),
+            (In::Wants(1, 2048), &["r2t 1 #0 ttt 0 0+2048"]),
+            (data(1, 0, 7, 0, 512, false), &[]),
+            (
+                data(1, 1, 0, 0, 512, false),
+                &["reject 4", "end ProtocolError"],
+            ),
         ],
     );
 }

@@ -165,9 +165,9 @@ impl Session {
             (None, "All") => Some(Wanted::All),
             (None, "") => None,
             (None, name) => Some(Wanted::One(name.into())),
-            // A normal session sees its own target and no other. For "All" that is less than the
-            // words promise and more than the standard demands, which leaves it to discovery
-            // sessions; initiators (libiscsi) ask so all the same.
+            // A normal session sees its own target and no other. The standard leaves "All" to
+            // discovery sessions; libiscsi asks so in normal ones all the same, and is told no more
+            // than the empty value tells.
             (Some(own), "" | "All") => Some(Wanted::One(own.to_string())),
             (Some(own), name) => own
                 .as_str()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Kept, Volume};
-use crate::block::{Disk, FileDisk};
+use crate::block::{Disk, FileDisk, FileOptions};
 use crate::library::error::{Doing, Error, Result};
 use crate::library::store::clone;
 use crate::library::{Library, VersionId};
@@ -52,9 +52,13 @@ impl Library {
             (Kept::Device(_), false) => Some(claim(&path).doing("claiming", &path)?),
             _ => None,
         };
+        let options = FileOptions {
+            physical_block_size: volume.physical_block_size,
+            ..FileOptions::new(volume.block_size)
+        };
         let disk = match volume.read_only {
-            true => FileDisk::open_sealed(&path, volume.block_size),
-            false => FileDisk::open_writable(&path, volume.block_size),
+            true => FileDisk::open_read_only(&path, &options),
+            false => FileDisk::open(&path, &options),
         };
         Ok(OpenVolume {
             disk: Arc::new(disk.doing("opening", &path)?),

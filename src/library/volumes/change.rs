@@ -14,6 +14,9 @@ use crate::library::names::VolumeName;
 use crate::library::store::{clone, random_name};
 use crate::library::{Library, document, owner};
 
+/// Largest physical block: what systems do not think of as one is of no use to them.
+const MOST_PHYSICAL: u32 = 64 * 1024;
+
 /// A volume that is to be added.
 #[derive(Debug, Clone)]
 pub struct NewVolume {
@@ -25,6 +28,8 @@ pub struct NewVolume {
     pub size: Option<u64>,
     /// 512 or 4096.
     pub block_size: u32,
+    /// What initiators are told to write at once, in place of what the storage has.
+    pub physical_block_size: Option<u32>,
     /// Nobody may write.
     pub read_only: bool,
     /// Whom it is for.
@@ -62,6 +67,14 @@ impl Library {
         let what = format!("adding volume {}", new.name);
         if !matches!(new.block_size, 512 | 4096) {
             return Err(Error::Invalid("blocks have 512 or 4096 bytes".to_owned()));
+        }
+        if let Some(physical) = new.physical_block_size
+            && !(physical.is_power_of_two() && (new.block_size..=MOST_PHYSICAL).contains(&physical))
+        {
+            return Err(Error::Invalid(format!(
+                "physical blocks have a power of two of bytes, from the {} of a block to {MOST_PHYSICAL}",
+                new.block_size
+            )));
         }
         self.ensure_free(&new.name)?;
         new.secrets.check()?;
@@ -129,6 +142,7 @@ impl Library {
                 Kept::Library => Kept::Library,
             },
             block_size: new.block_size,
+            physical_block_size: new.physical_block_size,
             read_only: new.read_only,
             allow: new.allow.clone(),
             chap: new.secrets.chap.as_ref().map(|chap| chap.user.clone()),

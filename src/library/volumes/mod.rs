@@ -43,6 +43,9 @@ pub struct Volume {
     pub kept: Kept,
     /// Bytes of a logical block.
     pub block_size: u32,
+    /// Bytes of a physical block that initiators are told, where that is not what the storage has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub physical_block_size: Option<u32>,
     /// Nobody may write.
     pub read_only: bool,
     /// Whom it is for.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use self::list::{Cscd, List, Segment};
 use self::results::Outcome;
-use super::command::Request;
 use super::itl::Itl;
+use super::request::Request;
 use super::reservations::Access;
 use super::response::{Pending, Response, Start, Stop};
 use super::running::Fate;

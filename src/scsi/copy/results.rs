@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::list::{
     BLOCK_TO_BLOCK, HEADER_LEN, IDENTIFICATION, MAX_CSCDS, MAX_DESCRIPTORS, MAX_SEGMENTS,
 };
-use crate::scsi::command::Request;
+use crate::scsi::request::Request;
 use crate::scsi::response::{Response, Start};
 use crate::scsi::sense::Sense;
 

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::{Change, Page, WRITE_THROUGH, geometry, pages};
 use crate::block::{Answer, Geometry};
-use crate::scsi::command::Request;
 use crate::scsi::itl::Itl;
 use crate::scsi::medium::written;
+use crate::scsi::request::Request;
 use crate::scsi::response::{Pending, Response, Start};
 use crate::scsi::sense::Sense;
 use crate::scsi::unit::{Kind, Unit};

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Page, geometry, pages};
 use crate::block::Geometry;
-use crate::scsi::command::Request;
+use crate::scsi::request::Request;
 use crate::scsi::response::{Response, Start};
 use crate::scsi::sense::Sense;
 

@@ -9,10 +9,10 @@ use super::order::{Order, Outcome, Refused};
 use super::state::{Kind, Registrant, State};
 use crate::block::Answer;
 use crate::scsi::cdb::Cdb;
-use crate::scsi::command::Request;
 use crate::scsi::device::settled;
 use crate::scsi::itl::Itl;
 use crate::scsi::port::{Named, TransportId};
+use crate::scsi::request::Request;
 use crate::scsi::response::{Pending, Response, Start};
 use crate::scsi::sense::Sense;
 

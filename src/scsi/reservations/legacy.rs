@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use super::Reservations;
 use super::state::State;
 use crate::block::Answer;
-use crate::scsi::command::Request;
 use crate::scsi::itl::Itl;
+use crate::scsi::request::Request;
 use crate::scsi::response::{Response, Start};
 use crate::scsi::sense::Sense;
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::state::{Kind, State};
-use crate::scsi::command::Request;
+use crate::scsi::request::Request;
 use crate::scsi::response::{Response, Start};
 use crate::scsi::sense::Sense;
 

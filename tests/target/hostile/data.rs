@@ -45,15 +45,10 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// Answers to an R2T for 1024 bytes, with 512 bytes of data where nothing else is said.
 fn answers() -> Vec<Case> {
-    let changes: [(usize, Change<DataOut>); 10] = [
+    let changes: [(usize, Change<DataOut>); 8] = [
         (512, ("beyond the command", |d| d.offset = 0xffff_fe00)),
         (512, ("before where it was asked for", |d| d.offset = 1)),
         (512, ("not from the start", |d| d.offset = 512)),
-        (512, ("with a gap in its numbers", |d| d.data_sn = 27)),
-        (
-            512,
-            ("with a number from nowhere", |d| d.data_sn = u32::MAX),
-        ),
         (
             512,
             ("for another transfer", |d| {
@@ -78,16 +73,38 @@ fn answers() -> Vec<Case> {
             })
         })
         .collect();
-    cases.push(inside("the same data twice", Closed, |mut peer| async {
+    // RFC 7143 §7.9: some got lost, so their command ends; nothing of it reaches the disk.
+    for (name, data_sn) in [("a gap", 27), ("a number from nowhere", u32::MAX)] {
+        let name = format!("data with {name}");
+        cases.push(inside(name, Alive, move |mut peer| async move {
+            let (itt, ttt) = asked(&mut peer).await;
+            let mut header = data_out(itt, ttt);
+            header.data_sn = data_sn;
+            peer.send(header.emit(), &[1; 1024]).await;
+            lost(&mut peer, itt).await;
+            peer
+        }));
+    }
+    cases.push(inside("the same data twice", Alive, |mut peer| async {
         let (itt, ttt) = asked(&mut peer).await;
         let mut header = data_out(itt, ttt);
         header.last = false;
         peer.send(header.emit(), &[1; 512]).await;
         peer.send(header.emit(), &[1; 512]).await;
-        rejected(&mut peer, Reject::PROTOCOL_ERROR, itt).await;
+        (header.last, header.data_sn, header.offset) = (true, 1, 512);
+        peer.send(header.emit(), &[1; 512]).await;
+        lost(&mut peer, itt).await;
         peer
     }));
     cases
+}
+
+/// The command ends with ABORTED COMMAND.
+async fn lost(peer: &mut Peer, itt: Tag) {
+    let answer = peer.receive().await.unwrap();
+    assert_eq!((answer.opcode(), answer.bhs[3]), (Opcode::ScsiResponse, 2));
+    assert_eq!(answer.bhs[16..20], itt.0.to_be_bytes());
+    assert_eq!(answer.data[4] & 0xf, 0xb);
 }
 
 /// Data with a command, or announced by it.
