@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The largest transfer of one command, in bytes (it is told as MAXIMUM TRANSFER LENGTH).
-pub(super) const LARGEST: u64 = crate::scsi::MAX_TRANSFER as u64;
+use super::session::LARGEST;
+
 /// Bounds of a share, each way: what a session may have, however many or few there are.
 const LEAST: u64 = 256 * 1024;
 const MOST: u64 = 32 * 1024 * 1024;

@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 
-use super::super::memory::LARGEST;
 use super::lost;
 use super::task::{OpenR2t, Task, TaskId};
-use super::{Action, IMMEDIATE, Session, Violation};
+use super::{Action, IMMEDIATE, LARGEST, Session, Violation};
 use crate::iscsi::pdu::{Incoming, Outgoing};
 use crate::iscsi::wire::{Attribute, DataOut, R2t, Reject, ScsiCommand, Tag};
 use crate::scsi::{Response, Sense};

@@ -15,7 +15,6 @@ use self::task::{Task, TaskId};
 use self::text::Exchange;
 use super::directory::End;
 use super::login::Agreed;
-use super::memory::LARGEST;
 use super::names::IscsiName;
 use super::output::SENDFILE_MIN;
 use super::pdu::{Incoming, Outgoing};
@@ -24,6 +23,7 @@ use super::wire::{
     self, AsyncMessage, Head, LogoutRequest, LogoutResponse, NopIn, NopOut, Numbers, Opcode,
     Reject, ScsiCommand, Serial, Tag, TaskRequest, TextRequest,
 };
+use crate::scsi;
 
 mod abort;
 mod answer;
@@ -35,6 +35,8 @@ pub(super) mod task;
 mod tests;
 mod text;
 
+/// The largest transfer of one command, in bytes.
+pub(super) const LARGEST: u64 = scsi::MAX_TRANSFER as u64;
 /// Immediate commands that may be open beyond the window.
 const IMMEDIATE: usize = 8;
 /// Bytes of data of commands that have come before their turn. On one connection nothing overtakes: who

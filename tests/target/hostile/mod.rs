@@ -89,6 +89,8 @@ async fn play(cases: Vec<Case>) {
     let untouched = contents(&server).await;
     for case in cases {
         let name = case.name;
+        // Shown where a case fails.
+        println!("case: {name}");
         let busy = Busy::start(&server).await;
         let mut bad = Peer::connect(server.v4).await;
         bad.isid[5] = 2;

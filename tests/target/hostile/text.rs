@@ -221,10 +221,11 @@ fn questions() -> Vec<Case> {
     ));
     cases.push(inside(
         "question: a part that nobody asked for",
-        Closed,
+        Alive,
         |mut peer| async {
             peer.send(question(false, Tag(4711)).emit(), b"SendTargets=\0")
                 .await;
+            rejected(&mut peer, Reject::PROTOCOL_ERROR, Tag(9)).await;
             peer
         },
     ));
