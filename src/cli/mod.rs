@@ -156,7 +156,7 @@ fn run(cli: &Cli) -> Result<()> {
             volume::resize(cli, name, *size, *run)
         }
         Command::Volume(Volume::Snapshot { name, copy, run }) => {
-            volume::snapshot(cli, name, copy, *run)
+            volume::snapshot(cli, name, copy.as_ref(), *run)
         }
         Command::Volume(Volume::Remove {
             name,

@@ -3,6 +3,8 @@
 //! Both sides of each `match` call the same function of the library; one of them over the control
 //! socket.
 
+mod volumes;
+
 use std::num::NonZeroU32;
 
 use anyhow::{Result, bail};

@@ -1,105 +1,40 @@
 //! `netroot volume …`
-//!
-//! These write the library's documents themselves, since whoever names a file of this host has to be
-//! able to read it; a running server is told to look at them, and acts at once.
 
 use std::fs;
 use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf, absolute};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 use super::command::{Cli, Consent, DryRun, OrNone, VolumeAdd, VolumeSet};
-use super::control::Control;
-use super::{ask, open, print, wrong_usage};
+use super::reach::Reach;
+use super::{ask, print, wrong_usage};
 use crate::build::SizeSpec;
 use crate::daemon::VolumeRow;
 use crate::library::{
-    Actor, Chap, Kept, Library, LiveLock, NewVolume, Secrets, Volume, VolumeEdit, VolumeName,
+    Chap, Kept, NewVolume, Paths, Secrets, Volume, VolumeEdit, VolumeName, VolumePlan,
 };
 
-/// The library, and who has to be told of changes.
-struct Site {
-    library: Library,
-    server: Option<Control>,
-    /// While it is held no server starts with what is half-changed.
-    _alone: Option<LiveLock>,
-}
-
-impl Site {
-    fn open(cli: &Cli) -> Result<Self> {
-        let server = Control::running(&cli.library)?;
-        let library = open(cli)?;
-        let alone = match server {
-            Some(_) => None,
-            None => Some(library.live_lock()?),
-        };
-        Ok(Site {
-            library,
-            server,
-            _alone: alone,
-        })
-    }
-
-    /// Has the server do what the documents say, and tells how the volumes are.
-    fn refreshed(&self) -> Result<Vec<VolumeRow>> {
-        match &self.server {
-            Some(server) => server
-                .post("/api/v1/volumes/refresh", &serde_json::json!({}))
-                .context("the change is written down, but the running server could not be told"),
-            None => self.rows(),
-        }
-    }
-
-    fn rows(&self) -> Result<Vec<VolumeRow>> {
-        let Some(server) = &self.server else {
-            let volumes = self.library.volumes()?.into_iter();
-            return Ok(volumes
-                .map(|one| VolumeRow::resting(&self.library, one))
-                .collect());
-        };
-        server.get("/api/v1/volumes")
-    }
-
-    fn row(&self, rows: Vec<VolumeRow>, name: &VolumeName) -> Result<VolumeRow> {
-        let found = rows.into_iter().find(|row| row.volume.name == *name);
-        Ok(match found {
-            Some(row) => row,
-            None => VolumeRow::resting(&self.library, self.library.volume(name)?),
-        })
-    }
-
-    /// Prints what became of a change.
-    fn tell(&self, cli: &Cli, name: &VolumeName, done: &str) -> Result<()> {
-        let row = self.row(self.refreshed()?, name)?;
-        if let Some(why) = &row.failed {
-            print::warning(&format!("volume {name} cannot be used: {why}"));
-        }
-        match cli.json {
-            true => print::json(&row),
-            false => print::lines([format!(
-                "{name}: {done}, {} LUN {}",
-                row.iqn, row.volume.lun
-            )]),
-        }
-    }
-}
-
 pub(super) fn add(cli: &Cli, args: &VolumeAdd) -> Result<()> {
-    let site = Site::open(cli)?;
+    let reach = Reach::new(cli)?;
     let chap = secret(args.chap.as_deref(), args.chap_secret_file.as_deref())?;
     let mutual = secret(
         args.mutual_chap.as_deref(),
         args.mutual_chap_secret_file.as_deref(),
     )?;
+    // The server was started elsewhere.
+    let whole =
+        |path: &PathBuf| absolute(path).with_context(|| format!("resolving {}", path.display()));
     let new = NewVolume {
         name: args.name.clone(),
         kept: match (&args.file, &args.device) {
-            (Some(file), _) => Kept::File(file.clone()),
-            (_, Some(device)) => Kept::Device(device.clone()),
+            (Some(file), _) => Kept::File(whole(file)?),
+            (_, Some(device)) => Kept::Device(whole(device)?),
             _ => Kept::Library,
         },
+        // Without a server it is opened with the rights of who runs this; a server asks who that is.
+        paths: Paths::Any,
         size: args.size.map(bytes).transpose()?,
         block_size: args.block_size,
         physical_block_size: args.physical_block_size,
@@ -112,16 +47,14 @@ pub(super) fn add(cli: &Cli, args: &VolumeAdd) -> Result<()> {
         force: args.force,
     };
     if args.run.dry_run {
-        site.library.check_add_volume(&new)?;
-        return would(cli, &new.name, "add");
+        return show_plan(cli, &reach.plan_add_volume(&new)?);
     }
-    site.library.add_volume(&new, &Actor::command())?;
-    site.tell(cli, &new.name, "added")
+    tell(cli, &reach.add_volume(&new)?, "added")
 }
 
 pub(super) fn set(cli: &Cli, args: &VolumeSet) -> Result<()> {
-    let site = Site::open(cli)?;
-    let changed = |user: &Option<String>, file: &Option<std::path::PathBuf>| match user.as_deref() {
+    let reach = Reach::new(cli)?;
+    let changed = |user: &Option<String>, file: &Option<PathBuf>| match user.as_deref() {
         None => Ok(None),
         Some("") => Ok(Some(None)),
         user => secret(user, file.as_deref()).map(Some),
@@ -134,12 +67,9 @@ pub(super) fn set(cli: &Cli, args: &VolumeSet) -> Result<()> {
         allow_sanitize: args.allow_sanitize,
     };
     if args.run.dry_run {
-        site.library.volume(&args.name)?;
-        return would(cli, &args.name, "set");
+        return show_plan(cli, &reach.plan_edit_volume(&args.name, &edit)?);
     }
-    site.library
-        .edit_volume(&args.name, &edit, &Actor::command())?;
-    site.tell(cli, &args.name, "set")
+    tell(cli, &reach.edit_volume(&args.name, &edit)?, "set")
 }
 
 pub(super) fn resize(
@@ -148,57 +78,42 @@ pub(super) fn resize(
     size: Option<SizeSpec>,
     run: DryRun,
 ) -> Result<()> {
-    let site = Site::open(cli)?;
-    let size = match size {
-        Some(size) => bytes(size)?,
-        None => site.library.volume_size(&site.library.volume(name)?)?,
-    };
-    let done = format!("resized to {}", print::bytes(size));
+    let reach = Reach::new(cli)?;
+    let size = size.map(bytes).transpose()?;
     if run.dry_run {
-        site.library.check_resize_volume(name, size)?;
-        return would(cli, name, &format!("be {done}"));
+        return show_plan(cli, &reach.plan_resize_volume(name, size)?);
     }
-    site.library.resize_volume(name, size, &Actor::command())?;
-    site.tell(cli, name, &done)
+    let row = reach.resize_volume(name, size)?;
+    let now = row.size.map(print::bytes).unwrap_or_default();
+    tell(cli, &row, &format!("resized to {now}"))
 }
 
-pub(super) fn snapshot(cli: &Cli, name: &VolumeName, copy: &VolumeName, run: DryRun) -> Result<()> {
-    let site = Site::open(cli)?;
+pub(super) fn snapshot(
+    cli: &Cli,
+    name: &VolumeName,
+    copy: Option<&VolumeName>,
+    run: DryRun,
+) -> Result<()> {
+    let reach = Reach::new(cli)?;
     if run.dry_run {
-        site.library.volume(name)?;
-        return would(cli, name, &format!("be copied to {copy}"));
+        return show_plan(cli, &reach.plan_snapshot_volume(name, copy)?);
     }
-    site.library
-        .snapshot_volume(name, copy, &Actor::command())?;
-    site.tell(cli, copy, &format!("copied from {name}, for nobody yet"))
+    let row = reach.snapshot_volume(name, copy)?;
+    tell(cli, &row, &format!("copied from {name}, for nobody yet"))
 }
 
 pub(super) fn remove(cli: &Cli, name: &VolumeName, force: bool, consent: Consent) -> Result<()> {
-    let site = Site::open(cli)?;
-    let volume = site.library.check_remove_volume(name)?;
-    let row = site.row(site.rows()?, name)?;
-    if !row.sessions.is_empty() && !force {
-        bail!(
-            "removing volume {name}: refused, because {} use its target; log them out, or say --force",
-            sessions(row.sessions.len())
-        );
-    }
+    let reach = Reach::new(cli)?;
+    let plan = reach.plan_remove_volume(name, force)?;
     if consent.dry_run {
-        return would(cli, name, "remove");
+        return show_plan(cli, &plan);
     }
-    let loses = match volume.kept {
-        Kept::Library => format!("remove volume {name} with all that is on it"),
-        _ => format!("remove volume {name}; {} stays", row.path),
-    };
-    ask::consent(consent, &loses)?;
-    // Its sessions have ended before its file goes.
-    let mut told = Ok(Vec::new());
-    let removed = site.library.remove_volume(name, &Actor::command(), || {
-        told = site.refreshed();
-        Ok(())
-    });
-    told?;
-    let removed = removed?;
+    let loses = plan.loses.as_ref();
+    let loses = loses.map_or(String::new(), |loses| format!(", which loses {loses}"));
+    let steps = plan.steps.iter().map(|step| format!("\n  {step}"));
+    let steps: String = steps.collect();
+    ask::consent(consent, &format!("remove volume {name}{loses}{steps}"))?;
+    let removed = reach.remove_volume(name, force)?;
     match cli.json {
         true => print::json(&removed),
         false => print::lines([format!("{name}: removed")]),
@@ -206,12 +121,12 @@ pub(super) fn remove(cli: &Cli, name: &VolumeName, force: bool, consent: Consent
 }
 
 pub(super) fn list(cli: &Cli) -> Result<()> {
-    let rows = Site::open(cli)?.rows()?;
+    let rows = Reach::new(cli)?.volumes()?;
     if cli.json {
         return print::json(&rows);
     }
     let mut table = print::Table::new(&[
-        "NAME", "TARGET", "LUN", "SIZE", "KEPT IN", "FOR", "SESSIONS", "STATE",
+        "NAME", "TARGET", "LUN", "SIZE", "USED", "KEPT IN", "FOR", "SESSIONS", "STATE",
     ]);
     for row in &rows {
         table.row([
@@ -219,6 +134,7 @@ pub(super) fn list(cli: &Cli) -> Result<()> {
             row.volume.head().to_string(),
             row.volume.lun.to_string(),
             row.size.map(print::bytes).unwrap_or_default(),
+            row.used.map(print::bytes).unwrap_or_default(),
             print::printable(&row.path),
             whom(&row.volume),
             row.sessions.len().to_string(),
@@ -229,9 +145,7 @@ pub(super) fn list(cli: &Cli) -> Result<()> {
 }
 
 pub(super) fn show(cli: &Cli, name: &VolumeName) -> Result<()> {
-    let site = Site::open(cli)?;
-    site.library.volume(name)?;
-    let row = site.row(site.rows()?, name)?;
+    let row = Reach::new(cli)?.volume(name)?;
     if cli.json {
         return print::json(&row);
     }
@@ -244,17 +158,52 @@ pub(super) fn show(cli: &Cli, name: &VolumeName) -> Result<()> {
     let size = row.size.map_or("unknown".to_owned(), |size| {
         format!("{} ({size} bytes)", print::bytes(size))
     });
+    let used = row
+        .used
+        .map(|used| format!(", {} of it used", print::bytes(used)));
     print::lines([
         format!("{name}  {}", row.iqn),
         format!("  state     {}", state(&row)),
         format!(
-            "  LUN {:<5} {size}, {access}, blocks of {} bytes",
-            volume.lun, volume.block_size
+            "  LUN {:<5} {size}{}, {access}, blocks of {} bytes",
+            volume.lun,
+            used.unwrap_or_default(),
+            volume.block_size
         ),
         format!("  kept in   {}", print::printable(&row.path)),
         format!("  for       {}", whom(volume)),
         format!("  sessions  {}", row.sessions.len()),
     ])
+}
+
+/// Prints what became of a change.
+fn tell(cli: &Cli, row: &VolumeRow, done: &str) -> Result<()> {
+    let name = &row.volume.name;
+    if let Some(why) = &row.failed {
+        print::warning(&format!("volume {name} cannot be used: {why}"));
+    }
+    match cli.json {
+        true => print::json(row),
+        false => print::lines([format!(
+            "{name}: {done}, {} LUN {}",
+            row.iqn, row.volume.lun
+        )]),
+    }
+}
+
+fn show_plan(cli: &Cli, plan: &VolumePlan) -> Result<()> {
+    if cli.json {
+        return print::json(plan);
+    }
+    let name = &plan.volume;
+    let head = match plan.steps.is_empty() {
+        true => format!("{name}: nothing to change"),
+        false => format!("{name}: would {}", plan.would),
+    };
+    let loses = plan.loses.iter().map(|loses| format!("  lost: {loses}"));
+    let steps = plan.steps.iter();
+    let steps = steps.map(|step| format!("  {}", print::printable(step)));
+    print::lines(std::iter::once(head).chain(steps).chain(loses))
 }
 
 fn whom(volume: &Volume) -> String {
@@ -284,20 +233,6 @@ fn state(row: &VolumeRow) -> String {
     match &row.failed {
         Some(why) => format!("failed: {}", print::printable(why)),
         None => "ready".to_owned(),
-    }
-}
-
-fn sessions(count: usize) -> String {
-    match count {
-        1 => "1 session".to_owned(),
-        many => format!("{many} sessions"),
-    }
-}
-
-fn would(cli: &Cli, name: &VolumeName, what: &str) -> Result<()> {
-    match cli.json {
-        true => print::json(&serde_json::json!({ "volume": name, "would": what })),
-        false => print::lines([format!("{name}: would {what}")]),
     }
 }
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Server;
 use crate::block::Disk;
 use crate::iscsi::{Authentication, Credential, End, Initiator, SessionInfo};
-use crate::library::{Library, Result, Secrets, Volume, VolumeName};
+use crate::library::{Library, Publisher, Result, Secrets, Volume, VolumeName};
 use crate::scsi::{Device, Lun, Options};
 
 /// Devices by the volume that heads the target.
@@ -52,6 +52,8 @@ pub struct VolumeRow {
     pub path: String,
     /// Bytes, if it can be told.
     pub size: Option<u64>,
+    /// Bytes that its file takes; a block device takes what it has.
+    pub used: Option<u64>,
     /// Why it cannot be used.
     pub failed: Option<String>,
     /// Sessions of its target, by their numbers.
@@ -67,6 +69,7 @@ impl VolumeRow {
             path: library.volume_path(&volume).display().to_string(),
             failed: size.as_ref().err().map(|error| super::targets::told(error)),
             size: size.ok(),
+            used: library.volume_usage(&volume),
             sessions: Vec::new(),
             volume,
         }
@@ -142,15 +145,24 @@ impl Server {
     /// All volumes with their state.
     pub fn volume_rows(&self) -> Result<Vec<VolumeRow>> {
         let sessions = self.sessions.list();
-        let row = |volume: Volume| {
-            let failed = self.volumes.failure(&volume);
-            let mut row = VolumeRow::resting(&self.library, volume);
-            row.failed = row.failed.or(failed);
-            let of_target = sessions.iter().filter(|one| one.target.as_str() == row.iqn);
-            row.sessions = of_target.map(|session| session.id).collect();
-            row
-        };
-        Ok(self.library.volumes()?.into_iter().map(row).collect())
+        let volumes = self.library.volumes()?.into_iter();
+        Ok(volumes
+            .map(|volume| self.row_of(volume, &sessions))
+            .collect())
+    }
+
+    /// One volume with its state.
+    pub fn volume_row(&self, volume: Volume) -> VolumeRow {
+        self.row_of(volume, &self.sessions.list())
+    }
+
+    fn row_of(&self, volume: Volume, sessions: &[SessionInfo]) -> VolumeRow {
+        let failed = self.volumes.failure(&volume);
+        let mut row = VolumeRow::resting(&self.library, volume);
+        row.failed = row.failed.or(failed);
+        let of_target = sessions.iter().filter(|one| one.target.as_str() == row.iqn);
+        row.sessions = of_target.map(|session| session.id).collect();
+        row
     }
 
     /// What an initiator has to prove for a target. Whoever may not have one is asked as for one that
@@ -230,6 +242,23 @@ impl Server {
     }
 }
 
+impl Publisher for Server {
+    fn sessions_of(&self, target: &str) -> usize {
+        let sessions = self.sessions.list();
+        let of_target = sessions.iter().filter(|one| one.target.as_str() == target);
+        of_target.count()
+    }
+
+    fn follow(&self) {
+        if let Err(error) = self.refresh_volumes() {
+            tracing::error!(
+                error = super::targets::told(&error),
+                "cannot publish what the volumes' documents say"
+            );
+        }
+    }
+}
+
 type Settling = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Published {
@@ -299,9 +328,7 @@ impl Unit {
 
 fn open(library: &Library, volume: &Volume) -> std::result::Result<(Opened, Options), String> {
     let told = |error: crate::library::Error| super::targets::told(&error);
-    let kept = library
-        .kept_reservations(volume.name.as_str())
-        .map_err(told)?;
+    let kept = library.volume_reservations(volume).map_err(told)?;
     let opened = library.open_volume(volume).map_err(told)?;
     let options = Options {
         sanitize: volume.allow_sanitize,

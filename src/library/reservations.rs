@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::error::{Doing, Error, Result};
-use super::{Library, document, owner};
+use super::{Library, Volume, document, owner};
 
 /// Where the persistent reservations of one disk are kept.
 #[derive(Debug, Clone)]
@@ -21,7 +21,14 @@ impl Library {
     /// # Errors
     /// When no file can have that name.
     pub fn kept_reservations(&self, disk: &str) -> Result<KeptReservations> {
-        KeptReservations::in_dir(self.places().root().join("reservations"), disk)
+        KeptReservations::in_dir(self.places().reservations(), disk)
+    }
+}
+
+impl Library {
+    /// Those of a volume. They go with it, and no other one has its id.
+    pub fn volume_reservations(&self, volume: &Volume) -> Result<KeptReservations> {
+        self.kept_reservations(&format!("volume-{}", volume.id))
     }
 }
 

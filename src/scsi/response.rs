@@ -210,6 +210,7 @@ impl Response {
     pub(super) fn aborted(fate: Fate) -> Self {
         match fate {
             Fate::Removed => Sense::NO_UNIT.into(),
+            Fate::Wiped => Sense::SANITIZING.into(),
             Fate::Told => Response {
                 status: Status::TaskAborted,
                 ..Self::good()

@@ -37,6 +37,8 @@ pub(super) enum Fate {
     Aborted,
     /// Somebody else has aborted it, and its initiator gets to know by its status.
     Told,
+    /// A sanitization has begun: it is refused unless it was at work before.
+    Wiped,
     /// Its unit is not there any more.
     Removed,
 }
@@ -68,6 +70,11 @@ impl Running {
         self.replace(Fate::Told, Fate::Alive)
     }
 
+    /// A sanitization begins: what waits for data is refused, what works ends as it would have.
+    pub(super) fn wipe(&self) -> Aborted {
+        self.replace(Fate::Wiped, Fate::Alive)
+    }
+
     /// The unit is gone: nothing begins any more, and what waits for data will find it so.
     pub(super) fn close(&self) -> Aborted {
         self.replace(Fate::Removed, Fate::Removed)
@@ -78,7 +85,7 @@ impl Running {
         // A unit that is gone stays so, whoever aborts commands at the same time.
         let generation = self.0.rcu(|current| match current.fate() {
             Fate::Removed => current.clone(),
-            Fate::Alive | Fate::Aborted | Fate::Told => next.clone(),
+            Fate::Alive | Fate::Aborted | Fate::Told | Fate::Wiped => next.clone(),
         });
         let _ = generation.fate.compare_exchange(
             Fate::Alive as u8,
@@ -112,6 +119,7 @@ impl Fate {
             0 => Fate::Alive,
             1 => Fate::Aborted,
             2 => Fate::Told,
+            3 => Fate::Wiped,
             _ => Fate::Removed,
         }
     }

@@ -1,5 +1,12 @@
 //! Bodies of API calls. Answers are the library's own results.
 
+mod volumes;
+
+pub use volumes::{
+    AddVolumeCall, BlockSize, ChapCall, ChapEdit, EditVolumeCall, RemoveVolumeCall,
+    ResizeVolumeCall, SnapshotVolumeCall,
+};
+
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 

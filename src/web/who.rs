@@ -7,10 +7,11 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use nix::unistd::geteuid;
 
 use super::Problem;
 use crate::daemon::Peer;
-use crate::library::{self, Actor, Role};
+use crate::library::{self, Actor, Paths, Role};
 
 /// Who asks. An extension of every request to the API and the pages; requests without one are
 /// answered with 500, so a router that was put together without an answer to "who?" lets nobody in.
@@ -46,6 +47,15 @@ impl Who {
     /// Whether they may change something.
     pub fn operates(&self) -> bool {
         self.role >= Role::Operator
+    }
+
+    /// What their word on files of this host is worth: root, and whoever runs the server, could read and
+    /// write them anyway. Nobody else gets the server's rights by naming a path to it.
+    pub fn paths(&self) -> Paths {
+        match &self.actor {
+            Actor::Socket { uid, .. } if *uid == 0 || *uid == geteuid().as_raw() => Paths::Any,
+            _ => Paths::Listed,
+        }
     }
 
     /// Whether their login holds at this very moment: asked right before something is done that would

@@ -102,7 +102,9 @@ fn a_secret_is_asked_for_and_kept_to_itself() {
     fs::write(&file, format!("{SECRET}\n")).unwrap();
     let server = site.serve();
     let told = site.ok(&add);
-    let kept = site.library.join("secrets/volume-vault.json");
+    let id = site.json(&["volume", "show", "vault"])["id"].clone();
+    let kept = format!("secrets/volume-{}-0.json", id.as_str().unwrap());
+    let kept = site.library.join(kept);
     assert_eq!(
         fs::metadata(&kept).unwrap().permissions().mode() & 0o777,
         0o600

@@ -33,14 +33,17 @@ pub(in crate::cli) enum Volume {
         #[command(flatten)]
         run: DryRun,
     },
-    /// Copy a volume, sharing its blocks, into a new one that is for nobody yet
+    /// Copy a volume into a new one that is for nobody yet
     ///
-    /// The copy is crash-consistent: as a power cut at that moment would have left the volume.
+    /// The copy shares its blocks where the file system can (XFS, btrfs), and is crash-consistent: as a
+    /// power cut at that moment would have left the volume. Elsewhere all that is in use is copied, which
+    /// is refused while somebody may write.
     Snapshot {
         /// The volume
         name: VolumeName,
-        /// The name of the copy
-        copy: VolumeName,
+        /// The name of the copy [default: the volume's, and the moment]
+        #[arg(value_name = "AS")]
+        copy: Option<VolumeName>,
         #[command(flatten)]
         run: DryRun,
     },

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use values::{Announce, DiskLun, HostName, IqnPrefix};
+pub use values::{AbsolutePath, Announce, DiskLun, HostName, IqnPrefix};
 
 use values::Format;
 
@@ -35,6 +35,9 @@ pub struct Config {
     /// Dashboard and API.
     #[serde(default)]
     pub admin: Admin,
+    /// Files and block devices that are published as they are.
+    #[serde(default)]
+    pub volumes: Volumes,
 }
 
 /// How versions are kept.
@@ -43,6 +46,15 @@ pub struct Config {
 pub struct Images {
     /// Make sealed files immutable (`chattr +i`) where the file system can.
     pub immutable: bool,
+}
+
+/// Files and block devices that are published as they are.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Volumes {
+    /// Where those may name files and devices who have not the server's own rights: users of dashboard
+    /// and API, and members of the server's group.
+    pub directories: Vec<AbsolutePath>,
 }
 
 /// The target.
@@ -134,6 +146,13 @@ struct Override {
     iscsi: IscsiOverride,
     boot: ListenOverride,
     admin: AdminOverride,
+    volumes: VolumesOverride,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct VolumesOverride {
+    directories: Option<Vec<AbsolutePath>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -237,6 +256,7 @@ impl Config {
         take(&mut self.admin.listen, own.admin.listen);
         take(&mut self.admin.names, own.admin.names);
         take(&mut self.admin.metrics, own.admin.metrics);
+        take(&mut self.volumes.directories, own.volumes.directories);
         if own.admin.tls.is_some() {
             self.admin.tls = own.admin.tls;
         }
@@ -331,6 +351,7 @@ mod tests {
         assert_eq!(config.boot, Boot::default());
         assert_eq!(config.admin, Admin::default());
         assert_eq!(config.images, Images::default());
+        assert_eq!(config.volumes, Volumes::default());
     }
 
     #[test]
@@ -374,6 +395,11 @@ mod tests {
             "# tls = \"made\"",
             "tls = { certificate = \"a\" }",
             "admin.tls",
+        );
+        check(
+            "directories = []",
+            "directories = [\"srv/disks\"]",
+            "volumes.directories",
         );
         check("[boot]", "[toob]", "toob");
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -49,6 +50,33 @@ impl TryFrom<i64> for DiskLun {
             Ok(lun @ 1..=255) => Ok(DiskLun(lun)),
             _ => Err(format!(
                 "{number} is not a LUN from 1 to 255 (LUN 0 is the storage array controller)"
+            )),
+        }
+    }
+}
+
+/// A path that means the same wherever the server is started.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub struct AbsolutePath(PathBuf);
+
+impl AbsolutePath {
+    /// The path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl TryFrom<PathBuf> for AbsolutePath {
+    type Error = String;
+
+    fn try_from(path: PathBuf) -> Result<Self, String> {
+        let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+        match path.is_absolute() && path.components().all(plain) {
+            true => Ok(AbsolutePath(path)),
+            false => Err(format!(
+                "{} is no absolute path without `..`",
+                path.display()
             )),
         }
     }

@@ -50,6 +50,15 @@ pub(super) fn copy_foreign(
     share_or(source, target, what, progress, copy_nonzero)
 }
 
+/// The same, and it is not stopped by anything but a failure.
+pub(crate) fn copy_file(source: &File, target: &File, progress: &dyn Progress) -> io::Result<()> {
+    match copy_foreign(source, target, "", progress) {
+        Ok(_) => Ok(()),
+        Err(Stopped::Failed(error)) => Err(error),
+        Err(Stopped::Cancelled) => Err(io::ErrorKind::Interrupted.into()),
+    }
+}
+
 /// Copies the bytes between two offsets, and tells of each piece.
 type CopyRange = fn(&File, &File, i64, i64, &dyn Progress) -> Copied<()>;
 

@@ -22,6 +22,7 @@ pub use held::{HeldClone, Hold};
 pub use sweep::Swept;
 pub use usage::Usage;
 
+pub(crate) use copy::copy_file;
 pub(crate) use draft::{has_live_draft, remove_mount_points};
 pub(crate) use hash::{CHUNK, hash_path, hash_reader};
 
@@ -134,9 +135,13 @@ impl Places {
         self.volumes().join(format!("{name}.json"))
     }
 
-    /// The file of a volume that the library keeps.
+    /// The file of a volume that the library keeps. All that is named by the id and a dot goes with it.
     pub(crate) fn volume_disk(&self, id: &str) -> PathBuf {
         self.volumes().join(format!("{id}.img"))
+    }
+
+    pub(crate) fn reservations(&self) -> PathBuf {
+        self.root.join("reservations")
     }
 
     pub(crate) fn users(&self) -> PathBuf {

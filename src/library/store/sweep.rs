@@ -45,6 +45,11 @@ pub enum Swept {
         /// The client.
         mac: MacAddr,
     },
+    /// What was left of a volume that was being made or removed was removed.
+    Volume {
+        /// What it was known by.
+        id: String,
+    },
     /// A job whose worker was killed was marked as failed.
     Job {
         /// Its number.
@@ -76,6 +81,7 @@ impl fmt::Display for Swept {
             ),
             Swept::Client { mac } => write!(f, "completed an interrupted change of client {mac}"),
             Swept::Clone { mac } => write!(f, "removed an unfinished clone of client {mac}"),
+            Swept::Volume { id } => write!(f, "removed what was left of volume {id}"),
             Swept::Job { id } => write!(f, "job {id} failed: its worker was killed"),
             Swept::Temporary { path } => write!(f, "removed {}", path.display()),
             Swept::Left { path, why } => write!(
@@ -114,11 +120,17 @@ impl Library {
             places.pending_all(),
             places.bindings(),
             places.jobs(),
+            places.volumes(),
         ] {
             let files = document::sweep(&lock, &dir)?;
             swept.extend(files.into_iter().map(|path| Swept::Temporary { path }));
         }
-        for dir in [places.users(), places.tokens(), places.secrets()] {
+        for dir in [
+            places.users(),
+            places.tokens(),
+            places.secrets(),
+            places.reservations(),
+        ] {
             match document::sweep(&lock, &dir) {
                 Ok(files) => swept.extend(files.into_iter().map(|path| Swept::Temporary { path })),
                 // Whoever may not look into them has left nothing there, either.
@@ -136,6 +148,7 @@ impl Library {
                 }
             }
         }
+        swept.extend(self.sweep_volumes(&lock)?);
         drop(lock);
         let settled = self.settle_jobs()?;
         swept.extend(settled.into_iter().map(|id| Swept::Job { id }));

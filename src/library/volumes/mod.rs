@@ -2,8 +2,11 @@
 //!
 //! - `access`: names of initiators and ranges of addresses
 //! - `secret`: what has to be proved (CHAP)
+//! - `place`: the way to a file of the host, and whose word for one is taken
 //! - `backing`: what a volume is kept in, and that it is in nobody else's use
-//! - `change`: adding, describing, growing, copying and removing
+//! - `change`: adding, describing and growing; `copy`: snapshots; `removal`: what goes, and what killed
+//!   commands leave
+//! - `plan`: what each of them would do; whom it is told
 //!
 //! A volume is a target of its own, or another LUN of one; then the first volume's rules are its
 //! rules, too. Nobody sees a volume that is not for him, and one without rules is for nobody.
@@ -11,6 +14,10 @@
 mod access;
 mod backing;
 mod change;
+mod copy;
+mod place;
+mod plan;
+mod removal;
 mod secret;
 
 use std::net::IpAddr;
@@ -23,9 +30,12 @@ use utoipa::ToSchema;
 pub use access::Allow;
 pub use backing::OpenVolume;
 pub use change::{NewVolume, VolumeEdit};
+pub use place::Paths;
+pub use plan::{Publisher, VolumePlan};
 pub use secret::{Chap, Secrets};
 
 use super::document::{self, Document};
+use super::edition::Edition;
 use super::error::{Error, Result};
 use super::names::VolumeName;
 use super::{Caller, ImageName, Library, Target};
@@ -41,6 +51,10 @@ pub struct Volume {
     pub id: String,
     /// What it is kept in.
     pub kept: Kept,
+    /// The directory that no link leads its path out of, where one was added who may name none elsewhere.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub within: Option<PathBuf>,
     /// Bytes of a logical block.
     pub block_size: u32,
     /// Bytes of a physical block that initiators are told, where that is not what the storage has.
@@ -94,6 +108,19 @@ impl Document for Volume {
 }
 
 impl Volume {
+    /// Its edition: another one whenever somebody described it anew.
+    pub fn edition(&self) -> Edition {
+        Edition::of(&Volume {
+            revision: 0,
+            ..self.clone()
+        })
+    }
+
+    /// Refuses whoever has read another edition.
+    pub fn ensure_edition(&self, wanted: Option<&Edition>) -> Result<()> {
+        self.edition().ensure(wanted, "volume", &self.name)
+    }
+
     /// The volume whose target, and whose rules, it has.
     pub fn head(&self) -> &VolumeName {
         self.target.as_ref().unwrap_or(&self.name)

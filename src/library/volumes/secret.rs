@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::VolumeName;
+use super::{Volume, VolumeName};
 use crate::library::error::{Doing, Error, Result};
 use crate::library::{Library, document};
 
@@ -14,6 +14,12 @@ use crate::library::{Library, document};
 const LEAST: usize = 12;
 /// Longer ones are taken by few initiators.
 const MOST: usize = 255;
+
+/// Begins the names of files with secrets of volumes; the volume's id follows.
+pub(super) const OF_VOLUMES: &str = "volume-";
+
+/// How often secrets that are being changed are looked for.
+const TRIES: u32 = 3;
 
 /// A CHAP name and its secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,22 +37,24 @@ impl std::fmt::Debug for Chap {
 }
 
 impl Chap {
-    /// A name with what stands in the first line of a file or was typed.
+    /// A name with what stands in the only line of a file, or was typed.
     ///
     /// # Errors
     /// When either is too short or too long, or has characters that cannot be typed.
     pub fn new(user: &str, text: &str) -> Result<Self> {
         let secret = text.trim_end_matches(['\n', '\r']);
-        let plain = |text: &str| !text.contains(char::is_control);
-        if user.is_empty() || user.len() > MOST || !plain(user) {
+        // What all initiators can be told to send: some know no other characters in a name.
+        let typed = |c: char| c == ' ' || c.is_ascii_graphic();
+        if user.is_empty() || user.len() > MOST || !user.chars().all(typed) {
             return Err(Error::Invalid(format!(
-                "a CHAP name has 1 to {MOST} bytes and no control characters"
+                "a CHAP name has 1 to {MOST} printable ASCII characters"
             )));
         }
-        if !(LEAST..=MOST).contains(&secret.len()) || !plain(secret) {
+        let plain = !secret.contains(char::is_control);
+        if !(LEAST..=MOST).contains(&secret.chars().count()) || !plain {
             return Err(Error::Invalid(format!(
-                "the secret of CHAP user {user} has to be one line of {LEAST} to {MOST} bytes: shorter \
-                 ones can be guessed (RFC 7143 §9.2.1)"
+                "the secret of CHAP user {user} has to be one line of {LEAST} to {MOST} characters: \
+                 shorter ones can be guessed (RFC 7143 §9.2.1)"
             )));
         }
         Ok(Chap {
@@ -67,17 +75,18 @@ pub struct Secrets {
 
 impl Secrets {
     /// Refuses what would prove nothing.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check(&self, what: &str) -> Result<()> {
         match (&self.chap, &self.mutual) {
-            (None, Some(_)) => Err(Error::Invalid(
-                "mutual CHAP needs CHAP: the target proves itself to who has proved himself (RFC 7143 \
-                 §12.1.3)"
-                    .to_owned(),
+            (None, Some(_)) => Err(Error::refused(
+                what,
+                "the target proves itself only to who has proved himself (RFC 7143 §12.1.3)",
+                "say what initiators have to prove, too (CHAP)",
             )),
-            (Some(ours), Some(theirs)) if ours.secret == theirs.secret => Err(Error::Invalid(
+            (Some(ours), Some(theirs)) if ours.secret == theirs.secret => Err(Error::refused(
+                what,
                 "both directions of CHAP have the same secret, so that one could be answered with the \
-                 other (RFC 7143 §9.2.1); choose another"
-                    .to_owned(),
+                 other (RFC 7143 §9.2.1)",
+                "choose another",
             )),
             _ => Ok(()),
         }
@@ -87,27 +96,34 @@ impl Secrets {
 impl Library {
     /// The secrets of a volume; none where it has no CHAP.
     pub fn volume_secrets(&self, name: &VolumeName) -> Result<Secrets> {
-        let path = self.secrets_of(name);
-        match fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|source| Error::Document { path, source })
+        // Somebody may change them between the document and the file that it names.
+        for _ in 0..TRIES {
+            let volume = self.volume(name)?;
+            match self.secrets_of(&volume) {
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                read => return read,
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Secrets::default()),
-            Err(error) => Err(error).doing("reading", &path),
         }
+        self.secrets_of(&self.volume(name)?)
     }
 
-    /// The caller holds the write lock.
-    pub(super) fn keep_secrets(&self, name: &VolumeName, secrets: &Secrets) -> Result<()> {
-        let path = self.secrets_of(name);
-        if *secrets == Secrets::default() {
-            return match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    Err(error).doing("removing", &path)
-                }
-                _ => Ok(()),
-            };
+    /// Those of the document that was read.
+    pub(super) fn secrets_of(&self, volume: &Volume) -> Result<Secrets> {
+        if volume.chap.is_none() {
+            return Ok(Secrets::default());
         }
+        // Without them nobody is let in: no file is not taken for no secrets.
+        let path = self.secrets_file(volume);
+        let bytes = fs::read(&path).doing("reading", &path)?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Document { path, source })
+    }
+
+    /// Keeps what a document that is written next will name. The caller holds the write lock.
+    pub(super) fn keep_secrets(&self, volume: &Volume, secrets: &Secrets) -> Result<()> {
+        if secrets.chap.is_none() {
+            return Ok(());
+        }
+        let path = self.secrets_file(volume);
         let text = serde_json::to_vec(secrets).map_err(|source| Error::Document {
             path: path.clone(),
             source,
@@ -115,7 +131,16 @@ impl Library {
         document::replace(&path, &text, 0o600)
     }
 
-    fn secrets_of(&self, name: &VolumeName) -> PathBuf {
-        self.places().secrets().join(format!("volume-{name}.json"))
+    /// Forgets what no document names any more. What cannot be removed now is swept later.
+    pub(super) fn forget_secrets(&self, volume: &Volume) {
+        let _ = fs::remove_file(self.secrets_file(volume));
+    }
+
+    /// A file for each change of the secrets: the document, which counts them, says which holds, so that
+    /// whatever happens in between, names and secrets belong together.
+    fn secrets_file(&self, volume: &Volume) -> PathBuf {
+        let Volume { id, proofs, .. } = volume;
+        let name = format!("{OF_VOLUMES}{id}-{proofs}.json");
+        self.places().secrets().join(name)
     }
 }

@@ -136,3 +136,59 @@ fn a_copy_ends_after_the_segment_in_which_its_end_is_asked_for() {
     assert_eq!(block(10), [7; 512]);
     assert_eq!(block(20), [0; 512]);
 }
+
+/// A disk whose reads wait until they may.
+struct Waiting(MemoryDisk, Arc<tokio::sync::Notify>);
+
+impl block::Disk for Waiting {
+    fn geometry(&self) -> block::Geometry {
+        self.0.geometry()
+    }
+    fn read(&self, extent: block::Extent) -> block::Answer<block::Result<Vec<block::Segment>>> {
+        let (may, answer) = (self.1.clone(), self.0.read(extent));
+        block::Answer::Later(Box::pin(async move {
+            may.notified().await;
+            answer.wait().await
+        }))
+    }
+    fn write(&self, extent: block::Extent, data: Vec<Bytes>) -> block::Answer<block::Result<()>> {
+        self.0.write(extent, data)
+    }
+    fn flush(&self) -> block::Answer<block::Result<()>> {
+        self.0.flush()
+    }
+    fn unmap(&self, extent: block::Extent) -> block::Answer<block::Result<()>> {
+        self.0.unmap(extent)
+    }
+}
+
+#[test]
+fn a_copy_under_way_is_told_as_such_and_has_its_identifier_alone() {
+    let may = Arc::new(tokio::sync::Notify::new());
+    let disk = Arc::new(Waiting(MemoryDisk::new(512, 64), may.clone()));
+    let lun = Lun::new(DISK).unwrap();
+    let device = Device::new("c").with_disk(lun, "d", disk, Options::default());
+    let nexus = ready(&Arc::new(device));
+    let list = model::copy_list(&model::naa(&nexus), 0, 1, 10);
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[13]) = (0x83, list.len() as u8);
+    let start = || match nexus.start(Some(lun), cdb) {
+        Start::Data(pending) => pending.finish(vec![list.clone().into()]),
+        Start::Done(_) => panic!("a copy has a list"),
+    };
+    let block::Answer::Later(mut copy) = start() else {
+        panic!("the disk is slow");
+    };
+    assert!(futures_util::FutureExt::now_or_never(copy.as_mut()).is_none());
+    let status = [0x84, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0];
+    assert_eq!(good(&nexus, &status, b"")[4], 0);
+    let details = [0x84, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0];
+    assert_eq!(refused(&nexus, &details, b""), (5, 0x2400));
+    assert_eq!(refused(&nexus, &cdb, &list), (5, 0x0016));
+    may.notify_one();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    assert_eq!(runtime.block_on(copy).status, Status::Good);
+    assert_eq!(good(&nexus, &status, b"")[4], 1);
+}

@@ -13,6 +13,7 @@ mod live;
 mod model;
 mod parameters;
 mod reservations;
+mod sanitize;
 
 const DISK: u16 = 1;
 const BLOCKS: u64 = 2048;

@@ -665,3 +665,27 @@ fn a_unit_that_does_not_know_whose_it_is_stays_closed() {
     }
     assert_eq!(end(&one, &[0x12, 0, 0, 0, 36, 0], b""), Good);
 }
+
+#[test]
+fn a_disk_that_is_opened_anew_keeps_who_may_use_it() {
+    let device = device(MemoryDisk::new(512, BLOCKS));
+    let (one, two) = (ready_from(&device, 1), ready_from(&device, 2));
+    assert_eq!(out(&one, REGISTER, 0, 0, 7), Good);
+    assert_eq!(out(&one, RESERVE, 5, 7, 0), Good);
+    assert_eq!(end(&two, &WRITE, &[1; 512]), Conflict);
+    let lun = Lun::new(DISK).unwrap();
+    let again = |identity| {
+        let disk = Arc::new(MemoryDisk::new(512, BLOCKS));
+        drop(device.add_disk(lun, identity, disk, Options::default()));
+        for nexus in [&one, &two] {
+            // The power-on, and that the units are others.
+            while run(nexus, DISK, &TUR, b"").1.is_some() {}
+        }
+    };
+    again("disk");
+    assert_eq!(end(&two, &WRITE, &[1; 512]), Conflict);
+    assert_eq!(end(&one, &WRITE, &[1; 512]), Good);
+    // Another disk has nothing of it.
+    again("another");
+    assert_eq!(end(&two, &WRITE, &[1; 512]), Good);
+}
