@@ -170,7 +170,7 @@ fn initiator(wish: &Wish, peer: SocketAddr, local: SocketAddr) -> Initiator {
         isid: wish.isid,
         peer,
         local,
-        chap_name: wish.chap_name.clone(),
+        proved: wish.proved.clone(),
     }
 }
 
