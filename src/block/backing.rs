@@ -75,11 +75,11 @@ fn write_vectored(
 
 /// Where data or a hole begin next; nothing where that is never (lseek(2)). The position that this
 /// moves is nobody's: all else is read and written at given offsets.
-fn seek(file: &File, to: SeekFrom) -> io::Result<Option<u64>> {
+fn seek(file: &File, to: SeekFrom) -> rustix::io::Result<Option<u64>> {
     match rustix::fs::seek(file, to) {
         Ok(at) => Ok(Some(at)),
         Err(rustix::io::Errno::NXIO) => Ok(None),
-        Err(e) => Err(e.into()),
+        Err(e) => Err(e),
     }
 }
 
@@ -131,14 +131,21 @@ impl Backing for File {
         let (mut at, end) = (offset, offset + len);
         let mut runs = Vec::new();
         while at < end && runs.len() < most {
-            let data = seek(self, SeekFrom::Data(at))?.unwrap_or(end).min(end);
+            let data = match seek(self, SeekFrom::Data(at)) {
+                Ok(found) => found.unwrap_or(end).min(end),
+                // A block device, or a file system, that does not tell: nothing is known to be a hole.
+                Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => at,
+                Err(error) => return Err(error.into()),
+            };
             let (next, mapped) = if data > at {
                 (data, false)
             } else {
-                (
-                    seek(self, SeekFrom::Hole(at))?.unwrap_or(end).min(end),
-                    true,
-                )
+                let hole = match seek(self, SeekFrom::Hole(at)) {
+                    Ok(found) => found.unwrap_or(end).min(end),
+                    Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => end,
+                    Err(error) => return Err(error.into()),
+                };
+                (hole, true)
             };
             runs.push(Run {
                 len: next - at,
@@ -151,7 +158,7 @@ impl Backing for File {
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         match self.punch_only(offset, len) {
-            Err(e) if e.kind() == io::ErrorKind::Unsupported => write_zeros(self, offset, len),
+            Err(e) if cannot_punch(&e) => write_zeros(self, offset, len),
             result => result,
         }
     }
@@ -161,10 +168,19 @@ impl Backing for File {
     }
 }
 
+/// Whether zeros have to be written instead: the storage takes nothing back, or no such piece of it (a
+/// block device only whole sectors of its own).
+pub(super) fn cannot_punch(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput
+    )
+}
+
 /// A file whose storage may be able to take a range back.
 pub(crate) trait Punch {
-    /// Makes a range read as zeros, or fails with `Unsupported`. For a block device the kernel has it
-    /// write zeros without sending any, and discard what it can by that.
+    /// Makes a range read as zeros, or fails as [`cannot_punch`] knows. For a block device the kernel has
+    /// it write zeros without sending any, and discard what it can by that.
     fn punch_only(&self, offset: u64, len: u64) -> io::Result<()>;
 }
 
@@ -177,6 +193,7 @@ impl Punch for File {
         match rustix::fs::fallocate(self, flags, offset, len) {
             Ok(()) => Ok(()),
             Err(rustix::io::Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
+            Err(rustix::io::Errno::INVAL) => Err(io::ErrorKind::InvalidInput.into()),
             Err(e) => Err(e.into()),
         }
     }

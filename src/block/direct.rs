@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::Run;
-use super::backing::{Backing, Punch, pieces};
+use super::backing::{Backing, Punch, cannot_punch, pieces};
 
 /// Alignment of memory: no device and no file system asks for more than a page.
 const ALIGN: usize = 4096;
@@ -77,7 +77,7 @@ impl Backing for Direct {
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         match self.0.punch_only(offset, len) {
-            Err(e) if e.kind() == io::ErrorKind::Unsupported => {
+            Err(e) if cannot_punch(&e) => {
                 for (at, n) in pieces(offset, len) {
                     self.write_at(&[super::zeros(n)], at)?;
                 }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,9 @@ pub struct FileDisk {
     file: Arc<File>,
     /// The same file, read and written past the page cache if that was asked for.
     backing: Arc<dyn Backing>,
+    /// The same, opened once more for what is made durable at once. The kernel tells each opened file of
+    /// a failed write-back once: what such a write is told, the next flush must be told as well.
+    durable: Arc<dyn Backing>,
     cache: Cache,
     /// The shape, but for the number of blocks.
     shape: Geometry,
@@ -73,7 +77,8 @@ impl FileDisk {
     /// The same, in the shape that `options` tell. Nothing is written, so a journal is not looked at.
     pub fn open_read_only(path: &Path, options: &FileOptions) -> io::Result<Self> {
         let file = Arc::new(File::open(path)?);
-        let mut disk = Self::new(file.clone(), file, options)?;
+        let backing: Arc<dyn Backing> = file.clone();
+        let mut disk = Self::new(file, [backing.clone(), backing], options)?;
         disk.shape.read_only = true;
         disk.shape.thin = false;
         Ok(disk)
@@ -96,10 +101,12 @@ impl FileDisk {
         let mut disk = match options.cache {
             Cache::System => {
                 let file = Arc::new(open.open(path)?);
-                Self::new(file.clone(), file, options)?
+                let again = Arc::new(reopened(&open, &file)?);
+                Self::new(file.clone(), [file, again], options)?
             }
             Cache::None => {
-                let file = open.custom_flags(libc::O_DIRECT).open(path)?;
+                open.custom_flags(libc::O_DIRECT);
+                let file = open.open(path)?;
                 let least = shape::direct_alignment(&file)?;
                 if options.block_size < least {
                     return Err(io::Error::new(
@@ -109,19 +116,24 @@ impl FileDisk {
                         ),
                     ));
                 }
-                let direct = Direct::new(file.try_clone()?);
-                Self::new(Arc::new(file), Arc::new(direct), options)?
+                let direct = Arc::new(Direct::new(file.try_clone()?));
+                let again = Arc::new(Direct::new(reopened(&open, &file)?));
+                Self::new(Arc::new(file), [direct, again], options)?
             }
         };
         if let Some(path) = &options.journal {
-            let journal = Journal::open(path, disk.backing.as_ref())?;
+            let journal = Journal::open(path, disk.durable.as_ref())?;
             disk.journal = Some(Arc::new(journal));
             disk.shape.atomic = journal::MOST;
         }
         Ok(disk)
     }
 
-    fn new(file: Arc<File>, backing: Arc<dyn Backing>, options: &FileOptions) -> io::Result<Self> {
+    fn new(
+        file: Arc<File>,
+        [backing, durable]: [Arc<dyn Backing>; 2],
+        options: &FileOptions,
+    ) -> io::Result<Self> {
         let block_size = options.block_size;
         if !matches!(block_size, 512 | 4096) {
             return Err(io::Error::new(
@@ -145,6 +157,7 @@ impl FileDisk {
         Ok(FileDisk {
             file,
             backing,
+            durable,
             cache: options.cache,
             shape,
             blocks: AtomicU64::new(shape.blocks),
@@ -173,7 +186,7 @@ impl FileDisk {
         if self.shape.read_only {
             return Answer::Now(Err(Error::ReadOnly));
         }
-        let (backing, flusher) = (self.backing.clone(), self.flusher.clone());
+        let (backing, flusher) = (self.durable.clone(), self.flusher.clone());
         Answer::Later(Box::pin(async move {
             match blocking(move || Ok(work(backing.as_ref()))).await? {
                 Ok(()) => Ok(()),
@@ -186,6 +199,11 @@ impl FileDisk {
             }
         }))
     }
+}
+
+/// The same file, opened once more, whatever its path leads to meanwhile.
+fn reopened(open: &OpenOptions, file: &File) -> io::Result<File> {
+    open.open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// The end of a block device is found by seeking; its metadata do not tell it.
@@ -258,16 +276,22 @@ impl Disk for FileDisk {
         })))
     }
 
-    fn advise(&self, extent: Extent, advice: Advice) -> bool {
+    fn advise(&self, extent: Extent, advice: Advice) -> Answer<bool> {
         let hint = match advice {
             Advice::Soon => Hint::WillNeed,
             // What others have cached of a disk that they share stays.
-            Advice::Reread if self.shape.read_only => return false,
+            Advice::Reread if self.shape.read_only => return Answer::Now(false),
             Advice::Reread => Hint::DontNeed,
         };
+        if self.cache == Cache::None {
+            return Answer::Now(false);
+        }
+        let file = self.file.clone();
         let len = std::num::NonZeroU64::new(extent.len());
-        self.cache == Cache::System
-            && rustix::fs::fadvise(&*self.file, extent.offset(), len, hint).is_ok()
+        let advise = move || Ok(rustix::fs::fadvise(&*file, extent.offset(), len, hint).is_ok());
+        Answer::Later(Box::pin(
+            async move { blocking(advise).await.unwrap_or(false) },
+        ))
     }
 
     fn file(&self) -> Option<Arc<File>> {

@@ -121,8 +121,8 @@ impl Disk for MemoryDisk {
     }
 
     /// All of it is.
-    fn advise(&self, _: Extent, _: Advice) -> bool {
-        true
+    fn advise(&self, _: Extent, _: Advice) -> Answer<bool> {
+        Answer::Now(true)
     }
 }
 

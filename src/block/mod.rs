@@ -169,8 +169,8 @@ pub trait Disk: Send + Sync + 'static {
     }
 
     /// Tells of reads to come. Whether that was of use: a disk without a cache has none for it.
-    fn advise(&self, _: Extent, _: Advice) -> bool {
-        false
+    fn advise(&self, _: Extent, _: Advice) -> Answer<bool> {
+        Answer::Now(false)
     }
 
     /// The file that holds the disk's bytes, each at its own offset, where a system call may copy from

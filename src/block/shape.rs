@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FallocateFlags;
+
 use super::Geometry;
 
 /// Files are written in pages.
@@ -21,7 +23,7 @@ pub(super) fn of(file: &File, size: u64, block_size: u32) -> io::Result<Geometry
         physical_block_size: PAGE.max(block_size),
         blocks: size / u64::from(block_size),
         read_only: false,
-        thin: true,
+        thin: can_punch(file, size),
         aligned: 0,
         unmap_size: piece(metadata.blksize(), block_size),
         unmap_aligned: 0,
@@ -34,6 +36,15 @@ pub(super) fn of(file: &File, size: u64, block_size: u32) -> io::Result<Geometry
         return Ok(of_device(&dir, geometry));
     }
     Ok(geometry)
+}
+
+/// Whether the file system takes back parts of a file: where it does not, unmapping would write zeros,
+/// and fill the holes of a sparse file. Beyond the end there is nothing to lose by trying.
+fn can_punch(file: &File, size: u64) -> bool {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let beyond = size.next_multiple_of(u64::from(PAGE));
+    // Of a file that is open for reading only it cannot be told, and nobody will unmap any of it.
+    rustix::fs::fallocate(file, flags, beyond, u64::from(PAGE)) != Err(rustix::io::Errno::OPNOTSUPP)
 }
 
 /// The same for a block device, which the kernel describes in `dir` (Documentation/ABI/stable/sysfs-block).

@@ -21,8 +21,9 @@ pub(super) fn synchronize(request: &Request<'_>) -> Result<Start, Sense> {
         return Err(Sense::OUT_OF_RANGE);
     }
     let flush = disk.flush();
-    // IMMED: the command ends before the work does.
+    // IMMED: the command ends before the work does, unless much such work is waiting already.
     if request.cdb.bit(1, 0x02)
+        && let Ok(place) = request.unit.unwaited.clone().try_acquire_owned()
         && let Answer::Later(flush) = flush
     {
         tokio::spawn(async move {
@@ -30,6 +31,7 @@ pub(super) fn synchronize(request: &Request<'_>) -> Result<Start, Sense> {
             if let Err(error) = flush.await {
                 tracing::error!(%error, "flushing a disk, as an initiator asked without waiting");
             }
+            drop(place);
         });
         return Ok(Response::good().into());
     }
@@ -49,25 +51,20 @@ pub(super) fn prefetch(request: &Request<'_>) -> Result<Start, Sense> {
     let extent = geometry.extent(lba, blocks).ok_or(Sense::OUT_OF_RANGE)?;
     let block = u64::from(geometry.block_size);
     let fits = extent.part(0, u64::from(MAX_PREFETCH) / block * block);
-    let cached = disk.advise(fits, Advice::Soon);
-    let status = if cached && fits.len() == extent.len() {
-        Status::ConditionMet
-    } else {
-        Status::Good
-    };
-    let answer = Response {
-        status,
-        ..Response::good()
-    };
     // IMMED: that it has been asked for is enough.
-    if !cached || request.cdb.bit(1, 0x02) {
-        return Ok(answer.into());
-    }
+    let immediate = request.cdb.bit(1, 0x02);
     Ok(Start::Done(Answer::Later(Box::pin(async move {
+        let cached = disk.advise(fits, Advice::Soon).wait().await;
         // What cannot be read is told by the command that needs it.
-        match bring_in(disk, fits).await {
-            Ok(()) => answer,
-            Err(_) => Response::good(),
+        let there = cached && (immediate || bring_in(disk, fits).await.is_ok());
+        let status = if there && fits.len() == extent.len() {
+            Status::ConditionMet
+        } else {
+            Status::Good
+        };
+        Response {
+            status,
+            ..Response::good()
         }
     }))))
 }

@@ -9,7 +9,7 @@ use super::nexus::{Nexus, Reach};
 use super::port::Path;
 use super::running::Aborted;
 use super::sense::Sense;
-use super::unit::{Kind, Options, Unit};
+use super::unit::{Identity, Kind, Options, Unit};
 use crate::block::{Disk, Geometry};
 
 /// What a target presents: a storage array controller at LUN 0, and disks.
@@ -67,7 +67,8 @@ impl Device {
 
     /// Puts a disk at `lun`, in the place of what stood there, and tells every initiator that the units
     /// are others than before (SPC-4 §6.33). `identity` is a stable name of the disk, unique among all
-    /// disks that an initiator may see: the serial number and the designators are derived from it.
+    /// disks that an initiator may see: the serial number and the designators are derived from it. Where
+    /// the same disk stood there before, its reservations and a sanitization that is under way stay.
     ///
     /// Reads what [`Options::reservations`] has kept, and may block for it. The result resolves as
     /// that of [`remove`](Self::remove) does.
@@ -78,7 +79,14 @@ impl Device {
         disk: Arc<dyn Disk>,
         options: Options,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let unit = Arc::new(Unit::new(Kind::Disk(disk), identity, options));
+        let same = Identity::from_name(identity);
+        let is_same = |old: &&Arc<Unit>| old.identity == same;
+        // Before the lock, as it may block, and only if there is none to take over from.
+        let known = self.lock().units.get(&lun).filter(is_same).cloned();
+        let unit = Arc::new(match known {
+            Some(old) => Unit::succeeding(disk, &options, &old),
+            None => Unit::new(Kind::Disk(disk), identity, options),
+        });
         let mut inventory = self.lock();
         let old = inventory.units.insert(lun, unit.clone());
         let closed = old.map(|old| old.close()).unwrap_or_default();

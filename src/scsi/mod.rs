@@ -9,7 +9,7 @@ pub use self::device::{Device, UnitInfo};
 pub use self::lun::Lun;
 pub use self::nexus::{Nexus, Reset};
 pub use self::port::{Path, TargetPort, TransportId};
-pub use self::response::{Pending, Response, Start, Status};
+pub use self::response::{Pending, Response, Start, Status, Stop};
 pub use self::sense::Sense;
 pub use self::unit::{Options, ReservationStore};
 

@@ -118,10 +118,11 @@ impl Nexus {
     /// drops the answers of its own commands itself.
     pub fn reset(&self, reset: Reset) -> impl Future<Output = ()> + Send + 'static {
         let units = self.reach.units.load();
+        let by = self.reach.id;
         let aborted = match reset {
-            Reset::Unit(lun) => units.get(&lun).map(|itl| itl.unit.reset()),
-            Reset::Commands(lun) => units.get(&lun).map(|itl| itl.unit.clear(self.reach.id)),
-            Reset::Device => Some(units.values().flat_map(|itl| itl.unit.reset()).collect()),
+            Reset::Unit(lun) => units.get(&lun).map(|itl| itl.unit.reset(by)),
+            Reset::Commands(lun) => units.get(&lun).map(|itl| itl.unit.clear(by)),
+            Reset::Device => Some(units.values().flat_map(|itl| itl.unit.reset(by)).collect()),
         };
         settled(aborted.unwrap_or_default())
     }
@@ -210,15 +211,10 @@ fn watched(command: &Command, itl: &Arc<Itl>, working: Working, start: Start) ->
     // Those that deal with reservations abort others and wait for their end: two that wait for each
     // other would wait for ever. A reset does not undo what they have done, and need not wait for them.
     let working = (command.access != Access::Own).then_some(working);
-    let through = command.access == Access::Write && itl.unit.settings.write_through();
-    let after = if through {
-        After::Flush
-    } else {
-        After::Nothing
-    };
+    let writes = command.access == Access::Write;
     let itl = itl.clone();
     match start {
-        Start::Done(answer) => Start::Done(watched_answer(itl, working, after, answer)),
+        Start::Done(answer) => Start::Done(watched_answer(itl, working, writes, answer)),
         Start::Data(pending) if pending.is_detached() => {
             Start::Data(detached(itl, working, pending))
         }
@@ -226,9 +222,8 @@ fn watched(command: &Command, itl: &Arc<Itl>, working: Working, start: Start) ->
             let waiting = working.map(|working| working.wait());
             Start::Data(pending.wrap(
                 move |run, data| match waiting.map(Waiting::resume).transpose() {
-                    Ok(working) => watched_answer(itl, working, after, run(data)),
-                    Err(Fate::Removed) => Answer::Now(in_format(&itl, Sense::NO_UNIT.into())),
-                    Err(_) => Answer::Now(Response::aborted()),
+                    Ok(working) => watched_answer(itl, working, writes, run(data)),
+                    Err(fate) => Answer::Now(in_format(&itl, Response::aborted(fate))),
                 },
             ))
         }
@@ -242,42 +237,37 @@ fn detached(itl: Arc<Itl>, working: Option<Working>, pending: Pending) -> Pendin
     pending.wrap(move |run, data| {
         let waiting = match waiting.map(Waiting::resume).transpose() {
             Ok(working) => working.map(|working| working.wait()),
-            Err(Fate::Removed) => return Answer::Now(in_format(&itl, Sense::NO_UNIT.into())),
-            Err(_) => return Answer::Now(Response::aborted()),
+            Err(fate) => return Answer::Now(in_format(&itl, Response::aborted(fate))),
         };
         run(data).map(
             move |response| match waiting.map(Waiting::resume).transpose() {
-                Ok(_) | Err(Fate::Removed) => in_format(&itl, response),
-                Err(_) => Response::aborted(),
+                Ok(_) | Err(Fate::Removed | Fate::Wiped) => in_format(&itl, response),
+                Err(fate) => Response::aborted(fate),
             },
         )
     })
 }
 
-/// What follows a command that has been done.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
-    Nothing,
-    /// Without a write cache (WCE is 0), what was written is durable before it is told.
-    Flush,
-}
-
 fn watched_answer(
     itl: Arc<Itl>,
     working: Option<Working>,
-    after: After,
+    writes: bool,
     answer: Answer<Response>,
 ) -> Answer<Response> {
+    // Without a write cache (WCE is 0), what was written is durable before it is told. Whether there is
+    // one is looked at when the command is done: it may have waited for its data for long.
+    let flush = move |itl: &Itl, response: &Response| {
+        writes && response.status == Status::Good && itl.unit.settings.write_through()
+    };
     let answer = match answer {
-        Answer::Now(response) if after == After::Nothing || response.status != Status::Good => {
+        Answer::Now(response) if !flush(&itl, &response) => {
             return Answer::Now(in_format(&itl, response));
         }
         answer => answer,
     };
     Answer::Later(Box::pin(async move {
         let mut response = answer.wait().await;
-        if after == After::Flush
-            && response.status == Status::Good
+        if flush(&itl, &response)
             && let Kind::Disk(disk) = &itl.unit.kind
             && let Err(error) = disk.flush().wait().await
         {
@@ -285,8 +275,8 @@ fn watched_answer(
         }
         match working.as_ref().map(Working::fate) {
             // The disk has done it, even if it has left the device meanwhile.
-            None | Some(Fate::Alive | Fate::Removed) => in_format(&itl, response),
-            Some(Fate::Aborted) => Response::aborted(),
+            None | Some(Fate::Alive | Fate::Removed | Fate::Wiped) => in_format(&itl, response),
+            Some(fate @ (Fate::Aborted | Fate::Told)) => Response::aborted(fate),
         }
     }))
 }

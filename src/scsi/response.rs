@@ -1,7 +1,11 @@
 //! How a command ends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 
+use super::running::Fate;
 use super::sense::Sense;
 use crate::block::{Answer, Segment};
 
@@ -18,6 +22,7 @@ pub struct Pending {
     len: u64,
     exact: bool,
     detached: bool,
+    stop: Option<Stop>,
     run: Box<dyn FnOnce(Vec<Bytes>) -> Answer<Response> + Send>,
 }
 
@@ -44,8 +49,27 @@ pub enum Status {
     ConditionMet = 0x04,
     /// Another initiator holds the unit.
     ReservationConflict = 0x18,
-    /// Another initiator aborted it: nothing is sent, a unit attention tells (TAS is 0).
+    /// Another initiator aborted it, and the unit tells so (TAS is 1, SPC-4 §7.5.8).
     TaskAborted = 0x40,
+    /// It was aborted, and nothing is sent: its initiator knows, or a unit attention tells (TAS is 0).
+    /// This is no status of the standard.
+    Silent = 0xff,
+}
+
+/// The wish that a command ends before its time. Those that take long look at it between their steps.
+#[derive(Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// The command need not go on.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it need not.
+    pub(super) fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Pending {
@@ -57,6 +81,7 @@ impl Pending {
             len,
             exact: false,
             detached: false,
+            stop: None,
             run: Box::new(run),
         }
     }
@@ -81,6 +106,20 @@ impl Pending {
     /// Whether its answer may be dropped when the command is aborted: the work goes on without it.
     pub fn is_detached(&self) -> bool {
         self.detached
+    }
+
+    /// The same command, which looks at `stop` between its steps.
+    pub(super) fn stopped_by(self, stop: Stop) -> Self {
+        Pending {
+            stop: Some(stop),
+            ..self
+        }
+    }
+
+    /// The way to end it early, if it takes so long that this is worth something. It has not ended
+    /// before its answer is there, whatever that is.
+    pub fn stop(&self) -> Option<Stop> {
+        self.stop.clone()
     }
 
     /// Bytes that the command takes.
@@ -157,11 +196,19 @@ impl Response {
         }
     }
 
-    /// Aborted by somebody else.
-    pub(super) fn aborted() -> Self {
-        Response {
-            status: Status::TaskAborted,
-            ..Self::good()
+    /// Of a command that has met this fate before its end.
+    pub(super) fn aborted(fate: Fate) -> Self {
+        match fate {
+            Fate::Removed => Sense::NO_UNIT.into(),
+            Fate::Wiped => Sense::SANITIZING.into(),
+            Fate::Told => Response {
+                status: Status::TaskAborted,
+                ..Self::good()
+            },
+            Fate::Alive | Fate::Aborted => Response {
+                status: Status::Silent,
+                ..Self::good()
+            },
         }
     }
 }

@@ -33,8 +33,12 @@ pub(super) struct Waiting {
 pub(super) enum Fate {
     /// Nothing: it goes on.
     Alive,
-    /// Somebody has aborted it.
+    /// Somebody has aborted it, and its initiator gets no answer.
     Aborted,
+    /// Somebody else has aborted it, and its initiator gets to know by its status.
+    Told,
+    /// A sanitization has begun: it is refused unless it was at work before.
+    Wiped,
     /// Its unit is not there any more.
     Removed,
 }
@@ -56,9 +60,19 @@ impl Running {
         Working(self.0.load_full())
     }
 
-    /// Aborts what has begun.
+    /// Aborts what has begun, which gets no answer.
     pub(super) fn abort(&self) -> Aborted {
         self.replace(Fate::Aborted, Fate::Alive)
+    }
+
+    /// Aborts what has begun, which ends with TASK ABORTED status.
+    pub(super) fn abort_told(&self) -> Aborted {
+        self.replace(Fate::Told, Fate::Alive)
+    }
+
+    /// A sanitization begins: what waits for data is refused, what works ends as it would have.
+    pub(super) fn wipe(&self) -> Aborted {
+        self.replace(Fate::Wiped, Fate::Alive)
     }
 
     /// The unit is gone: nothing begins any more, and what waits for data will find it so.
@@ -71,7 +85,7 @@ impl Running {
         // A unit that is gone stays so, whoever aborts commands at the same time.
         let generation = self.0.rcu(|current| match current.fate() {
             Fate::Removed => current.clone(),
-            Fate::Alive | Fate::Aborted => next.clone(),
+            Fate::Alive | Fate::Aborted | Fate::Told | Fate::Wiped => next.clone(),
         });
         let _ = generation.fate.compare_exchange(
             Fate::Alive as u8,
@@ -104,6 +118,8 @@ impl Fate {
         match cell.load(Ordering::SeqCst) {
             0 => Fate::Alive,
             1 => Fate::Aborted,
+            2 => Fate::Told,
+            3 => Fate::Wiped,
             _ => Fate::Removed,
         }
     }
@@ -180,6 +196,16 @@ mod tests {
         assert!(!running.abort().any);
         let _waiting = running.begin().wait();
         assert!(running.abort().any);
+    }
+
+    #[test]
+    fn an_abort_that_is_told_is_known_as_such() {
+        let running = Running::new();
+        let (working, waiting) = (running.begin(), running.begin().wait());
+        running.abort_told();
+        assert_eq!(working.fate(), Fate::Told);
+        assert_eq!(waiting.resume().err(), Some(Fate::Told));
+        assert_eq!(running.begin().fate(), Fate::Alive);
     }
 
     #[test]

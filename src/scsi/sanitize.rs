@@ -14,9 +14,11 @@ use tokio::time::Instant;
 
 use super::cdb::Cdb;
 use super::command::{INQUIRY, REPORT_LUNS, REQUEST_SENSE};
+use super::device::settled;
 use super::medium::{total, writable_disk};
 use super::request::Request;
 use super::response::{Pending, Response, Start};
+use super::running::Aborted;
 use super::sense::Sense;
 use super::unit::{ReservationStore, Unit};
 use crate::block::{self, Answer, Disk, Extent};
@@ -24,6 +26,8 @@ use crate::block::{self, Answer, Disk, Extent};
 const SANITIZE: u8 = 0x48;
 /// Bytes that are overwritten at a time.
 const PIECE: u64 = 1024 * 1024;
+/// Parts of such a piece that are told apart at a time.
+const MOST_RUNS: usize = 256;
 /// No sanitization is over sooner: other initiators, which are told of it when they ask only, get to
 /// see that it takes place.
 const LEAST: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 10 });
@@ -83,7 +87,7 @@ impl Sanitation {
 
     /// What there is to tell, and how far it is.
     pub(super) fn sense(&self) -> Option<Sense> {
-        match self.phase.load(Ordering::Acquire) {
+        match self.phase.load(Ordering::SeqCst) {
             IDLE => None,
             RUNNING => Some(Sense {
                 progress: Some(self.progress.load(Ordering::Relaxed)),
@@ -93,14 +97,24 @@ impl Sanitation {
         }
     }
 
-    /// Takes the unit for a sanitization. Nobody else has.
-    fn begin(&self) -> Result<(), Sense> {
-        let begin = |phase| (phase != RUNNING).then_some(RUNNING);
-        self.phase
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, begin)
-            .map_err(|_| Sense::SANITIZING)?;
+    /// Takes the unit for a sanitization. Nobody else has. One that may be left after a failure cannot
+    /// take the place of one that may not (SBC-4 §4.11.1): what nobody was to see would be seen.
+    /// Gives how it stood before.
+    fn begin(&self, may_exit: bool) -> Result<u8, Sense> {
+        let begin = |phase| match phase {
+            RUNNING => None,
+            FAILED_FOR_GOOD if may_exit => None,
+            _ => Some(RUNNING),
+        };
+        let was = self
+            .phase
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, begin)
+            .map_err(|phase| match phase {
+                RUNNING => Sense::SANITIZING,
+                _ => Sense::INVALID_FIELD.at(1).bit(5),
+            })?;
         self.progress.store(0, Ordering::Relaxed);
-        Ok(())
+        Ok(was)
     }
 
     /// Keeps durably that this is how it stands, for the next server.
@@ -184,26 +198,24 @@ pub(super) fn exit_failure_mode(request: &Request<'_>) -> Result<Start, Sense> {
     reserved(request)?;
     no_list(request)?;
     let sanitation = &request.unit.sanitation;
-    match sanitation.phase.load(Ordering::Acquire) {
+    match sanitation.phase.load(Ordering::SeqCst) {
         // AUSE was 0 (SBC-3 §5.20.5).
         FAILED_FOR_GOOD => return Err(Sense::INVALID_FIELD.at(1).bit(4)),
-        FAILED => {
-            if let Some(store) = &sanitation.store
-                && let Err(error) = store.save(&[])
-            {
-                tracing::error!(%error, "keeping that a disk is in use in spite of a sanitization that failed");
-                return Err(Sense::INTERNAL);
-            }
-            let _ = sanitation.phase.compare_exchange(
-                FAILED,
-                IDLE,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
-        }
-        _ => {}
+        FAILED => {}
+        _ => return Ok(Response::good().into()),
     }
-    Ok(Response::good().into())
+    let sanitation = sanitation.clone();
+    Ok(Start::Done(Answer::Later(Box::pin(async move {
+        if let Err(error) = sanitation.keep(&[]).await {
+            tracing::error!(%error, "keeping that a disk is in use in spite of a sanitization that failed");
+            return Sense::INTERNAL.into();
+        }
+        let order = Ordering::SeqCst;
+        let _ = sanitation
+            .phase
+            .compare_exchange(FAILED, IDLE, order, order);
+        Response::good()
+    }))))
 }
 
 fn no_list(request: &Request<'_>) -> Result<(), Sense> {
@@ -248,11 +260,19 @@ impl Job {
 
     /// Starts it. The answer comes when it is over, unless IMMED was set; it goes on whoever waits.
     fn start(self, leaves: Leaves) -> Answer<Response> {
-        if let Err(sense) = self.unit.sanitation.begin() {
-            return Answer::Now(sense.into());
+        let was = match self.unit.sanitation.begin(self.may_exit) {
+            Ok(was) => was,
+            Err(sense) => return Answer::Now(sense.into()),
+        };
+        // In this order: who has not seen the phase began before, and is waited for or refused. What is
+        // in the place of a unit that is closed by now sees it.
+        let before = self.unit.wipe();
+        if self.unit.is_closed() {
+            self.unit.sanitation.phase.store(was, Ordering::SeqCst);
+            return Answer::Now(Sense::NO_UNIT.into());
         }
         let immediate = self.immediate;
-        let work = tokio::spawn(self.run(leaves));
+        let work = tokio::spawn(self.run(leaves, before));
         if immediate {
             return Answer::Now(Response::good());
         }
@@ -264,7 +284,8 @@ impl Job {
         }))
     }
 
-    async fn run(self, leaves: Leaves) -> Result<(), ()> {
+    async fn run(self, leaves: Leaves, before: Vec<Aborted>) -> Result<(), ()> {
+        settled(before).await;
         let sanitation = &self.unit.sanitation;
         let (failed, state): (u8, &'static [u8]) = if self.may_exit {
             (FAILED, &[FAILED])
@@ -284,7 +305,7 @@ impl Job {
                 failed
             }
         };
-        sanitation.phase.store(phase, Ordering::Release);
+        sanitation.phase.store(phase, Ordering::SeqCst);
         result.map_err(|_| ())
     }
 
@@ -293,13 +314,12 @@ impl Job {
         let Some(whole) = geometry.extent(0, geometry.blocks) else {
             return Ok(());
         };
-        // Commands that began before are waited for.
-        let _claim = self.unit.exclusion.clone().alone(whole.range()).await;
         match leaves {
             Leaves::Nothing => {
-                // What unmapping leaves in the storage is zeros as well.
+                // What unmapping leaves in the storage is zeros as well. Holes are zeros already, and to
+                // fill them may take more room than there is.
                 let zeros = vec![0; geometry.block_size as usize];
-                self.pass(whole, &zeros, 0, 1).await?;
+                self.pass(whole, Pass::over_what_is_mapped(&zeros)).await?;
                 if geometry.thin {
                     self.disk.unmap(whole).wait().await?;
                 }
@@ -310,11 +330,25 @@ impl Job {
                 passes,
                 invert,
             } => {
-                for pass in 0..passes {
-                    self.pass(whole, &block, pass, passes).await?;
+                let turn = |block: &mut Vec<u8>| {
                     if invert {
                         block.iter_mut().for_each(|byte| *byte = !*byte);
                     }
+                };
+                // The last pass leaves the pattern as it was given, so an even number of them begins with
+                // its complement (SBC-4 §4.11.4.2).
+                if passes.is_multiple_of(2) {
+                    turn(&mut block);
+                }
+                for number in 0..passes {
+                    let pass = Pass {
+                        block: &block,
+                        number,
+                        passes,
+                        only_mapped: false,
+                    };
+                    self.pass(whole, pass).await?;
+                    turn(&mut block);
                 }
                 Ok(())
             }
@@ -322,16 +356,19 @@ impl Job {
     }
 
     /// Writes a block over all others, durably.
-    async fn pass(&self, whole: Extent, block: &[u8], pass: u8, passes: u8) -> block::Result<()> {
+    async fn pass(&self, whole: Extent, pass: Pass<'_>) -> block::Result<()> {
         let began = Instant::now();
-        let least = LEAST / u32::from(passes);
-        let piece = Bytes::from(block.repeat(PIECE as usize / block.len().max(1)));
+        let least = LEAST / u32::from(pass.passes);
+        let piece = Bytes::from(pass.block.repeat(PIECE as usize / pass.block.len().max(1)));
         for i in 0..whole.len().div_ceil(PIECE) {
             let extent = whole.part(i * PIECE, PIECE);
-            let data = piece.slice(..extent.len() as usize);
-            self.disk.write(extent, vec![data]).wait().await?;
+            if pass.only_mapped {
+                self.fill_mapped(extent, &piece).await?;
+            } else {
+                self.fill(extent, &piece).await?;
+            }
             let done = (i * PIECE + extent.len()) as f64 / whole.len() as f64;
-            let all = (f64::from(pass) + done) / f64::from(passes);
+            let all = (f64::from(pass.number) + done) / f64::from(pass.passes);
             let progress = (all * f64::from(u16::MAX)) as u16;
             self.unit
                 .sanitation
@@ -340,5 +377,51 @@ impl Job {
             tokio::time::sleep_until(began + least.mul_f64(done)).await;
         }
         self.disk.flush().wait().await
+    }
+
+    /// Writes as much of `piece` over an extent no longer than it.
+    async fn fill(&self, extent: Extent, piece: &Bytes) -> block::Result<()> {
+        let data = piece.slice(..extent.len() as usize);
+        self.disk.write(extent, vec![data]).wait().await
+    }
+
+    /// The same, but for holes.
+    async fn fill_mapped(&self, extent: Extent, piece: &Bytes) -> block::Result<()> {
+        let mut at = 0;
+        while at < extent.len() {
+            let rest = extent.part(at, extent.len() - at);
+            let runs = self.disk.mapping(rest, MOST_RUNS).wait().await?;
+            if runs.iter().all(|run| run.len == 0) {
+                // Nothing is known of it.
+                return self.fill(rest, piece).await;
+            }
+            for run in runs {
+                if run.mapped {
+                    self.fill(extent.part(at, run.len), piece).await?;
+                }
+                at += run.len;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One way over the whole disk.
+struct Pass<'a> {
+    block: &'a [u8],
+    number: u8,
+    passes: u8,
+    only_mapped: bool,
+}
+
+impl<'a> Pass<'a> {
+    /// The only one, which leaves holes as they are.
+    fn over_what_is_mapped(block: &'a [u8]) -> Self {
+        Pass {
+            block,
+            number: 0,
+            passes: 1,
+            only_mapped: true,
+        }
     }
 }

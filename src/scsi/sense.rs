@@ -138,6 +138,8 @@ impl Sense {
     /// A unit that is copied from or to has failed, or cannot do its part.
     pub const COPY_FAILED: Sense = Sense::of(0xa, 0x0d01);
 
+    /// A copy with this list identifier is under way.
+    pub const OPERATION_IN_PROGRESS: Sense = Sense::of(0x5, 0x0016);
     /// Everything on the disk is being destroyed.
     pub const SANITIZING: Sense = Sense::of(0x2, 0x041b);
     /// Not everything that was to be destroyed is.

@@ -1,7 +1,10 @@
 //! Logical units: what each is, and who it says that it is.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::Semaphore;
 
 use super::alua::AccessState;
 use super::exclusion::Exclusion;
@@ -23,10 +26,13 @@ pub(super) struct Unit {
     pub(super) kinds: Kinds,
     /// Who works on which blocks.
     pub(super) exclusion: Arc<Exclusion>,
-    pub(super) sanitation: Sanitation,
-    pub(super) reservations: Reservations,
+    pub(super) sanitation: Arc<Sanitation>,
+    pub(super) reservations: Arc<Reservations>,
+    /// Places for flushes that nobody waits for.
+    pub(super) unwaited: Arc<Semaphore>,
     pub(super) settings: Settings,
     pub(super) access_state: AccessState,
+    closed: AtomicBool,
     // Held for a walk over the list, never across an await. Commands do not look at it.
     itls: Mutex<Vec<Weak<Itl>>>,
 }
@@ -66,7 +72,11 @@ pub trait ReservationStore: Send + Sync {
     fn save(&self, state: &[u8]) -> io::Result<()>;
 }
 
+/// Flushes of a unit that nobody waits for; whoever asks for one more waits for it.
+const MOST_UNWAITED: usize = 4;
+
 /// Who a unit says that it is. Two units with one identity are taken for two paths to one disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     /// NAA designator, locally assigned (SPC-4 §7.8.6.6.4).
     pub(super) naa: [u8; 8],
@@ -81,12 +91,38 @@ impl Unit {
             exclusion: Arc::default(),
             kind,
             identity: Identity::from_name(name),
-            reservations: Reservations::open(options.reservations),
-            sanitation: Sanitation::open(options.sanitizing),
+            reservations: Arc::new(Reservations::open(options.reservations)),
+            sanitation: Arc::new(Sanitation::open(options.sanitizing)),
+            unwaited: Arc::new(Semaphore::new(MOST_UNWAITED)),
             settings: Settings::default(),
             access_state: AccessState::default(),
+            closed: AtomicBool::new(false),
             itls: Mutex::default(),
         }
+    }
+
+    /// The same disk, opened anew with other options: hosts keep what they have reserved, and a
+    /// sanitization that is under way goes on. Nothing of this is another disk's.
+    pub(super) fn succeeding(disk: Arc<dyn Disk>, options: &Options, old: &Unit) -> Self {
+        let kind = Kind::Disk(disk);
+        Unit {
+            kinds: Kinds::of(&kind, options),
+            kind,
+            identity: old.identity.clone(),
+            exclusion: Arc::default(),
+            reservations: old.reservations.clone(),
+            sanitation: old.sanitation.clone(),
+            unwaited: old.unwaited.clone(),
+            settings: Settings::default(),
+            access_state: AccessState::default(),
+            closed: AtomicBool::new(false),
+            itls: Mutex::default(),
+        }
+    }
+
+    /// Whether nobody gets to it any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// One more way to this unit.
@@ -113,9 +149,9 @@ impl Unit {
 
     /// LOGICAL UNIT RESET (SAM-5 §6.3.3): everybody's commands are aborted, and everybody is told. The
     /// result resolves when none of those commands works any more.
-    pub(super) fn reset(&self) -> Vec<Aborted> {
+    pub(super) fn reset(&self, by: NexusId) -> Vec<Aborted> {
         let itls = self.itls();
-        let aborted = itls.iter().map(|itl| itl.running.abort()).collect();
+        let aborted = itls.iter().map(|itl| self.abort(itl, by)).collect();
         self.reservations.reset();
         self.settings.reset();
         for itl in &itls {
@@ -125,11 +161,12 @@ impl Unit {
     }
 
     /// CLEAR TASK SET (SAM-5 §7.4): everybody's commands are aborted, and of the others those are told
-    /// that had any, since their commands get no status (TAS is 0, SPC-4 §7.5.8).
+    /// that had any, unless the status of their commands tells them (SAM-5 §5.6).
     pub(super) fn clear(&self, by: NexusId) -> Vec<Aborted> {
+        let silent = !self.settings.aborted_status();
         let abort = |itl: &Arc<Itl>| {
-            let aborted = itl.running.abort();
-            if aborted.any && itl.nexus != by {
+            let aborted = self.abort(itl, by);
+            if silent && aborted.any && itl.nexus != by {
                 itl.attentions.raise(Sense::COMMANDS_CLEARED);
             }
             aborted
@@ -137,8 +174,26 @@ impl Unit {
         self.itls().iter().map(abort).collect()
     }
 
+    /// Aborts the commands of one initiator, as `by` has asked for it. Those of others than that one end
+    /// with TASK ABORTED status where an initiator has asked for this (TAS, SPC-4 §7.5.8); its own
+    /// never have one.
+    pub(super) fn abort(&self, itl: &Itl, by: NexusId) -> Aborted {
+        if itl.nexus != by && self.settings.aborted_status() {
+            itl.running.abort_told()
+        } else {
+            itl.running.abort()
+        }
+    }
+
+    /// A sanitization begins: what waits for data is refused. The result resolves when nothing that
+    /// began before works on the disk any more.
+    pub(super) fn wipe(&self) -> Vec<Aborted> {
+        self.itls().iter().map(|itl| itl.running.wipe()).collect()
+    }
+
     /// Nobody gets to the unit any more.
     pub(super) fn close(&self) -> Vec<Aborted> {
+        self.closed.store(true, Ordering::SeqCst);
         self.itls().iter().map(|itl| itl.running.close()).collect()
     }
 }
@@ -151,7 +206,7 @@ impl Identity {
     }
 
     /// The identity that belongs to a stable name: the same in every run and on every server.
-    fn from_name(name: &str) -> Self {
+    pub(super) fn from_name(name: &str) -> Self {
         use sha2::{Digest, Sha256};
         let digest = Sha256::digest(name.as_bytes());
         let mut naa = [0; 8];

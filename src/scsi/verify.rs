@@ -89,16 +89,11 @@ pub(super) fn write_and_verify(request: &Request<'_>) -> Result<Start, Sense> {
 
 /// What stands on the medium, and not in a cache, as far as the storage lets anybody look past it.
 fn found(disk: Arc<dyn Disk>, extent: Extent) -> Answer<block::Result<Bytes>> {
-    disk.advise(extent, Advice::Reread);
-    match disk.read(extent) {
-        Answer::Now(Ok(segments)) => block::load(segments),
-        Answer::Now(Err(error)) => Answer::Now(Err(error)),
-        Answer::Later(future) => {
-            Answer::Later(Box::pin(
-                async move { block::load(future.await?).wait().await },
-            ))
-        }
-    }
+    Answer::Later(Box::pin(async move {
+        disk.advise(extent, Advice::Reread).wait().await;
+        let segments = disk.read(extent).wait().await?;
+        block::load(segments).wait().await
+    }))
 }
 
 /// Whether it is what was expected, over and over if that is shorter.

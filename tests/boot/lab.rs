@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use netroot::block::{Disk, load};
 use netroot::library::{Library, MacAddr, Target};
 use serde_json::Value;
+use xtask::mounts::{mount_privately, mount_xfs};
 use xtask::netns::{Leases, Network, SERVER};
 use xtask::program::{command, run};
 use xtask::qemu::{Accelerator, Machine, OnReset};
@@ -66,7 +67,7 @@ impl Lab {
         let network = Network::create(leases).unwrap();
         let (library, xfs) = (dir.join("library"), dir.join("xfs.img"));
         if matches!(storage, Storage::Reflink) {
-            mount_xfs(&xfs, &library);
+            mount_xfs(&xfs, &library).unwrap();
         }
         let site = Site::new(Path::new(BINARY), &library);
         Self {
@@ -83,7 +84,7 @@ impl Lab {
     pub(crate) fn mount_tree(&self) -> PathBuf {
         let disk = self.site.kernel(IMAGE).with_file_name("disk.img");
         let tree = self.dir.join("tree");
-        mount_privately("loop,ro,nouuid", &disk, &tree);
+        mount_privately("loop,ro,nouuid", &disk, &tree).unwrap();
         tree
     }
 
@@ -228,22 +229,6 @@ impl Lab {
         }
         remove_library(self.site.library()).unwrap();
     }
-}
-
-/// Makes an XFS in the file `image` and mounts it for this thread and what it starts: the mount and its
-/// loop device end with the thread, even if it is killed.
-fn mount_xfs(image: &Path, mount_point: &Path) {
-    File::create(image).unwrap().set_len(20 << 30).unwrap();
-    run(command("mkfs.xfs", ["-q", "-m", "reflink=1"]).arg(image)).unwrap();
-    mount_privately("loop", image, mount_point);
-}
-
-/// Mounts a file for this thread and what it starts.
-fn mount_privately(options: &str, image: &Path, mount_point: &Path) {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-    run(&mut command("mount", ["--make-rprivate", "/"])).unwrap();
-    fs::create_dir(mount_point).unwrap();
-    run(command("mount", ["-o", options]).args([image, mount_point])).unwrap();
 }
 
 /// Copies a disk into a sparse file.

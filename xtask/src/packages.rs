@@ -80,6 +80,7 @@ const NEEDS: &[Need] = &[
     ),
     need("sfdisk", "fdisk", "disks with partitions"),
     need("mcopy", "mtools", "a file system for firmware"),
+    need("depmod", "kmod", "which modules a small guest needs"),
     need(
         "qemu-img",
         "qemu-utils",

@@ -90,6 +90,29 @@ impl Machine {
         Self::switch_on(qemu, network, &card, OnReset::End, log)
     }
 
+    /// Switches on a machine that is given its kernel, initramfs and kernel line, and has no firmware's
+    /// boot to wait for.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start_kernel(
+        network: &Network,
+        mac: &str,
+        accelerator: Accelerator,
+        (kernel, initramfs, append): (&Path, &Path, &str),
+        log: &Path,
+    ) -> Result<Self> {
+        let mut qemu = network.command("qemu-system-x86_64");
+        qemu.args(accelerator.arguments())
+            .args(["-machine", "pc", "-smp", "2", "-m", "1024", "-kernel"])
+            .arg(kernel)
+            .arg("-initrd")
+            .arg(initramfs)
+            .args(["-append", append]);
+        let card = format!("virtio-net-pci,netdev=net,mac={mac},romfile=");
+        Self::switch_on(qemu, network, &card, OnReset::End, log)
+    }
+
     fn switch_on(
         mut qemu: Command,
         network: &Network,

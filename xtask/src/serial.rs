@@ -123,6 +123,13 @@ impl Serial {
             .any(|line| line.text.contains(pattern))
     }
 
+    /// The lines from `position` on, as they are now.
+    pub fn lines(&self, position: usize) -> Vec<String> {
+        let state = self.heard.lock();
+        let lines = state.lines.iter().skip(position);
+        lines.map(|line| line.text.clone()).collect()
+    }
+
     /// Types a line.
     ///
     /// # Errors
@@ -205,5 +212,6 @@ mod tests {
         assert!(error.to_string().contains("the machine ended"), "{error}");
         assert!(error.to_string().contains("Linux version"), "{error}");
         assert!(serial.has("Linux", 0) && !serial.has("Linux", now));
+        assert_eq!(serial.lines(now), ["answer to question"]);
     }
 }

@@ -62,7 +62,12 @@ pub fn run(options: Options) -> Result<()> {
     let contract = ["test", "--test", "contract", "--", "--nocapture"];
     report.tests("contract", &contract, options.long);
     if options.boots == Boots::Included {
-        for (name, test) in [("boots", "boot"), ("firmware", "firmware")] {
+        let machines = [
+            ("boots", "boot"),
+            ("firmware", "firmware"),
+            ("initiator", "initiator"),
+        ];
+        for (name, test) in machines {
             let arguments = ["test", "--test", test, "--", "--nocapture"];
             report.tests(name, &arguments, options.long);
         }

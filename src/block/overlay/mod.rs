@@ -217,14 +217,17 @@ impl Disk for OverlayDisk {
         }))
     }
 
-    fn advise(&self, extent: Extent, advice: Advice) -> bool {
-        // What is held is recent, and often cached; the base is what comes from far away.
-        for (range, held) in self.parts.runs(extent.range()).take(MOST_ADVISED) {
-            if !held && let Some(extent) = self.parts.base_extent(&range) {
-                self.parts.base.advise(extent, advice);
+    fn advise(&self, extent: Extent, advice: Advice) -> Answer<bool> {
+        let parts = self.parts.clone();
+        Answer::Later(Box::pin(async move {
+            // What is held is recent, and often cached; the base is what comes from far away.
+            let all: Vec<_> = parts.runs(extent.range()).take(MOST_ADVISED).collect();
+            let others = all.into_iter().filter(|(_, held)| !held);
+            for extent in others.filter_map(|(range, _)| parts.base_extent(&range)) {
+                parts.base.advise(extent, advice).wait().await;
             }
-        }
-        true
+            true
+        }))
     }
 }
 

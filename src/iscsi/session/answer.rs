@@ -27,7 +27,7 @@ impl Session {
             Some(_) => {
                 if let Some(task) = self.drop_task(id)
                     && !self.over
-                    && response.status != Status::TaskAborted
+                    && response.status != Status::Silent
                 {
                     self.answer(task, response);
                 }

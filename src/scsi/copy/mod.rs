@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use self::list::{Cscd, List, Segment};
-use self::results::Outcome;
+use self::results::{Outcome, Underway};
 use super::itl::Itl;
 use super::request::Request;
 use super::reservations::Access;
-use super::response::{Pending, Response, Start};
+use super::response::{Pending, Response, Start, Stop};
 use super::running::Fate;
 use super::sense::{Doing, Sense};
 use super::unit::Kind;
@@ -30,41 +30,49 @@ pub(super) fn extended_copy(request: &Request<'_>) -> Result<Start, Sense> {
     }
     let reach: Vec<Arc<Itl>> = request.units.values().cloned().collect();
     let own = request.itl.clone();
-    Ok(Start::Data(Pending::new(
-        u64::from(len),
-        move |data| match List::parse(&data.concat()) {
-            Ok(list) => Answer::Later(Box::pin(copy(own, reach, list))),
+    let stop = Stop::default();
+    let asked = stop.clone();
+    let pending = Pending::new(u64::from(len), move |data| {
+        match List::parse(&data.concat()) {
+            Ok(list) => Answer::Later(Box::pin(async move {
+                match copy(own, reach, list, asked).await {
+                    Ok(()) => Response::good(),
+                    Err(sense) => sense.into(),
+                }
+            })),
             Err(sense) => Answer::Now(sense.into()),
-        },
-    )))
+        }
+    });
+    Ok(Start::Data(pending.stopped_by(stop)))
 }
 
-/// Copies one segment after the other, and keeps what became of it.
-async fn copy(own: Arc<Itl>, reach: Vec<Arc<Itl>>, list: List) -> Response {
-    let mut outcome = Outcome {
-        segments: 0,
-        bytes: 0,
-        failure: None,
-    };
+/// Copies one segment after the other, and keeps what became of it. A copy may go on for minutes: who
+/// aborts it waits for the end of a segment, not for that of the list.
+async fn copy(own: Arc<Itl>, reach: Vec<Arc<Itl>>, list: List, stop: Stop) -> Result<(), Sense> {
+    let working = own.running.begin();
+    let kept = list.keep.map(|id| Underway::begin(&own, id)).transpose()?;
+    let mut outcome = Outcome::default();
     for segment in &list.segments {
-        match copy_segment(&reach, &list.cscds, segment).await {
+        let copied = if stop.is_asked() || working.fate() != Fate::Alive {
+            Err(Sense::COPY_ABORTED)
+        } else {
+            copy_segment(&reach, &list.cscds, segment).await
+        };
+        match copied {
             Ok(bytes) => {
                 outcome.segments += 1;
                 outcome.bytes += bytes;
             }
-            Err(sense) => {
-                outcome.failure = Some(sense);
-                break;
-            }
+            Err(sense) => outcome.failure = Some(sense),
+        }
+        if let Some(kept) = &kept {
+            kept.note(&outcome);
+        }
+        if outcome.failure.is_some() {
+            break;
         }
     }
-    if let Some(id) = list.keep {
-        own.copies.keep(id, outcome);
-    }
-    match outcome.failure {
-        None => Response::good(),
-        Some(sense) => sense.into(),
-    }
+    outcome.failure.map_or(Ok(()), Err)
 }
 
 /// One end of a copy.
@@ -150,8 +158,9 @@ impl<'a> End<'a> {
     /// Neither the reservation of another initiator nor a sanitization is in the way.
     fn allow(&self, access: Access) -> Result<(), Sense> {
         let unit = &self.itl.unit;
-        let allowed =
-            unit.reservations.allow(self.itl, access) && unit.sanitation.sense().is_none();
+        let allowed = !unit.reservations.are_lost()
+            && unit.reservations.allow(self.itl, access)
+            && unit.sanitation.sense().is_none();
         allowed.then_some(()).ok_or(Sense::COPY_FAILED)
     }
 

@@ -1,11 +1,12 @@
 //! What became of copies, and what copies there can be (SPC-4 §6.17 to §6.20, §7.8.17).
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::list::{
     BLOCK_TO_BLOCK, HEADER_LEN, IDENTIFICATION, MAX_CSCDS, MAX_DESCRIPTORS, MAX_SEGMENTS,
 };
+use crate::scsi::itl::Itl;
 use crate::scsi::request::Request;
 use crate::scsi::response::{Response, Start};
 use crate::scsi::sense::Sense;
@@ -20,15 +21,28 @@ const MAX_SEGMENT: u32 = u16::MAX as u32 * 4096;
 /// The parameter list without inline data, at most.
 pub(super) const MAX_LIST: u32 = HEADER_LEN as u32 + MAX_DESCRIPTORS;
 
-/// Outcomes of an initiator's copies.
+/// An initiator's copies: those under way, and the outcomes of others.
 #[derive(Default)]
 pub(in crate::scsi) struct Held(
     // Held for a look at a short queue, never across an await.
-    Mutex<VecDeque<(u8, Outcome)>>,
+    Mutex<VecDeque<Copy>>,
 );
 
+/// A copy, by its list identifier.
+struct Copy {
+    id: u8,
+    outcome: Outcome,
+    underway: bool,
+}
+
+/// A copy that is under way, until this is dropped.
+pub(super) struct Underway {
+    itl: Arc<Itl>,
+    id: u8,
+}
+
 /// What became of a copy.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Outcome {
     /// Segments that are copied.
     pub(super) segments: u16,
@@ -39,29 +53,72 @@ pub(super) struct Outcome {
 }
 
 impl Held {
-    /// Keeps an outcome in the place of an older one with this list identifier.
-    pub(super) fn keep(&self, id: u8, outcome: Outcome) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|(other, _)| *other != id);
-        if held.len() == MAX_HELD {
-            held.pop_front();
-        }
-        held.push_back((id, outcome));
+    fn find(&self, id: u8) -> Option<(Outcome, bool)> {
+        let held = self.lock();
+        let copy = held.iter().find(|copy| copy.id == id)?;
+        Some((copy.outcome.clone(), copy.underway))
     }
 
-    fn find(&self, id: u8) -> Option<Outcome> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.iter()
-            .find(|(other, _)| *other == id)
-            .map(|(_, outcome)| *outcome)
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Copy>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Underway {
+    /// A copy begins, in the place of an outcome with its list identifier.
+    ///
+    /// # Errors
+    /// When another with this identifier is under way (SPC-4 §6.4.3.2).
+    pub(super) fn begin(itl: &Arc<Itl>, id: u8) -> Result<Self, Sense> {
+        let mut held = itl.copies.lock();
+        if held.iter().any(|copy| copy.id == id && copy.underway) {
+            return Err(Sense::OPERATION_IN_PROGRESS);
+        }
+        held.retain(|copy| copy.id != id);
+        if held.len() >= MAX_HELD
+            && let Some(oldest) = held.iter().position(|copy| !copy.underway)
+        {
+            held.remove(oldest);
+        }
+        held.push_back(Copy {
+            id,
+            outcome: Outcome::default(),
+            underway: true,
+        });
+        Ok(Underway {
+            itl: itl.clone(),
+            id,
+        })
+    }
+
+    /// How far it is.
+    pub(super) fn note(&self, outcome: &Outcome) {
+        self.change(|copy| copy.outcome = outcome.clone());
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Copy)) {
+        let mut held = self.itl.copies.lock();
+        if let Some(copy) = held.iter_mut().find(|copy| copy.id == self.id) {
+            change(copy);
+        }
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.change(|copy| copy.underway = false);
     }
 }
 
 /// RECEIVE COPY STATUS(LID1) (SPC-4 §6.18).
 pub(in crate::scsi) fn status(request: &Request<'_>) -> Result<Start, Sense> {
-    let outcome = outcome(request)?;
-    // COPY MANAGER STATUS: completed, without or with errors.
-    let status = if outcome.failure.is_some() { 2 } else { 1 };
+    let (outcome, underway) = known(request)?;
+    // COPY MANAGER STATUS: under way, or completed without or with errors.
+    let status = match (underway, &outcome.failure) {
+        (true, _) => 0,
+        (false, None) => 1,
+        (false, Some(_)) => 2,
+    };
     let mut data = vec![0, 0, 0, 8, status];
     data.extend(outcome.segments.to_be_bytes());
     // TRANSFER COUNT UNITS: KiB, since bytes may be more than fit.
@@ -76,7 +133,11 @@ pub(in crate::scsi) fn status(request: &Request<'_>) -> Result<Start, Sense> {
 
 /// RECEIVE COPY FAILURE DETAILS(LID1) (SPC-4 §6.17): the sense data of the copy.
 pub(in crate::scsi) fn failure(request: &Request<'_>) -> Result<Start, Sense> {
-    let Some(sense) = outcome(request)?.failure else {
+    let (outcome, underway) = known(request)?;
+    if underway {
+        return Err(Sense::INVALID_FIELD.at(2));
+    }
+    let Some(sense) = outcome.failure else {
         // Nothing has failed, so nothing is told of it.
         return Ok(respond(request, vec![0; 4]));
     };
@@ -97,7 +158,8 @@ pub(in crate::scsi) fn failure(request: &Request<'_>) -> Result<Start, Sense> {
     Ok(respond(request, data))
 }
 
-fn outcome(request: &Request<'_>) -> Result<Outcome, Sense> {
+/// The copy that is asked for, and whether it is under way.
+fn known(request: &Request<'_>) -> Result<(Outcome, bool), Sense> {
     let id = request.cdb.byte(2);
     let unknown = Sense::INVALID_FIELD.at(2);
     request.itl.copies.find(id).ok_or(unknown)

@@ -18,6 +18,8 @@ const WRITE_THROUGH: u8 = 0x01;
 const PROTECTED: u8 = 0x02;
 /// Sense data are in descriptor format (D_SENSE).
 const DESCRIPTOR_SENSE: u8 = 0x04;
+/// Commands that others abort end with a status (TAS).
+const ABORTED_STATUS: u8 = 0x08;
 
 /// What initiators have changed of a unit, for all of them.
 #[derive(Default)]
@@ -37,6 +39,11 @@ impl Settings {
     /// Whether sense data are in descriptor format.
     pub(super) fn descriptor_sense(&self) -> bool {
         self.has(DESCRIPTOR_SENSE)
+    }
+
+    /// Whether commands that others abort end with TASK ABORTED status.
+    pub(super) fn aborted_status(&self) -> bool {
+        self.has(ABORTED_STATUS)
     }
 
     /// As it was when the unit came up.
@@ -97,6 +104,7 @@ struct Page {
 const WCE: (usize, u8, u8, bool) = (0, 0x04, WRITE_THROUGH, false);
 const D_SENSE: (usize, u8, u8, bool) = (0, 0x04, DESCRIPTOR_SENSE, true);
 const SWP: (usize, u8, u8, bool) = (2, 0x08, PROTECTED, true);
+const TAS: (usize, u8, u8, bool) = (3, 0x40, ABORTED_STATUS, true);
 
 /// The pages of a unit, in the order in which "all" gives them (SPC-4 §6.11.1).
 fn pages(unit: &Unit, settings: u8) -> Vec<Page> {
@@ -117,12 +125,12 @@ fn pages(unit: &Unit, settings: u8) -> Vec<Page> {
         pages.push(page(0x08, &[0; 18], bits));
     }
     // Control (SPC-4 §7.5.8): no implicit saving of log parameters (GLTSD), unrestricted reordering.
-    // TAS is 0: of what others abort there is no status, but a unit attention.
+    // TAS is 0 at first: of what others abort there is no status, but a unit attention.
     let control = [0x02, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
     let bits: &[_] = if writable {
-        &[D_SENSE, SWP]
+        &[D_SENSE, SWP, TAS]
     } else {
-        &[D_SENSE]
+        &[D_SENSE, TAS]
     };
     pages.push(page(0x0a, &control, bits));
     // Informational exceptions (SPC-4 §7.5.11): none are reported.

@@ -15,7 +15,6 @@ use crate::scsi::port::{Named, TransportId};
 use crate::scsi::request::Request;
 use crate::scsi::response::{Pending, Response, Start};
 use crate::scsi::sense::Sense;
-use crate::scsi::unit::Unit;
 
 /// Service actions (SPC-4 §6.16.2).
 pub(in crate::scsi) const REGISTER: u8 = 0;
@@ -77,7 +76,7 @@ impl Reservations {
         }
         // Whoever is aborted may be about to change something itself, and waits for the turn.
         drop(turn);
-        abort(&itl.unit, &aborted).await;
+        abort(itl, &aborted).await;
         Ok(())
     }
 
@@ -176,14 +175,15 @@ impl Reservations {
     }
 }
 
-/// Aborts the commands of those nexuses, and waits until none of them works any more.
-async fn abort(unit: &Unit, whose: &[Registrant]) {
+/// Aborts the commands of those nexuses as PREEMPT AND ABORT of `by` asks for it (SPC-4 §5.13.11.5), and
+/// waits until none of them works any more.
+async fn abort(by: &Itl, whose: &[Registrant]) {
     if whose.is_empty() {
         return;
     }
     let meant = |itl: &Arc<Itl>| whose.contains(&itl.registrant);
-    let itls = unit.itls().into_iter().filter(meant);
-    let aborted = itls.map(|itl| itl.running.abort()).collect();
+    let itls = by.unit.itls().into_iter().filter(meant);
+    let aborted = itls.map(|itl| by.unit.abort(&itl, by.nexus)).collect();
     settled(aborted).await;
 }
 

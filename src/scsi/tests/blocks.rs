@@ -5,7 +5,7 @@ use super::*;
 use crate::block::{FileDisk, FileOptions};
 
 /// A unit with a file of so many bytes, which goes with the directory.
-fn file(size: u64, options: &FileOptions) -> (tempfile::TempDir, Nexus) {
+pub(super) fn file(size: u64, options: &FileOptions) -> (tempfile::TempDir, Nexus) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     std::fs::File::create(&path).unwrap().set_len(size).unwrap();
@@ -123,71 +123,4 @@ fn copies_reach_no_unit_but_the_initiators_own() {
         let list = copy_list(&own, 0, 8, 100);
         assert_eq!(refused(&nexus, &cdb, &list[..cut]), (5, 0x1a00), "{cut}");
     }
-}
-
-#[test]
-fn sanitize_leaves_what_was_asked_for() {
-    let (_dir, nexus) = file(1 << 20, &FileOptions::new(512));
-    good(&nexus, &[0x2a, 0, 0, 0, 0, 9, 0, 0, 8, 0], &[1; 4096]);
-    let read = [0x28, 0, 0, 0, 0, 9, 0, 0, 1, 0];
-    let overwrite = [0x48, 1, 0, 0, 0, 0, 0, 0, 6, 0];
-    good(&nexus, &overwrite, &[2, 0, 0, 2, 0xab, 0xcd]);
-    assert_eq!(good(&nexus, &read, b""), [0xab, 0xcd].repeat(256));
-    // Two passes, each the complement of the one before.
-    good(&nexus, &overwrite, &[0x82, 0, 0, 2, 0, 0xf0]);
-    assert_eq!(good(&nexus, &read, b""), [0xff, 0x0f].repeat(256));
-    good(&nexus, &[0x48, 2, 0, 0, 0, 0, 0, 0, 0, 0], b"");
-    assert_eq!(good(&nexus, &read, b""), [0; 512]);
-    assert_eq!(refused(&nexus, &[0x48, 3], b""), (5, 0x2400));
-    assert_eq!(
-        refused(&nexus, &overwrite, &[0, 0, 0, 2, 1, 2]),
-        (5, 0x2600)
-    );
-}
-
-#[test]
-fn sanitize_is_for_disks_whose_owner_allows_it() {
-    assert_eq!(refused(&nexus(), &[0x48, 2], b""), (5, 0x2000));
-}
-
-#[test]
-fn a_sanitization_that_was_cut_off_has_failed() {
-    struct Kept(std::sync::Mutex<Vec<u8>>);
-    impl ReservationStore for Kept {
-        fn load(&self) -> std::io::Result<Option<Vec<u8>>> {
-            Ok(Some(self.0.lock().unwrap().clone()))
-        }
-        fn save(&self, state: &[u8]) -> std::io::Result<()> {
-            *self.0.lock().unwrap() = state.to_vec();
-            Ok(())
-        }
-    }
-    // As the server before this one has left it, with AUSE.
-    let kept = Arc::new(Kept(std::sync::Mutex::new(vec![2])));
-    let unit = |kept: &Arc<Kept>| {
-        let options = Options {
-            sanitize: true,
-            sanitizing: Some(kept.clone()),
-            ..Options::default()
-        };
-        let disk = Arc::new(MemoryDisk::new(512, 64));
-        let lun = Lun::new(DISK).unwrap();
-        ready(&Arc::new(
-            Device::new("c").with_disk(lun, "d", disk, options),
-        ))
-    };
-    let read = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-    let nexus = unit(&kept);
-    assert_eq!(refused(&nexus, &read, b""), (3, 0x3103));
-    good(&nexus, &[0x12, 0, 0, 0, 36, 0], b"");
-    good(&nexus, &[0x48, 0x1f], b"");
-    good(&nexus, &read, b"");
-    good(&unit(&kept), &read, b"");
-    // Without AUSE only another sanitization helps.
-    *kept.0.lock().unwrap() = vec![3];
-    let nexus = unit(&kept);
-    assert_eq!(refused(&nexus, &[0x48, 0x1f], b""), (5, 0x2400));
-    good(&nexus, &[0x48, 2], b"");
-    good(&nexus, &read, b"");
-    assert!(kept.0.lock().unwrap().is_empty());
 }

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use super::*;
 use crate::block::{self, MemoryDisk};
 
+mod aborts;
 mod blocks;
 mod live;
 mod model;
 mod parameters;
 mod reservations;
+mod sanitize;
 
 const DISK: u16 = 1;
 const BLOCKS: u64 = 2048;
@@ -407,7 +409,7 @@ fn a_reset_silences_what_waits_for_data() {
     let block::Answer::Now(response) = pending.finish(vec![Bytes::from(vec![1; 512])]) else {
         panic!("memory answers at once");
     };
-    assert_eq!(response.status, Status::TaskAborted);
+    assert_eq!(response.status, Status::Silent);
     assert_eq!(
         good(&two, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], b""),
         [0; 512]

@@ -89,8 +89,8 @@ fn each_page_is_what_its_mask_lets_it_be() {
     assert_eq!(page(&nexus, 0x08, 1)[2], 0x04, "WCE");
     assert_eq!(
         page(&nexus, 0x0a, 1)[2..6],
-        [0x04, 0, 0x08, 0],
-        "D_SENSE and SWP"
+        [0x04, 0, 0x08, 0x40],
+        "D_SENSE, SWP and TAS"
     );
     // All pages, with all subpages, are these.
     let all = good(&nexus, &[0x1a, 8, 0x3f, 0xff, 255, 0], b"");

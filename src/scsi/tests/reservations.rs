@@ -290,7 +290,23 @@ fn preempt_of_all_registrants_leaves_one() {
 
 #[test]
 fn preempt_and_abort_silences_those_that_it_preempts() {
+    preempt_and_abort(0x00, Status::Silent);
+}
+
+#[test]
+fn preempt_and_abort_tells_those_that_it_preempts_where_tas_is_set() {
+    preempt_and_abort(0x40, Status::TaskAborted);
+}
+
+/// PREEMPT AND ABORT of one by another, and what the command of the first ends with.
+fn preempt_and_abort(tas: u8, expected: Status) {
     let Three(_, [one, two, three]) = registered();
+    let mut page = vec![0, 0, 0, 0, 0x0a, 10, 0x02, 0x10, 0, tas];
+    page.extend([0, 0, 0xff, 0xff, 0, 0]);
+    good(&three, &[0x15, 0x10, 0, 0, page.len() as u8, 0], &page);
+    for nexus in [&one, &two].iter().filter(|_| tas != 0) {
+        assert_eq!(end(nexus, &TUR, b""), Bad(6, 0x2a01));
+    }
     assert_eq!(out(&one, RESERVE, 5, 1, 0), Good);
     let mut block = [0; 16];
     block[..10].copy_from_slice(&WRITE);
@@ -304,7 +320,7 @@ fn preempt_and_abort_silences_those_that_it_preempts() {
         block::Answer::Now(response) => response.status,
         block::Answer::Later(_) => panic!("memory answers at once"),
     };
-    assert_eq!(finish(victim), Status::TaskAborted);
+    assert_eq!(finish(victim), expected);
     assert_eq!(good(&two, &READ, b""), [0; 512]);
     assert_eq!(finish(bystander), Status::Good);
     assert_eq!(good(&two, &READ, b""), [1; 512]);
@@ -648,4 +664,28 @@ fn a_unit_that_does_not_know_whose_it_is_stays_closed() {
         assert_eq!(end(&one, cdb, b""), Bad(2, 0x0403));
     }
     assert_eq!(end(&one, &[0x12, 0, 0, 0, 36, 0], b""), Good);
+}
+
+#[test]
+fn a_disk_that_is_opened_anew_keeps_who_may_use_it() {
+    let device = device(MemoryDisk::new(512, BLOCKS));
+    let (one, two) = (ready_from(&device, 1), ready_from(&device, 2));
+    assert_eq!(out(&one, REGISTER, 0, 0, 7), Good);
+    assert_eq!(out(&one, RESERVE, 5, 7, 0), Good);
+    assert_eq!(end(&two, &WRITE, &[1; 512]), Conflict);
+    let lun = Lun::new(DISK).unwrap();
+    let again = |identity| {
+        let disk = Arc::new(MemoryDisk::new(512, BLOCKS));
+        drop(device.add_disk(lun, identity, disk, Options::default()));
+        for nexus in [&one, &two] {
+            // The power-on, and that the units are others.
+            while run(nexus, DISK, &TUR, b"").1.is_some() {}
+        }
+    };
+    again("disk");
+    assert_eq!(end(&two, &WRITE, &[1; 512]), Conflict);
+    assert_eq!(end(&one, &WRITE, &[1; 512]), Good);
+    // Another disk has nothing of it.
+    again("another");
+    assert_eq!(end(&two, &WRITE, &[1; 512]), Good);
 }
