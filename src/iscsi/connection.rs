@@ -168,7 +168,7 @@ fn initiator(wish: &Wish, peer: SocketAddr, local: SocketAddr) -> Initiator {
         isid: wish.isid,
         peer,
         local,
-        chap_name: wish.chap_name.clone(),
+        proved: wish.proved.clone(),
     }
 }
 

@@ -286,7 +286,7 @@ mod tests {
             isid: Isid([isid; 6]),
             peer: ([192, 0, 2, 1], 1).into(),
             local: ([192, 0, 2, 2], 3260).into(),
-            chap_name: None,
+            proved: None,
         }
     }
 

@@ -14,3 +14,4 @@ mod server;
 mod sessions;
 mod suite;
 mod tools;
+mod volumes;
