@@ -89,7 +89,8 @@ impl Device {
         });
         let mut inventory = self.lock();
         let old = inventory.units.insert(lun, unit.clone());
-        let closed = old.map(|old| old.close()).unwrap_or_default();
+        let closed = old.map(|old| old.close(is_same(&&old)));
+        let closed = closed.unwrap_or_default();
         for reach in inventory.live() {
             reach.tell_inventory_changed();
             // Later, so that the unit tells of nothing but its own power-on.
@@ -108,7 +109,7 @@ impl Device {
             return settled(Vec::new());
         };
         // First, while every initiator still holds what its commands are known by.
-        let closed = old.close();
+        let closed = old.close(false);
         for reach in inventory.live() {
             reach.leave(lun);
             reach.tell_inventory_changed();

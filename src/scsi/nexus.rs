@@ -28,6 +28,10 @@ pub struct Nexus {
     reach: Arc<Reach>,
 }
 
+/// A command that is still to be started.
+#[derive(Default)]
+pub struct Enlisted(Option<Waiting>);
+
 /// What a reset is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
@@ -86,8 +90,21 @@ impl Nexus {
         }
     }
 
-    /// Starts a command. `lun` is nothing where the initiator's address can be no unit's.
+    /// A command for `lun` has come. Until it is started it belongs to what a reset aborts.
+    pub fn enlist(&self, lun: Option<Lun>) -> Enlisted {
+        let units = self.reach.units.load();
+        let itl = lun.and_then(|lun| units.get(&lun));
+        Enlisted(itl.map(|itl| itl.running.begin().wait()))
+    }
+
+    /// Starts a command that has just come. `lun` is nothing where the initiator's address can be no
+    /// unit's.
     pub fn start(&self, lun: Option<Lun>, cdb: [u8; 16]) -> Start {
+        self.start_enlisted(self.enlist(lun), lun, cdb)
+    }
+
+    /// Starts a command that has come before.
+    pub fn start_enlisted(&self, enlisted: Enlisted, lun: Option<Lun>, cdb: [u8; 16]) -> Start {
         let cdb = Cdb::new(cdb);
         let units = self.reach.units.load();
         let Some(itl) = lun.and_then(|lun| units.get(&lun)) else {
@@ -95,10 +112,12 @@ impl Nexus {
         };
         // From here on a reset waits for this command: whatever is looked at below still holds when
         // the command reaches the disk.
-        let working = itl.running.begin();
-        if working.fate() == Fate::Removed {
-            return without_unit(&units, &cdb).into();
-        }
+        let resumed = enlisted.0.map(Waiting::resume).transpose();
+        let working = match resumed.map(|w| w.unwrap_or_else(|| itl.running.begin())) {
+            Ok(working) if working.fate() != Fate::Removed => working,
+            Ok(_) | Err(Fate::Removed) => return without_unit(&units, &cdb).into(),
+            Err(fate) => return in_format(itl, Response::aborted(fate)).into(),
+        };
         let request = Request {
             unit: &itl.unit,
             itl,
@@ -241,7 +260,9 @@ fn detached(itl: Arc<Itl>, working: Option<Working>, pending: Pending) -> Pendin
         };
         run(data).map(
             move |response| match waiting.map(Waiting::resume).transpose() {
-                Ok(_) | Err(Fate::Removed | Fate::Wiped) => in_format(&itl, response),
+                Ok(_) | Err(Fate::Removed | Fate::Reopened | Fate::Wiped) => {
+                    in_format(&itl, response)
+                }
                 Err(fate) => Response::aborted(fate),
             },
         )
@@ -275,7 +296,9 @@ fn watched_answer(
         }
         match working.as_ref().map(Working::fate) {
             // The disk has done it, even if it has left the device meanwhile.
-            None | Some(Fate::Alive | Fate::Removed | Fate::Wiped) => in_format(&itl, response),
+            None | Some(Fate::Alive | Fate::Removed | Fate::Reopened | Fate::Wiped) => {
+                in_format(&itl, response)
+            }
             Some(fate @ (Fate::Aborted | Fate::Told)) => Response::aborted(fate),
         }
     }))

@@ -210,6 +210,8 @@ impl Response {
     pub(super) fn aborted(fate: Fate) -> Self {
         match fate {
             Fate::Removed => Sense::NO_UNIT.into(),
+            // As after any other loss of power: its initiator begins again.
+            Fate::Reopened => Sense::POWER_ON.into(),
             Fate::Wiped => Sense::SANITIZING.into(),
             Fate::Told => Response {
                 status: Status::TaskAborted,

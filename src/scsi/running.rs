@@ -39,6 +39,8 @@ pub(super) enum Fate {
     Told,
     /// A sanitization has begun: it is refused unless it was at work before.
     Wiped,
+    /// Its unit is there, but was opened anew.
+    Reopened,
     /// Its unit is not there any more.
     Removed,
 }
@@ -75,6 +77,11 @@ impl Running {
         self.replace(Fate::Wiped, Fate::Alive)
     }
 
+    /// The unit is opened anew: nothing begins here any more, and what waits for data is told to come again.
+    pub(super) fn reopen(&self) -> Aborted {
+        self.replace(Fate::Reopened, Fate::Removed)
+    }
+
     /// The unit is gone: nothing begins any more, and what waits for data will find it so.
     pub(super) fn close(&self) -> Aborted {
         self.replace(Fate::Removed, Fate::Removed)
@@ -85,7 +92,7 @@ impl Running {
         // A unit that is gone stays so, whoever aborts commands at the same time.
         let generation = self.0.rcu(|current| match current.fate() {
             Fate::Removed => current.clone(),
-            Fate::Alive | Fate::Aborted | Fate::Told | Fate::Wiped => next.clone(),
+            _ => next.clone(),
         });
         let _ = generation.fate.compare_exchange(
             Fate::Alive as u8,
@@ -120,6 +127,7 @@ impl Fate {
             1 => Fate::Aborted,
             2 => Fate::Told,
             3 => Fate::Wiped,
+            4 => Fate::Reopened,
             _ => Fate::Removed,
         }
     }

@@ -191,10 +191,14 @@ impl Unit {
         self.itls().iter().map(|itl| itl.running.wipe()).collect()
     }
 
-    /// Nobody gets to the unit any more.
-    pub(super) fn close(&self) -> Vec<Aborted> {
+    /// Nobody gets to the unit any more; `reopened` if the same disk takes its place.
+    pub(super) fn close(&self, reopened: bool) -> Vec<Aborted> {
         self.closed.store(true, Ordering::SeqCst);
-        self.itls().iter().map(|itl| itl.running.close()).collect()
+        let close = |itl: &Arc<Itl>| match reopened {
+            true => itl.running.reopen(),
+            false => itl.running.close(),
+        };
+        self.itls().iter().map(close).collect()
     }
 }
 

@@ -31,6 +31,11 @@ impl Runner {
     fn act(&mut self, action: Action) {
         match action {
             Action::Send(pdu) => self.link.push(pdu),
+            Action::Enlist { id, lun } => {
+                if let Some(nexus) = &self.nexus {
+                    self.enlisted.insert(id, nexus.enlist(Lun::parse(lun)));
+                }
+            }
             Action::Begin {
                 id,
                 lun,
@@ -42,12 +47,15 @@ impl Runner {
                 let least = nexus.map_or(0, |nexus| nexus.reads(Lun::parse(lun), cdb));
                 let reads = reads.max(least).min(LARGEST);
                 let kind = if reads > 0 { Kind::Reads } else { Kind::Other };
+                let enlist = || nexus.map(|nexus| nexus.enlist(Lun::parse(lun)));
+                let enlisted = self.enlisted.remove(&id).or_else(enlist);
                 self.begun.insert(id, (kind, Instant::now()));
                 self.backlog.push_back(Begin {
                     id,
                     lun,
                     cdb,
                     reads,
+                    enlisted: enlisted.unwrap_or_default(),
                 });
             }
             Action::Deliver { id, data, offered } => {
@@ -107,7 +115,7 @@ impl Runner {
             self.reading.insert(begin.id, begin.reads);
             self.reading_total += begin.reads;
         }
-        match nexus.start(Lun::parse(begin.lun), begin.cdb) {
+        match nexus.start_enlisted(begin.enlisted, Lun::parse(begin.lun), begin.cdb) {
             Start::Done(answer) => self.follow(begin.id, answer),
             Start::Data(pending) => {
                 let len = pending.len();
@@ -180,7 +188,6 @@ impl Runner {
             Done::Command(id, response) => self.answered(id, response),
             Done::Loaded(id, response) => self.finished(id, response),
             Done::Reset(tmf) => self.session.reset_done(tmf, true),
-            Done::Listed(targets) => self.session.listed(&targets),
         }
     }
 
@@ -190,6 +197,7 @@ impl Runner {
             early.end();
             return;
         }
+        self.enlisted.remove(&id);
         let before = self.backlog.len();
         self.backlog.retain(|begin| begin.id != id);
         if self.backlog.len() < before || self.pending.remove(&id).is_some() {
@@ -202,6 +210,12 @@ impl Runner {
             Scope::Device => Some(Reset::Device),
             Scope::Unit(lun) => Lun::parse(lun).map(Reset::Unit),
             Scope::Commands(lun) => Lun::parse(lun).map(Reset::Commands),
+            Scope::Own(lun) => {
+                let lun = Lun::parse(lun);
+                let found = self.nexus.as_ref().is_some_and(|nexus| nexus.has(lun));
+                self.session.reset_done(tmf, found);
+                return;
+            }
         };
         let found = |nexus: &&Nexus| match reset {
             Some(Reset::Device) => true,
@@ -226,10 +240,12 @@ impl Runner {
             self.session.listed(&own);
             return;
         }
-        let (shared, initiator) = (self.shared.clone(), self.initiator.clone());
-        self.work.push(Box::pin(async move {
-            Done::Listed(shared.directory.targets(&initiator).await)
-        }));
+        if self.listing.is_none() {
+            let (shared, initiator) = (self.shared.clone(), self.initiator.clone());
+            self.listing = Some(Box::pin(async move {
+                shared.directory.targets(&initiator).await
+            }));
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use super::session::task::TaskId;
 use super::sessions::SessionControl;
 use super::totals::Kind;
 use super::wire::Tag;
-use crate::scsi::{Nexus, Pending, Response, Stop};
+use crate::scsi::{Enlisted, Nexus, Pending, Response, Stop};
 
 mod commands;
 
@@ -48,6 +48,8 @@ pub(super) struct Runner {
     pending: HashMap<TaskId, Pending>,
     /// Commands at work that may take long, and how to end them early.
     long: HashMap<TaskId, Early>,
+    /// Commands that may not begin yet.
+    enlisted: HashMap<TaskId, Enlisted>,
     /// Commands that wait until others have read enough.
     backlog: VecDeque<Begin>,
     /// Since when the commands at work are, and what they do.
@@ -56,6 +58,8 @@ pub(super) struct Runner {
     reading: HashMap<TaskId, u64>,
     reading_total: u64,
     share: Share,
+    /// The targets that are being listed. One list at a time is enough for whoever asks again and again.
+    listing: Option<BoxFuture<'static, Vec<IscsiName>>>,
     /// A loan that the session waits for.
     loan: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
     /// What the peer takes.
@@ -87,6 +91,7 @@ struct Begin {
     lun: [u8; 8],
     cdb: [u8; 16],
     reads: u64,
+    enlisted: Enlisted,
 }
 
 /// Something that took its time.
@@ -95,7 +100,6 @@ enum Done {
     /// The same, and its data have been read from the file.
     Loaded(TaskId, Response),
     Reset(Tag),
-    Listed(Vec<IscsiName>),
 }
 
 /// Why the loop woke up.
@@ -103,6 +107,7 @@ enum Wake {
     Socket(io::Result<tokio::io::Ready>),
     Done(Done),
     Lent(Option<OwnedSemaphorePermit>),
+    Listed(Vec<IscsiName>),
     Asked(End),
     Stop,
     Time,
@@ -130,6 +135,8 @@ impl Runner {
             work: FuturesUnordered::new(),
             pending: HashMap::new(),
             long: HashMap::new(),
+            enlisted: HashMap::new(),
+            listing: None,
             backlog: VecDeque::new(),
             begun: HashMap::new(),
             reading: HashMap::new(),
@@ -206,7 +213,8 @@ impl Runner {
                 end = &mut asked => Wake::Asked(end),
                 Ok(_) = stop.wait_for(|stop| *stop), if !stopping => Wake::Stop,
                 Some(done) = self.work.next() => Wake::Done(done),
-                loan = lent(&mut self.loan) => Wake::Lent(loan),
+                loan = resolved(&mut self.loan) => Wake::Lent(loan),
+                targets = resolved(&mut self.listing) => Wake::Listed(targets),
                 ready = self.link.ready(interest) => Wake::Socket(ready),
                 () = until(limit) => Wake::Time,
                 () = tokio::task::yield_now(), if busy => continue,
@@ -226,6 +234,10 @@ impl Runner {
                             Err(lost) => return self.lost(lost),
                         }
                     }
+                }
+                Wake::Listed(targets) => {
+                    self.listing = None;
+                    self.session.listed(&targets);
                 }
                 Wake::Lent(loan) => {
                     self.loan = None;
@@ -357,12 +369,10 @@ impl Runner {
     }
 }
 
-/// Resolves when the loan is there; never without one.
-async fn lent(
-    loan: &mut Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
-) -> Option<OwnedSemaphorePermit> {
-    match loan {
-        Some(loan) => loan.await,
+/// Resolves when that does; never if there is nothing.
+async fn resolved<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
         None => std::future::pending().await,
     }
 }

@@ -10,6 +10,9 @@ use crate::scsi::Lun;
 /// TARGET COLD RESET.
 const COLD_RESET: u8 = 7;
 
+/// Functions that may wait for commands to settle; no initiator has use for more.
+pub(super) const MOST_OPEN: usize = 64;
+
 /// A task management function that waits for commands to settle.
 pub(super) struct Pending {
     itt: Tag,
@@ -23,12 +26,16 @@ pub(super) struct Pending {
 impl Session {
     /// Does what a task management request asks for.
     pub(super) fn manage(&mut self, request: TaskRequest) {
+        if self.aborts.len() >= MOST_OPEN {
+            self.managed(request.itt, TaskResponse::REJECTED);
+            return;
+        }
         let lun = request.lun;
         let on_unit =
             |of: &[u8; 8]| Lun::parse(*of).is_some() && Lun::parse(*of) == Lun::parse(lun);
         match request.function {
             1 => self.abort_task(&request),
-            2 => self.abort(&request, on_unit, None),
+            2 => self.abort(&request, on_unit, Some(Scope::Own(lun))),
             4 => self.abort(&request, on_unit, Some(Scope::Commands(lun))),
             5 => self.abort(&request, on_unit, Some(Scope::Unit(lun))),
             // TARGET WARM RESET, and TARGET COLD RESET, which closes all connections besides (§11.5.1):
@@ -83,15 +90,6 @@ impl Session {
             TaskResponse::NO_TASK
         };
         self.managed(request.itt, response);
-        self.skip_aborted();
-    }
-
-    /// Passes over commands that were aborted before they came.
-    fn skip_aborted(&mut self) {
-        while let Some(None) = self.held.get(&self.exp_cmd_sn.0) {
-            self.held.remove(&self.exp_cmd_sn.0);
-            self.advance();
-        }
     }
 
     fn abort(
@@ -133,9 +131,10 @@ impl Session {
             let dormant = self.dequeue(id);
             if let Some(task) = self.drop_task(id)
                 && task.early.is_none()
-                && !dormant
             {
-                pending.tasks.push(id);
+                if !dormant {
+                    pending.tasks.push(id);
+                }
                 self.actions.push(Action::Forget { id });
             }
         }

@@ -41,8 +41,11 @@ impl Session {
             (false, false) => 0,
             _ => u64::from(task.command.expected_len),
         };
-        let (actual, sent) = if task.command.write {
-            (task.wanted.unwrap_or(0), 0)
+        let (actual, sent) = if let Some(wanted) = task.wanted {
+            // Also where the initiator said that it sends nothing.
+            (wanted, 0)
+        } else if task.command.write {
+            (0, 0)
         } else {
             let actual = block::total(&response.data);
             (actual, actual.min(expected))

@@ -48,6 +48,9 @@ const MAX_HELD: u64 = 512 * 1024;
 pub(super) enum Action {
     /// Send this.
     Send(Outgoing),
+    /// A command has come and has to wait for others: resets by other initiators are for it, too. Then
+    /// [`Action::Begin`] or [`Action::Forget`].
+    Enlist { id: TaskId, lun: [u8; 8] },
     /// Start a command; then [`Session::wants`] or [`Session::finished`].
     Begin {
         id: TaskId,
@@ -62,7 +65,8 @@ pub(super) enum Action {
         data: Vec<Bytes>,
         offered: u64,
     },
-    /// The command is aborted: drop it if it waits. [`Session::finished`] is called in any case.
+    /// The command is aborted: drop it if it waits. [`Session::finished`] is called in any case, if it was
+    /// begun.
     Forget { id: TaskId },
     /// Reset at the device; then [`Session::reset_done`].
     Reset { tmf: Tag, scope: Scope },
@@ -81,6 +85,9 @@ pub(super) enum Scope {
     Unit([u8; 8]),
     /// The commands of a unit.
     Commands([u8; 8]),
+    /// The initiator's own commands on a unit, which the session has seen to: whether there is the unit
+    /// is all that is asked.
+    Own([u8; 8]),
     /// All units.
     Device,
 }
@@ -252,7 +259,10 @@ impl Session {
                 return Ok(());
             }
             Opcode::LoginRequest => return Err(Violation("a login within a session")),
-            _ if head.immediate => return self.obey(head, pdu),
+            _ if head.immediate => {
+                self.obey(head, pdu)?;
+                return self.catch_up();
+            }
             _ => {}
         }
         let cmd_sn = cmd_sn(&pdu);
@@ -271,6 +281,12 @@ impl Session {
         }
         self.advance();
         self.obey(head, pdu)?;
+        self.catch_up()
+    }
+
+    /// Does what was held back and has its turn now: a command that came late, or an abort of one that
+    /// never came, may have filled the gap before it.
+    fn catch_up(&mut self) -> Result<(), Violation> {
         while let Some(next) = self.held.remove(&self.exp_cmd_sn.0) {
             self.advance();
             if let Some(pdu) = next {

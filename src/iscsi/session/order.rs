@@ -1,8 +1,9 @@
 //! Task attributes: which command may begin while others are at work (SAM-5 §8.6).
 //!
 //! A simple command begins whenever it comes, an ordered one when all older ones have ended, and what
-//! comes after an ordered one waits for its end. Each session has a task set of its own, over all
-//! units: that is more order than the standard asks for, never less.
+//! comes after an ordered one waits for its end. Within a session this holds over all units, which is
+//! more than the standard asks for. Between sessions it does not hold, which is less (TST is 0): which of
+//! two initiators' commands is older nobody can tell but who has sent them, and he knows by its answer.
 
 use std::collections::VecDeque;
 
@@ -29,6 +30,12 @@ impl Session {
         } else {
             self.queue.dormant.push_back(id);
             self.enable();
+            if self.queue.dormant.back() == Some(&id)
+                && let Some(task) = self.task(id)
+            {
+                let lun = task.command.lun;
+                self.actions.push(Action::Enlist { id, lun });
+            }
         }
     }
 

@@ -134,6 +134,7 @@ fn bytes(n: usize) -> Response {
 fn words(action: &Action) -> String {
     match action {
         Action::Send(pdu) => sent(pdu),
+        Action::Enlist { id, .. } => format!("enlist {}", id.itt.0),
         Action::Begin { id, .. } => format!("begin {}", id.itt.0),
         Action::Deliver { id, data, .. } => {
             let n: usize = data.iter().map(Bytes::len).sum();
@@ -425,6 +426,19 @@ fn a_command_that_takes_more_than_is_sent_tells_so() {
             ),
         ],
     );
+    // Also if its initiator sends nothing at all.
+    let silent = pdu(command(1, 0).emit(), b"");
+    check(
+        &mut session(parameters()),
+        vec![
+            (silent, &["begin 1"]),
+            (In::Wants(1, 1024), &["deliver 1: 0 in 0"]),
+            (
+                In::Finished(1, Response::good()),
+                &["response 1 status 0 sn 10 after 0 Overflow(1024)"],
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -659,14 +673,52 @@ fn a_command_that_is_aborted_before_it_comes_never_begins() {
 }
 
 #[test]
+fn what_waits_behind_a_command_that_was_aborted_before_it_came_has_its_turn() {
+    check(
+        &mut session(parameters()),
+        vec![
+            (read(2, 1, 512), &[]),
+            (read(3, 2, 512), &[]),
+            (
+                task(1, 50, 1),
+                &["task 50 response 0", "begin 2", "begin 3"],
+            ),
+            (read(4, 3, 512), &["begin 4"]),
+        ],
+    );
+}
+
+#[test]
+fn so_many_functions_may_wait_and_no_more() {
+    let mut session = session(parameters());
+    let In::Pdu(first) = read(1, 0, 512) else {
+        unreachable!();
+    };
+    session.receive(first);
+    session.actions();
+    for itt in 100..200 {
+        let In::Pdu(abort) = task(2, itt, 0) else {
+            unreachable!();
+        };
+        session.receive(abort);
+    }
+    assert_eq!(session.aborts.len(), abort::MOST_OPEN);
+    let words: Vec<String> = session.actions().iter().map(words).collect();
+    let refused = words.iter().filter(|word| word.ends_with("response 255"));
+    assert_eq!(refused.count(), 100 - abort::MOST_OPEN);
+}
+
+#[test]
 fn resets_abort_and_wait_for_the_device() {
     let reset = format!("reset 50 {:?}", Scope::Unit(LUN));
+    let own = |tmf: u32| format!("reset {tmf} {:?}", Scope::Own(LUN));
     check(
         &mut session(parameters()),
         vec![
             (write(1, 0, 512, b""), &["begin 1"]),
             (In::Wants(1, 512), &["r2t 1 #0 ttt 0 0+512"]),
-            (task(2, 49, 0), &["forget 1"]),
+            (task(2, 49, 0), &["forget 1", &own(49)]),
+            (In::ResetDone(49), &[]),
             // Its data are on their way for a while.
             (data(1, 0, 0, 0, 512, true), &[]),
             (In::Finished(1, Response::good()), &["task 49 response 0"]),
@@ -770,8 +822,8 @@ fn an_ordered_command_waits_for_the_older_ones_and_is_waited_for() {
         &mut session(parameters()),
         vec![
             (attributed(Simple, 1, 0), &["begin 1"]),
-            (attributed(Ordered, 2, 1), &[]),
-            (attributed(Simple, 3, 2), &[]),
+            (attributed(Ordered, 2, 1), &["enlist 2"]),
+            (attributed(Simple, 3, 2), &["enlist 3"]),
             (attributed(HeadOfQueue, 4, 3), &["begin 4"]),
             (
                 In::Finished(1, bytes(512)),
@@ -796,9 +848,9 @@ fn an_aborted_command_that_has_not_begun_never_does_and_blocks_nobody() {
         &mut session(parameters()),
         vec![
             (attributed(Simple, 1, 0), &["begin 1"]),
-            (attributed(Ordered, 2, 1), &[]),
-            (attributed(Simple, 3, 2), &[]),
-            (task(1, 9, 2), &["begin 3", "task 9 response 0"]),
+            (attributed(Ordered, 2, 1), &["enlist 2"]),
+            (attributed(Simple, 3, 2), &["enlist 3"]),
+            (task(1, 9, 2), &["forget 2", "begin 3", "task 9 response 0"]),
         ],
     );
 }

@@ -73,10 +73,12 @@ impl Session {
 
     /// What the initiator may see, in answer to [`Action::List`].
     pub(in crate::iscsi) fn listed(&mut self, targets: &[IscsiName]) {
+        // Another exchange may have begun meanwhile, and has not asked yet.
+        let asking = |exchange: &mut Exchange| matches!(exchange.state, State::Asking(..));
         let Some(Exchange {
             request,
             state: State::Asking(mut pairs, wanted),
-        }) = self.text.take()
+        }) = self.text.take_if(asking)
         else {
             return;
         };

@@ -82,6 +82,8 @@ impl TaskResponse {
     pub const NO_LUN: u8 = 2;
     /// This function is not there.
     pub const NOT_SUPPORTED: u8 = 5;
+    /// Function rejected.
+    pub const REJECTED: u8 = 255;
 
     /// Reads a header.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {

@@ -192,3 +192,41 @@ fn a_copy_under_way_is_told_as_such_and_has_its_identifier_alone() {
     assert_eq!(runtime.block_on(copy).status, Status::Good);
     assert_eq!(good(&nexus, &status, b"")[4], 1);
 }
+
+#[test]
+fn a_reset_is_for_commands_that_have_come_and_not_begun() {
+    let device = device(MemoryDisk::new(512, BLOCKS));
+    let (one, two) = (ready(&device), ready(&device));
+    let lun = Lun::new(DISK);
+    let (before, after) = (two.enlist(lun), two.enlist(lun));
+    let read = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    assert!(matches!(
+        two.start_enlisted(before, lun, read),
+        Start::Done(block::Answer::Now(response)) if response.status == Status::Good
+    ));
+    reset(&one, Reset::Unit(lun.unwrap()));
+    assert!(matches!(
+        two.start_enlisted(after, lun, read),
+        Start::Done(block::Answer::Now(response)) if response.status == Status::Silent
+    ));
+    assert_eq!(refused(&two, &TUR, b""), (6, 0x2903));
+}
+
+#[test]
+fn what_waits_while_its_disk_is_opened_anew_is_told_to_come_again() {
+    let device = device(MemoryDisk::new(512, BLOCKS));
+    let nexus = ready(&device);
+    let lun = Lun::new(DISK);
+    let (write, enlisted) = (open_write(&nexus), nexus.enlist(lun));
+    let disk = Arc::new(MemoryDisk::new(512, BLOCKS));
+    drop(device.add_disk(lun.unwrap(), "disk", disk, Options::default()));
+    let block::Answer::Now(response) = write.finish(vec![Bytes::from(vec![1; 512])]) else {
+        panic!("it is known at once");
+    };
+    assert_eq!(response.sense, Some(Sense::POWER_ON));
+    let Start::Done(block::Answer::Now(response)) = nexus.start_enlisted(enlisted, lun, [0; 16])
+    else {
+        panic!("it is known at once");
+    };
+    assert_eq!(response.sense, Some(Sense::POWER_ON));
+}

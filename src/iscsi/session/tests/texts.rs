@@ -240,3 +240,26 @@ fn an_exchange_has_one_tag_and_its_answers_are_asked_for_by_nothing() {
         )],
     );
 }
+
+#[test]
+fn an_exchange_that_begins_while_targets_are_listed_goes_on() {
+    check(
+        &mut discovery(),
+        vec![
+            (
+                said(request(3, UNASKED, LAST), "SendTargets=All"),
+                &["list"],
+            ),
+            (
+                said(request(4, UNASKED, OPEN), "X-a=1"),
+                &["text [X-a=NotUnderstood]"],
+            ),
+            // Nobody waits for it any more.
+            (In::Listed(&["iqn.a:t"]), &[]),
+            (
+                said(request(4, 1, LAST), "X-b=1"),
+                &["text last [X-b=NotUnderstood]"],
+            ),
+        ],
+    );
+}
