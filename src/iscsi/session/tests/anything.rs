@@ -260,7 +260,7 @@ impl Driver {
                     ..command(itt, 0)
                 };
                 command.attribute = match attribute {
-                    0 | 1 | 2 => Attribute::Simple,
+                    0..=2 => Attribute::Simple,
                     3 => Attribute::Ordered,
                     4 => Attribute::HeadOfQueue,
                     _ => Attribute::Aca,
