@@ -74,11 +74,11 @@ impl FileDisk {
         Self::open_read_only(path, &FileOptions::new(block_size))
     }
 
-    /// The same, in the shape that `options` tell. Nothing is written, so a journal is not looked at.
+    /// The same, opened as `options` say. Nothing is written, so a journal is not looked at.
     pub fn open_read_only(path: &Path, options: &FileOptions) -> io::Result<Self> {
-        let file = Arc::new(File::open(path)?);
-        let backing: Arc<dyn Backing> = file.clone();
-        let mut disk = Self::new(file, [backing.clone(), backing], options)?;
+        let mut open = OpenOptions::new();
+        open.read(true);
+        let mut disk = Self::open_as(open, path, options)?;
         disk.shape.read_only = true;
         disk.shape.thin = false;
         Ok(disk)
@@ -98,11 +98,21 @@ impl FileDisk {
     pub fn open(path: &Path, options: &FileOptions) -> io::Result<Self> {
         let mut open = OpenOptions::new();
         open.read(true).write(true);
-        let mut disk = match options.cache {
+        let mut disk = Self::open_as(open, path, options)?;
+        if let Some(path) = &options.journal {
+            let journal = Journal::open(path, disk.durable.as_ref())?;
+            disk.journal = Some(Arc::new(journal));
+            disk.shape.atomic = journal::MOST;
+        }
+        Ok(disk)
+    }
+
+    fn open_as(mut open: OpenOptions, path: &Path, options: &FileOptions) -> io::Result<Self> {
+        match options.cache {
             Cache::System => {
                 let file = Arc::new(open.open(path)?);
                 let again = Arc::new(reopened(&open, &file)?);
-                Self::new(file.clone(), [file, again], options)?
+                Self::new(file.clone(), [file, again], options)
             }
             Cache::None => {
                 open.custom_flags(libc::O_DIRECT);
@@ -118,15 +128,9 @@ impl FileDisk {
                 }
                 let direct = Arc::new(Direct::new(file.try_clone()?));
                 let again = Arc::new(Direct::new(reopened(&open, &file)?));
-                Self::new(Arc::new(file), [direct, again], options)?
+                Self::new(Arc::new(file), [direct, again], options)
             }
-        };
-        if let Some(path) = &options.journal {
-            let journal = Journal::open(path, disk.durable.as_ref())?;
-            disk.journal = Some(Arc::new(journal));
-            disk.shape.atomic = journal::MOST;
         }
-        Ok(disk)
     }
 
     fn new(
@@ -220,7 +224,8 @@ impl Disk for FileDisk {
     }
 
     fn read(&self, extent: Extent) -> Answer<Result<Vec<Segment>>> {
-        if self.shape.read_only {
+        // Whoever sends a range of the file itself reads it through the cache.
+        if self.shape.read_only && self.cache == Cache::System {
             return Answer::Now(Ok(vec![Segment::File {
                 file: self.file.clone(),
                 offset: extent.offset(),
@@ -266,6 +271,13 @@ impl Disk for FileDisk {
             return Answer::Now(Err(Error::Failed(error)));
         };
         self.change_durably(move |file| journal.write(file, &data, extent.offset()))
+    }
+
+    fn scrub(&self) -> Answer<Result<()>> {
+        match self.journal.clone() {
+            Some(journal) => self.change_durably(move |_| journal.scrub()),
+            None => Answer::Now(Ok(())),
+        }
     }
 
     fn mapping(&self, extent: Extent, most: usize) -> Answer<Result<Vec<Run>>> {

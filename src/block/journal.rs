@@ -7,6 +7,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -40,6 +41,8 @@ impl Journal {
             .write(true)
             .create(true)
             .truncate(false)
+            // It holds what the disk holds.
+            .mode(0o600)
             .open(path)?;
         // Reserved now, so that a write of which the disk has the room does not fail for want of it
         // here. Some file systems cannot.
@@ -87,6 +90,14 @@ impl Journal {
         }
         disk.sync()?;
         Ok(clear(file.as_ref())?)
+    }
+
+    /// Overwrites what writes have left in it. May block.
+    pub(super) fn scrub(&self) -> Result<(), Failure> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let zeros = super::zeros(HEADER_LEN + MOST as usize);
+        file.write_at(&[zeros], 0).map_err(Failure::passing)?;
+        Ok(file.sync()?)
     }
 }
 
@@ -259,5 +270,20 @@ mod tests {
             old > 0 && new > 1,
             "some end before the write, some behind it"
         );
+    }
+
+    #[test]
+    fn nothing_is_left_of_writes_when_it_is_scrubbed() {
+        let left = Arc::new(AtomicIsize::new(isize::MAX));
+        let disk = Stopping::new(16384, 1, &left);
+        let log = Stopping::new(HEADER_LEN + MOST as usize, 0, &left);
+        let journal = Journal {
+            file: Mutex::new(Box::new(log.clone())),
+        };
+        let data = Bytes::from(vec![2; 8192]);
+        journal.write(&disk, &[data], 4096).unwrap();
+        assert!(log.bytes.lock().unwrap().contains(&2));
+        journal.scrub().unwrap();
+        assert!(log.bytes.lock().unwrap().iter().all(|byte| *byte == 0));
     }
 }

@@ -159,6 +159,11 @@ pub trait Disk: Send + Sync + 'static {
         Answer::Now(Err(Error::Failed(error)))
     }
 
+    /// Destroys what the storage keeps of earlier writes besides the blocks themselves.
+    fn scrub(&self) -> Answer<Result<()>> {
+        Answer::Now(Ok(()))
+    }
+
     /// Which parts of `extent` are mapped, from its start: at most `most` runs, which may be fewer than
     /// the whole extent needs.
     fn mapping(&self, extent: Extent, _most: usize) -> Answer<Result<Vec<Run>>> {

@@ -37,6 +37,7 @@ pub(super) fn add(cli: &Cli, args: &VolumeAdd) -> Result<()> {
         paths: Paths::Any,
         size: args.size.map(bytes).transpose()?,
         block_size: args.block_size,
+        direct: args.direct,
         physical_block_size: args.physical_block_size,
         read_only: args.read_only,
         allow: args.allow.clone(),
@@ -63,6 +64,7 @@ pub(super) fn set(cli: &Cli, args: &VolumeSet) -> Result<()> {
         allow: args.allow.as_deref().map(OrNone::list),
         chap: changed(&args.chap, &args.chap_secret_file)?,
         mutual: changed(&args.mutual_chap, &args.mutual_chap_secret_file)?,
+        direct: args.direct,
         read_only: args.read_only,
         allow_sanitize: args.allow_sanitize,
     };
@@ -150,10 +152,13 @@ pub(super) fn show(cli: &Cli, name: &VolumeName) -> Result<()> {
         return print::json(&row);
     }
     let volume = &row.volume;
-    let access = if volume.read_only {
-        "read-only"
-    } else {
-        "writable"
+    let access = match volume.read_only {
+        true => "read-only",
+        false => "writable",
+    };
+    let cache = match volume.direct {
+        true => ", past the cache",
+        false => "",
     };
     let size = row.size.map_or("unknown".to_owned(), |size| {
         format!("{} ({size} bytes)", print::bytes(size))
@@ -165,7 +170,7 @@ pub(super) fn show(cli: &Cli, name: &VolumeName) -> Result<()> {
         format!("{name}  {}", row.iqn),
         format!("  state     {}", state(&row)),
         format!(
-            "  LUN {:<5} {size}{}, {access}, blocks of {} bytes",
+            "  LUN {:<5} {size}{}, {access}, blocks of {} bytes{cache}",
             volume.lun,
             used.unwrap_or_default(),
             volume.block_size

@@ -25,6 +25,7 @@ mod seats;
 mod targets;
 mod tls;
 mod unsent;
+mod visitors;
 mod vitals;
 mod volumes;
 mod watch;
@@ -60,6 +61,7 @@ use attached::Attached;
 use calls::Calls;
 use devices::Devices;
 use notes::Notes;
+use visitors::Visitors;
 use volumes::Volumes;
 use watch::Watch;
 
@@ -69,6 +71,7 @@ pub struct Server {
     attached: Attached,
     devices: Devices,
     volumes: Volumes,
+    visitors: Visitors,
     sessions: Sessions,
     doors: Doors,
     calls: Calls,
@@ -134,6 +137,7 @@ impl Server {
             attached: Attached::new(runtime.clone()),
             devices: Devices::default(),
             volumes: Volumes::default(),
+            visitors: Visitors::default(),
             sessions: Sessions::new(),
             doors,
             calls: Calls::default(),
@@ -175,6 +179,11 @@ impl Server {
     /// The target's portal as it is announced to a client that reached this server at `local`.
     pub fn portal(&self, local: IpAddr) -> SocketAddr {
         self.doors.portal(local)
+    }
+
+    /// The target's sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// What the target has done since it began.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Server;
+use super::{Server, visitors};
 use crate::iscsi::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, IscsiName, Opened, Refusal,
     SessionControl,
 };
 use crate::library::LiveSession;
-use crate::library::{Caller, Grant, LoginError, Volume};
+use crate::library::{Caller, Grant, LoginError};
 use crate::scsi::{Device, Lun, Options};
 
 /// The library's disks as targets.
@@ -35,7 +35,7 @@ impl Directory for Targets {
                     peer: who.peer,
                 };
                 let mut names = server.library.visible(caller, &server.attached)?;
-                names.extend(server.library.visible_volumes(caller)?);
+                names.extend(server.visible_volumes(&who)?);
                 Ok::<_, crate::library::Error>(names)
             });
             match visible.await {
@@ -58,7 +58,7 @@ impl Directory for Targets {
         Box::pin(async move {
             let asked = self
                 .server
-                .call(move |server| server.proofs(&who, target.as_deref()));
+                .call_for_client(move |server| server.proofs(&who, target.as_deref()));
             match asked.await {
                 Some(Ok(authentication)) => authentication,
                 Some(Err(error)) => {
@@ -80,9 +80,9 @@ impl Directory for Targets {
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         let (who, target) = (who.clone(), target.to_string());
         Box::pin(async move {
-            let admitted = self.server.call(move |server| {
+            let admitted = self.server.call_for_client(move |server| {
                 match server.library.target_head(&target) {
-                    Ok(Some(head)) => admit(&who, &head),
+                    Ok(Some(head)) => visitors::admit(&server.library, &who, &head),
                     // Images and clones are decided under the library's lock, when they are opened.
                     Ok(None) => Ok(()),
                     Err(_) => Err(Refusal::TargetError),
@@ -116,42 +116,6 @@ fn nothing_proves() -> Authentication {
     }
 }
 
-/// Whoever may not have a volume is told what he is told of one that does not exist.
-fn admit(who: &Initiator, head: &Volume) -> Result<(), Refusal> {
-    match head.admits(who.name.as_str(), who.peer.ip(), who.chap_name.as_deref()) {
-        true => Ok(()),
-        false => Err(Refusal::NotFound),
-    }
-}
-
-/// Lets a session in to a volume.
-fn open_volume(server: &Arc<Server>, who: &Initiator, head: &Volume) -> Result<Opened, Refusal> {
-    let admitted = admit(who, head);
-    if let Err(refusal) = admitted {
-        tracing::warn!(initiator = %who.name, peer = %who.peer, volume = %head.name, "a login was refused");
-        return Err(refusal);
-    }
-    let device = server.volumes.device(&head.name).or_else(|| {
-        // A file that was missing may be there again.
-        server.refresh_volumes().ok()?;
-        server.volumes.device(&head.name)
-    });
-    server.nudge();
-    let guard = Box::new(Left(server.clone()));
-    device
-        .map(|device| Opened { device, guard })
-        .ok_or(Refusal::Unavailable)
-}
-
-/// A session on a volume: nothing has to be noted of its end.
-struct Left(Arc<Server>);
-
-impl Guard for Left {
-    fn ended(self: Box<Self>, _: End) {
-        self.0.nudge();
-    }
-}
-
 /// Lets a session in and opens its disk. Blocks.
 fn open(
     server: &Arc<Server>,
@@ -160,7 +124,7 @@ fn open(
     control: SessionControl,
 ) -> Result<Opened, Refusal> {
     match server.library.target_head(target) {
-        Ok(Some(head)) => return open_volume(server, who, &head),
+        Ok(Some(head)) => return visitors::open(server, who, &head, control),
         Ok(None) => {}
         Err(error) => {
             tracing::error!(target, error = told(&error), "cannot look a target up");

@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 
 use super::Server;
 use crate::block::Disk;
-use crate::iscsi::{Authentication, Credential, End, Initiator, SessionInfo};
-use crate::library::{Library, Publisher, Result, Secrets, Volume, VolumeName};
+use crate::iscsi::SessionInfo;
+use crate::library::{Library, Publisher, Result, Volume, VolumeName};
 use crate::scsi::{Device, Lun, Options};
 
 /// Devices by the volume that heads the target.
@@ -25,8 +25,8 @@ pub(super) struct Volumes {
 struct Published {
     device: Arc<Device>,
     luns: BTreeMap<VolumeName, Unit>,
-    /// Which secrets its sessions have proved.
-    proofs: u64,
+    /// Which volume it is, and which secrets its sessions have proved.
+    proofs: (String, u64),
 }
 
 /// A volume as it was opened, or why it was not.
@@ -105,24 +105,22 @@ impl Server {
         let library = &self.library;
         let volumes = library.volumes()?;
         let mut targets = self.volumes.targets();
-        let is_gone = |head: &&VolumeName| !volumes.iter().any(|volume| volume.name == **head);
-        let gone = targets.keys().filter(is_gone);
-        let gone: Vec<String> = gone.map(|head| library.volume_target(head)).collect();
         // Sessions of a target that is gone keep its device until they end.
         targets.retain(|head, _| volumes.iter().any(|volume| volume.name == *head));
         let mut settling = Vec::new();
-        let mut ended = Vec::new();
+        let mut renewed = Vec::new();
         for head in volumes.iter().filter(|volume| volume.target.is_none()) {
+            let proofs = (head.id.clone(), head.proofs);
             let target = targets
                 .entry(head.name.clone())
                 .or_insert_with(|| Published {
                     device: Arc::new(Device::new(&library.volume_target(&head.name))),
                     luns: BTreeMap::new(),
-                    proofs: head.proofs,
+                    proofs: proofs.clone(),
                 });
-            if target.proofs != head.proofs {
-                target.proofs = head.proofs;
-                ended.push(library.volume_target(&head.name));
+            if target.proofs != proofs {
+                target.proofs = proofs;
+                renewed.push(head.name.clone());
             }
             let wanted: Vec<&Volume> = volumes
                 .iter()
@@ -131,8 +129,7 @@ impl Server {
             settling.extend(target.match_to(library, &wanted));
         }
         drop(targets);
-        ended.extend(gone);
-        self.end_strangers(&volumes, &ended);
+        self.end_strangers(&volumes, &renewed);
         self.attached.runtime().block_on(async {
             for settled in settling {
                 settled.await;
@@ -163,82 +160,6 @@ impl Server {
         let of_target = sessions.iter().filter(|one| one.target.as_str() == row.iqn);
         row.sessions = of_target.map(|session| session.id).collect();
         row
-    }
-
-    /// What an initiator has to prove for a target. Whoever may not have one is asked as for one that
-    /// does not exist: to prove any secret there is.
-    pub(super) fn proofs(&self, who: &Initiator, target: Option<&str>) -> Result<Authentication> {
-        let Some(target) = target else {
-            // Discovery shows what access lists allow; boots of machines cannot prove anything.
-            return Ok(Authentication::None);
-        };
-        let head = self.library.target_head(target)?;
-        let (name, peer) = (who.name.as_str(), who.peer.ip());
-        let asked = match head {
-            Some(head) if head.chap.is_some() => vec![head],
-            Some(head) if head.admits(name, peer, None) => return Ok(Authentication::None),
-            None if self
-                .library
-                .parse_target(target)
-                .is_some_and(|known| self.library.has_target(&known)) =>
-            {
-                return Ok(Authentication::None);
-            }
-            _ => self.library.volumes()?,
-        };
-        let mut initiator = Vec::new();
-        let mut ours = None;
-        for volume in &asked {
-            let Secrets { chap, mutual } = self.library.volume_secrets(&volume.name)?;
-            let credential =
-                |chap: crate::library::Chap| Credential::new(chap.user, chap.secret).ok();
-            initiator.extend(chap.and_then(credential));
-            ours = ours.or(mutual.and_then(credential));
-        }
-        let alone = asked.len() == 1;
-        match initiator.is_empty() && !alone {
-            true => Ok(Authentication::None),
-            false => Ok(Authentication::Chap {
-                initiator,
-                target: ours,
-            }),
-        }
-    }
-
-    fn end_strangers(&self, volumes: &[Volume], ended: &[String]) {
-        let prefix = format!("{}:", self.library.config().iqn_prefix);
-        let is_stranger = |session: &SessionInfo| {
-            let target = session.target.as_str();
-            let name = target
-                .strip_prefix(&prefix)
-                .and_then(|name| name.parse().ok());
-            let head =
-                name.and_then(|name: VolumeName| volumes.iter().find(|one| one.name == name));
-            let peer = session.peer.ip();
-            match head {
-                // With the proof that it has shown, which is looked at apart.
-                Some(head) => {
-                    ended.iter().any(|ended| ended == target)
-                        || !head.admits(session.initiator.as_str(), peer, head.chap.as_deref())
-                }
-                None => ended.iter().any(|name| name == target),
-            }
-        };
-        let controls: Vec<_> = self
-            .sessions
-            .list()
-            .iter()
-            .filter(|session| is_stranger(session))
-            .filter_map(|session| self.sessions.control(session.id))
-            .collect();
-        for control in &controls {
-            control.end(End::Kicked);
-        }
-        self.attached.runtime().block_on(async {
-            for control in &controls {
-                control.ended().await;
-            }
-        });
     }
 }
 
@@ -319,10 +240,12 @@ impl Unit {
         let Volume {
             read_only,
             allow_sanitize,
+            direct,
             ..
         } = &self.volume;
         self.opened.is_ok()
-            && (*read_only, *allow_sanitize) == (volume.read_only, volume.allow_sanitize)
+            && (*read_only, *allow_sanitize, *direct)
+                == (volume.read_only, volume.allow_sanitize, volume.direct)
     }
 }
 
@@ -333,7 +256,7 @@ fn open(library: &Library, volume: &Volume) -> std::result::Result<(Opened, Opti
     let options = Options {
         sanitize: volume.allow_sanitize,
         reservations: Some(Arc::new(kept)),
-        ..Options::default()
+        sanitizing: Some(Arc::new(library.kept_sanitizing(volume))),
     };
     let opened = Opened {
         disk: opened.disk,

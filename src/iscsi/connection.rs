@@ -13,6 +13,7 @@ use super::directory::{Directory, End, Guard, Initiator, Opened, Refusal};
 use super::failures::Failures;
 use super::link::{Link, Lost, canonical};
 use super::login::{Agreed, Login, Step, Wish, status};
+use super::memory::Memory;
 use super::room::Seat;
 use super::runner::Runner;
 use super::server::ServerConfig;
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) config: ServerConfig,
     pub(super) challenges: Challenges,
     pub(super) failures: Failures,
+    pub(super) memory: Arc<Memory>,
 }
 
 /// A login that has succeeded.
@@ -168,7 +170,7 @@ fn initiator(wish: &Wish, peer: SocketAddr, local: SocketAddr) -> Initiator {
         isid: wish.isid,
         peer,
         local,
-        chap_name: wish.chap_name.clone(),
+        proved: wish.proved.clone(),
     }
 }
 

@@ -24,8 +24,8 @@ pub struct Initiator {
     pub peer: SocketAddr,
     /// The address of ours that it connected to.
     pub local: SocketAddr,
-    /// The CHAP name whose secret it has proved to know.
-    pub chap_name: Option<String>,
+    /// What it has proved to know by CHAP: a name and its secret.
+    pub proved: Option<Credential>,
 }
 
 /// What an initiator has to prove, and what it may ask this side to prove (RFC 7143 §12.1).
@@ -40,6 +40,9 @@ pub enum Authentication {
         /// What this side proves with, if the initiator asks it to.
         target: Option<Credential>,
     },
+    /// Nothing, but it may prove that it knows one of these, each with what this side proves in return:
+    /// a discovery session may show more to who does.
+    Offered(Vec<(Credential, Option<Credential>)>),
 }
 
 /// Knows which targets there are, and for whom.
@@ -110,6 +113,8 @@ pub enum End {
     ShutDown,
     /// The initiator broke the protocol.
     ProtocolError,
+    /// An initiator of the same target asked for a TARGET COLD RESET.
+    Reset,
 }
 
 /// Why a login does not get its target (RFC 7143 §11.13.5).

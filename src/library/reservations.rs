@@ -1,4 +1,5 @@
-//! Persistent reservations of disks, as far as they outlive a restart of the server.
+//! What of disks outlives a restart of the server besides their blocks: persistent reservations, and
+//! that a disk is being sanitized.
 //!
 //! What they say is the target's own business: here they are bytes, one file a disk.
 
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use super::error::{Doing, Error, Result};
 use super::{Library, Volume, document, owner};
 
-/// Where the persistent reservations of one disk are kept.
+/// Where the persistent reservations of one disk are kept, or how its sanitization stands.
 #[derive(Debug, Clone)]
 pub struct KeptReservations {
     path: PathBuf,
@@ -29,6 +30,13 @@ impl Library {
     /// Those of a volume. They go with it, and no other one has its id.
     pub fn volume_reservations(&self, volume: &Volume) -> Result<KeptReservations> {
         self.kept_reservations(&format!("volume-{}", volume.id))
+    }
+
+    /// Whether a volume is being sanitized.
+    pub fn kept_sanitizing(&self, volume: &Volume) -> KeptReservations {
+        KeptReservations {
+            path: self.places().volume_sanitizing(&volume.id),
+        }
     }
 }
 

@@ -314,6 +314,7 @@ impl Job {
         let Some(whole) = geometry.extent(0, geometry.blocks) else {
             return Ok(());
         };
+        self.disk.scrub().wait().await?;
         match leaves {
             Leaves::Nothing => {
                 // What unmapping leaves in the storage is zeros as well. Holes are zeros already, and to

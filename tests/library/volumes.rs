@@ -55,6 +55,7 @@ fn new(text: &str) -> NewVolume {
         paths: Paths::Any,
         size: Some(4 * MIB),
         block_size: 512,
+        direct: false,
         physical_block_size: None,
         read_only: false,
         allow: vec!["any".parse().unwrap()],

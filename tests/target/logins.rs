@@ -76,7 +76,8 @@ impl Directory for Guarded {
             if let Some(moved) = self.moved {
                 return Err(moved);
             }
-            self.names.lock().unwrap().push(who.chap_name.clone());
+            let name = who.proved.as_ref().map(|proved| proved.name().to_owned());
+            self.names.lock().unwrap().push(name);
             Ok(Opened {
                 device: self.device.clone(),
                 guard: Box::new(Nobody),

@@ -82,6 +82,9 @@ pub(in crate::cli) struct VolumeAdd {
     /// Bytes of a block: 512 or 4096
     #[arg(long, value_name = "BYTES", default_value_t = 512)]
     pub block_size: u32,
+    /// Read and write past the system's cache (O_DIRECT)
+    #[arg(long)]
+    pub direct: bool,
     /// What initiators are told that the storage writes at once, for systems that refuse its 4096 [default: the truth]
     #[arg(long, value_name = "BYTES")]
     pub physical_block_size: Option<u32>,
@@ -139,6 +142,9 @@ pub(in crate::cli) struct VolumeSet {
     /// A file with its secret
     #[arg(long, value_name = "FILE", requires = "mutual_chap", value_hint = ValueHint::FilePath)]
     pub mutual_chap_secret_file: Option<PathBuf>,
+    /// Whether to read and write past the system's cache (O_DIRECT)
+    #[arg(long, value_name = "true|false")]
+    pub direct: Option<bool>,
     /// Whether nobody may write
     #[arg(long, value_name = "true|false")]
     pub read_only: Option<bool>,

@@ -195,7 +195,7 @@ impl Challenge {
     /// every credential is tried, and what differs is not looked at before the end.
     pub(super) fn verify<'a>(
         &self,
-        credentials: &'a [Credential],
+        credentials: impl IntoIterator<Item = &'a Credential>,
         name: &str,
         response: &[u8],
     ) -> Option<&'a Credential> {

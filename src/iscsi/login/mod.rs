@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 
 use self::security::{Proof, Security};
-use super::chap::Challenges;
+use super::chap::{Challenges, Credential};
 use super::directory::Authentication;
 use super::keys::{self, Answer, MAX_RECV, Negotiation};
 use super::names::{IscsiName, Isid};
@@ -63,8 +63,8 @@ pub(super) struct Wish {
     pub(super) tsih: u16,
     /// Nothing for a discovery session.
     pub(super) target: Option<IscsiName>,
-    /// The CHAP name that it has proved.
-    pub(super) chap_name: Option<String>,
+    /// What it has proved to know.
+    pub(super) proved: Option<Credential>,
 }
 
 /// Where the full feature phase begins.
@@ -317,7 +317,7 @@ impl Login {
                 .wish
                 .clone()
                 .ok_or(Refused(status::MISSING_PARAMETER))?;
-            wish.chap_name = self.security.chap_name();
+            wish.proved = self.security.proved();
             return Ok(Step::Open(wish));
         }
         let answers = std::mem::take(&mut self.answers);
@@ -413,7 +413,7 @@ fn introduce(request: &LoginRequest, text: &[u8]) -> Result<Wish, Refused> {
         isid: Isid(request.isid),
         tsih: request.tsih,
         target,
-        chap_name: None,
+        proved: None,
     })
 }
 

@@ -19,21 +19,21 @@ enum State {
     Closed,
     /// Nothing is to be proved.
     Free,
+    /// Nothing has to be proved, and something may be.
+    Offered(Demand),
     /// A proof is demanded, and no method has been chosen.
     Demanded(Demand),
     /// It will be CHAP: the initiator's algorithms come next.
     Chosen(Demand),
     /// The initiator's response comes next.
     Challenged(Demand, Challenge),
-    /// This name's secret is known to the initiator.
-    Proved(String),
+    /// This is known to the initiator.
+    Proved(Credential),
 }
 
+/// What may be proved, each with what this side proves in return.
 #[derive(Debug)]
-struct Demand {
-    initiator: Vec<Credential>,
-    target: Option<Credential>,
-}
+struct Demand(Vec<(Credential, Option<Credential>)>);
 
 /// The keys of a proof in one request.
 #[derive(Debug, Default)]
@@ -92,14 +92,19 @@ impl Security {
         self.state = match authentication {
             Authentication::None => State::Free,
             Authentication::Chap { initiator, target } => {
-                State::Demanded(Demand { initiator, target })
+                let known = initiator.into_iter();
+                State::Demanded(Demand(known.map(|one| (one, target.clone())).collect()))
             }
+            Authentication::Offered(known) => State::Offered(Demand(known)),
         };
     }
 
     /// Whether the login may go on to the next stage.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.state, State::Free | State::Proved(_))
+        matches!(
+            self.state,
+            State::Free | State::Offered(_) | State::Proved(_)
+        )
     }
 
     /// Whether the next request is to bring the response to a challenge.
@@ -107,10 +112,10 @@ impl Security {
         matches!(self.state, State::Challenged(..))
     }
 
-    /// The name whose secret the initiator has proved to know.
-    pub(super) fn chap_name(&self) -> Option<String> {
+    /// What the initiator has proved to know.
+    pub(super) fn proved(&self) -> Option<Credential> {
         match &self.state {
-            State::Proved(name) => Some(name.clone()),
+            State::Proved(known) => Some(known.clone()),
             _ => None,
         }
     }
@@ -126,13 +131,14 @@ impl Security {
         self.state = match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => return Err(FAILED),
             State::Free => free(proof, answers)?,
+            State::Offered(demand) => choice(demand, proof, answers)?,
             State::Demanded(demand) => method(demand, proof, goes_on, answers)?,
             State::Chosen(demand) => challenge(demand, proof, &self.challenges, answers)?,
             State::Challenged(demand, challenge) => {
                 respond(&demand, &challenge, proof, &self.challenges, answers)?
             }
             State::Proved(_) if proof.has_more_than(&[]) => return Err(DISORDER),
-            State::Proved(name) => State::Proved(name),
+            State::Proved(known) => State::Proved(known),
         };
         Ok(())
     }
@@ -149,6 +155,31 @@ fn free(proof: &Proof<'_>, answers: &mut Pairs) -> Result<State, Refused> {
         None => {}
     }
     Ok(State::Free)
+}
+
+/// Nothing is demanded, and a proof is welcome: of the initiator's methods the first that there is
+/// (§6.2.1).
+fn choice(demand: Demand, proof: &Proof<'_>, answers: &mut Pairs) -> Result<State, Refused> {
+    if proof.has_more_than(&[proof.methods]) {
+        return Err(DISORDER);
+    }
+    let Some(methods) = proof.methods else {
+        return Ok(State::Offered(demand));
+    };
+    match methods
+        .split(',')
+        .find(|one| matches!(*one, "CHAP" | "None"))
+    {
+        Some("CHAP") => {
+            answers.add("AuthMethod", "CHAP");
+            Ok(State::Chosen(demand))
+        }
+        Some(_) => {
+            answers.add("AuthMethod", "None");
+            Ok(State::Free)
+        }
+        None => Err(FAILED),
+    }
 }
 
 /// §12.1: the initiator offers its methods. Ours is CHAP, whatever stands before it in the list:
@@ -208,15 +239,15 @@ fn respond(
     let (name, response) = proof.name.zip(proof.response).ok_or(FAILED)?;
     let response = chap::parse(response).ok_or(FAILED)?;
     let known = challenge
-        .verify(&demand.initiator, name, &response)
+        .verify(demand.0.iter().map(|(theirs, _)| theirs), name, &response)
         .ok_or(FAILED)?;
+    let pair = demand.0.iter().find(|(theirs, _)| theirs == known);
+    let own = pair.and_then(|(_, own)| own.as_ref());
     // §9.2.1: an answer that would be our own too proves nothing.
-    if let Some(own) = &demand.target
-        && challenge.is_answered_by(own, &response)
-    {
+    if own.is_some_and(|own| challenge.is_answered_by(own, &response)) {
         return Err(FAILED);
     }
-    let proved = State::Proved(known.name().to_owned());
+    let proved = State::Proved(known.clone());
     let (id, theirs) = match (proof.id, proof.challenge) {
         (None, None) => return Ok(proved),
         (Some(id), Some(theirs)) => (id, theirs),
@@ -229,7 +260,7 @@ fn respond(
         .filter(|theirs| challenges.permits(theirs))
         .ok_or(FAILED)?;
     // The initiator wants a proof that this target has not got.
-    let own = demand.target.as_ref().ok_or(FAILED)?;
+    let own = own.ok_or(FAILED)?;
     answers.add("CHAP_N", own.name());
     let response = own.respond(challenge.algorithm, id, &theirs);
     answers.add("CHAP_R", chap::emit(&response));

@@ -69,9 +69,9 @@ fn heard(step: &Step) -> String {
             "open {} for {}{}",
             wish.target.as_ref().map_or("discovery", |t| t.as_str()),
             wish.initiator,
-            wish.chap_name
+            wish.proved
                 .as_ref()
-                .map_or(String::new(), |name| format!(" as {name}"))
+                .map_or(String::new(), |proved| format!(" as {}", proved.name()))
         ),
         Step::Close => "closed".into(),
     }

@@ -140,6 +140,16 @@ impl Places {
         self.volumes().join(format!("{id}.img"))
     }
 
+    /// Where a volume's writes are made whole.
+    pub(crate) fn volume_journal(&self, id: &str) -> PathBuf {
+        self.volumes().join(format!("{id}.journal"))
+    }
+
+    /// Where it is kept that a volume is being sanitized.
+    pub(crate) fn volume_sanitizing(&self, id: &str) -> PathBuf {
+        self.volumes().join(format!("{id}.sanitizing"))
+    }
+
     pub(crate) fn reservations(&self) -> PathBuf {
         self.root.join("reservations")
     }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::place::{Reached, reach, reach_home};
 use super::{Kept, Volume};
-use crate::block::{Disk, FileDisk, FileOptions};
+use crate::block::{Cache, Disk, FileDisk, FileOptions};
 use crate::library::error::{Doing, Error, Result};
 use crate::library::store::clone;
-use crate::library::{Library, VersionId};
+use crate::library::{Library, VersionId, owner};
 
 /// A volume, opened for the target.
 pub struct OpenVolume {
@@ -69,18 +69,54 @@ impl Library {
         };
         // Neither, and it would be opened for ever, or be a terminal.
         size(&reached).doing("opening", &shown)?;
-        let options = FileOptions {
-            physical_block_size: volume.physical_block_size,
-            ..FileOptions::new(volume.block_size)
-        };
+        let options = options(volume);
+        let journal = self.places().volume_journal(&volume.id);
         let disk = match volume.read_only {
-            true => FileDisk::open_read_only(path, &options),
-            false => FileDisk::open(path, &options),
+            true => finish(path, &journal, &options)
+                .and_then(|()| FileDisk::open_read_only(path, &options)),
+            false => FileDisk::open(
+                path,
+                &FileOptions {
+                    journal: Some(self.made_journal(journal)?),
+                    ..options
+                },
+            ),
         };
         Ok(OpenVolume {
             disk: Arc::new(disk.doing("opening", &shown)?),
             claim,
         })
+    }
+
+    /// Refuses what its storage cannot do without a cache.
+    pub(super) fn check_direct(&self, volume: &Volume) -> Result<()> {
+        if !volume.direct {
+            return Ok(());
+        }
+        let reached = self.reach_volume(volume)?;
+        let opened = FileDisk::open_read_only(reached.path(), &options(volume));
+        opened.map(drop).map_err(|error| {
+            Error::refused(
+                format!("using volume {} without a cache", volume.name),
+                format!("{} cannot be: {error}", self.volume_path(volume).display()),
+                "leave --direct out",
+            )
+        })
+    }
+
+    /// A journal that belongs to the library's owner, whoever runs the server.
+    fn made_journal(&self, path: PathBuf) -> Result<PathBuf> {
+        let made = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        match made {
+            Ok(file) => owner::give(&file, &self.places().volumes()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).doing("creating", &path),
+        }
+        Ok(path)
     }
 
     /// Where its blocks are, for people.
@@ -208,6 +244,32 @@ impl Library {
         }
         Ok(disks)
     }
+}
+
+/// How a volume is opened.
+fn options(volume: &Volume) -> FileOptions {
+    FileOptions {
+        cache: match volume.direct {
+            true => Cache::None,
+            false => Cache::System,
+        },
+        physical_block_size: volume.physical_block_size,
+        ..FileOptions::new(volume.block_size)
+    }
+}
+
+/// Completes what a crash left in the journal of a volume that is not written any more: who writes to its
+/// file by other means would lose that to it later.
+fn finish(path: &Path, journal: &Path, options: &FileOptions) -> io::Result<()> {
+    if !journal.exists() {
+        return Ok(());
+    }
+    let options = FileOptions {
+        journal: Some(journal.to_owned()),
+        ..options.clone()
+    };
+    FileDisk::open(path, &options)?;
+    fs::remove_file(journal)
 }
 
 /// Says why a path does not lead where it should.

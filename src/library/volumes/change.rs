@@ -33,6 +33,8 @@ pub struct NewVolume {
     pub size: Option<u64>,
     /// 512 or 4096.
     pub block_size: u32,
+    /// Past the system's cache.
+    pub direct: bool,
     /// What initiators are told to write at once, in place of what the storage has.
     pub physical_block_size: Option<u32>,
     /// Nobody may write.
@@ -60,6 +62,8 @@ pub struct VolumeEdit {
     pub chap: Option<Option<Chap>>,
     /// What the target proves, or that it proves nothing.
     pub mutual: Option<Option<Chap>>,
+    /// Past the system's cache.
+    pub direct: Option<bool>,
     /// Nobody may write.
     pub read_only: Option<bool>,
     /// Initiators may have all of it overwritten.
@@ -114,6 +118,7 @@ impl Library {
             let (path, within) = (self.volume_path(&volume), volume.within.clone());
             let kept = makes
                 .map_or(Ok(()), |size| make_sparse(&path, within.as_deref(), size))
+                .and_then(|()| self.check_direct(&volume))
                 .and_then(|()| self.keep_secrets(&volume, &new.secrets))
                 .and_then(|()| {
                     document::write(&lock, &self.places().volume(&new.name), &mut volume)
@@ -175,6 +180,7 @@ impl Library {
             kept,
             within,
             block_size: new.block_size,
+            direct: new.direct,
             physical_block_size: new.physical_block_size,
             read_only: new.read_only,
             allow: new.allow.clone(),
@@ -188,6 +194,9 @@ impl Library {
             added: Timestamp::now(),
         };
         let makes = self.check_kept(&what, &volume, new.size)?;
+        if makes.is_none() {
+            self.check_direct(&volume)?;
+        }
         let mut steps = Vec::new();
         let shown = match &volume.kept {
             Kept::Library => "in the library".to_owned(),
@@ -345,8 +354,12 @@ impl Library {
         volume.chap = secrets.chap.as_ref().map(|chap| chap.user.clone());
         volume.mutual_chap = secrets.mutual.as_ref().map(|chap| chap.user.clone());
         volume.allow = edit.allow.clone().unwrap_or(volume.allow);
+        volume.direct = edit.direct.unwrap_or(volume.direct);
         volume.read_only = edit.read_only.unwrap_or(volume.read_only);
         volume.allow_sanitize = edit.allow_sanitize.unwrap_or(volume.allow_sanitize);
+        if edit.direct == Some(true) {
+            self.check_direct(&volume)?;
+        }
         let mut steps = Vec::new();
         let mut step = |changed: bool, what: String| steps.extend(changed.then_some(what));
         step(volume.allow != before.allow, allowed(&volume.allow));
@@ -369,6 +382,11 @@ impl Library {
         } else {
             "do not let"
         };
+        let cache = if volume.direct { "past" } else { "through" };
+        step(
+            volume.direct != before.direct,
+            format!("read and write it {cache} the system's cache"),
+        );
         step(
             volume.allow_sanitize != before.allow_sanitize,
             format!("{may} initiators have all of it overwritten"),

@@ -57,6 +57,9 @@ pub struct Volume {
     pub within: Option<PathBuf>,
     /// Bytes of a logical block.
     pub block_size: u32,
+    /// It is read and written past the system's cache (O_DIRECT).
+    #[serde(default)]
+    pub direct: bool,
     /// Bytes of a physical block that initiators are told, where that is not what the storage has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub physical_block_size: Option<u32>,
@@ -174,9 +177,13 @@ impl Library {
         let Some(Ok(name)) = self.below_prefix(target).map(str::parse) else {
             return Ok(None);
         };
-        Ok(self
-            .find_volume(&name)?
-            .filter(|found| found.target.is_none()))
+        self.find_head(&name)
+    }
+
+    /// The volume of this name, if it heads a target.
+    pub fn find_head(&self, name: &VolumeName) -> Result<Option<Volume>> {
+        let found = self.find_volume(name)?;
+        Ok(found.filter(|found| found.target.is_none()))
     }
 
     /// The targets of volumes that an initiator may see.

@@ -43,6 +43,9 @@ pub struct AddVolumeCall {
     #[serde(default, deserialize_with = "power")]
     #[schema(schema_with = powers)]
     pub physical_block_size: Option<u32>,
+    /// Read and write past the system's cache (O_DIRECT).
+    #[serde(default)]
+    pub direct: bool,
     /// Nobody may write.
     #[serde(default)]
     pub read_only: bool,
@@ -110,6 +113,8 @@ pub struct EditVolumeCall {
     pub chap: Option<ChapEdit>,
     /// What the target proves to them.
     pub mutual_chap: Option<ChapEdit>,
+    /// Whether to read and write past the system's cache (O_DIRECT).
+    pub direct: Option<bool>,
     /// Whether nobody may write.
     pub read_only: Option<bool>,
     /// Whether initiators may have all of it overwritten.
@@ -165,6 +170,7 @@ impl AddVolumeCall {
             size: new.size,
             block_size: BlockSize(new.block_size),
             physical_block_size: new.physical_block_size,
+            direct: new.direct,
             read_only: new.read_only,
             allow: new.allow.clone(),
             chap: new.secrets.chap.as_ref().map(ChapCall::of),
@@ -205,6 +211,7 @@ impl AddVolumeCall {
             size: self.size,
             block_size: self.block_size.0,
             physical_block_size: self.physical_block_size,
+            direct: self.direct,
             read_only: self.read_only,
             allow: self.allow,
             secrets: Secrets {
@@ -226,6 +233,7 @@ impl EditVolumeCall {
             allow: edit.allow.clone(),
             chap: edit.chap.as_ref().map(ChapEdit::of),
             mutual_chap: edit.mutual.as_ref().map(ChapEdit::of),
+            direct: edit.direct,
             read_only: edit.read_only,
             allow_sanitize: edit.allow_sanitize,
             dry_run,
@@ -238,6 +246,7 @@ impl EditVolumeCall {
             allow: self.allow,
             chap: self.chap.map(ChapEdit::chap).transpose()?,
             mutual: self.mutual_chap.map(ChapEdit::chap).transpose()?,
+            direct: self.direct,
             read_only: self.read_only,
             allow_sanitize: self.allow_sanitize,
         })

@@ -389,3 +389,48 @@ fn proofs_that_nobody_demands_are_not_taken() {
     assert_eq!(answer("CHAP,None"), none);
     assert_eq!(answer("CHAP"), FAILED);
 }
+
+#[test]
+fn a_proof_that_is_welcome_is_taken_by_the_initiators_preference() {
+    let offered = || {
+        Authentication::Offered(vec![
+            (credential("otto", SECRET), None),
+            (
+                credential("anna", SECRET),
+                Some(credential("target", TARGET_SECRET)),
+            ),
+        ])
+    };
+    let names = "InitiatorName=iqn.a:i SessionType=Discovery";
+    let answer = |stage, to, methods: &str| {
+        let text = format!("{names} {methods}");
+        heard(&step(&mut new(), &offered(), &request(stage, to, &text)))
+    };
+    let free = "open discovery for iqn.a:i";
+    assert_eq!(answer(Operational, to_full(), ""), free);
+    let none = "0000 Operational: AuthMethod=None";
+    assert_eq!(answer(Security, TO, "AuthMethod=None"), none);
+    assert_eq!(answer(Security, TO, "AuthMethod=None,CHAP"), none);
+    let chap = "0000 stay: AuthMethod=CHAP";
+    assert_eq!(answer(Security, TO, "AuthMethod=CHAP,None"), chap);
+    assert_eq!(answer(Security, TO, "AuthMethod=SRP,CHAP"), chap);
+    assert_eq!(answer(Security, TO, "AuthMethod=SRP"), FAILED);
+
+    // Whoever has chosen it has to go through with it.
+    let challenges = Challenges::default();
+    let mut stranger = Initiator::challenged(offered(), &challenges, "5");
+    let wrong = stranger.response(&credential("anna", "another secret"));
+    assert_eq!(stranger.say(TO, &wrong), FAILED);
+    let mut halfway = Initiator::challenged(offered(), &challenges, "5");
+    assert_eq!(halfway.say(TO, ""), FAILED);
+
+    // Each with the proof that belongs to it.
+    let mut anna = Initiator::challenged(offered(), &challenges, "5");
+    let theirs = format!("CHAP_I=1 CHAP_C={}", chap::emit(&[1; 16]));
+    let text = format!("{} {theirs}", anna.response(&credential("anna", SECRET)));
+    let proved = anna.say(TO, &text);
+    assert!(proved.contains("CHAP_N=target"), "{proved}");
+    let mut otto = Initiator::challenged(offered(), &challenges, "5");
+    let text = format!("{} {theirs}", otto.response(&credential("otto", SECRET)));
+    assert_eq!(otto.say(TO, &text), FAILED);
+}

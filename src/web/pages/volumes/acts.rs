@@ -82,6 +82,7 @@ impl Filled {
                 "4096" => 4096,
                 _ => 512,
             },
+            direct: false,
             physical_block_size: None,
             read_only: self.read_only,
             allow: words(&self.allow)?,
