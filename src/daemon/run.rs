@@ -15,8 +15,8 @@ use super::reach::{self, Door};
 use super::tls::{Tls, TlsListener};
 use super::{Doors, Server, Targets, http};
 use crate::exec;
-use crate::iscsi::{self, ServerConfig};
-use crate::library::{Config, Library};
+use crate::iscsi::{self, Limits, ServerConfig};
+use crate::library::{Config, Library, config};
 
 /// Open sockets, before anything is answered on them.
 pub struct Listeners {
@@ -102,6 +102,18 @@ impl Listeners {
     }
 }
 
+/// What initiators may use of the server, as its configuration has it.
+fn limits(iscsi: &config::Iscsi) -> Limits {
+    let connections = iscsi.connections.get() as usize;
+    Limits {
+        connections,
+        strangers: connections.div_ceil(4),
+        connections_per_address: iscsi.connections_per_address.get() as usize,
+        memory: u64::from(iscsi.memory.get()) * 1024 * 1024,
+        ..Limits::default()
+    }
+}
+
 /// All parts together get this long to end: a disk that does not answer keeps nobody from starting
 /// the next server.
 const END: Duration = Duration::from_secs(10);
@@ -121,7 +133,7 @@ pub async fn run(
     let mut parts = JoinSet::new();
     let config = ServerConfig {
         announce: server.doors.announce.clone(),
-        ..ServerConfig::default()
+        limits: limits(&server.library.config().iscsi),
     };
     // Before the first login: what hosts have reserved holds from the beginning.
     if let Some(Err(error)) = server.call(|server| server.refresh_volumes()).await {
