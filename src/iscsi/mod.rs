@@ -18,7 +18,8 @@ pub use self::directory::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, Opened, Refusal,
 };
 pub use self::names::{InvalidName, IscsiName, Isid};
-pub use self::server::{Limits, ServerConfig, serve};
+pub use self::portals::Portals;
+pub use self::server::{Limits, ServerConfig, serve, serve_at};
 pub use self::sessions::{Counters, Parameters, SessionControl, SessionInfo, Sessions};
 pub use self::totals::{Histogram, Refused, Totals};
 
@@ -33,6 +34,7 @@ mod login;
 mod names;
 mod output;
 mod pdu;
+mod portals;
 mod room;
 mod runner;
 mod server;

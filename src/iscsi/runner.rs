@@ -206,7 +206,7 @@ impl Runner {
                 Wake::Stop if discovery => return End::ShutDown,
                 Wake::Stop => {
                     stopping = true;
-                    let farewell = self.shared.config.limits.farewell;
+                    let farewell = self.shared.limits.farewell;
                     self.session.ask_logout(farewell.as_secs() as u16);
                     deadline = Some(Instant::now() + farewell);
                 }
