@@ -21,8 +21,8 @@
 //!    function turns them into SCSI status.
 //! 2. `scsi` knows no socket and no iSCSI word. One table maps an opcode to its function.
 //! 3. `iscsi::wire` does no I/O, keeps no state and cannot panic. `iscsi::login` and `iscsi::session`
-//!    are state machines without I/O, and know no tokio; `connection`, `runner` and `output` drive
-//!    them.
+//!    are state machines without I/O, and know no tokio; `connection`, `runner` and what these two
+//!    use drive them.
 //! 4. `iscsi` does not know images or clients: it asks [`iscsi::Directory`].
 //! 5. Only `library` writes documents. Only `exec` runs programs.
 //! 6. Mounts, loop devices and temporary files are guards, in a private mount namespace.

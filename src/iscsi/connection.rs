@@ -13,6 +13,7 @@ use super::directory::{Directory, End, Guard, Initiator, Opened, Refusal};
 use super::failures::Failures;
 use super::link::{Link, Lost, canonical};
 use super::login::{Agreed, Login, Step, Wish, status};
+use super::memory::Memory;
 use super::portals::Portals;
 use super::room::Seat;
 use super::runner::Runner;
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) portals: Portals,
     pub(super) challenges: Challenges,
     pub(super) failures: Failures,
+    pub(super) memory: Arc<Memory>,
 }
 
 /// A login that has succeeded.

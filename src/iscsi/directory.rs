@@ -113,6 +113,8 @@ pub enum End {
     ShutDown,
     /// The initiator broke the protocol.
     ProtocolError,
+    /// An initiator of the same target asked for a TARGET COLD RESET.
+    Reset,
 }
 
 /// Why a login does not get its target (RFC 7143 §11.13.5).

@@ -61,6 +61,11 @@ impl Decoder {
         &mut self.buffer
     }
 
+    /// Whether there are bytes of a PDU whose rest is missing, once there is no [`next`](Self::next).
+    pub(super) fn is_amid(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// The next PDU, if it is all there.
     pub(super) fn next(&mut self) -> Result<Option<Incoming>, Fault> {
         let Some(bhs) = self.buffer.first_chunk::<BHS_LEN>().copied() else {

@@ -109,8 +109,13 @@ impl Link {
         self.stream.ready(interest).await
     }
 
-    /// Receives what is there.
-    pub(super) fn fill(&mut self) -> Result<(), Lost> {
+    /// Whether a PDU has begun to arrive, and is not all there.
+    pub(super) fn is_amid(&self) -> bool {
+        self.decoder.is_amid()
+    }
+
+    /// Receives what is there, and tells how much that was.
+    pub(super) fn fill(&mut self) -> Result<u64, Lost> {
         let mut received = 0;
         while received < BUDGET {
             match self.stream.try_read_buf(self.decoder.buffer()) {
@@ -123,7 +128,7 @@ impl Link {
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(())
+        Ok(received as u64)
     }
 
     /// The next PDU that has been received.

@@ -14,6 +14,7 @@ use super::chap::Challenges;
 use super::connection::{self, Shared};
 use super::directory::Directory;
 use super::failures::Failures;
+use super::memory::Memory;
 use super::portals::{Door, Portals};
 use super::room::Room;
 use super::sessions::Sessions;
@@ -46,6 +47,13 @@ pub struct Limits {
     pub commands: u16,
     /// Time between the request to log out and the end of the connection at shutdown.
     pub farewell: Duration,
+    /// Time in which a peer has to take some of what waits for it, or to send some of what it was asked
+    /// for or has begun to send.
+    pub stalled: Duration,
+    /// Time that a discovery session may take.
+    pub discovery: Duration,
+    /// Bytes of data that all sessions together may have on their way between disks and peers.
+    pub memory: u64,
 }
 
 impl Default for Limits {
@@ -57,6 +65,9 @@ impl Default for Limits {
             login: Duration::from_secs(15),
             commands: 128,
             farewell: Duration::from_secs(2),
+            stalled: Duration::from_secs(60),
+            discovery: Duration::from_secs(60),
+            memory: 1024 * 1024 * 1024,
         }
     }
 }
@@ -92,6 +103,7 @@ pub async fn serve_at(
 ) {
     let room = Room::new(&limits);
     let shared = Arc::new(Shared {
+        memory: Memory::new(limits.memory),
         directory,
         sessions,
         limits,

@@ -147,6 +147,15 @@ impl Sessions {
         entry.is_some_and(|e| e.info.as_ref().is_some_and(|info| info.tsih == tsih))
     }
 
+    /// Ends all sessions with a target.
+    pub(crate) fn end_all(&self, target: &IscsiName, end: End) {
+        for ((_, _, at), entry) in self.live().iter() {
+            if at == target {
+                entry.control.end(end);
+            }
+        }
+    }
+
     /// Whether any session with this TSIH lives.
     fn knows(&self, tsih: u16) -> bool {
         let live = self.live();

@@ -61,7 +61,7 @@ pub(super) enum Kind {
 
 impl End {
     /// All there are.
-    pub const ALL: [End; 7] = [
+    pub const ALL: [End; 8] = [
         End::Logout,
         End::ConnectionLost,
         End::TimedOut,
@@ -69,6 +69,7 @@ impl End {
         End::Reinstated,
         End::ShutDown,
         End::ProtocolError,
+        End::Reset,
     ];
 }
 

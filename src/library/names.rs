@@ -110,7 +110,7 @@ name!(
 name!(
     /// The name of a volume, which no image of the library has.
     VolumeName,
-    "^[a-z][a-z0-9-]{0,31}$",
+    "^(?!.*-[0-9a-f]{12}$)[a-z][a-z0-9-]{0,31}$",
     "the name of a volume: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long, \
      not ending in `-` and twelve hex digits",
     |text| is_plain(text) && !ends_like_a_clone(text)

@@ -42,7 +42,7 @@ pub(super) fn block_limits(geometry: &Geometry) -> Vec<u8> {
     data
 }
 
-/// Block device characteristics (B1h, SBC-3 §6.6.3): nothing rotates.
+/// Block device characteristics (B1h, SBC-3 §6.6.3, SBC-4): nothing rotates.
 pub(super) fn characteristics(kinds: Kinds) -> Vec<u8> {
     let mut data = vec![0; 60];
     put(&mut data, 0, &[0x00, 0x01]);
@@ -50,6 +50,8 @@ pub(super) fn characteristics(kinds: Kinds) -> Vec<u8> {
         // WABEREQ: after a block erase, reads succeed.
         put(&mut data, 3, &[0x40]);
     }
+    // VBULS: VERIFY compares blocks that are not mapped as well, with zeros (SBC-4, VERIFY).
+    put(&mut data, 4, &[0x01]);
     data
 }
 

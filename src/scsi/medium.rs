@@ -13,7 +13,7 @@ use super::unit::{Kind, Unit};
 use crate::block::{self, Answer, Disk, Extent, Segment};
 
 /// Most bytes of one command, told as MAXIMUM TRANSFER LENGTH.
-pub(super) const MAX_TRANSFER: u32 = 8 * 1024 * 1024;
+pub const MAX_TRANSFER: u32 = 8 * 1024 * 1024;
 /// The size of commands that is asked for.
 pub(super) const OPTIMAL_TRANSFER: u32 = 1024 * 1024;
 

@@ -7,6 +7,7 @@
 
 pub use self::device::{Device, UnitInfo};
 pub use self::lun::Lun;
+pub use self::medium::MAX_TRANSFER;
 pub use self::nexus::{Nexus, Reset};
 pub use self::port::{Path, TargetPort, TransportId};
 pub use self::response::{Pending, Response, Start, Status, Stop};

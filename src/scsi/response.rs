@@ -49,6 +49,8 @@ pub enum Status {
     ConditionMet = 0x04,
     /// Another initiator holds the unit.
     ReservationConflict = 0x18,
+    /// There is no room for it now.
+    TaskSetFull = 0x28,
     /// Another initiator aborted it, and the unit tells so (TAS is 1, SPC-4 §7.5.8).
     TaskAborted = 0x40,
     /// It was aborted, and nothing is sent: its initiator knows, or a unit attention tells (TAS is 0).
@@ -186,6 +188,14 @@ impl Response {
         let mut bytes = Bytes::from(bytes);
         bytes.truncate(allocation);
         Self::with(vec![Segment::Bytes(bytes)])
+    }
+
+    /// There is no room for the command now; its initiator sends it again.
+    pub fn task_set_full() -> Self {
+        Response {
+            status: Status::TaskSetFull,
+            ..Self::good()
+        }
     }
 
     /// Another initiator holds the unit.

@@ -63,7 +63,7 @@ pub(super) fn verify(request: &Request<'_>) -> Result<Start, Sense> {
 /// compared.
 pub(super) fn write_and_verify(request: &Request<'_>) -> Result<Start, Sense> {
     let check = Check::parse(request)?;
-    // One block for all is what VERIFY has, and WRITE SAME; here each block has its data.
+    // One block for all is what VERIFY has; here that is reserved (SBC-4, WRITE AND VERIFY).
     if check == Check::OneBlock {
         return Err(Sense::INVALID_FIELD.at(1).bit(2));
     }

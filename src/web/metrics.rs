@@ -286,6 +286,7 @@ fn word(end: End) -> &'static str {
         End::Reinstated => "reinstated",
         End::ShutDown => "shut-down",
         End::ProtocolError => "protocol-error",
+        End::Reset => "reset",
     }
 }
 

@@ -75,6 +75,8 @@ fn topic(name: &str) -> Option<Arc<dyn Topic>> {
         ("image", name) => Some(Arc::new(pages::ImageTopic::new(name.parse().ok()?))),
         ("jobs", "") => Some(Arc::new(pages::JobsTopic)),
         ("job", id) => Some(Arc::new(pages::JobTopic(id.parse().ok()?))),
+        ("volumes", "") => Some(Arc::new(pages::VolumesTopic)),
+        ("volume", name) => Some(Arc::new(pages::VolumeTopic(name.parse().ok()?))),
         ("live", "") => Some(Arc::new(pages::LiveTopic)),
         ("events", "") => Some(Arc::new(pages::EventsTopic)),
         _ => None,

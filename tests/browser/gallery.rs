@@ -122,6 +122,7 @@ async fn an_empty_dashboard_says_what_to_do_first() {
         ("images", "/images"),
         ("build", "/images/build"),
         ("diff", "/images/diff"),
+        ("volumes", "/volumes"),
         ("live", "/live"),
         ("events", "/events"),
         ("jobs", "/jobs"),
@@ -152,6 +153,27 @@ async fn an_empty_dashboard_says_what_to_do_first() {
     faults.look_at(&browser, "login-wrong").await;
     faults.visit(&browser, "welcome-used", &link).await;
     browser.close().await;
+}
+
+/// Volumes with rules of all kinds, one of them without its file.
+fn volumes(room: &Room) {
+    let netroot = |arguments: &[&str]| room.site.netroot(arguments).unwrap();
+    let long = "iqn.2026-01.edu.example:a-very-long-name-of-an-initiator-in-the-machine-room*";
+    let secret = room.site.library().with_file_name("secret");
+    std::fs::write(&secret, "a secret of ours 1").unwrap();
+    let secret = secret.to_str().unwrap();
+    let add = ["volume", "add", "data", "--size", "20G", "--allow", long];
+    let proved = ["--chap", "node-1", "--chap-secret-file", secret];
+    netroot(&[&add[..], &["--allow", "2001:db8::/64"], &proved].concat());
+    let logs = ["volume", "add", "logs", "--size", "1G", "--target", "data"];
+    netroot(&[&logs[..], &["--read-only"]].concat());
+    let file = room.site.library().with_file_name("a-file-that-is-missing");
+    let name = "a-very-long-name-of-32-character";
+    let path = file.to_str().unwrap();
+    netroot(&[
+        "volume", "add", name, "--file", path, "--size", "1G", "--allow", "any",
+    ]);
+    std::fs::remove_file(file).unwrap();
 }
 
 /// Clients in all states; the readers are to be kept.
@@ -197,6 +219,7 @@ fn busy_room() -> (Room, Background) {
     room.come_too_late(4);
     room.boot_cfg(6);
     netroot(&["image", "rollback", "fc28", "1", "--yes"]);
+    volumes(&room);
     room.ask_for_boot_cfg("52:54:00:ab:cd:ef");
     room.ask_for_boot_cfg("52:54:00:ab:cd:f0");
     (room, reader)
@@ -229,6 +252,9 @@ async fn every_page_can_be_read_by_everybody_and_on_a_telephone() {
         ("image-remove", "/images/fc29/remove"),
         ("build", "/images/build"),
         ("diff-asked", "/images/diff?a=fc28@1&b=fc28@2"),
+        ("volumes", "/volumes"),
+        ("volume", "/volumes/data"),
+        ("volume-remove", "/volumes/data/remove"),
         ("live", "/live"),
         ("events", "/events"),
         ("events-found", "/events?to=pc-001&what=client-reset"),

@@ -12,6 +12,7 @@ mod gallery;
 mod jobs;
 mod keys;
 mod room;
+mod volumes;
 
 use driver::{Browser, DESK, Look, Script};
 use room::{PASSWORD, Room, mac, row};

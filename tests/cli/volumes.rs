@@ -1,10 +1,12 @@
 //! Volumes, as their owners and initiators of other people meet them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
-use super::{Server, Site, stderr};
+use super::{NETROOT, Server, Site, stderr};
 
 const US: &str = "iqn.2026-01.test:us";
 const SECRET: &str = "a secret of ours 1";
@@ -188,4 +190,110 @@ fn what_would_destroy_or_expose_a_disk_is_refused() {
     site.ok(&["volume", "remove", "two", "--yes"]);
     site.ok(&["volume", "remove", "one", "--yes"]);
     assert!(fs::metadata(link).is_ok(), "a file of somebody's stays");
+}
+
+/// Neither root nor the library's owner.
+const MEMBER: u32 = 65_534;
+
+#[test]
+fn a_member_of_the_servers_group_changes_volumes_and_names_no_file_of_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    open(dir.path());
+    // Where the program was built need not be a place that everybody may look into.
+    let netroot = dir.path().join("netroot");
+    fs::copy(NETROOT, &netroot).unwrap();
+    open(&netroot);
+    let site = Site::new(dir.path());
+    let server = site.serve();
+    open(&site.library);
+    // As if the group of the socket were theirs.
+    let socket = site.library.join("control.sock");
+    chown(&socket, None, Some(MEMBER)).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o660)).unwrap();
+    let member = |args: &[&str]| {
+        let mut command = Command::new(&netroot);
+        command.arg("--library").arg(&site.library).args(args);
+        command.uid(MEMBER).gid(MEMBER).output().unwrap()
+    };
+    let ok = |args: &[&str]| {
+        let output = member(args);
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let add = ["volume", "add", "data", "--size", "1M", "--allow", "any"];
+    let planned = ok(&[&add[..], &["--dry-run"]].concat());
+    assert!(planned.contains("would add"), "{planned}");
+    ok(&add);
+    ok(&["volume", "resize", "data", "2M"]);
+    ok(&["volume", "set", "data", "--read-only", "true"]);
+    let copied = ok(&["volume", "snapshot", "data"]);
+    assert!(copied.starts_with("data-20"), "{copied}");
+    assert!(ok(&["volume", "list"]).contains("2.0 MiB"));
+    for (path, flag) in [("/etc/shadow", "--file"), ("/dev/loop0", "--device")] {
+        let add = ["volume", "add", "stolen", flag, path, "--allow", "any"];
+        for args in [&add[..], &[&add[..], &["--dry-run"]].concat()] {
+            let refused = member(args);
+            assert!(!refused.status.success());
+            assert!(
+                stderr(&refused).contains("not below"),
+                "{}",
+                stderr(&refused)
+            );
+        }
+    }
+    ok(&["volume", "remove", "data", "--yes"]);
+    let by = format!("\"uid\":{MEMBER}");
+    let events = site.ok(&["--json", "event", "list", "--what", "volume-remove"]);
+    let events = events.split_whitespace().collect::<String>();
+    assert!(events.contains(&by), "{events}");
+    server.stop();
+    // Without a server there is nobody who would do it for them.
+    let alone = member(&["volume", "list"]);
+    assert!(!alone.status.success(), "{}", stderr(&alone));
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.ok(&["volume", "add", "data", "--size", "1M", "--allow", "any"]);
+    let before = site.json(&["volume", "list"]);
+    for (args, told) in [
+        (
+            &["add", "more", "--size", "1M", "--allow", "any"][..],
+            "make a sparse file of 1048576 bytes",
+        ),
+        (&["set", "data", "--allow", US], "sessions of others end"),
+        (&["resize", "data", "2M"], "by a hole"),
+        (&["snapshot", "data", "copy"], "for nobody yet"),
+        (&["remove", "data"], "lost: all that is on it"),
+    ] {
+        let args = [&["volume"], args, &["--dry-run"]].concat();
+        let said = site.ok(&args);
+        assert!(said.contains(told), "{args:?}: {said}");
+    }
+    for (args, why) in [
+        (
+            &["add", "data", "--size", "1M", "--allow", "any"][..],
+            "exists already",
+        ),
+        (
+            &["add", "more", "--size", "1000", "--allow", "any"],
+            "whole number",
+        ),
+        (&["resize", "data", "1K"], "would be lost"),
+        (&["snapshot", "data", "data"], "exists already"),
+        (&["snapshot", "nosuch"], "no volume"),
+        (&["set", "data", "--mutual-chap", "", "--chap", ""], ""),
+    ] {
+        let args = [&["volume"], args, &["--dry-run"]].concat();
+        let output = site.run(&args);
+        assert_eq!(output.status.success(), why.is_empty(), "{args:?}");
+        assert!(stderr(&output).contains(why), "{}", stderr(&output));
+    }
+    assert_eq!(site.json(&["volume", "list"]), before);
+    // Without a terminal nobody can be asked.
+    let unasked = site.run(&["volume", "remove", "data"]);
+    assert!(stderr(&unasked).contains("--yes"), "{}", stderr(&unasked));
 }

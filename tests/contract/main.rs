@@ -20,8 +20,8 @@ mod site;
 use std::time::Duration;
 
 use netroot::library::{
-    Actor, Ending, JobOutcome, Library, MacAddr, Mode, NewClient, NoServer, Role, Task, UpdateTask,
-    VerifyTask, this_worker,
+    Actor, Ending, JobOutcome, Kept, Library, MacAddr, Mode, NewClient, NewVolume, NoServer, Paths,
+    Role, Secrets, Task, UpdateTask, VerifyTask, this_worker,
 };
 use tokio::runtime::{Builder, Runtime};
 use xtask::program::Background;
@@ -54,6 +54,7 @@ impl Room {
             add(&library, mac(last as u8 + 1), mode);
         }
         jobs(&library);
+        publish(&library);
         drop(library);
         let server = site.serve();
         let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
@@ -83,6 +84,26 @@ fn add(library: &Library, mac: MacAddr, mode: Mode) {
     };
     let live = NoServer::new(library.live_lock().unwrap());
     library.add_client(&new, &live, &Actor::command()).unwrap();
+}
+
+fn publish(library: &Library) {
+    let new = NewVolume {
+        name: "data".parse().unwrap(),
+        kept: Kept::Library,
+        paths: Paths::Any,
+        size: Some(1 << 20),
+        block_size: 512,
+        physical_block_size: None,
+        read_only: false,
+        allow: vec!["192.0.2.0/24".parse().unwrap()],
+        secrets: Secrets::default(),
+        target: None,
+        lun: None,
+        allow_sanitize: false,
+        force: false,
+    };
+    let alone = NoServer::new(library.live_lock().unwrap());
+    library.add_volume(&new, &alone, &Actor::command()).unwrap();
 }
 
 /// One that is over with a report, one that failed, and one that waits for a worker that never comes.

@@ -25,3 +25,4 @@ mod logins;
 mod modes;
 mod names_on_the_wire;
 mod usage;
+mod volumes;

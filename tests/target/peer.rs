@@ -154,6 +154,35 @@ impl Peer {
         }
     }
 
+    /// Does a command that is refused, and gives the sense key and code.
+    pub(crate) async fn sense(&mut self, cdb: [u8; 16], reads: u32, data: &[u8]) -> (u8, u16) {
+        let mut command = self.scsi(cdb);
+        (command.read, command.write) = (reads > 0, !data.is_empty());
+        command.expected_len = reads.max(data.len() as u32);
+        self.send(command.emit(), data).await;
+        let answer = self.receive().await.expect("an answer to the command");
+        assert_eq!(answer.opcode(), Opcode::ScsiResponse);
+        assert_eq!(ScsiResponse::parse(&answer.bhs).unwrap().status, 2);
+        // SenseLength, then fixed format: key in byte 2, code and qualifier in 12 and 13.
+        let sense = &answer.data[2..];
+        (sense[2] & 0xf, u16::from_be_bytes([sense[12], sense[13]]))
+    }
+
+    /// The same connection without its sending side: the target hears that no more will come.
+    pub(crate) async fn finish(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Where it is connected to.
+    pub(crate) fn server(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
+
+    /// Ends the connection with a reset, whatever is on its way.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
     /// Sends a header with its lengths and padding put right.
     pub(crate) async fn send(&mut self, mut bhs: Bhs, data: &[u8]) {
         wire::set_lengths(&mut bhs, data.len());
@@ -170,17 +199,24 @@ impl Peer {
 
     /// The next PDU, or nothing when the target has closed.
     pub(crate) async fn receive(&mut self) -> Option<Pdu> {
-        tokio::time::timeout(PATIENCE, async {
-            let mut bhs = [0; BHS_LEN];
-            self.stream.read_exact(&mut bhs).await.ok()?;
-            let head = Head::parse(&bhs);
-            let mut data = vec![0; head.data_len + head.padding()];
-            self.stream.read_exact(&mut data).await.ok()?;
-            data.truncate(head.data_len);
-            Some(Pdu { bhs, data })
-        })
-        .await
-        .expect("the target says nothing and does not close")
+        self.receive_within(PATIENCE).await
+    }
+
+    /// The same, from a target that may take its time.
+    pub(crate) async fn receive_within(&mut self, patience: Duration) -> Option<Pdu> {
+        tokio::time::timeout(patience, self.next())
+            .await
+            .expect("the target says nothing and does not close")
+    }
+
+    async fn next(&mut self) -> Option<Pdu> {
+        let mut bhs = [0; BHS_LEN];
+        self.stream.read_exact(&mut bhs).await.ok()?;
+        let head = Head::parse(&bhs);
+        let mut data = vec![0; head.data_len + head.padding()];
+        self.stream.read_exact(&mut data).await.ok()?;
+        data.truncate(head.data_len);
+        Some(Pdu { bhs, data })
     }
 
     /// Exactly this many bytes.

@@ -10,8 +10,8 @@ use netroot::block::{
     self, Answer, Disk, Extent, FileDisk, Geometry, MemoryDisk, OverlayDisk, Segment,
 };
 use netroot::iscsi::{
-    Authentication, BoxFuture, Directory, End, Guard, Initiator, IscsiName, Limits, Opened,
-    Refusal, ServerConfig, SessionControl, Sessions, serve,
+    Authentication, BoxFuture, Credential, Directory, End, Guard, Initiator, IscsiName, Limits,
+    Opened, Refusal, ServerConfig, SessionControl, Sessions, serve,
 };
 use netroot::scsi::{Device, Lun, Options};
 use tokio::net::TcpListener;
@@ -23,6 +23,10 @@ pub(crate) const WRITABLE: &str = "iqn.2026-01.test:writable";
 pub(crate) const OVERLAY: &str = "iqn.2026-01.test:overlay";
 pub(crate) const MEMORY: &str = "iqn.2026-01.test:memory";
 pub(crate) const PRIVATE: &str = "iqn.2026-01.test:private";
+
+/// Whoever knows the secret of anna.
+pub(crate) const GUARDED: &str = "iqn.2026-01.test:guarded";
+pub(crate) const SECRET: &str = "secret of anna";
 
 /// A disk in memory that tells what was asked of it.
 pub(crate) const WATCHED: &str = "iqn.2026-01.test:watched";
@@ -37,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) sessions: Sessions,
     pub(crate) ends: Arc<Mutex<Vec<End>>>,
     pub(crate) watched: Arc<Watched>,
+    /// The disk of [`MEMORY`].
+    pub(crate) memory: Arc<MemoryDisk>,
     /// Contents of the read-only and of the overlay's base disk.
     pub(crate) contents: Vec<u8>,
     pub(crate) dir: tempfile::TempDir,
@@ -93,7 +99,7 @@ impl Guard for Log {
 impl Directory for Targets {
     fn targets<'a>(&'a self, _: &'a Initiator) -> BoxFuture<'a, Vec<IscsiName>> {
         let mut names: Vec<_> = self.devices.keys().cloned().collect();
-        names.retain(|name| name.as_str() != PRIVATE);
+        names.retain(|name| ![PRIVATE, GUARDED].contains(&name.as_str()));
         names.sort();
         Box::pin(async move { names })
     }
@@ -101,9 +107,18 @@ impl Directory for Targets {
     fn authentication<'a>(
         &'a self,
         _: &'a Initiator,
-        _: Option<&'a IscsiName>,
+        target: Option<&'a IscsiName>,
     ) -> BoxFuture<'a, Authentication> {
-        Box::pin(async { Authentication::None })
+        let guarded = target.is_some_and(|target| target.as_str() == GUARDED);
+        Box::pin(async move {
+            if !guarded {
+                return Authentication::None;
+            }
+            Authentication::Chap {
+                initiator: vec![Credential::new("anna", SECRET).unwrap()],
+                target: Some(Credential::new("tara", "secret of the target").unwrap()),
+            }
+        })
     }
 
     fn open<'a>(
@@ -148,13 +163,15 @@ impl Server {
             read: AtomicU64::new(0),
             unflushed: AtomicU64::new(0),
         });
-        let disks: [(&str, Arc<dyn Disk>); 6] = [
+        let memory = Arc::new(MemoryDisk::new(512, SIZE / 512));
+        let disks: [(&str, Arc<dyn Disk>); 7] = [
             (READ_ONLY, sealed.clone()),
             (WRITABLE, Arc::new(writable)),
             (OVERLAY, Arc::new(overlay)),
-            (MEMORY, Arc::new(MemoryDisk::new(512, SIZE / 512))),
+            (MEMORY, memory.clone()),
             (WATCHED, watched.clone()),
             (PRIVATE, sealed),
+            (GUARDED, Arc::new(MemoryDisk::new(512, SIZE / 512))),
         ];
         let devices = disks.map(|(name, disk)| {
             let device =
@@ -180,6 +197,7 @@ impl Server {
             sessions: sessions.clone(),
             ends,
             watched,
+            memory,
             contents,
             dir,
             shutdown: Some(shutdown),

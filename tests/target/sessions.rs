@@ -224,7 +224,11 @@ async fn the_shutdown_asks_for_a_logout_and_waits_for_it() {
         Opcode::LogoutResponse
     );
     assert!(polite.receive().await.is_none());
-    assert!(deaf.drain().await.is_empty());
+    // §11.9.1: who does not do as it was asked is told that the session is dropped.
+    let told = deaf.drain().await;
+    assert_eq!(told.len(), 1);
+    let message = AsyncMessage::parse(&told[0].bhs).unwrap();
+    assert_eq!(message.event, AsyncMessage::DROPPED);
     stopping.await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(6));
     // Also of the one that did as it was asked: its client goes on with the next server.
@@ -379,5 +383,100 @@ async fn numbers_of_data_follow_each_other() {
         assert_eq!(header.status.is_some(), i == 31, "status with the last one");
         assert_eq!(header.last, i == 31);
     }
+    server.stop().await;
+}
+
+/// TARGET WARM RESET or TARGET COLD RESET, and its answer.
+async fn reset_target(peer: &mut Peer, function: u8) {
+    let reset = TaskRequest {
+        immediate: true,
+        function,
+        lun: [0; 8],
+        itt: Tag(500),
+        referenced_itt: Tag::NONE,
+        cmd_sn: Serial(peer.cmd_sn),
+        exp_stat_sn: Serial(0),
+        ref_cmd_sn: Serial(0),
+    };
+    peer.send(reset.emit(), b"").await;
+    let done = peer.receive().await.unwrap();
+    let done = TaskResponse::parse(&done.bhs).unwrap();
+    assert_eq!(
+        (done.itt, done.response),
+        (Tag(500), TaskResponse::COMPLETE)
+    );
+}
+
+#[tokio::test]
+async fn a_warm_reset_leaves_the_sessions_and_a_cold_one_ends_those_of_the_target() {
+    let server = Server::start().await;
+    let mut one = Peer::login(server.v4, MEMORY, 1).await;
+    let mut two = Peer::login(server.v4, MEMORY, 2).await;
+    let mut elsewhere = Peer::login(server.v4, WATCHED, 1).await;
+    reset_target(&mut one, 6).await;
+    for peer in [&mut one, &mut two] {
+        assert_eq!(peer.sense([0; 16], 0, b"").await, (6, 0x2903));
+        assert_eq!(peer.command([0; 16], 0, b"").await.0, 0);
+    }
+    // The answer comes first, then both hear that this is the end.
+    reset_target(&mut one, 7).await;
+    for peer in [&mut one, &mut two] {
+        let last = peer.drain().await;
+        assert_eq!(last.len(), 1);
+        let message = AsyncMessage::parse(&last[0].bhs).unwrap();
+        assert_eq!(message.event, AsyncMessage::DROPPED);
+    }
+    assert_eq!(ends(&server, 2).await, [End::Reset, End::Reset]);
+    assert_eq!(elsewhere.command([0; 16], 0, b"").await.0, 0);
+    let mut again = Peer::login(server.v4, MEMORY, 1).await;
+    assert_eq!(again.command(read_10(0, 1), 512, b"").await.0, 0);
+    drop((again, elsewhere));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn with_tas_a_command_that_another_clears_ends_with_a_status() {
+    let server = Server::start().await;
+    let mut one = Peer::login(server.v4, MEMORY, 1).await;
+    let mut two = Peer::login(server.v4, MEMORY, 2).await;
+    let mut select = [0; 16];
+    (select[0], select[1], select[4]) = (0x15, 0x10, 16);
+    let tas = [
+        0, 0, 0, 0, 0x0a, 10, 2, 0x10, 0, 0x40, 0, 0, 0xff, 0xff, 0, 0,
+    ];
+    assert_eq!(one.command(select, 0, &tas).await.0, 0);
+    assert_eq!(two.sense([0; 16], 0, b"").await, (6, 0x2a01));
+    let mut write = two.scsi(write_10(0, 2));
+    (write.write, write.expected_len) = (true, 1024);
+    two.send(write.emit(), b"").await;
+    let r2t = R2t::parse(&two.receive().await.unwrap().bhs).unwrap();
+    let clear = TaskRequest {
+        immediate: true,
+        function: 4,
+        lun: LUN,
+        itt: Tag(500),
+        referenced_itt: Tag::NONE,
+        cmd_sn: Serial(one.cmd_sn),
+        exp_stat_sn: Serial(0),
+        ref_cmd_sn: Serial(0),
+    };
+    one.send(clear.emit(), b"").await;
+    assert_eq!(one.receive().await.unwrap().opcode(), Opcode::TaskResponse);
+    // Its data are on their way, and are waited for (RFC 7143 §4.2.3.3); then it ends.
+    let data = netroot::iscsi::wire::DataOut {
+        last: true,
+        lun: LUN,
+        itt: write.itt,
+        ttt: r2t.ttt,
+        exp_stat_sn: Serial(0),
+        data_sn: 0,
+        offset: 0,
+    };
+    two.send(data.emit(), &[1; 1024]).await;
+    let ended = two.receive().await.unwrap();
+    assert_eq!((ended.opcode(), ended.bhs[3]), (Opcode::ScsiResponse, 0x40));
+    let read = two.command(read_10(0, 2), 1024, b"").await;
+    assert_eq!(read, (0, vec![0; 1024]));
+    drop((one, two));
     server.stop().await;
 }

@@ -26,3 +26,4 @@ mod site;
 mod stream;
 mod tls;
 mod veil;
+mod volumes;

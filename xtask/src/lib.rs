@@ -17,6 +17,7 @@ mod bench;
 pub mod bench_build;
 pub mod bench_image;
 pub mod bench_web;
+pub mod bios;
 pub mod check;
 pub mod debian;
 pub mod demo;

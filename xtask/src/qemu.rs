@@ -43,6 +43,15 @@ pub enum OnReset {
     BootAgain,
 }
 
+/// What is on a machine's network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rom {
+    /// Nothing: whatever the machine boots from, its firmware finds by itself.
+    None,
+    /// iPXE, which the firmware starts.
+    Ipxe,
+}
+
 /// A machine that is switched on. It is switched off, hard, when this value ends.
 #[derive(Debug)]
 pub struct Machine {
@@ -72,12 +81,17 @@ impl Machine {
         Self::switch_on(qemu, network, &card, on_reset, log)
     }
 
-    /// Switches on a machine with UEFI, whose variables are in the file `variables`, and no ROM on its
-    /// network card: whatever it boots from, its firmware finds by itself.
+    /// Switches on a machine with UEFI, whose variables are in the file `variables`.
     ///
     /// # Errors
     /// When QEMU cannot be started.
-    pub fn start_uefi(network: &Network, mac: &str, variables: &Path, log: &Path) -> Result<Self> {
+    pub fn start_uefi(
+        network: &Network,
+        mac: &str,
+        rom: Rom,
+        variables: &Path,
+        log: &Path,
+    ) -> Result<Self> {
         let flash = |unit: u8, file: &str| format!("if=pflash,format=raw,unit={unit},file={file}");
         let mut qemu = network.command("qemu-system-x86_64");
         // It runs for seconds only, which finding out about KVM would take as well.
@@ -86,7 +100,11 @@ impl Machine {
             .arg(flash(0, uefi::CODE) + ",readonly=on")
             .arg("-drive")
             .arg(flash(1, &variables.to_string_lossy()));
-        let card = format!("virtio-net-pci,netdev=net,mac={mac},romfile=");
+        let rom = match rom {
+            Rom::None => "romfile=",
+            Rom::Ipxe => "bootindex=1",
+        };
+        let card = format!("virtio-net-pci,netdev=net,mac={mac},{rom}");
         Self::switch_on(qemu, network, &card, OnReset::End, log)
     }
 

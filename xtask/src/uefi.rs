@@ -70,6 +70,16 @@ pub fn write_variables(boot: &IscsiBoot<'_>, file: &Path) -> Result<()> {
     fs::write(file, store).with_context(|| format!("writing {}", file.display()))
 }
 
+/// Writes the variable store of a firmware that was never set up: it boots from what the machine says.
+///
+/// # Errors
+/// When the package ovmf is missing, or the file cannot be written.
+pub fn write_no_variables(file: &Path) -> Result<()> {
+    let copied = fs::copy(VARIABLES, file);
+    let copied = copied.with_context(|| format!("copying {VARIABLES} to {}", file.display()));
+    copied.map(drop)
+}
+
 /// Writes a disk of 64 MiB that UEFI boots from: what is started prints `message` and switches the
 /// machine off.
 ///

@@ -7,12 +7,17 @@ use crate::iscsi::pdu::Outgoing;
 use crate::iscsi::wire::{Tag, TaskRequest, TaskResponse};
 use crate::scsi::Lun;
 
+/// TARGET COLD RESET.
+const COLD_RESET: u8 = 7;
+
 /// A task management function that waits for commands to settle.
 pub(super) struct Pending {
     itt: Tag,
     tasks: Vec<TaskId>,
     /// The device has not settled yet.
     device: bool,
+    /// All sessions end after the answer.
+    cold: bool,
 }
 
 impl Session {
@@ -26,9 +31,10 @@ impl Session {
             2 => self.abort(&request, on_unit, None),
             4 => self.abort(&request, on_unit, Some(Scope::Commands(lun))),
             5 => self.abort(&request, on_unit, Some(Scope::Unit(lun))),
-            // Warm and cold: a cold reset closes connections as well (§11.5.1), and initiators that
-            // wait for the answer of theirs get it.
-            6 | 7 => self.abort(&request, |_| true, Some(Scope::Device)),
+            // TARGET WARM RESET, and TARGET COLD RESET, which closes all connections besides (§11.5.1):
+            // `answer_settled` has them closed. Persistent reservations stay, as nothing has lost its
+            // power: who resets a target must not be rid of what keeps him off its disks.
+            6 | COLD_RESET => self.abort(&request, |_| true, Some(Scope::Device)),
             // TASK REASSIGN needs error recovery level 2.
             8 => self.managed(request.itt, 4),
             _ => self.managed(request.itt, TaskResponse::NOT_SUPPORTED),
@@ -61,7 +67,7 @@ impl Session {
     fn abort_task(&mut self, request: &TaskRequest) {
         let itt = request.referenced_itt;
         if self.tasks.contains_key(&itt) {
-            self.abort_tasks(request.itt, |task| *task == itt, None);
+            self.abort_tasks(request, |task| *task == itt, None);
             return;
         }
         // §11.6.1: a command that is still to come counts as received, and as aborted. One whose answer
@@ -100,11 +106,17 @@ impl Session {
             .filter(|task| on_unit(&task.command.lun))
             .map(|task| task.id.itt)
             .collect();
-        self.abort_tasks(request.itt, |itt| tags.contains(itt), scope);
+        self.abort_tasks(request, |itt| tags.contains(itt), scope);
     }
 
     /// Aborts commands: they get no answer (their aborts do).
-    fn abort_tasks(&mut self, tmf: Tag, which: impl Fn(&Tag) -> bool, scope: Option<Scope>) {
+    fn abort_tasks(
+        &mut self,
+        request: &TaskRequest,
+        which: impl Fn(&Tag) -> bool,
+        scope: Option<Scope>,
+    ) {
+        let (tmf, cold) = (request.itt, request.function == COLD_RESET);
         let tasks: Vec<TaskId> = self
             .tasks
             .iter()
@@ -115,6 +127,7 @@ impl Session {
             itt: tmf,
             tasks: Vec::new(),
             device: scope.is_some(),
+            cold,
         };
         for id in tasks {
             let dormant = self.dequeue(id);
@@ -141,6 +154,9 @@ impl Session {
         self.aborts = waiting;
         for pending in done {
             self.managed(pending.itt, TaskResponse::COMPLETE);
+            if pending.cold && !self.over {
+                self.actions.push(Action::Restart);
+            }
         }
     }
 

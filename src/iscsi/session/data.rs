@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::lost;
 use super::task::{OpenR2t, Task, TaskId};
-use super::{Action, IMMEDIATE, MAX_ASKED, Session, Violation};
+use super::{Action, IMMEDIATE, LARGEST, Session, Violation};
 use crate::iscsi::pdu::{Incoming, Outgoing};
 use crate::iscsi::wire::{Attribute, DataOut, R2t, Reject, ScsiCommand, Tag};
-use crate::scsi::Sense;
+use crate::scsi::{Response, Sense};
 
 impl Session {
     /// Takes a command.
@@ -28,12 +28,36 @@ impl Session {
         // unit has an auto contingent allegiance (NORMACA is 0), so none of its commands either.
         let both = command.read && command.write;
         let attribute = command.attribute;
-        if both || matches!(attribute, Attribute::Aca | Attribute::Unknown(_)) {
+        if self.holds(id) > self.most_held {
+            // SAM-5 §5.3.1: there is no room for the command now, and there will be.
+            self.conclude(id, Response::task_set_full());
+        } else if both || matches!(attribute, Attribute::Aca | Attribute::Unknown(_)) {
             self.conclude(id, Sense::INVALID_FIELD.into());
         } else {
             self.enqueue(id);
         }
         Ok(())
+    }
+
+    /// Bytes that have come unasked, or will, with a command and those before it; nothing for one that
+    /// is alone with its data. What it holds is set aside for it, whatever becomes of it.
+    fn holds(&mut self, id: TaskId) -> u64 {
+        let first_burst = u64::from(self.parameters.first_burst);
+        let before = self.held_unasked;
+        let Some(task) = self.task(id) else {
+            return 0;
+        };
+        let brings = match task.unsolicited {
+            true => first_burst.min(task.offered()),
+            false => task.gather.len(),
+        };
+        task.unasked = brings;
+        self.held_unasked += brings;
+        if before > 0 && brings > 0 {
+            before + brings
+        } else {
+            0
+        }
     }
 
     /// Checks the data that come with a command, and those that it announces.
@@ -59,6 +83,8 @@ impl Session {
                 return Err(Violation("unsolicited data where none were agreed on"));
             }
             task.unsolicited = true;
+            task.announced = true;
+            self.announced += 1;
         }
         task.asked_to = len;
         Ok(task)
@@ -102,17 +128,22 @@ impl Session {
             }
             task.next_unsolicited = task.next_unsolicited.wrapping_add(1);
             task.unsolicited = !header.last;
+            if header.last {
+                task.announced = false;
+                self.announced -= 1;
+            }
             task.asked_to = end;
         } else {
             solicited(task, &header, end)?;
+            task.missing -= pdu.data.len() as u64;
+            self.missing -= pdu.data.len() as u64;
         }
         // Nobody will look at the data of a command that has ended.
-        let data = if task.early.is_some() {
-            Bytes::from(vec![0; pdu.data.len()])
+        if task.early.is_some() {
+            task.gather.skip(pdu.data.len() as u64);
         } else {
-            pdu.data.clone()
-        };
-        task.gather.push(data);
+            task.gather.push(pdu.data.clone());
+        }
         if !task.unsolicited
             && let Some(response) = task.early.take()
         {
@@ -150,13 +181,15 @@ impl Session {
     /// Sets a part of the session's budget aside for the data that a command is about to ask for. A
     /// command gets all that it needs or waits, so that commands never wait for each other.
     fn reserve(&mut self, id: TaskId, limit: u64) -> bool {
-        let asked = self.asked;
+        let (asked, most) = (self.asked, self.most_asked);
         let waiting = self.starved.front().is_some_and(|first| *first != id);
         let Some(task) = self.task(id) else {
             return false;
         };
         let needs = limit.saturating_sub(task.asked_to);
-        if asked > 0 && (waiting || asked + needs > MAX_ASKED) {
+        // Where it may ask for the largest transfer, there is none that it could not ask for.
+        let fits = asked + needs <= most || asked == 0 && most >= LARGEST;
+        if waiting || !fits {
             if !self.starved.contains(&id) {
                 self.starved.push_back(id);
             }
@@ -172,6 +205,14 @@ impl Session {
     pub(super) fn release(&mut self, task: &Task) {
         self.asked -= task.reserved;
         self.starved.retain(|other| *other != task.id);
+        self.missing -= task.missing;
+        self.announced -= usize::from(task.announced);
+        self.held_unasked -= task.unasked;
+        self.feed();
+    }
+
+    /// Lets commands go on that wait until they may ask for their data.
+    pub(super) fn feed(&mut self) {
         while let Some(next) = self.starved.front().copied() {
             let before = self.starved.len();
             self.go_on(next);
@@ -205,11 +246,13 @@ impl Session {
                 len: len as u32,
             };
             task.asked_to += len;
+            task.missing += len;
             task.open.push_back(OpenR2t {
                 ttt,
                 end: task.asked_to,
                 next_data_sn: 0,
             });
+            self.missing += len;
             // 0xffffffff stands for none.
             self.next_ttt = (self.next_ttt + 1) % Tag::NONE.0;
             self.send(Outgoing::bare(r2t.emit()));

@@ -23,6 +23,7 @@ use super::wire::{
     self, AsyncMessage, Head, LogoutRequest, LogoutResponse, NopIn, NopOut, Numbers, Opcode,
     Reject, ScsiCommand, Serial, Tag, TaskRequest, TextRequest,
 };
+use crate::scsi;
 
 mod abort;
 mod answer;
@@ -34,10 +35,13 @@ pub(super) mod task;
 mod tests;
 mod text;
 
+/// The largest transfer of one command, in bytes.
+pub(super) const LARGEST: u64 = scsi::MAX_TRANSFER as u64;
 /// Immediate commands that may be open beyond the window.
 const IMMEDIATE: usize = 8;
-/// Bytes of data that R2Ts may have asked for at a time, in all commands together.
-const MAX_ASKED: u64 = 16 * 1024 * 1024;
+/// Bytes of data of commands that have come before their turn. On one connection nothing overtakes: who
+/// numbers its commands so plays with us.
+const MAX_HELD: u64 = 512 * 1024;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub(super) enum Action {
     Reset { tmf: Tag, scope: Scope },
     /// List targets; then [`Session::listed`].
     List,
+    /// A TARGET COLD RESET is done and answered: all sessions with the target end.
+    Restart,
     /// The session is over.
     End(End),
 }
@@ -99,8 +105,17 @@ pub(super) struct Session {
     queue: order::Queue,
     next_task: u32,
     next_ttt: u32,
+    /// Bytes that R2Ts may have asked for at a time, in all commands together.
+    most_asked: u64,
+    /// Bytes that commands may hold at a time that have come unasked.
+    most_held: u64,
+    held_unasked: u64,
     /// Bytes that R2Ts have asked for and that have not been used yet.
     asked: u64,
+    /// Those of them that have not come yet.
+    missing: u64,
+    /// Commands that have announced unsolicited data, not all of which have come.
+    announced: usize,
     /// Commands that wait until others have used their data.
     starved: VecDeque<TaskId>,
     aborts: Vec<abort::Pending>,
@@ -139,7 +154,12 @@ impl Session {
             queue: order::Queue::default(),
             next_task: 0,
             next_ttt: 0,
+            most_asked: LARGEST,
+            most_held: LARGEST,
+            held_unasked: 0,
             asked: 0,
+            missing: 0,
+            announced: 0,
             starved: VecDeque::new(),
             aborts: Vec::new(),
             text: None,
@@ -158,6 +178,32 @@ impl Session {
     pub(super) fn sends_large(&self) -> bool {
         !self.parameters.data_digest
             && u64::from(self.parameters.initiator_max_recv) >= SENDFILE_MIN
+    }
+
+    /// How many bytes its commands may hold at a time from now on, of those that come unasked and of
+    /// those that R2Ts ask for.
+    pub(super) fn may_hold(&mut self, bytes: u64) {
+        let more = bytes > self.most_asked;
+        (self.most_asked, self.most_held) = (bytes, bytes);
+        if more {
+            self.feed();
+        }
+    }
+
+    /// Whether R2Ts have asked for nothing that is still to be used, but a command waits, as all that
+    /// it needs is more than may be asked for.
+    pub(super) fn needs_more(&self) -> bool {
+        self.asked == 0 && !self.starved.is_empty()
+    }
+
+    /// Whether R2Ts have asked for something that is still to be used.
+    pub(super) fn has_asked(&self) -> bool {
+        self.asked > 0
+    }
+
+    /// Whether the initiator has data to send, as it was asked or has announced.
+    pub(super) fn awaits_data(&self) -> bool {
+        self.missing > 0 || self.announced > 0
     }
 
     /// Takes what is to be done.
@@ -217,7 +263,7 @@ impl Session {
         }
         if ahead > 0 {
             let held: usize = self.held.values().flatten().map(|p| p.data.len()).sum();
-            if (held + pdu.data.len()) as u64 > MAX_ASKED {
+            if (held + pdu.data.len()) as u64 > MAX_HELD {
                 return Err(Violation("too much data before its turn"));
             }
             self.held.entry(cmd_sn.0).or_insert(Some(pdu));

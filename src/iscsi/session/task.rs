@@ -25,6 +25,10 @@ pub(super) struct Task {
     pub(super) gather: Gather,
     /// Unsolicited data are still to come.
     pub(super) unsolicited: bool,
+    /// The same, as the session counts it.
+    pub(super) announced: bool,
+    /// Bytes that R2Ts have asked for and that have not come.
+    pub(super) missing: u64,
     /// DataSN of the next unsolicited PDU.
     pub(super) next_unsolicited: u32,
     /// R2Ts that have not been answered in full, oldest first.
@@ -33,6 +37,8 @@ pub(super) struct Task {
     pub(super) asked_to: u64,
     /// Part of the session's budget that this command holds.
     pub(super) reserved: u64,
+    /// The same, for what comes unasked.
+    pub(super) unasked: u64,
     /// Number of the next R2T or Data-In PDU.
     pub(super) next_data_sn: u32,
     /// Data of it got lost: what still comes is passed over.
@@ -57,10 +63,13 @@ impl Task {
             delivered: false,
             gather: Gather::default(),
             unsolicited: false,
+            announced: false,
+            missing: 0,
             next_unsolicited: 0,
             open: VecDeque::new(),
             asked_to: 0,
             reserved: 0,
+            unasked: 0,
             next_data_sn: 0,
             gap: false,
             early: None,
@@ -114,6 +123,11 @@ impl Gather {
             self.close();
             self.parts.push(bytes);
         }
+    }
+
+    /// Counts bytes that nobody will look at.
+    pub(super) fn skip(&mut self, len: u64) {
+        self.len += len;
     }
 
     /// Takes the first `len` bytes; the rest is dropped.

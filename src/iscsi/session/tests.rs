@@ -142,6 +142,7 @@ fn words(action: &Action) -> String {
         Action::Forget { id } => format!("forget {}", id.itt.0),
         Action::Reset { tmf, scope } => format!("reset {} {scope:?}", tmf.0),
         Action::List => "list".into(),
+        Action::Restart => "restart".into(),
         Action::End(end) => format!("end {end:?}"),
     }
 }
@@ -680,6 +681,8 @@ fn resets_abort_and_wait_for_the_device() {
             (In::Finished(1, bytes(512)), &["task 50 response 0"]),
             (task(6, 51, 0), &["reset 51 Device"]),
             (In::ResetDone(51), &["task 51 response 0"]),
+            (task(7, 54, 0), &["reset 54 Device"]),
+            (In::ResetDone(54), &["task 54 response 0", "restart"]),
             (task(3, 52, 0), &["task 52 response 5"]),
             (task(8, 53, 0), &["task 53 response 4"]),
         ],
@@ -819,7 +822,7 @@ fn data_of_all_commands_together_are_bounded() {
         max_burst: 0xff_ffff,
         ..parameters()
     };
-    let most = MAX_ASKED as u32;
+    let most = LARGEST as u32;
     check(
         &mut session(parameters),
         vec![
@@ -828,11 +831,11 @@ fn data_of_all_commands_together_are_bounded() {
             (write(3, 2, 512, b""), &["begin 3"]),
             (
                 In::Wants(1, u64::from(most / 2 - 1)),
-                &["r2t 1 #0 ttt 0 0+8388607"],
+                &["r2t 1 #0 ttt 0 0+4194303"],
             ),
             (
                 In::Wants(2, u64::from(most / 2 - 1)),
-                &["r2t 2 #0 ttt 1 0+8388607"],
+                &["r2t 2 #0 ttt 1 0+4194303"],
             ),
             (In::Wants(3, 512), &[]),
             (
@@ -841,4 +844,104 @@ fn data_of_all_commands_together_are_bounded() {
             ),
         ],
     );
+}
+
+#[test]
+fn data_that_come_unasked_are_bounded_in_all_commands_together() {
+    let mut session = session(parameters());
+    session.may_hold(1500);
+    let announced = ScsiCommand {
+        write: true,
+        last: false,
+        expected_len: 2000,
+        ..command(3, 2)
+    };
+    check(
+        &mut session,
+        vec![
+            (write(1, 0, 1024, &[1; 1024]), &["begin 1"]),
+            // Without data there is room, and with few.
+            (read(4, 1, 512), &["begin 4"]),
+            // What was announced is on its way, and waited for.
+            (pdu(announced.emit(), b""), &[]),
+            (
+                data(3, UNASKED, 0, 0, 1024, true),
+                &["response 3 status 40 sn 10 after 0 Underflow(2000)"],
+            ),
+            (In::Wants(1, 1024), &["deliver 1: 1024 in 1"]),
+            (
+                In::Finished(1, Response::good()),
+                &["response 1 status 0 sn 11 after 0"],
+            ),
+            (write(5, 3, 1024, &[1; 1024]), &["begin 5"]),
+        ],
+    );
+    assert_eq!(session.held_unasked, 1024);
+}
+
+#[test]
+fn a_command_larger_than_what_may_be_asked_for_waits_for_more() {
+    let parameters = Parameters {
+        max_burst: 8192,
+        ..parameters()
+    };
+    let mut session = session(parameters);
+    session.may_hold(2048);
+    check(
+        &mut session,
+        vec![
+            (write(1, 0, 4096, b""), &["begin 1"]),
+            (In::Wants(1, 4096), &[]),
+        ],
+    );
+    assert!(session.needs_more() && !session.awaits_data());
+    session.may_hold(LARGEST);
+    let done: Vec<String> = session.actions().iter().map(words).collect();
+    assert_eq!(done, ["r2t 1 #0 ttt 0 0+4096"]);
+    assert!(session.has_asked() && session.awaits_data() && !session.needs_more());
+    check(
+        &mut session,
+        vec![
+            (data(1, 0, 0, 0, 4096, true), &["deliver 1: 4096 in 1"]),
+            (
+                In::Finished(1, Response::good()),
+                &["response 1 status 0 sn 10 after 1"],
+            ),
+        ],
+    );
+    assert!(!session.has_asked() && !session.awaits_data());
+}
+
+#[test]
+fn what_is_awaited_is_known_until_it_has_come_or_its_command_is_gone() {
+    let announced = ScsiCommand {
+        write: true,
+        last: false,
+        expected_len: 2000,
+        ..command(1, 0)
+    };
+    let mut session = session(parameters());
+    check(
+        &mut session,
+        vec![(pdu(announced.emit(), b""), &["begin 1"])],
+    );
+    assert!(session.awaits_data());
+    check(
+        &mut session,
+        vec![
+            (data(1, UNASKED, 0, 0, 512, true), &[]),
+            (In::Wants(1, 2000), &["r2t 1 #0 ttt 0 512+1488"]),
+            (data(1, 0, 0, 512, 1000, false), &[]),
+        ],
+    );
+    assert!(session.awaits_data());
+    check(
+        &mut session,
+        vec![
+            (task(1, 9, 1), &["forget 1"]),
+            (In::Finished(1, Response::good()), &["task 9 response 0"]),
+        ],
+    );
+    assert!(!session.awaits_data() && !session.has_asked());
+    assert_eq!(session.held_unasked, 0);
 }

@@ -17,7 +17,18 @@ pub enum Allow {
     Range(IpAddr, u8),
 }
 
-serde_as_text!(Allow, "^[!-~]+$");
+serde_as_text!(Allow, PATTERN);
+
+/// What is taken, for programs: names in ASCII, and addresses as they are written most often.
+const PATTERN: &str = concat!(
+    r"^(any|(iqn|eui|naa)\.[A-Za-z0-9.:_@+=%-]{0,200}\*?",
+    r"|((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])",
+    r"(/(3[0-2]|[12]?[0-9]))?",
+    r"|(([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|([0-9a-f]{1,4}:){1,6}(:[0-9a-f]{1,4}|:)|::([0-9a-f]{1,4})?",
+    r"|([0-9a-f]{1,4}:){1,5}(:[0-9a-f]{1,4}){2}|([0-9a-f]{1,4}:){1,4}(:[0-9a-f]{1,4}){3}",
+    r"|([0-9a-f]{1,4}:){1,3}(:[0-9a-f]{1,4}){4}|([0-9a-f]{1,4}:){1,2}(:[0-9a-f]{1,4}){5})",
+    r"(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$"
+);
 
 const WANTED: &str = "whom a volume may be for: an initiator's name (iqn.2026-01.edu.example:node-1, \
     or with * at its end), an address range (192.0.2.0/24, 2001:db8::/64, 192.0.2.7), or any";

@@ -223,6 +223,21 @@ fn capacity_and_provisioning_agree() {
 }
 
 #[test]
+fn blocks_that_are_not_mapped_are_compared_as_zeros_and_this_is_told() {
+    let nexus = nexus();
+    let characteristics = good(&nexus, &[0x12, 1, 0xb1, 0, 64, 0], b"");
+    assert_eq!(characteristics[8], 0x01, "VBULS");
+    let unmap = [
+        &[0, 22, 0, 16, 0, 0, 0, 0][..],
+        &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0],
+    ];
+    good(&nexus, &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], &unmap.concat());
+    let verify = [0x2f, 0x02, 0, 0, 0, 0, 0, 0, 1, 0];
+    good(&nexus, &verify, &[0; 512]);
+    assert_eq!(refused(&nexus, &verify, &[1; 512]), (0xe, 0x1d00));
+}
+
+#[test]
 fn every_listed_page_can_be_read_and_says_how_long_it_is() {
     let nexus = nexus();
     for lun in [0, DISK] {

@@ -43,9 +43,9 @@ async fn volumes(State(server): State<Arc<Server>>) -> Answer<Vec<VolumeRow>> {
 /// The `ETag` is its edition, which changes whenever somebody describes it anew.
 #[utoipa::path(
     get,
-    path = "/volumes/{volume}",
+    path = "/volumes/{name}",
     tag = "volumes",
-    params(("volume" = VolumeName, Path)),
+    params(("name" = VolumeName, Path)),
     responses(
         (status = 200, body = VolumeRow, headers(("etag" = String))),
         (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -105,9 +105,9 @@ async fn add_volume(
 /// Sessions that are not allowed any more end; others notice nothing.
 #[utoipa::path(
     patch,
-    path = "/volumes/{volume}",
+    path = "/volumes/{name}",
     tag = "volumes",
-    params(("volume" = VolumeName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
+    params(("name" = VolumeName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
     request_body = Option<EditVolumeCall>,
     responses(
         (status = 200, description = "The volume, or with `dry_run` the plan", body = VolumeOrPlan),
@@ -145,9 +145,9 @@ async fn edit_volume(
 /// Its initiators are told. Without a size, it is looked at how large its file or device has become.
 #[utoipa::path(
     post,
-    path = "/volumes/{volume}/resize",
+    path = "/volumes/{name}/resize",
     tag = "volumes",
-    params(("volume" = VolumeName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
+    params(("name" = VolumeName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
     request_body = Option<ResizeVolumeCall>,
     responses(
         (status = 200, description = "The volume, or with `dry_run` the plan", body = VolumeOrPlan),
@@ -185,9 +185,9 @@ async fn resize_volume(
 /// left the volume. Elsewhere all is copied, which is refused while somebody may write.
 #[utoipa::path(
     post,
-    path = "/volumes/{volume}/snapshot",
+    path = "/volumes/{name}/snapshot",
     tag = "volumes",
-    params(("volume" = VolumeName, Path)),
+    params(("name" = VolumeName, Path)),
     request_body = Option<SnapshotVolumeCall>,
     responses(
         (status = 200, description = "What would be done (`dry_run`)", body = VolumePlan),
@@ -223,9 +223,9 @@ async fn snapshot_volume(
 /// in use, unless by `force`, which ends its sessions first.
 #[utoipa::path(
     delete,
-    path = "/volumes/{volume}",
+    path = "/volumes/{name}",
     tag = "volumes",
-    params(("volume" = VolumeName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
+    params(("name" = VolumeName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
     request_body = Option<RemoveVolumeCall>,
     responses(
         (status = 200, description = "What it was, or with `dry_run` the plan", body = GoneOrPlan),

@@ -12,7 +12,7 @@ use super::page::{Failure, Html, Notice, Page};
 use super::spark::Spark;
 use super::text::{self, Bytes};
 use crate::daemon::{History, Server, SessionRow};
-use crate::library::{self, MacAddr, VersionId, mask_boot_ids};
+use crate::library::{self, MacAddr, VersionId, Volume, VolumeName, mask_boot_ids};
 use crate::web::api::kick;
 use crate::web::stream::{Drawing, Topic};
 use crate::web::{Problem, blocking};
@@ -49,6 +49,8 @@ struct SessionLine {
     /// The client whose session it is.
     client: Option<(MacAddr, String)>,
     version: Option<VersionId>,
+    /// The volume whose target it is logged in to.
+    volume: Option<VolumeName>,
     history: History,
 }
 
@@ -114,6 +116,14 @@ impl SessionLine {
 fn lines(server: &Server) -> library::Result<Vec<SessionLine>> {
     let live = server.live().sessions();
     let clients = server.library().clients()?;
+    // One that cannot be read is no reason to show no session.
+    let volumes = server.library().volumes().unwrap_or_default();
+    let volume_of = |session: &SessionRow| {
+        let mut heads = volumes.iter().filter(|volume| volume.target.is_none());
+        let is_it =
+            |volume: &&Volume| server.library().volume_target(&volume.name) == session.target;
+        heads.find(is_it).map(|volume| volume.name.clone())
+    };
     let line = |session: SessionRow| {
         let known = live.iter().find(|one| {
             one.peer == session.peer && mask_boot_ids(&one.initiator) == session.initiator
@@ -127,6 +137,7 @@ fn lines(server: &Server) -> library::Result<Vec<SessionLine>> {
         SessionLine {
             history: server.session_rates(session.id),
             version: known.map(|known| known.version.clone()),
+            volume: volume_of(&session),
             client,
             session,
         }

@@ -16,6 +16,7 @@ mod room;
 mod spark;
 mod text;
 mod users;
+mod volumes;
 
 pub(in crate::web) use client::ClientTopic;
 pub(in crate::web) use events::EventsTopic;
@@ -26,6 +27,7 @@ pub(in crate::web) use page::{Failure, Html};
 pub(in crate::web) use room::RoomTopic;
 pub(in crate::web) use text::encoded;
 pub(in crate::web) use users::ensure_person;
+pub(in crate::web) use volumes::{VolumeTopic, VolumesTopic};
 
 use std::sync::Arc;
 
@@ -37,9 +39,10 @@ use crate::daemon::Server;
 use page::Notices;
 
 /// The parts of the dashboard, as its head names them.
-const NAV: [(&str, &str); 5] = [
+const NAV: [(&str, &str); 6] = [
     ("/", "Room"),
     ("/images", "Images"),
+    ("/volumes", "Volumes"),
     ("/live", "Live"),
     ("/events", "Events"),
     ("/jobs", "Jobs"),
@@ -59,6 +62,7 @@ pub(super) fn pages(server: Arc<Server>) -> Router {
         .merge(live::routes())
         .merge(account::routes())
         .merge(users::routes())
+        .merge(volumes::routes())
         .merge(stream::routes())
         .merge(assets::assets())
         .fallback(nowhere)

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use askama::Template;
 
-use crate::library::{self, Actor, Event, ImageName, Library, MacAddr, VersionId};
+use crate::library::{self, Actor, Event, ImageName, Library, MacAddr, VersionId, VolumeName};
 use crate::web::pages::text;
 
 /// `Anna reset lab-07`, in its parts.
@@ -32,10 +32,11 @@ pub(in crate::web::pages) struct Names {
     clients: HashMap<MacAddr, (MacAddr, String)>,
     images: HashSet<ImageName>,
     versions: HashSet<VersionId>,
+    volumes: HashSet<VolumeName>,
 }
 
 /// What stands before and behind the name of what it was done to.
-const SAID: [(&str, &str, &str); 31] = [
+const SAID: [(&str, &str, &str); 36] = [
     ("client-add", "added", ""),
     ("client-set", "changed the description of", ""),
     ("client-remove", "removed", ""),
@@ -74,6 +75,11 @@ const SAID: [(&str, &str, &str); 31] = [
         "discarded what a failed build left of",
         "",
     ),
+    ("volume-add", "added the volume", ""),
+    ("volume-set", "changed the volume", ""),
+    ("volume-resize", "resized the volume", ""),
+    ("volume-snapshot", "copied the volume", ""),
+    ("volume-remove", "removed the volume", ""),
     ("session-kick", "ended a session of", ""),
     ("job-queue", "asked for a job:", ""),
     ("job-cancel", "asked to stop a job:", ""),
@@ -104,6 +110,9 @@ impl Names {
             names.versions.extend(image.ids());
             names.images.insert(image.name);
         }
+        // One that cannot be read is no reason to tell nothing.
+        let volumes = library.volumes().unwrap_or_default().into_iter();
+        names.volumes.extend(volumes.map(|volume| volume.name));
         Ok(names)
     }
 
@@ -131,7 +140,12 @@ impl Names {
             Ok(image) if self.images.contains(&image) => {
                 Word::link(name, format!("/images/{image}"))
             }
-            _ => plain(),
+            _ => match name.parse::<VolumeName>() {
+                Ok(volume) if self.volumes.contains(&volume) => {
+                    Word::link(name, format!("/volumes/{volume}"))
+                }
+                _ => plain(),
+            },
         }
     }
 
@@ -281,6 +295,7 @@ mod tests {
             clients: [(mac, (mac, "lab-07".to_owned()))].into(),
             images: ["fc28".parse().unwrap()].into(),
             versions: ["fc28@2".parse().unwrap()].into(),
+            volumes: ["data".parse().unwrap()].into(),
         }
     }
 
@@ -335,6 +350,11 @@ mod tests {
                 Event::new(&user, "image-remove").of(&"fc28@1"),
                 "root removed fc28@1",
                 None,
+            ),
+            (
+                Event::new(&anna(), "volume-resize").of(&"data"),
+                "Anna resized the volume data",
+                Some("/volumes/data".to_owned()),
             ),
             (
                 Event::new(&anna(), "job-queue")

@@ -217,7 +217,7 @@ fn one(server: &Server, name: &ImageName) -> library::Result<(Line, Users)> {
     Ok((line, users))
 }
 
-fn named<T: std::str::FromStr>(text: &str) -> Result<T, Problem>
+pub(super) fn named<T: std::str::FromStr>(text: &str) -> Result<T, Problem>
 where
     T::Err: std::fmt::Display,
 {

@@ -1,10 +1,5 @@
-//! Firmware that is an initiator itself: UEFI without iPXE logs in to `netroot serve`, finds a disk with
-//! partitions and starts the program on it.
-//!
-//! `cargo xtask test` runs this; by hand: `cargo test --test firmware -- --nocapture`, as root.
-
-// clippy.toml exempts functions marked #[test]; here the whole file is a test.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+//! UEFI without iPXE logs in to `netroot serve`, finds a disk with partitions and starts the program on
+//! it.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -14,7 +9,7 @@ use std::time::Duration;
 use netroot::library::{Library, Quiet, Target, VersionFacts};
 use xtask::lab_dir;
 use xtask::netns::{Leases, Network, SERVER};
-use xtask::qemu::Machine;
+use xtask::qemu::{Machine, Rom};
 use xtask::server::{Server, Site, remove_library};
 use xtask::uefi::{IscsiBoot, PROGRAM_SIZE, write_disk, write_variables};
 
@@ -55,7 +50,7 @@ fn uefi_logs_in_by_itself_and_starts_what_is_on_the_disk() {
     let variables = dir.join("variables");
     write_variables(&boot, &variables).unwrap();
     let log = dir.join("client.log");
-    let machine = Machine::start_uefi(&network, MAC, &variables, &log).unwrap();
+    let machine = Machine::start_uefi(&network, MAC, Rom::None, &variables, &log).unwrap();
     or_why(&server, site.wait_for_sessions(INITIATOR, 1, LIMIT));
     let said = or_why(&server, machine.serial().wait_for(&message, 0, LIMIT));
     println!("after {:.1} s: {}", said.at.as_secs_f64(), said.text);

@@ -1,0 +1,10 @@
+//! Firmware that is an initiator itself: UEFI's own (`uefi`), and iPXE's, in a BIOS and in UEFI (`ipxe`).
+//!
+//! `cargo xtask test` runs this; by hand: `cargo test --test firmware -- --nocapture`, as root.
+
+// clippy.toml exempts functions marked #[test]; here the whole file is a test.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod ipxe;
+mod portal;
+mod uefi;
