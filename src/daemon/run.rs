@@ -16,7 +16,7 @@ use super::tls::{Tls, TlsListener};
 use super::{Doors, Server, Targets, http};
 use crate::exec;
 use crate::iscsi::{self, Limits};
-use crate::library::{Config, Library};
+use crate::library::{Config, Library, config};
 
 /// Open sockets, before anything is answered on them.
 pub struct Listeners {
@@ -105,6 +105,18 @@ impl Listeners {
     }
 }
 
+/// What initiators may use of the server, as its configuration has it.
+fn limits(iscsi: &config::Iscsi) -> Limits {
+    let connections = iscsi.connections.get() as usize;
+    Limits {
+        connections,
+        strangers: connections.div_ceil(4),
+        connections_per_address: iscsi.connections_per_address.get() as usize,
+        memory: u64::from(iscsi.memory.get()) * 1024 * 1024,
+        ..Limits::default()
+    }
+}
+
 /// All parts together get this long to end: a disk that does not answer keeps nobody from starting
 /// the next server.
 const END: Duration = Duration::from_secs(10);
@@ -141,7 +153,7 @@ pub async fn run(
         server.portals.clone(),
         targets,
         sessions,
-        Limits::default(),
+        limits(&server.library.config().iscsi),
         over(&server),
     ));
     for listener in listeners.boot {

@@ -28,6 +28,9 @@ pub(crate) const PRIVATE: &str = "iqn.2026-01.test:private";
 pub(crate) const GUARDED: &str = "iqn.2026-01.test:guarded";
 pub(crate) const SECRET: &str = "secret of anna";
 
+/// A disk in memory with blocks of 4,096 bytes.
+pub(crate) const LARGE_BLOCKS: &str = "iqn.2026-01.test:large-blocks";
+
 /// A disk in memory that tells what was asked of it.
 pub(crate) const WATCHED: &str = "iqn.2026-01.test:watched";
 
@@ -164,12 +167,13 @@ impl Server {
             unflushed: AtomicU64::new(0),
         });
         let memory = Arc::new(MemoryDisk::new(512, SIZE / 512));
-        let disks: [(&str, Arc<dyn Disk>); 7] = [
+        let disks: [(&str, Arc<dyn Disk>); 8] = [
             (READ_ONLY, sealed.clone()),
             (WRITABLE, Arc::new(writable)),
             (OVERLAY, Arc::new(overlay)),
             (MEMORY, memory.clone()),
             (WATCHED, watched.clone()),
+            (LARGE_BLOCKS, Arc::new(MemoryDisk::new(4096, SIZE / 4096))),
             (PRIVATE, sealed),
             (GUARDED, Arc::new(MemoryDisk::new(512, SIZE / 512))),
         ];

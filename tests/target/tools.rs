@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::server::{OVERLAY, READ_ONLY, SIZE, Server, WRITABLE};
+use super::server::{LARGE_BLOCKS, OVERLAY, READ_ONLY, SIZE, Server, WRITABLE};
 
 /// Runs a program and gives what it prints; fails with everything that it said.
 pub(crate) async fn run(program: &str, arguments: &[&str]) -> String {
@@ -177,5 +177,134 @@ async fn a_sealed_disk_is_not_written_by_anybody() {
     assert!(!output.status.success());
     let file = server.dir.path().join("sealed");
     assert!(std::fs::read(file).unwrap() == server.contents);
+    server.stop().await;
+}
+
+/// What QEMU's block layer says to a command; it tells of failures in its output only.
+async fn qemu_io(url: &str, command: &str) -> String {
+    let said = run("qemu-io", &["-f", "raw", "-c", command, url]).await;
+    assert!(
+        !said.contains("failed") && !said.contains("rror"),
+        "{command}: {said}"
+    );
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qemu_compares_disks_and_sees_their_holes() {
+    let server = Server::start().await;
+    let sealed = server.dir.path().join("sealed");
+    let file = sealed.to_str().unwrap();
+    let compare = |url: String| async move {
+        run(
+            "qemu-img",
+            &["compare", "-f", "raw", "-F", "raw", file, &url],
+        )
+        .await
+    };
+    assert!(compare(server.url(READ_ONLY)).await.contains("identical"));
+    assert!(compare(server.url(OVERLAY)).await.contains("identical"));
+    let url = server.url(WRITABLE);
+    fails(
+        "qemu-img",
+        &["compare", "-f", "raw", "-F", "raw", file, &url],
+    )
+    .await;
+
+    // GET LBA STATUS: what was written, and what was discarded of it.
+    qemu_io(&url, "write -P 0x77 1M 1M").await;
+    qemu_io(&url, "write -z -u 1280k 128k").await;
+    qemu_io(&url, "discard 1536k 256k").await;
+    let map = run("qemu-img", &["map", "-f", "raw", "--output=json", &url]).await;
+    let map: serde_json::Value = serde_json::from_str(&map).unwrap();
+    let data: Vec<_> = map
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|run| run["data"] == true)
+        .map(|run| {
+            (
+                run["start"].as_u64().unwrap() >> 10,
+                run["length"].as_u64().unwrap() >> 10,
+            )
+        })
+        .collect();
+    assert_eq!(data, [(1024, 256), (1408, 128), (1792, 256)]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_virtual_disk_lives_on_a_unit() {
+    let server = Server::start().await;
+    let url = server.url(WRITABLE);
+    // qcow2 on the bare disk: metadata that is written, read and flushed again and again.
+    run("qemu-img", &["create", "-f", "qcow2", &url, "6M"]).await;
+    let io = |command: &'static str| {
+        let url = url.clone();
+        async move { run("qemu-io", &["-f", "qcow2", "-c", command, &url]).await }
+    };
+    io("write -P 0x42 65536 1048576").await;
+    io("write -f -P 0x43 700k 1k").await;
+    io("write -z 256k 64k").await;
+    for read in [
+        "read -P 0x42 65536 196608",
+        "read -P 0 256k 64k",
+        "read -P 0x43 700k 1k",
+    ] {
+        let said = io(read).await;
+        assert!(said.contains("read "), "{said}");
+        assert!(!said.contains("verification failed"), "{read}: {said}");
+    }
+    let checked = run("qemu-img", &["check", "-f", "qcow2", &url]).await;
+    assert!(checked.contains("No errors were found"), "{checked}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qemu_uses_blocks_of_4096_bytes() {
+    let server = Server::start().await;
+    let url = server.url(LARGE_BLOCKS);
+    for (write, read) in [
+        ("write -P 0x31 4096 8192", "read -P 0x31 4096 8192"),
+        // Smaller than a block: QEMU reads the rest and writes it again.
+        ("write -P 0x32 5120 512", "read -P 0x32 5120 512"),
+        ("write -z -u 8192 4096", "read -P 0 8192 4096"),
+        // Larger reads of thin disks with such blocks make QEMU 7.2 abort: it asks where they are mapped,
+        // for a length (BDRV_REQUEST_MAX_BYTES) that is no multiple of them.
+        ("write -P 0x33 0 4M", "read -P 0x33 2M 28k"),
+        ("discard 1M 1M", "read -P 0 1M 28k"),
+    ] {
+        qemu_io(&url, write).await;
+        qemu_io(&url, read).await;
+    }
+    let capacity = run("iscsi-readcapacity16", &[&url]).await;
+    assert!(capacity.contains("4096"), "{capacity}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn software_write_protection_is_kept_until_it_is_taken_back() {
+    let server = Server::start().await;
+    let url = server.url(WRITABLE);
+    let before = run("iscsi-swp", &[&url]).await;
+    assert!(before.contains("SWP:0"), "{before}");
+    run("iscsi-swp", &["-s", "on", &url]).await;
+    let protected = run("iscsi-swp", &[&url]).await;
+    assert!(protected.contains("SWP:1"), "{protected}");
+    fails("qemu-io", &["-f", "raw", "-c", "write 0 4096", &url]).await;
+    run("iscsi-swp", &["-s", "off", &url]).await;
+    qemu_io(&url, "write -P 1 0 4096").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn libiscsi_keeps_many_commands_in_flight() {
+    let server = Server::start().await;
+    for order in [&[][..], &["-r"]] {
+        let url = server.url(READ_ONLY);
+        let args = [order, &["-m", "64", "-b", "16", "-t", "1", &url]].concat();
+        let said = run("iscsi-perf", &args).await;
+        assert!(said.contains("iops average"), "{said}");
+    }
     server.stop().await;
 }

@@ -35,6 +35,15 @@ impl Config {
             ("host", self.host == new.host),
             ("iqn_prefix", self.iqn_prefix == new.iqn_prefix),
             ("iscsi.lun", self.iscsi.lun == new.iscsi.lun),
+            (
+                "iscsi.connections",
+                self.iscsi.connections == new.iscsi.connections,
+            ),
+            (
+                "iscsi.connections_per_address",
+                self.iscsi.connections_per_address == new.iscsi.connections_per_address,
+            ),
+            ("iscsi.memory", self.iscsi.memory == new.iscsi.memory),
             ("boot.listen", self.boot.listen == new.boot.listen),
             ("admin.listen", self.admin.listen == new.admin.listen),
             ("admin.tls", self.admin.tls == new.admin.tls),
@@ -51,8 +60,9 @@ impl Config {
             images: new.images.clone(),
             volumes: new.volumes.clone(),
             iscsi: Iscsi {
-                lun: self.iscsi.lun,
-                ..new.iscsi.clone()
+                listen: new.iscsi.listen.clone(),
+                announce: new.iscsi.announce.clone(),
+                ..self.iscsi.clone()
             },
             boot: Boot {
                 listen: self.boot.listen.clone(),
@@ -130,6 +140,19 @@ mod tests {
             false,
         );
         check("lun = 1", "lun = 2", "iscsi.lun", false);
+        check("memory = 1024", "memory = 64", "iscsi.memory", false);
+        check(
+            "connections = 4096",
+            "connections = 64",
+            "iscsi.connections",
+            false,
+        );
+        check(
+            "connections_per_address = 256",
+            "connections_per_address = 64",
+            "iscsi.connections_per_address",
+            false,
+        );
         check("[::]:8080", "[::]:8088", "boot.listen", false);
         check("127.0.0.1:8081", "127.0.0.1:8082", "admin.listen", false);
         check("# tls = \"made\"", "tls = \"made\"", "admin.tls", false);
