@@ -31,7 +31,8 @@ pub use self::directory::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, Opened, Refusal,
 };
 pub use self::names::{InvalidName, IscsiName, Isid};
-pub use self::server::{Limits, ServerConfig, serve};
+pub use self::portals::Portals;
+pub use self::server::{Limits, ServerConfig, serve, serve_at};
 pub use self::sessions::{Counters, Parameters, SessionControl, SessionInfo, Sessions};
 pub use self::totals::{Histogram, Refused, Totals};
 
@@ -47,6 +48,7 @@ mod memory;
 mod names;
 mod output;
 mod pdu;
+mod portals;
 mod progress;
 mod room;
 mod runner;

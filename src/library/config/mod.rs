@@ -1,5 +1,6 @@
 //! `netroot.toml`: written by people, read strictly. A mistake is told with its line and key.
 
+mod reload;
 mod values;
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use reload::Changed;
 pub use values::{AbsolutePath, Announce, DiskLun, HostName, IqnPrefix};
 
 use values::Format;
