@@ -18,6 +18,8 @@ use serde_json::Value;
 
 #[path = "cli/jobs.rs"]
 mod jobs;
+#[path = "cli/portals.rs"]
+mod portals;
 #[path = "cli/volumes.rs"]
 mod volumes;
 

@@ -21,7 +21,8 @@ const MAX_SLICES: usize = 1024;
 pub(crate) trait Backing: Send + Sync + 'static {
     /// Fills `buffer` from `offset`; what lies beyond the end of the file is zeros.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
-    /// The same, in memory of its own.
+    /// Bytes of a range that a disk has, in memory of its own. A file that ends before has lost some,
+    /// and that is told: nobody takes what is gone for zeros.
     fn read_bytes(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let mut buffer = vec![0; len];
         self.read_at(&mut buffer, offset)?;
@@ -101,6 +102,12 @@ impl Backing for File {
             }
         }
         Ok(())
+    }
+
+    fn read_bytes(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut buffer = vec![0; len];
+        FileExt::read_exact_at(self, &mut buffer, offset)?;
+        Ok(buffer.into())
     }
 
     fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes> {
@@ -258,5 +265,32 @@ pub(crate) fn outcome(error: io::Error) -> Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::OutOfSpace,
         io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly,
         _ => Error::Failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_storage_are_told_apart() {
+        let outcome = |errno| outcome(io::Error::from_raw_os_error(errno));
+        for full in [libc::ENOSPC, libc::EDQUOT] {
+            assert!(matches!(outcome(full), Error::OutOfSpace), "{full}");
+        }
+        assert!(matches!(outcome(libc::EROFS), Error::ReadOnly));
+        for broken in [libc::EIO, libc::EFBIG, libc::ESTALE, libc::ENODEV] {
+            assert!(matches!(outcome(broken), Error::Failed(_)), "{broken}");
+        }
+    }
+
+    #[test]
+    fn what_a_file_has_lost_is_not_taken_for_zeros() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        assert_eq!(file.read_bytes(0, 4096).unwrap().len(), 4096);
+        file.set_len(1024).unwrap();
+        assert!(file.read_bytes(0, 4096).is_err());
+        assert!(file.read_bytes(512, 512).is_ok());
     }
 }

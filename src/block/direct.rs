@@ -55,7 +55,7 @@ impl Backing for Direct {
 
     fn read_bytes(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let mut bounce = Bounce::new(len);
-        Backing::read_at(&self.0, bounce.bytes(), offset)?;
+        std::os::unix::fs::FileExt::read_exact_at(&self.0, bounce.bytes(), offset)?;
         Ok(bounce.freeze())
     }
 

@@ -352,6 +352,28 @@ mod tests {
     }
 
     #[test]
+    fn physical_blocks_are_told_as_it_is_wished() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let told = |physical| {
+            let options = FileOptions {
+                physical_block_size: physical,
+                ..FileOptions::new(512)
+            };
+            let written = FileDisk::open(file.path(), &options).ok()?.geometry();
+            let read = FileDisk::open_read_only(file.path(), &options).ok()?;
+            assert_eq!(
+                read.geometry().physical_block_size,
+                written.physical_block_size
+            );
+            Some(written.physical_block_size)
+        };
+        assert_eq!(told(None), Some(4096));
+        assert_eq!(told(Some(512)), Some(512));
+        assert_eq!(told(Some(256)), None);
+        assert_eq!(told(Some(3000)), None);
+    }
+
+    #[test]
     fn odd_block_sizes_are_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(FileDisk::open_writable(file.path(), 520).is_err());

@@ -157,7 +157,7 @@ fn one(library: &Library, selector: &ClientSelector) -> Result<Client> {
 fn doors(cli: &Cli, library: &Library) -> Result<Doors> {
     match Control::running(&cli.library)? {
         Some(server) => server.get("/api/v1/server"),
-        None => Ok(Doors::configured(library.config())),
+        None => Ok(Doors::configured(&library.config())),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) use client::{
 };
 pub(super) use events::{Event, Which};
 pub(super) use jobs::{Job, Queue, Worker};
-pub(super) use serve::{Boot, Esp, EspExport, Serve, Session, Target};
+pub(super) use serve::{Boot, Config, Esp, EspExport, Serve, Session, Target};
 
 pub(super) use volumes::{Volume, VolumeAdd, VolumeSet};
 
@@ -83,6 +83,9 @@ pub(super) enum Command {
     /// Boot files for a client's own EFI system partition
     #[command(subcommand)]
     Esp(Esp),
+    /// The configuration, netroot.toml
+    #[command(subcommand)]
+    Config(Config),
     /// Serve iSCSI target, boot service and API until SIGTERM
     Serve(Serve),
     /// Do the jobs that the dashboard and --queue ask for: builds, updates, upgrades; needs root

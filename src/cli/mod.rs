@@ -7,6 +7,7 @@ mod ask;
 mod boot;
 mod client;
 mod command;
+mod config;
 mod control;
 mod event;
 mod image;
@@ -35,8 +36,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use command::{
-    Boot, Cli, Client, Command, Esp, Event, Image, Job, Recipe, Session, Target, Token, User,
-    Volume,
+    Boot, Cli, Client, Command, Config, Esp, Event, Image, Job, Recipe, Session, Target, Token,
+    User, Volume,
 };
 
 use crate::build::WrongUsage;
@@ -165,6 +166,7 @@ fn run(cli: &Cli) -> Result<()> {
         }) => volume::remove(cli, name, *force, *consent),
         Command::Boot(Boot::Show { client, server }) => boot::show(cli, client, *server),
         Command::Esp(Esp::Export(args)) => boot::export(cli, args),
+        Command::Config(Config::Reload { run }) => config::reload(cli, *run),
         Command::Serve(args) => serve::serve(cli, args),
         Command::Worker(args) => worker::worker(cli, args),
         Command::Job(Job::List) => job::list(cli),

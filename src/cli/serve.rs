@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::command::{Cli, Serve};
 use super::open;
 use crate::daemon::{Listeners, Routers, Server, own_address, run};
-use crate::library::LiveLock;
+use crate::library::{Actor, LiveLock};
 use crate::web;
 
 /// Calls of the library that somebody began before the end get this long; what is cut off then is
@@ -36,7 +36,7 @@ async fn until_signal(cli: &Cli) -> Result<LiveLock> {
     let listeners = Listeners::open(&library)?;
     let (iscsi, boot) = (listeners.iscsi()?, listeners.boot()?);
     let admin = listeners.admin()?;
-    for warning in listeners.warnings(library.config())? {
+    for warning in listeners.warnings(&library.config())? {
         tracing::warn!("{warning}");
     }
     for address in &iscsi {
@@ -58,7 +58,7 @@ async fn until_signal(cli: &Cli) -> Result<LiveLock> {
     if library.users()?.is_empty() && !admin.is_empty() {
         tracing::info!("nobody can log in to it yet: netroot user add --first");
     }
-    let doors = listeners.doors(library.config())?;
+    let doors = listeners.doors(&library.config())?;
     let server = Server::new(library, tokio::runtime::Handle::current(), doors);
     let routers = Routers {
         boot: web::boot(server.clone()),
@@ -67,6 +67,14 @@ async fn until_signal(cli: &Cli) -> Result<LiveLock> {
     };
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    let reloading = server.clone();
+    let reload = tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // What came of it is logged and recorded.
+            let _ = reloading.reload(&Actor::Server).await;
+        }
+    });
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -81,6 +89,7 @@ async fn until_signal(cli: &Cli) -> Result<LiveLock> {
         ])?;
     }
     run(server, listeners, routers, shutdown).await;
+    reload.abort();
     Ok(live)
 }
 

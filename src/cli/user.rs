@@ -172,7 +172,7 @@ fn password_state(user: &UserView) -> String {
 }
 
 fn invited(cli: &Cli, library: &Library, said: String, invitation: &Invitation) -> Result<()> {
-    let link = link(library.config(), &invitation.key)?;
+    let link = link(&library.config(), &invitation.key)?;
     if cli.json {
         return print::json(&json!({
             "user": invitation.user,
@@ -185,7 +185,7 @@ fn invited(cli: &Cli, library: &Library, said: String, invitation: &Invitation) 
         format!("until {}, once:", print::moment(invitation.until)),
         format!("  {link}"),
     ];
-    lines.extend(from_elsewhere(library.config()));
+    lines.extend(from_elsewhere(&library.config()));
     lines.extend(made_fingerprint(library).map(|fingerprint| {
         format!(
             "the browser asks about the server's own certificate; its SHA-256 is\n  {fingerprint}"

@@ -20,14 +20,15 @@ const GROUP: &str = "netroot";
 /// Listens on each of `addresses` for `what`.
 pub(super) fn tcp(what: &str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     let listen = |address: &SocketAddr| {
-        listener(*address).with_context(|| {
+        one(*address).with_context(|| {
             format!("listening on {address} for the {what}; is another server running there?")
         })
     };
     addresses.iter().map(listen).collect()
 }
 
-fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens on `address`.
+pub(super) fn one(address: SocketAddr) -> io::Result<TcpListener> {
     match bound(address) {
         // A kernel without IPv6: what listens everywhere then listens everywhere there is.
         Err(error)

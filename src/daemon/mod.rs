@@ -17,6 +17,7 @@ mod peer;
 mod places;
 mod rates;
 mod reach;
+mod reload;
 mod requests;
 mod reservations;
 mod room;
@@ -35,6 +36,7 @@ pub use peer::{Peer, network, unmapped};
 pub use places::{Place, Places};
 pub use rates::{History, Pace, Rate};
 pub use reach::{admin_url, own_address};
+pub use reload::Reloaded;
 pub use requests::{Endpoint, Requests};
 pub use room::{Boots, Stranger};
 pub use run::{Listeners, Routers, run};
@@ -46,7 +48,7 @@ pub use volumes::VolumeRow;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
@@ -54,7 +56,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use utoipa::ToSchema;
 
-use crate::iscsi::{End, Parameters, SessionInfo, Sessions, Totals};
+use crate::iscsi::{End, Parameters, Portals, SessionInfo, Sessions, Totals};
 use crate::library::config::ISCSI_PORT;
 use crate::library::{Config, Library, Live, MacAddr, mask_boot_ids};
 use attached::Attached;
@@ -73,7 +75,11 @@ pub struct Server {
     volumes: Volumes,
     visitors: Visitors,
     sessions: Sessions,
-    doors: Doors,
+    portals: Portals,
+    // Held for a look or an exchange.
+    doors: RwLock<Arc<Doors>>,
+    // An asynchronous lock: whoever holds it waits for listeners to close.
+    reloading: tokio::sync::Mutex<()>,
     calls: Calls,
     notes: Notes,
     told: Told,
@@ -139,7 +145,9 @@ impl Server {
             volumes: Volumes::default(),
             visitors: Visitors::default(),
             sessions: Sessions::new(),
-            doors,
+            portals: Portals::new(doors.announce.clone()),
+            doors: RwLock::new(Arc::new(doors)),
+            reloading: tokio::sync::Mutex::default(),
             calls: Calls::default(),
             notes: Notes::new(runtime.clone()),
             told: Told::default(),
@@ -161,8 +169,9 @@ impl Server {
     }
 
     /// Where it is reached.
-    pub fn doors(&self) -> &Doors {
-        &self.doors
+    pub fn doors(&self) -> Arc<Doors> {
+        let doors = self.doors.read();
+        doors.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a client's fetch of its script is worth an event: one in some seconds is, so that
@@ -178,7 +187,7 @@ impl Server {
 
     /// The target's portal as it is announced to a client that reached this server at `local`.
     pub fn portal(&self, local: IpAddr) -> SocketAddr {
-        self.doors.portal(local)
+        self.doors().portal(local)
     }
 
     /// The target's sessions.

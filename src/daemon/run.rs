@@ -15,11 +15,13 @@ use super::reach::{self, Door};
 use super::tls::{Tls, TlsListener};
 use super::{Doors, Server, Targets, http};
 use crate::exec;
-use crate::iscsi::{self, ServerConfig};
-use crate::library::{Config, Library};
+use crate::iscsi::{self, Limits};
+use crate::library::{Config, Library, config};
 
 /// Open sockets, before anything is answered on them.
 pub struct Listeners {
+    /// What the target's listeners were asked for.
+    names: Vec<SocketAddr>,
     iscsi: Vec<TcpListener>,
     boot: Vec<TcpListener>,
     admin: Vec<TcpListener>,
@@ -43,6 +45,7 @@ impl Listeners {
         let config = library.config();
         exec::allow_many_files();
         Ok(Self {
+            names: config.iscsi.listen.clone(),
             iscsi: listen::tcp("iSCSI target", &config.iscsi.listen)?,
             boot: listen::tcp("boot service", &config.boot.listen)?,
             admin: listen::tcp("dashboard", &config.admin.listen)?,
@@ -102,6 +105,18 @@ impl Listeners {
     }
 }
 
+/// What initiators may use of the server, as its configuration has it.
+fn limits(iscsi: &config::Iscsi) -> Limits {
+    let connections = iscsi.connections.get() as usize;
+    Limits {
+        connections,
+        strangers: connections.div_ceil(4),
+        connections_per_address: iscsi.connections_per_address.get() as usize,
+        memory: u64::from(iscsi.memory.get()) * 1024 * 1024,
+        ..Limits::default()
+    }
+}
+
 /// All parts together get this long to end: a disk that does not answer keeps nobody from starting
 /// the next server.
 const END: Duration = Duration::from_secs(10);
@@ -119,10 +134,6 @@ pub async fn run(
         async move { server.ending().await }
     };
     let mut parts = JoinSet::new();
-    let config = ServerConfig {
-        announce: server.doors.announce.clone(),
-        ..ServerConfig::default()
-    };
     // Before the first login: what hosts have reserved holds from the beginning.
     if let Some(Err(error)) = server.call(|server| server.refresh_volumes()).await {
         tracing::error!(
@@ -132,11 +143,17 @@ pub async fn run(
     }
     let targets = Arc::new(Targets::new(server.clone()));
     let sessions = server.sessions.clone();
-    parts.spawn(iscsi::serve(
-        listeners.iscsi,
+    // By the addresses that were asked for, which a configuration that is read anew names again.
+    for (name, listener) in listeners.names.into_iter().zip(listeners.iscsi) {
+        if let Err(error) = server.portals.open(name, listener) {
+            tracing::error!(%name, %error, "cannot open a portal");
+        }
+    }
+    parts.spawn(iscsi::serve_at(
+        server.portals.clone(),
         targets,
         sessions,
-        config,
+        limits(&server.library.config().iscsi),
         over(&server),
     ));
     for listener in listeners.boot {

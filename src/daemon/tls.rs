@@ -77,9 +77,9 @@ impl Tls {
     }
 
     fn made(library: &Library) -> Result<Self> {
-        let names = names(library.config());
+        let names = names(&library.config());
         let make = || {
-            made(library.config(), &names).map_err(|error| crate::library::Error::Io {
+            made(&library.config(), &names).map_err(|error| crate::library::Error::Io {
                 doing: "making the dashboard's certificate".to_owned(),
                 source: io::Error::other(error),
             })
@@ -252,8 +252,8 @@ mod tests {
     fn a_certificate_is_made_anew_before_its_end_and_for_another_name() {
         let dir = tempfile::tempdir().unwrap();
         let library = library(&dir.path().join("lib"));
-        let mut names = names(library.config());
-        let pem = made(library.config(), &names).unwrap();
+        let mut names = names(&library.config());
+        let pem = made(&library.config(), &names).unwrap();
         let now = Zoned::now();
         let after = |days: i64| now.checked_add(days.days()).unwrap();
         assert!(serves(&pem, &names, &now));
@@ -268,7 +268,7 @@ mod tests {
     fn a_given_certificate_needs_its_own_key() {
         let dir = tempfile::tempdir().unwrap();
         let library = library(&dir.path().join("lib"));
-        let make = || made(library.config(), &names(library.config())).unwrap();
+        let make = || made(&library.config(), &names(&library.config())).unwrap();
         let (one, other) = (make(), make());
         let file = |name: &str, text: &str| {
             let path = dir.path().join(name);

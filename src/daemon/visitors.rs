@@ -299,7 +299,7 @@ mod tests {
             allow_sanitize: false,
             force: false,
         };
-        let doors = Doors::configured(library.config());
+        let doors = Doors::configured(&library.config());
         let server = Server::new(library, tokio::runtime::Handle::current(), doors);
         let adding = server.clone();
         let added = tokio::task::spawn_blocking(move || {

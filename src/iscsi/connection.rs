@@ -14,9 +14,10 @@ use super::failures::Failures;
 use super::link::{Link, Lost, canonical};
 use super::login::{Agreed, Login, Step, Wish, status};
 use super::memory::Memory;
+use super::portals::Portals;
 use super::room::Seat;
 use super::runner::Runner;
-use super::server::ServerConfig;
+use super::server::Limits;
 use super::session::Session;
 use super::sessions::{Counters, Place, SessionInfo, Sessions};
 use crate::scsi::{Nexus, Path, TargetPort, TransportId};
@@ -28,7 +29,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Shared {
     pub(super) directory: Arc<dyn Directory>,
     pub(super) sessions: Sessions,
-    pub(super) config: ServerConfig,
+    pub(super) limits: Limits,
+    pub(super) portals: Portals,
     pub(super) challenges: Challenges,
     pub(super) failures: Failures,
     pub(super) memory: Arc<Memory>,
@@ -81,7 +83,7 @@ pub(super) async fn run(
     let (peer, local) = (canonical(peer), canonical(local));
     let mut link = Link::new(stream);
     let greeting = greet(&mut link, peer, local, &shared);
-    let greeting = tokio::time::timeout(shared.config.limits.login, greeting);
+    let greeting = tokio::time::timeout(shared.limits.login, greeting);
     let greeted = tokio::select! {
         greeted = greeting => greeted.unwrap_or(Greeted::BrokenOff),
         _ = stop.wait_for(|stop| *stop) => Greeted::BrokenOff,
@@ -125,7 +127,7 @@ enum Greeted {
 /// The login up to the point where the session is to be opened.
 async fn greet(link: &mut Link, peer: SocketAddr, local: SocketAddr, shared: &Shared) -> Greeted {
     let challenges = shared.challenges.clone();
-    let mut login = Box::new(Login::new(shared.config.limits.commands, challenges));
+    let mut login = Box::new(Login::new(shared.limits.commands, challenges));
     loop {
         let proving = login.is_proving();
         let mut step = match link.receive().await {
@@ -234,7 +236,7 @@ async fn admit(
     });
     Some(Admitted {
         agreed,
-        portals: portals(&shared.config, local),
+        portals: shared.portals.told_at(local),
         initiator,
         inside,
     })
@@ -288,15 +290,6 @@ async fn open(
     }
 }
 
-/// Addresses for SendTargets: an initiator can reach the one that it has reached.
-fn portals(config: &ServerConfig, local: SocketAddr) -> Vec<SocketAddr> {
-    if config.announce.is_empty() {
-        vec![local]
-    } else {
-        config.announce.clone()
-    }
-}
-
 async fn full_feature(
     mut link: Link,
     admitted: Admitted,
@@ -312,7 +305,7 @@ async fn full_feature(
         admitted.agreed,
         admitted.inside.as_ref().map(|i| i.info.target.clone()),
         admitted.portals,
-        shared.config.limits.commands,
+        shared.limits.commands,
         counters,
     );
     let Some(inside) = admitted.inside else {

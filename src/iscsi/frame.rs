@@ -119,6 +119,8 @@ fn checks(buffer: &[u8], at: usize, len: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::iscsi::wire::set_lengths;
 
@@ -196,5 +198,40 @@ mod tests {
         let mut bhs = ping(b"").0;
         bhs[4] = 255;
         assert!(matches!(decoder(&bhs).next(), Err(Fault::Malformed)));
+    }
+
+    proptest! {
+        /// Any bytes, with digests or without, are taken apart in the same way, however they come.
+        #[test]
+        fn a_stream_of_anything_is_followed_or_not(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+            small in any::<bool>(),
+            digests in any::<(bool, bool)>(),
+            piece in 1usize..200,
+        ) {
+            if small && let Some(lengths) = bytes.get_mut(4..8) {
+                // Lengths that are within bounds, so that something comes of it.
+                lengths.copy_from_slice(&[0, 0, 0, lengths[3]]);
+            }
+            let taken = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+                let mut decoder = Decoder::new();
+                decoder.agree(LOGIN_MAX, digests.0, digests.1);
+                let mut found = Vec::new();
+                for piece in pieces {
+                    decoder.buffer().extend_from_slice(piece);
+                    loop {
+                        match decoder.next() {
+                            Ok(Some(pdu)) => found.push((pdu.bhs, pdu.data)),
+                            Ok(None) => break,
+                            Err(fault) => return (found, Some(fault)),
+                        }
+                    }
+                }
+                (found, None)
+            };
+            let whole = taken(&mut std::iter::once(&bytes[..]));
+            let pieces = taken(&mut bytes.chunks(piece));
+            prop_assert_eq!(whole, pieces);
+        }
     }
 }

@@ -12,14 +12,27 @@
 //! are good for, several paths and more speed, initiators get from several sessions (multipath). The
 //! higher levels repair single PDUs and connections without a new login; none of the initiators that
 //! boot by this target asks for them, a new login takes milliseconds, and code that runs only after
-//! bit errors that TCP has missed is code that nobody sees at work.
+//! bit errors that TCP has missed is code that nobody sees at work. With one connection, whoever would
+//! reinstate a connection reinstates the session (§6.3.4, §6.3.5).
+//!
+//! How long a peer may take ([`Limits`]): so long for a login, and for a discovery session; as a session,
+//! so long for some of the data that wait for it, that it was asked for, or whose PDU has begun. Then its
+//! connection is closed. Text that never goes on, and commands whose turn never comes, hold little and
+//! wait. A session that owes nothing may be silent for ever: TCP's keep-alive tells whether its peer is
+//! there, since iPXE and OVMF answer no pings (NOP-In), and so none are sent.
+//!
+//! What initiators are told unasked (§11.9): to log out, at shutdown, and that their session is dropped,
+//! whenever it ends from this side. Changes of units are told by unit attentions alone: asynchronous
+//! events of SCSI (code 0) need what INQUIRY has no bit for any more (SPC-3), and firmware fails a command
+//! when such a message comes in its midst.
 
 pub use self::chap::{Credential, InvalidCredential};
 pub use self::directory::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, Opened, Refusal,
 };
 pub use self::names::{InvalidName, IscsiName, Isid};
-pub use self::server::{Limits, ServerConfig, serve};
+pub use self::portals::Portals;
+pub use self::server::{Limits, ServerConfig, serve, serve_at};
 pub use self::sessions::{Counters, Parameters, SessionControl, SessionInfo, Sessions};
 pub use self::totals::{Histogram, Refused, Totals};
 
@@ -35,6 +48,7 @@ mod memory;
 mod names;
 mod output;
 mod pdu;
+mod portals;
 mod progress;
 mod room;
 mod runner;

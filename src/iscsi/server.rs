@@ -15,6 +15,7 @@ use super::connection::{self, Shared};
 use super::directory::Directory;
 use super::failures::Failures;
 use super::memory::Memory;
+use super::portals::{Door, Portals};
 use super::room::Room;
 use super::sessions::Sessions;
 
@@ -80,23 +81,50 @@ pub async fn serve(
     config: ServerConfig,
     shutdown: impl Future<Output = ()>,
 ) {
-    let room = Room::new(&config.limits);
+    let portals = Portals::new(config.announce);
+    for listener in listeners {
+        let opened = listener
+            .local_addr()
+            .and_then(|name| portals.open(name, listener));
+        if let Err(error) = opened {
+            tracing::error!(%error, "a listener has no address");
+        }
+    }
+    serve_at(portals, directory, sessions, config.limits, shutdown).await;
+}
+
+/// The same at portals that may come and go meanwhile.
+pub async fn serve_at(
+    portals: Portals,
+    directory: Arc<dyn Directory>,
+    sessions: Sessions,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    let room = Room::new(&limits);
     let shared = Arc::new(Shared {
-        memory: Memory::new(config.limits.memory),
+        memory: Memory::new(limits.memory),
         directory,
         sessions,
-        config,
+        limits,
+        portals: portals.clone(),
         challenges: Challenges::default(),
         failures: Failures::default(),
     });
     // A watch channel, because every connection must see the end, also one that looks late.
     let stop = watch::Sender::new(false);
     let mut tasks = JoinSet::new();
-    for listener in listeners {
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let door = tokio::select! {
+            door = portals.next() => door,
+            // Portals that have closed, whose last connection has ended.
+            Some(_) = tasks.join_next() => continue,
+            () = &mut shutdown => break,
+        };
         let (shared, room, stop) = (shared.clone(), room.clone(), stop.subscribe());
-        tasks.spawn(listen(listener, shared, room, stop));
+        tasks.spawn(listen(door, shared, room, stop));
     }
-    shutdown.await;
     stop.send_replace(true);
     // Each listener returns when its connections have.
     while tasks.join_next().await.is_some() {}
@@ -104,7 +132,10 @@ pub async fn serve(
 
 /// Accepts connections and owns their tasks.
 async fn listen(
-    listener: TcpListener,
+    Door {
+        listener,
+        mut closes,
+    }: Door,
     shared: Arc<Shared>,
     room: Arc<Room>,
     mut stop: watch::Receiver<bool>,
@@ -120,6 +151,7 @@ async fn listen(
                 continue;
             }
             _ = stop.wait_for(|stop| *stop) => break,
+            _ = closes.wait_for(|closes| *closes) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -147,6 +179,8 @@ async fn listen(
         }
     }
     drop(listener);
+    // Whoever waits for it may listen there now. Connections that came in by it go on.
+    drop(closes);
     while connections.join_next().await.is_some() {}
 }
 

@@ -159,7 +159,8 @@ impl Library {
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
         let id = self.boot_id(&client.mac, seq, &version, next.assignment.mode)?;
         let target = disk_target(client, &version, next.assignment.mode);
-        let everybody = &self.config().boot.kernel_args;
+        let config = self.config();
+        let everybody = &config.boot.kernel_args;
         Ok(BootTicket {
             client: client.mac,
             id,
@@ -167,7 +168,7 @@ impl Library {
             target: self.target_name(&target),
             version,
             mode: next.assignment.mode,
-            lun: self.config().iscsi.lun.number(),
+            lun: config.iscsi.lun.number(),
             args: everybody.iter().chain(&client.args).cloned().collect(),
         })
     }

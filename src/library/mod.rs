@@ -76,7 +76,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use jiff::Timestamp;
 
@@ -150,7 +150,10 @@ pub struct InitOptions {
 #[derive(Debug)]
 pub struct Library {
     places: Places,
-    config: Config,
+    /// The file with this server's own settings.
+    own: Option<PathBuf>,
+    // Held for a look or an exchange: whoever has looked keeps what it saw.
+    config: RwLock<Arc<Config>>,
     /// Authenticates boot ids. Read when it is needed: not everybody who lists images may.
     boot_key: OnceLock<Vec<u8>>,
     /// Manifests and clients that were read, for those who look at many.
@@ -258,15 +261,13 @@ impl Library {
         }
         let places = Places::new(dir.canonicalize().doing("resolving", dir)?);
         lock::keep_private(&places.lock());
-        let text = fs::read_to_string(&file).doing("reading", &file)?;
-        let mut config = Config::parse(&file, &text)?;
-        if let Some(own) = own {
-            let text = fs::read_to_string(own).doing("reading", own)?;
-            config.override_from(own, &text)?;
-        }
+        let own = own.map(std::path::absolute).transpose();
+        let own = own.doing("resolving", dir)?;
+        let config = read_config(&file, own.as_deref())?;
         Ok(Library {
             places,
-            config,
+            own,
+            config: RwLock::new(Arc::new(config)),
             boot_key: OnceLock::new(),
             manifests: Cache::default(),
             known: Cache::default(),
@@ -278,8 +279,20 @@ impl Library {
     }
 
     /// The library's configuration, with this server's own settings.
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> Arc<Config> {
+        let config = self.config.read();
+        config.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the files say now. Nothing is taken on.
+    pub fn reread_config(&self) -> Result<Config> {
+        read_config(&self.places.config(), self.own.as_deref())
+    }
+
+    /// Goes by this configuration from now on.
+    pub fn adopt_config(&self, config: Config) {
+        let mut current = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(config);
     }
 
     /// The directory that holds everything.
@@ -331,9 +344,19 @@ impl Library {
     /// The name of this server in the names of its files of events.
     fn server_name(&self) -> String {
         HostName::here()
-            .unwrap_or_else(|| self.config.host.clone())
+            .unwrap_or_else(|| self.config().host.clone())
             .to_string()
     }
+}
+
+fn read_config(file: &Path, own: Option<&Path>) -> Result<Config> {
+    let text = fs::read_to_string(file).doing("reading", file)?;
+    let mut config = Config::parse(file, &text)?;
+    if let Some(own) = own {
+        let text = fs::read_to_string(own).doing("reading", own)?;
+        config.override_from(own, &text)?;
+    }
+    Ok(config)
 }
 
 /// Milliseconds since the epoch.

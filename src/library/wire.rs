@@ -106,7 +106,8 @@ impl Library {
 
     /// The name of the initiator of one boot of a client.
     pub fn initiator_name(&self, client: &MacAddr, boot: &BootId) -> String {
-        let prefix = &self.config().iqn_prefix;
+        let config = self.config();
+        let prefix = &config.iqn_prefix;
         format!("{prefix}:{CLIENT}{}.{boot}", client.bare())
     }
 

@@ -94,6 +94,7 @@ fn publish(library: &Library) {
         size: Some(1 << 20),
         block_size: 512,
         physical_block_size: None,
+        direct: false,
         read_only: false,
         allow: vec!["192.0.2.0/24".parse().unwrap()],
         secrets: Secrets::default(),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -218,9 +218,22 @@ fn secrets_change_with_the_document_or_not_at_all() {
     // No file is not the same as no secrets.
     fs::remove_file(&old_secrets).unwrap();
     assert!(lib.volume_secrets(&before.name).is_err());
-    // What changes nothing ends nobody's session.
-    let same = lib.edit_volume(&name("vault"), None, &VolumeEdit::default(), &server, &by());
-    assert!(same.is_err(), "it needs to know what it has");
+    let nothing = VolumeEdit::default();
+    let unknown = lib.edit_volume(&name("vault"), None, &nothing, &server, &by());
+    assert!(unknown.is_err(), "it needs to know what there is to prove");
+    // New ones mend it, and so does to have none.
+    let mended = VolumeEdit {
+        chap: Some(other.clone()),
+        mutual: Some(None),
+        ..VolumeEdit::default()
+    };
+    lib.edit_volume(&name("vault"), None, &mended, &server, &by())
+        .unwrap();
+    assert_eq!(lib.volume_secrets(&before.name).unwrap().chap, other);
+    // What changes nothing is no change: nobody's session ends, and the edition stays.
+    let now = lib.volume(&before.name).unwrap();
+    let same = lib.edit_volume(&name("vault"), None, &nothing, &server, &by());
+    assert_eq!(same.unwrap(), now);
 }
 
 #[test]
@@ -415,4 +428,49 @@ fn a_pipe_is_no_disk_and_keeps_nobody_waiting() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(lab.lib.open_volume(&volume).is_err());
     assert!(lab.lib.volume_size(&volume).is_err());
+}
+
+/// Neither root nor anybody.
+const OWNER: u32 = 65_534;
+
+#[test]
+fn whoever_owns_a_library_leads_its_server_to_nothing_that_is_not_his() {
+    let lab = Lab::new();
+    let lib = &lab.lib;
+    let home = lib.root().parent().unwrap();
+    fs::set_permissions(home, fs::Permissions::from_mode(0o755)).unwrap();
+    let (ours, his) = (home.join("ours"), home.join("his"));
+    fs::write(&ours, vec![7; MIB as usize]).unwrap();
+    fs::set_permissions(&ours, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&his, vec![7; MIB as usize]).unwrap();
+    chown(&his, Some(OWNER), Some(OWNER)).unwrap();
+    let of = |text: &str, path: &Path| NewVolume {
+        kept: Kept::File(path.to_owned()),
+        size: None,
+        ..new(text)
+    };
+    let [ours, his, own] =
+        [of("ours", &ours), of("his", &his), new("own")].map(|new| add(lib, &new));
+    assert!(lib.open_volume(&ours).is_ok());
+    for entry in walkdir::WalkDir::new(lib.root()) {
+        chown(entry.unwrap().path(), Some(OWNER), Some(OWNER)).unwrap();
+    }
+    // Its documents are his from now on.
+    assert!(lib.open_volume(&ours).is_err());
+    let copied = lib.snapshot_volume(&ours.name, None, &Served::with(0), &by());
+    assert!(copied.is_err());
+    let grown = lib.resize_volume(&ours.name, None, Some(2 * MIB), &Served::with(0), &by());
+    assert!(grown.is_err());
+    assert!(lib.open_volume(&his).is_ok());
+    assert!(lib.open_volume(&own).is_ok());
+    // A link in the place of a disk of the library, or of what is kept beside it.
+    let shadow = lib.volume_path(&ours);
+    fs::remove_file(disk(lib, &own)).unwrap();
+    symlink(&shadow, disk(lib, &own)).unwrap();
+    assert!(lib.open_volume(&own).is_err());
+    // An id is part of paths.
+    let document = lib.root().join("volumes/own.json");
+    let text = fs::read_to_string(&document).unwrap();
+    fs::write(&document, text.replace(&own.id, "../../../etc/pas")).unwrap();
+    assert!(matches!(lib.volume(&own.name), Err(Error::Document { .. })));
 }

@@ -113,6 +113,15 @@ impl Site {
         self.runtime.block_on(ticket.log_in(server.iscsi))
     }
 
+    /// An initiator of other people's logs in. Dropping it cuts it off.
+    pub(crate) fn log_in(&self, server: &Server, initiator: &str, target: &str) -> Peer {
+        let script = Script {
+            initiator: initiator.to_owned(),
+            target: target.to_owned(),
+        };
+        self.runtime.block_on(script.log_in(server.iscsi))
+    }
+
     /// A client reads the first 64 KiB of its disk.
     pub(crate) fn reads(&self, peer: &mut Peer) {
         let (status, read) = self.runtime.block_on(async {

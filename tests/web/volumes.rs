@@ -128,6 +128,44 @@ fn forms_add_grow_copy_change_and_remove_a_volume() {
     server.stop();
 }
 
+#[test]
+fn who_uses_a_volume_is_shown_and_cut_off_by_force_only() {
+    let site = Site::new();
+    let mut server = site.serve();
+    let new = [("name", "data"), ("size", "1M"), ("allow", "any")];
+    let new = with_csrf(&server, "/volumes", fields(new));
+    server.post_and_look("/volumes", &new);
+    let target = "iqn.2026-01.edu.example.server-01:data";
+    let us = "iqn.2026-01.test:us";
+    let peer = site.log_in(&server, us, target);
+    let live = server.page("/live");
+    assert!(live.contains("href=\"/volumes/data\""), "{live}");
+    for page in ["/volumes", "/volumes/data"] {
+        let page = server.page(page);
+        assert!(page.contains(us), "{page}");
+    }
+    let asked = server.page("/volumes/data/remove");
+    assert!(asked.contains("1 session uses its target"), "{asked}");
+    assert!(
+        asked.contains("By force") && asked.contains("end 1 session"),
+        "{asked}"
+    );
+    let remove = |force: &'static str| {
+        let seen = vec![
+            ("seen", hidden(&asked, "seen")),
+            ("force", force.to_owned()),
+        ];
+        let form = with_csrf(&server, "/volumes/data/remove", seen);
+        server.post_and_look("/volumes/data/remove", &form)
+    };
+    assert!(remove("").contains("uses its target"));
+    assert!(remove("yes").contains("Removed data"));
+    assert!(!server.page("/live").contains(us));
+    assert!(site.lib.volumes().unwrap().is_empty());
+    drop(peer);
+    server.stop();
+}
+
 /// Calls of somebody over the network, answered in JSON.
 struct Caller<'a> {
     server: &'a network::Server,

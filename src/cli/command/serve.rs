@@ -54,6 +54,21 @@ pub(in crate::cli) struct EspExport {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Serve {}
 
+/// `netroot config …`
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Config {
+    /// Have the running server read netroot.toml anew; sessions stay
+    ///
+    /// The addresses of the iSCSI target come and go, and those that are announced change; sessions that
+    /// came in by an address that goes stay until they end. Name servers and kernel arguments hold for
+    /// the next boot of a client. What waits for the server's next start is named. A file with a mistake
+    /// changes nothing. SIGHUP does the same.
+    Reload {
+        #[command(flatten)]
+        run: DryRun,
+    },
+}
+
 /// `netroot target …`
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Target {

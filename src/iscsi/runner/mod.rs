@@ -121,7 +121,7 @@ impl Runner {
         initiator: Initiator,
         shared: Arc<Shared>,
     ) -> Self {
-        let stalled = shared.config.limits.stalled;
+        let stalled = shared.limits.stalled;
         Runner {
             share: shared.memory.join(),
             loan: None,
@@ -198,7 +198,7 @@ impl Runner {
                 None => std::future::pending().await,
             }
         });
-        let time = self.shared.config.limits.discovery;
+        let time = self.shared.limits.discovery;
         let mut deadline = discovery.then(|| Instant::now() + time);
         let mut stopping = false;
         loop {
@@ -248,7 +248,7 @@ impl Runner {
                 Wake::Stop if discovery => return End::ShutDown,
                 Wake::Stop => {
                     stopping = true;
-                    let farewell = self.shared.config.limits.farewell;
+                    let farewell = self.shared.limits.farewell;
                     self.session.ask_logout(farewell.as_secs() as u16);
                     deadline = Some(Instant::now() + farewell);
                 }

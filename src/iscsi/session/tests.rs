@@ -8,6 +8,7 @@ use crate::iscsi::wire::{
 };
 use crate::scsi::{Response, Sense};
 
+mod anything;
 mod texts;
 
 /// The first command's number.

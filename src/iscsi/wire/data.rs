@@ -91,8 +91,12 @@ impl DataIn {
         r.take::<12>()?;
         let itt = r.tag()?;
         r.take::<4>()?;
-        let (numbers, data_sn, offset, count) = (r.numbers()?, r.be32()?, r.be32()?, r.be32()?);
+        let (mut numbers, data_sn, offset, count) = (r.numbers()?, r.be32()?, r.be32()?, r.be32()?);
         let has_status = flags & 0x01 != 0;
+        // §11.7.2: StatSN means something with a status only.
+        if !has_status {
+            numbers.stat_sn = Serial(0);
+        }
         Ok(DataIn {
             last: flags & 0x80 != 0,
             status: if has_status {

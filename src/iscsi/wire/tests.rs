@@ -5,6 +5,8 @@
 
 use super::*;
 
+mod anything;
+
 /// A header from its twelve words.
 fn header(words: [u32; 12]) -> Bhs {
     let mut bhs = [0; BHS_LEN];

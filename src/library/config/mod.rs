@@ -1,13 +1,16 @@
 //! `netroot.toml`: written by people, read strictly. A mistake is told with its line and key.
 
+mod reload;
 mod values;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use reload::Changed;
 pub use values::{AbsolutePath, Announce, DiskLun, HostName, IqnPrefix};
 
 use values::Format;
@@ -67,6 +70,12 @@ pub struct Iscsi {
     pub announce: Vec<Announce>,
     /// Where the disk of an image or a clone stands.
     pub lun: DiskLun,
+    /// Connections at a time.
+    pub connections: NonZeroU32,
+    /// The same, from one address.
+    pub connections_per_address: NonZeroU32,
+    /// Memory for data on their way between disks and clients, in MiB.
+    pub memory: NonZeroU32,
 }
 
 /// The boot service.
@@ -160,6 +169,9 @@ struct VolumesOverride {
 struct IscsiOverride {
     listen: Option<Vec<SocketAddr>>,
     announce: Option<Vec<Announce>>,
+    connections: Option<NonZeroU32>,
+    connections_per_address: Option<NonZeroU32>,
+    memory: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -189,6 +201,9 @@ impl Default for Iscsi {
             listen: vec![everywhere(ISCSI_PORT)],
             announce: Vec::new(),
             lun: DiskLun(1),
+            connections: at_least_one(4096),
+            connections_per_address: at_least_one(256),
+            memory: at_least_one(1024),
         }
     }
 }
@@ -213,6 +228,10 @@ impl Default for Admin {
             metrics: Metrics::Closed,
         }
     }
+}
+
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
 }
 
 /// The port of iSCSI, RFC 7143 §13.8.
@@ -252,6 +271,12 @@ impl Config {
         }
         take(&mut self.iscsi.listen, own.iscsi.listen);
         take(&mut self.iscsi.announce, own.iscsi.announce);
+        take(&mut self.iscsi.connections, own.iscsi.connections);
+        take(
+            &mut self.iscsi.connections_per_address,
+            own.iscsi.connections_per_address,
+        );
+        take(&mut self.iscsi.memory, own.iscsi.memory);
         take(&mut self.boot.listen, own.boot.listen);
         take(&mut self.admin.listen, own.admin.listen);
         take(&mut self.admin.names, own.admin.names);
@@ -372,6 +397,12 @@ mod tests {
         check("lun = 1", "lun = 0", "iscsi.lun");
         check("lun = 1", "lun = \"one\"", "iscsi.lun");
         check("lun = 1", "luns = 1", "iscsi.luns");
+        check("memory = 1024", "memory = 0", "iscsi.memory");
+        check(
+            "connections = 4096",
+            "connections = -1",
+            "iscsi.connections",
+        );
         check("format = 1", "format = 2", "format");
         check(
             "nameservers = []",

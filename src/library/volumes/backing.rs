@@ -58,10 +58,15 @@ pub(super) fn size(reached: &Reached) -> io::Result<u64> {
 }
 
 impl Library {
-    /// Opens a volume's blocks.
+    /// Opens a volume's blocks, with the rights of whoever owns the library: he writes the documents that
+    /// say where they are.
     pub fn open_volume(&self, volume: &Volume) -> Result<OpenVolume> {
+        self.as_owner(|| self.open_own(volume))
+    }
+
+    fn open_own(&self, volume: &Volume) -> Result<OpenVolume> {
         let shown = self.volume_path(volume);
-        let reached = self.reach_volume(volume)?;
+        let reached = self.way_to(volume)?;
         let path = reached.path();
         let claim = match (&volume.kept, volume.force) {
             (Kept::Device(_), false) => Some(claim(path).doing("claiming", &shown)?),
@@ -93,8 +98,10 @@ impl Library {
         if !volume.direct {
             return Ok(());
         }
-        let reached = self.reach_volume(volume)?;
-        let opened = FileDisk::open_read_only(reached.path(), &options(volume));
+        let opened = self.as_owner(|| -> Result<_> {
+            let reached = self.way_to(volume)?;
+            Ok(FileDisk::open_read_only(reached.path(), &options(volume)))
+        })?;
         opened.map(drop).map_err(|error| {
             Error::refused(
                 format!("using volume {} without a cache", volume.name),
@@ -129,6 +136,16 @@ impl Library {
 
     /// Where its blocks are, for those who open them.
     pub(super) fn reach_volume(&self, volume: &Volume) -> Result<Reached> {
+        self.as_owner(|| self.way_to(volume))
+    }
+
+    /// Opens and looks at files of volumes with the rights of the library's owner, if it is root who does
+    /// it. Not to be called inside of itself.
+    pub(super) fn as_owner<T>(&self, act: impl FnOnce() -> T) -> T {
+        owner::acting_for(&self.places().volumes(), act)
+    }
+
+    fn way_to(&self, volume: &Volume) -> Result<Reached> {
         let path = self.volume_path(volume);
         let volumes = self.places().volumes();
         let within = match volume.kept {
@@ -141,12 +158,13 @@ impl Library {
 
     /// Bytes of a volume.
     pub fn volume_size(&self, volume: &Volume) -> Result<u64> {
-        size(&self.reach_volume(volume)?).doing("opening", &self.volume_path(volume))
+        let found = self.as_owner(|| self.way_to(volume).map(|there| size(&there)))?;
+        found.doing("opening", &self.volume_path(volume))
     }
 
     /// Bytes that a volume's file takes on its file system; nothing of a block device.
     pub fn volume_usage(&self, volume: &Volume) -> Option<u64> {
-        let found = fs::metadata(self.reach_volume(volume).ok()?.path()).ok()?;
+        let found = self.as_owner(|| fs::metadata(self.way_to(volume).ok()?.path()).ok())?;
         // st_blocks counts units of 512 bytes, whatever the file system's own are (stat(2)).
         found.is_file().then(|| found.blocks() * 512)
     }

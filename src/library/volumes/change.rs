@@ -344,7 +344,12 @@ impl Library {
                 format!("change those of {head}"),
             ));
         }
-        let known = self.secrets_of(&before)?;
+        let (known, are_known) = match self.secrets_of(&before) {
+            Ok(known) => (known, true),
+            // Lost ones are mended by new ones.
+            Err(_) if edit.chap.is_some() && edit.mutual.is_some() => (Secrets::default(), false),
+            Err(error) => return Err(error),
+        };
         let secrets = Secrets {
             chap: edit.chap.clone().unwrap_or_else(|| known.chap.clone()),
             mutual: edit.mutual.clone().unwrap_or_else(|| known.mutual.clone()),
@@ -363,7 +368,7 @@ impl Library {
         let mut steps = Vec::new();
         let mut step = |changed: bool, what: String| steps.extend(changed.then_some(what));
         step(volume.allow != before.allow, allowed(&volume.allow));
-        let proves_anew = secrets != known;
+        let proves_anew = secrets != known || !are_known;
         step(
             proves_anew,
             "have it proved by other secrets; sessions that proved the old ones end".to_owned(),
@@ -433,9 +438,8 @@ impl Library {
             volume.ensure_edition(on)?;
             if there < size {
                 let (path, reached) = (self.volume_path(&volume), self.reach_volume(&volume)?);
-                let file = OpenOptions::new()
-                    .write(true)
-                    .open(reached.path())
+                let file = self
+                    .as_owner(|| OpenOptions::new().write(true).open(reached.path()))
                     .doing("opening", &path)?;
                 file.set_len(size)
                     .and_then(|()| file.sync_all())

@@ -16,7 +16,7 @@ use crate::library::error::{Doing, Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::names::VolumeName;
 use crate::library::store::{self, random_name};
-use crate::library::{Library, Quiet, document, owner};
+use crate::library::{Library, Quiet, document};
 
 /// Characters of the longest name.
 const LONGEST: usize = 32;
@@ -175,14 +175,13 @@ impl Library {
     ) -> Result<&'static str> {
         let (from, path) = (self.reach_volume(source)?, self.places().volume_disk(id));
         let home = self.places().volumes();
-        let target = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
+        let target = self
+            .as_owner(|| {
+                let mut new = OpenOptions::new();
+                new.read(true).write(true).create_new(true).mode(0o600);
+                new.open(&path)
+            })
             .doing("creating", &path)?;
-        owner::give(&target, &home);
         let kind = match self.shared(&from, &target, source)? {
             true => "reflink",
             false => {
@@ -198,7 +197,9 @@ impl Library {
     /// Has a file share a volume's blocks; false where the file system cannot.
     fn shared(&self, from: &Reached, target: &File, source: &Volume) -> Result<bool> {
         let shown = self.volume_path(source);
-        let from = File::open(from.path()).doing("opening", &shown)?;
+        let from = self
+            .as_owner(|| File::open(from.path()))
+            .doing("opening", &shown)?;
         // FICLONE is one step to those who write (ioctl_ficlone(2)).
         match reflink_copy::reflink_file(&from, target) {
             Ok(()) => Ok(true),
@@ -216,7 +217,9 @@ impl Library {
     ) -> Result<()> {
         self.ensure_at_rest(source, publisher)?;
         let shown = self.volume_path(source);
-        let file = File::open(from.path()).doing("opening", &shown)?;
+        let file = self
+            .as_owner(|| File::open(from.path()))
+            .doing("opening", &shown)?;
         let before = Written::of(&file).doing("looking at", &shown)?;
         store::copy_file(&file, target, &Quiet).map_err(|error| match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Error::refused(

@@ -24,7 +24,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 pub use access::Allow;
@@ -47,7 +48,9 @@ pub struct Volume {
     pub revision: u64,
     /// Its name.
     pub name: VolumeName,
-    /// Drawn when it was added, and never another volume's: identifier and serial number come from it.
+    /// Drawn when it was added, and never another volume's: identifier and serial number come from it, and
+    /// the names of all its files.
+    #[serde(deserialize_with = "drawn")]
     pub id: String,
     /// What it is kept in.
     pub kept: Kept,
@@ -86,6 +89,18 @@ pub struct Volume {
     pub force: bool,
     /// When it was added.
     pub added: Timestamp,
+}
+
+/// As it was drawn: it is part of paths.
+fn drawn<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    match id.len() == 16 && id.bytes().all(digit) {
+        true => Ok(id),
+        false => Err(D::Error::custom(
+            "the id of a volume has 16 hexadecimal digits",
+        )),
+    }
 }
 
 /// What a volume is kept in.

@@ -10,13 +10,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Answer, Named};
-use crate::daemon::{Doors, Server, SessionRow};
+use crate::daemon::{Doors, Reloaded, Server, SessionRow};
 use crate::library::{self, Published};
 use crate::web::{Problem, Who, blocking};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
     OpenApiRouter::new()
         .routes(routes!(doors))
+        .routes(routes!(reload))
         .routes(routes!(targets))
         .routes(routes!(sessions))
         .routes(routes!(kick_session))
@@ -25,7 +26,29 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
 /// Where the server is reached
 #[utoipa::path(get, path = "/server", tag = "sessions", responses((status = 200, body = Doors)))]
 async fn doors(State(server): State<Arc<Server>>) -> Json<Doors> {
-    Json(server.doors().clone())
+    Json(Doors::clone(&server.doors()))
+}
+
+/// Read netroot.toml anew
+///
+/// Portals of the target come and go, and sessions stay: those that came in by one that goes, too. A
+/// file with a mistake changes nothing. What waits for the next start is named.
+#[utoipa::path(
+    post,
+    path = "/server/reload",
+    tag = "sessions",
+    responses(
+        (status = 200, body = Reloaded),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 500, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn reload(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+) -> Answer<Reloaded> {
+    let reloaded = server.reload(who.actor()).await;
+    reloaded.map(Json).map_err(Problem::from)
 }
 
 /// What the target publishes

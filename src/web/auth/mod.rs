@@ -93,7 +93,7 @@ impl Gate {
             devices: Devices::of(server.library()),
             hashing: Arc::new(Semaphore::new(HASHING)),
             waiting: Arc::new(Semaphore::new(WAITING)),
-            own_names: OwnNames::of(config),
+            own_names: OwnNames::of(&config),
             tls: admin.tls.is_some(),
             hsts: matches!(admin.tls, Some(AdminTls::Given(_))),
             open_metrics: admin.metrics == Metrics::Open,

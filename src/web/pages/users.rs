@@ -158,7 +158,7 @@ async fn link_shown(
         .and_then(|host| host.to_str().ok());
     let url = match (gate, host) {
         (Some(Extension(gate)), Some(host)) => Some(gate.url(host)),
-        _ => admin_url(server.library().config()),
+        _ => admin_url(&server.library().config()),
     };
     let url = format!("{}/welcome?key={}", url.unwrap_or_default(), invitation.key);
     let shown = Shown::Link { invitation, url };
