@@ -89,7 +89,7 @@ impl Server {
             return Ok(Authentication::None);
         }
         let mut known = Vec::new();
-        for head in self.library.volumes()? {
+        for head in self.library.readable_volumes()?.volumes {
             if head.chap.is_some() && is_for(&head, who) {
                 let (theirs, ours) = credentials(&self.library, &head)?;
                 known.extend(theirs.map(|theirs| (theirs, ours)));
@@ -102,7 +102,7 @@ impl Server {
     }
 
     fn asks_chap(&self) -> Result<bool> {
-        let volumes = self.library.volumes()?;
+        let volumes = self.library.readable_volumes()?.volumes;
         Ok(volumes.iter().any(|volume| volume.chap.is_some()))
     }
 
@@ -114,7 +114,7 @@ impl Server {
         };
         let mut names = self.library.visible_volumes(caller)?;
         if who.proved.is_some() {
-            for head in self.library.volumes()? {
+            for head in self.library.readable_volumes()?.volumes {
                 let name = self.library.volume_target(&head.name);
                 if head.chap.is_some()
                     && admit(&self.library, who, &head).is_ok()
@@ -218,8 +218,9 @@ pub(super) fn open(
     admit(&server.library, who, head).map_err(refused)?;
     if server.volumes.device(&head.name).is_none() {
         // A file that was missing may be there again. Not once this session can be found: what looks
-        // at the documents anew waits for the sessions that it ends.
-        if let Err(error) = server.refresh_volumes() {
+        // at the documents anew waits for the sessions that it ends. And not while somebody else looks:
+        // storage that hangs must not hold up one login after the other.
+        if let Some(Err(error)) = server.try_refresh_volumes() {
             tracing::error!(error = told(&error), "cannot look at the volumes");
         }
     }
@@ -384,5 +385,48 @@ mod tests {
             ..VolumeEdit::default()
         };
         taken_away(edit, Refusal::AuthenticationFailed).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_document_that_cannot_be_read_holds_up_no_other_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(dir.path()).await;
+        let edit = |read_only| {
+            let server = server.clone();
+            let edit = VolumeEdit {
+                read_only: Some(read_only),
+                ..VolumeEdit::default()
+            };
+            tokio::task::spawn_blocking(move || {
+                let library = &server.library;
+                library.edit_volume(&name(), None, &edit, &*server, &Actor::Server)
+            })
+        };
+        let units = || server.volumes.device(&name()).unwrap().units();
+        let is_sealed = || {
+            let disks = units().into_iter().filter_map(|unit| unit.disk);
+            disks.map(|disk| disk.read_only).collect::<Vec<_>>()
+        };
+        assert_eq!(is_sealed(), [false]);
+        let volumes = dir.path().join("library/volumes");
+        std::fs::write(volumes.join("broken.json"), "{").unwrap();
+        edit(true).await.unwrap().unwrap();
+        assert_eq!(is_sealed(), [true]);
+        // Of the volume itself nothing is known then: it goes on as it was.
+        let document = volumes.join("vault.json");
+        let whole = std::fs::read(&document).unwrap();
+        std::fs::write(&document, "{").unwrap();
+        let looking = server.clone();
+        let rows = tokio::task::spawn_blocking(move || looking.refresh_volumes());
+        let rows = rows.await.unwrap().unwrap();
+        assert_eq!(rows.len(), 1);
+        assert!(
+            rows[0].failed.as_ref().unwrap().contains("vault.json"),
+            "{rows:?}"
+        );
+        assert_eq!(is_sealed(), [true]);
+        std::fs::write(&document, whole).unwrap();
+        edit(false).await.unwrap().unwrap();
+        assert_eq!(is_sealed(), [false]);
     }
 }

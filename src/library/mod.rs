@@ -117,8 +117,8 @@ pub use reservations::KeptReservations;
 pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
 pub use volumes::{
-    Allow, Chap, Kept, NewVolume, OpenVolume, Paths, Publisher, Secrets, Volume, VolumeEdit,
-    VolumePlan,
+    Allow, Chap, Kept, NewVolume, OpenVolume, Paths, Publisher, ReadVolumes, Secrets, Volume,
+    VolumeEdit, VolumePlan,
 };
 pub use wanted::{
     FileSystem, PackageName, PlainWord, ReleaseName, ReleaseSpec, SizeSpec, SshKey,

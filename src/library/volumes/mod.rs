@@ -160,6 +160,15 @@ impl Volume {
     }
 }
 
+/// The volumes of a library, as far as their documents can be read.
+#[derive(Debug, Default)]
+pub struct ReadVolumes {
+    /// Those that can, by name.
+    pub volumes: Vec<Volume>,
+    /// The others, and why not.
+    pub broken: Vec<(VolumeName, Error)>,
+}
+
 impl Library {
     /// All volumes, by name.
     pub fn volumes(&self) -> Result<Vec<Volume>> {
@@ -170,6 +179,22 @@ impl Library {
             }
         }
         Ok(volumes)
+    }
+
+    /// All volumes whose documents can be read, and why the others cannot: one that is broken is no reason
+    /// to leave the others as they were.
+    pub fn readable_volumes(&self) -> Result<ReadVolumes> {
+        let mut read = ReadVolumes::default();
+        for name in document::names(&self.places().volumes())? {
+            let Ok(name) = name.parse() else {
+                continue;
+            };
+            match self.find_volume(&name) {
+                Ok(volume) => read.volumes.extend(volume),
+                Err(error) => read.broken.push((name, error)),
+            }
+        }
+        Ok(read)
     }
 
     /// The volume of this name.

@@ -1,7 +1,7 @@
 //! Any sequence of PDUs, of data and of the ends of commands: each command is answered once, or its session
 //! is over, and nothing that was set aside for it is forgotten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -136,6 +136,8 @@ enum At {
 struct Driver {
     session: Session,
     device: Vec<(TaskId, At)>,
+    /// Commands that wait to begin.
+    enlisted: HashSet<TaskId>,
     /// What became of each command that has begun: answers, and whether it was aborted.
     told: HashMap<TaskId, (u32, bool)>,
     /// The command that has a tag now.
@@ -157,6 +159,7 @@ impl Driver {
             last_max: session.max_cmd_sn,
             session,
             device: Vec::new(),
+            enlisted: HashSet::new(),
             told: HashMap::new(),
             current: HashMap::new(),
             asked: VecDeque::new(),
@@ -184,7 +187,12 @@ impl Driver {
     fn act(&mut self, action: Action) {
         match action {
             Action::Send(pdu) => self.sent(&pdu),
+            Action::Enlist { id, .. } => {
+                assert!(!self.told.contains_key(&id), "it has begun");
+                assert!(self.enlisted.insert(id), "enlisted twice");
+            }
             Action::Begin { id, .. } => {
+                self.enlisted.remove(&id);
                 assert!(self.told.insert(id, (0, false)).is_none(), "begun twice");
                 self.current.insert(id.itt, id);
                 self.device.push((id, At::Work));
@@ -196,6 +204,8 @@ impl Driver {
                 assert_eq!(*at, At::Data, "data that were not waited for");
                 *at = At::Work;
             }
+            // It never begins.
+            Action::Forget { id } if self.enlisted.remove(&id) => {}
             Action::Forget { id } => {
                 self.told.get_mut(&id).expect("a command that has begun").1 = true;
                 // What waits for data has not reached the disk, and ends at once.
