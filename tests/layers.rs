@@ -149,6 +149,7 @@ const DRIVERS: &[&str] = &[
     "link",
     "memory",
     "output",
+    "portals",
     "progress",
     "runner",
     "server",
