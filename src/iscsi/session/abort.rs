@@ -50,10 +50,15 @@ impl Session {
 
     /// The device has settled after a reset, or there was no such unit.
     pub(in crate::iscsi) fn reset_done(&mut self, tmf: Tag, found: bool) {
+        // Who uses a tag twice at a time is answered twice.
+        let waits = |pending: &Pending| pending.itt == tmf && pending.device;
+        let Some(at) = self.aborts.iter().position(waits) else {
+            return;
+        };
         if !found {
-            self.aborts.retain(|pending| pending.itt != tmf);
+            self.aborts.remove(at);
             self.managed(tmf, TaskResponse::NO_LUN);
-        } else if let Some(pending) = self.aborts.iter_mut().find(|p| p.itt == tmf) {
+        } else if let Some(pending) = self.aborts.get_mut(at) {
             pending.device = false;
             self.answer_settled();
         }
