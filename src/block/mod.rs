@@ -4,6 +4,10 @@
 //! that what lies unchanged in a file can go from the file to a socket without being touched, and
 //! it answers at once or later ([`Answer`]), so that page-cache hits cost no task switch and a
 //! networked disk fits behind the same trait.
+//!
+//! Disks are `file` (a file or block device; `direct` past the cache, `journal` for writes that are atomic,
+//! `shape` for what its storage likes), `overlay` and `memory`. They share `backing` (the few calls to a
+//! file), `flush` (flushes that arrive together) and `copy` (from one disk to another).
 
 use std::fs::File;
 use std::future::Future;

@@ -1,7 +1,9 @@
 //! All of it at once: listeners, live sessions, and an ordered end.
 //!
-//! The target asks [`Targets`] who may log in to what; that asks the library. `Attached` tells the
-//! library who is connected. `watch` is what the server sees of machines besides: boots on their way
+//! The target asks [`Targets`] who may log in to what; that asks the library, and for volumes `visitors`,
+//! who knows their sessions. `volumes` has those open for as long as their documents stand, `devices` the
+//! disks of images and clients for as long as somebody uses them. `Attached` tells the library who is
+//! connected. `reload` takes on what has changed in the configuration. `watch` is what the server sees of machines besides: boots on their way
 //! (`room`) and how much goes over the wire (`rates`). HTTP routers are given by the fronts; this floor
 //! only runs them.
 

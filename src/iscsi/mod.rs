@@ -1,11 +1,11 @@
 //! The iSCSI target: PDUs in, PDUs out, between a socket and a [`scsi::Device`](crate::scsi::Device).
 //!
 //! [`wire`] is bytes: it does no I/O and keeps no state. `keys` is the table of what is negotiated;
-//! `login` (with `chap`) and `session` are state machines: a PDU in, actions out. Sockets and time are for `server`
-//! (accepts, as far as there is `room`), `connection` (one connection's life; who guesses secrets waits
-//! for his `failures`), `runner` (carries out a session's actions,
-//! as far as its peer keeps up by its `progress` and there is `memory`), `link`, `frame` and `output` (bytes to PDUs and back). What a target is, and who may see it, is asked of a
-//! [`Directory`]. The standard is RFC 7143.
+//! `login` (with `chap`) and `session` are state machines: a PDU in, actions out. Sockets and time are for
+//! `server` (accepts at its `portals`, as far as there is `room`), `connection` (one connection's life; who
+//! guesses secrets waits for his `failures`), `runner` (carries out a session's actions, as far as its peer
+//! keeps up by its `progress` and there is `memory`), `link`, `frame` and `output` (bytes to PDUs and back).
+//! What a target is, and who may see it, is asked of a [`Directory`]. The standard is RFC 7143.
 //!
 //! A session has one connection (MaxConnections=1) and error recovery level 0. More connections of one
 //! session share one command order, which costs a lock between them for each command, and what they

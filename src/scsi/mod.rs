@@ -4,6 +4,15 @@
 //! initiator's way to it, with its own unit attentions. `command::TABLE` maps each opcode to the one
 //! function that does it; what is not in the table is ILLEGAL REQUEST. The standards are SAM-5, SPC-4
 //! and SBC-3.
+//!
+//! - The way of a command: `lun`, `port`, `cdb` (what it says); `nexus` (what stands in its way, and what
+//!   follows it); `command` (the table) with `kinds`; `request` (what each function is given);
+//!   `response`, `sense` (how it ends)
+//! - What it meets: `device`, `unit`, `itl` (what a unit keeps for one initiator), `attention`, `running`
+//!   (who aborts what), `exclusion` (who works on which blocks)
+//! - On blocks: `medium` (read, write, and what all share), `verify`, `atomic`, `provisioning`, `mapping`,
+//!   `cache`, `copy`, `sanitize`
+//! - About the unit: `inquiry` with `limits`, `report`, `opcodes`, `mode`, `log`, `alua`, `reservations`
 
 pub use self::device::{Device, UnitInfo};
 pub use self::lun::Lun;

@@ -254,9 +254,10 @@ impl Served {
     fn run(&self, run: &Run) -> Result<Report, String> {
         let url = |portal| format!("iscsi://{portal}/{}{}/1", self.prefix, run.volume);
         let (mut reader, writer) = pipe().unwrap();
-        // Unbuffered, so that the name of a test is here before its end.
-        let mut tool = Command::new("stdbuf")
-            .args(["-o0", "iscsi-test-cu"])
+        // Without a server the tool tries for ever: it ends with whoever has started it. Unbuffered, so
+        // that the name of a test is here before its end.
+        let mut tool = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "stdbuf", "-o0", "iscsi-test-cu"])
             .args(run.flags)
             .args(["-t", run.tests])
             .args(self.portals.each_ref().map(url))
