@@ -18,8 +18,9 @@
 //! How long a peer may take ([`Limits`]): so long for a login, and for a discovery session; as a session,
 //! so long for some of the data that wait for it, that it was asked for, or whose PDU has begun. Then its
 //! connection is closed. Text that never goes on, and commands whose turn never comes, hold little and
-//! wait. A session that owes nothing may be silent for ever: TCP's keep-alive tells whether its peer is
-//! there, since iPXE and OVMF answer no pings (NOP-In), and so none are sent.
+//! wait. A session that owes nothing may be silent for ever: TCP's keep-alive tells whether its peer's
+//! system is there. Whether the initiator is, pings tell (NOP-In), for those that ping themselves; iPXE
+//! and OVMF do not, and would not answer.
 //!
 //! What initiators are told unasked (§11.9): to log out, at shutdown, and that their session is dropped,
 //! whenever it ends from this side. Changes of units are told by unit attentions alone: asynchronous

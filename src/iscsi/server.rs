@@ -50,6 +50,9 @@ pub struct Limits {
     /// Time in which a peer has to take some of what waits for it, or to send some of what it was asked
     /// for or has begun to send.
     pub stalled: Duration,
+    /// Who says nothing for so long and has shown that it knows pings is pinged (NOP-In), and gone if it
+    /// says nothing for as long again.
+    pub silence: Duration,
     /// Time that a discovery session may take.
     pub discovery: Duration,
     /// Bytes of data that all sessions together may have on their way between disks and peers.
@@ -66,6 +69,7 @@ impl Default for Limits {
             commands: 128,
             farewell: Duration::from_secs(2),
             stalled: Duration::from_secs(60),
+            silence: Duration::from_secs(30),
             discovery: Duration::from_secs(60),
             memory: 1024 * 1024 * 1024,
         }

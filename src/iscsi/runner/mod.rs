@@ -11,7 +11,7 @@ use futures_util::future::AbortHandle;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connection::{GRACE, Shared};
 use super::directory::{BoxFuture, End, Initiator};
@@ -66,6 +66,7 @@ pub(super) struct Runner {
     taking: Progress,
     /// What it sends.
     sending: Progress,
+    hearing: Hearing,
     over: Option<End>,
 }
 
@@ -84,6 +85,14 @@ impl Early {
             Early::Asked(stop) => stop.stop(),
         }
     }
+}
+
+/// What was heard of the peer since it was listened for last.
+enum Hearing {
+    Something,
+    Nothing,
+    /// And it has been asked.
+    NoAnswer,
 }
 
 struct Begin {
@@ -111,6 +120,8 @@ enum Wake {
     Asked(End),
     Stop,
     Time,
+    /// So much time has gone by again, whatever happened.
+    Pulse,
 }
 
 impl Runner {
@@ -141,6 +152,7 @@ impl Runner {
             begun: HashMap::new(),
             reading: HashMap::new(),
             reading_total: 0,
+            hearing: Hearing::Something,
             over: None,
         }
     }
@@ -201,6 +213,10 @@ impl Runner {
         let time = self.shared.limits.discovery;
         let mut deadline = discovery.then(|| Instant::now() + time);
         let mut stopping = false;
+        let silence = self.shared.limits.silence;
+        // Looked at in each round, which costs nothing: a time of its own for each PDU would.
+        let mut pulse = tokio::time::interval_at(Instant::now() + silence, silence);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let busy = match self.advance() {
                 Ok(busy) => busy,
@@ -217,6 +233,7 @@ impl Runner {
                 targets = resolved(&mut self.listing) => Wake::Listed(targets),
                 ready = self.link.ready(interest) => Wake::Socket(ready),
                 () = until(limit) => Wake::Time,
+                _ = pulse.tick() => Wake::Pulse,
                 () = tokio::task::yield_now(), if busy => continue,
             };
             match wake {
@@ -255,6 +272,8 @@ impl Runner {
                 Wake::Time if stopping => return self.dismissed(End::ShutDown),
                 Wake::Time if self.is_late(deadline) => return self.dismissed(End::TimedOut),
                 Wake::Time => {}
+                Wake::Pulse if self.is_gone() => return self.dismissed(End::TimedOut),
+                Wake::Pulse => {}
             }
         }
     }
@@ -321,8 +340,21 @@ impl Runner {
     }
 
     fn received(&mut self, bytes: u64) {
+        self.hearing = Hearing::Something;
         let awaited = self.sending.due().is_some();
         self.sending.moved(bytes, awaited);
+    }
+
+    /// Whether the peer said nothing for so long, and nothing either when it was asked whether it is
+    /// there.
+    fn is_gone(&mut self) -> bool {
+        match self.hearing {
+            Hearing::Something => self.hearing = Hearing::Nothing,
+            Hearing::Nothing if self.session.ask_for_life() => self.hearing = Hearing::NoAnswer,
+            Hearing::Nothing => {}
+            Hearing::NoAnswer => return true,
+        }
+        false
     }
 
     /// Asks for a loan for a command that is larger than the session's share, and gives it back.

@@ -253,8 +253,7 @@ impl Session {
                 next_data_sn: 0,
             });
             self.missing += len;
-            // 0xffffffff stands for none.
-            self.next_ttt = (self.next_ttt + 1) % Tag::NONE.0;
+            self.use_up_ttt();
             self.send(Outgoing::bare(r2t.emit()));
         }
     }

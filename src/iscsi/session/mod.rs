@@ -127,6 +127,8 @@ pub(super) struct Session {
     starved: VecDeque<TaskId>,
     aborts: Vec<abort::Pending>,
     text: Option<Exchange>,
+    /// The initiator has pinged, and so knows what pings are.
+    pings: bool,
     /// The initiator has asked to log out, and waits until its commands have ended.
     leaving: Option<LogoutRequest>,
     over: bool,
@@ -170,6 +172,7 @@ impl Session {
             starved: VecDeque::new(),
             aborts: Vec::new(),
             text: None,
+            pings: false,
             leaving: None,
             over: false,
             actions: Vec::new(),
@@ -241,6 +244,24 @@ impl Session {
     /// Asks the initiator to log out within some seconds (RFC 7143 §11.9.1).
     pub(super) fn ask_logout(&mut self, seconds: u16) {
         self.notify(AsyncMessage::LOGOUT, [0, 0, seconds]);
+    }
+
+    /// Pings an initiator that has pinged itself; tells whether it has been. Others are left alone: iPXE
+    /// and OVMF have no answer to it, and are as well without.
+    pub(super) fn ask_for_life(&mut self) -> bool {
+        if self.over || !self.pings {
+            return false;
+        }
+        let ttt = self.use_up_ttt();
+        let ping = NopIn {
+            lun: [0; 8],
+            itt: Tag::NONE,
+            ttt,
+            // §11.19.2: it has a StatSN and takes none.
+            numbers: self.numbers(),
+        };
+        self.send(Outgoing::bare(ping.emit()));
+        true
     }
 
     /// Tells the initiator that the session is dropped now.
@@ -341,12 +362,22 @@ impl Session {
             return;
         }
         data.truncate(self.parameters.initiator_max_recv as usize);
+        self.pings = true;
         let response = NopIn {
             lun: nop.lun,
             itt: nop.itt,
+            ttt: Tag::NONE,
             numbers: self.status_numbers(),
         };
         self.send(Outgoing::with(response.emit(), data));
+    }
+
+    /// Takes the next tag for what the initiator is to answer.
+    fn use_up_ttt(&mut self) -> Tag {
+        let ttt = Tag(self.next_ttt);
+        // 0xffffffff stands for none.
+        self.next_ttt = (self.next_ttt + 1) % Tag::NONE.0;
+        ttt
     }
 
     fn logout(&mut self, request: LogoutRequest) {

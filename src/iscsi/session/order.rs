@@ -2,8 +2,9 @@
 //!
 //! A simple command begins whenever it comes, an ordered one when all older ones have ended, and what
 //! comes after an ordered one waits for its end. Within a session this holds over all units, which is
-//! more than the standard asks for. Between sessions it does not hold, which is less (TST is 0): which of
-//! two initiators' commands is older nobody can tell but who has sent them, and he knows by its answer.
+//! more than the standard asks for. Commands of several sessions share a task set (TST is 0) and need no
+//! more: an initiator that knows another's command to be older knows it by the answer to that, so it has
+//! ended, and of two that are both without an answer nobody can tell which of them came first.
 
 use std::collections::VecDeque;
 

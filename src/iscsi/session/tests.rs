@@ -3,7 +3,7 @@
 use super::*;
 use crate::block::{self, Segment};
 use crate::iscsi::wire::{
-    Attribute, DataIn, DataOut, R2t, Residual, ScsiResponse, TaskResponse, TextResponse,
+    Attribute, DataIn, DataOut, NopIn, R2t, Residual, ScsiResponse, TaskResponse, TextResponse,
     set_lengths,
 };
 use crate::scsi::{Response, Sense};
@@ -196,7 +196,13 @@ fn sent(pdu: &Outgoing) -> String {
             let h = TaskResponse::parse(&pdu.bhs).unwrap();
             format!("task {} response {}", h.itt.0, h.response)
         }
-        Opcode::NopIn => format!("pong {}", text()),
+        Opcode::NopIn => {
+            let h = NopIn::parse(&pdu.bhs).unwrap();
+            match h.itt {
+                Tag::NONE => format!("ping sn {}", h.numbers.stat_sn.0),
+                _ => format!("pong {}", text()),
+            }
+        }
         Opcode::TextResponse => {
             let h = TextResponse::parse(&pdu.bhs).unwrap();
             let last = if h.last { " last" } else { "" };
@@ -379,6 +385,40 @@ fn pings_are_answered_as_far_as_wanted() {
         &mut session(parameters()),
         vec![(pdu(ping(5).emit(), &long), &[cut.as_str()])],
     );
+}
+
+#[test]
+fn only_who_pings_is_pinged_and_a_ping_takes_no_number() {
+    let mut session = session(parameters());
+    assert!(!session.ask_for_life());
+    assert!(session.actions().is_empty());
+    let ping = NopOut {
+        immediate: true,
+        lun: [0; 8],
+        itt: Tag(5),
+        ttt: Tag::NONE,
+        cmd_sn: Serial(FIRST),
+        exp_stat_sn: Serial(0),
+    };
+    check(&mut session, vec![(pdu(ping.emit(), b""), &["pong "])]);
+    let mut tags = Vec::new();
+    for _ in 0..2 {
+        assert!(session.ask_for_life());
+        let actions = session.actions();
+        let [Action::Send(sent_one)] = actions.as_slice() else {
+            panic!("{actions:?}");
+        };
+        assert_eq!(sent(sent_one), "ping sn 11");
+        let tag = NopIn::parse(&sent_one.bhs).unwrap().ttt;
+        tags.push(tag);
+        let answer = NopOut {
+            itt: Tag::NONE,
+            ttt: tag,
+            ..ping
+        };
+        check(&mut session, vec![(pdu(answer.emit(), b""), &[])]);
+    }
+    assert!(tags[0] != tags[1] && !tags.contains(&Tag::NONE));
 }
 
 #[test]

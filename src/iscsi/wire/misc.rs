@@ -53,13 +53,15 @@ impl NopOut {
     }
 }
 
-/// The answer to a ping.
+/// The answer to a ping, or a ping of the target's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NopIn {
     /// The unit, given back.
     pub lun: [u8; 8],
-    /// Of the ping.
+    /// Of the ping that this answers; [`Tag::NONE`] in the target's own.
     pub itt: Tag,
+    /// What the initiator's answer names; [`Tag::NONE`] where none is wanted.
+    pub ttt: Tag,
     /// Sequence numbers.
     pub numbers: Numbers,
 }
@@ -71,11 +73,10 @@ impl NopIn {
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut r = Reader::header(bytes)?;
         r.take::<8>()?;
-        let (lun, itt) = (r.take()?, r.tag()?);
-        r.take::<4>()?;
         Ok(NopIn {
-            lun,
-            itt,
+            lun: r.take()?,
+            itt: r.tag()?,
+            ttt: r.tag()?,
             numbers: r.numbers()?,
         })
     }
@@ -88,7 +89,7 @@ impl NopIn {
             .lengths()
             .bytes(&self.lun)
             .tag(self.itt)
-            .tag(Tag::NONE)
+            .tag(self.ttt)
             .numbers(self.numbers)
             .done()
     }

@@ -458,6 +458,7 @@ fn nop_out_and_in() {
         NopIn {
             lun: [0; 8],
             itt: Tag(0x0a),
+            ttt: Tag::NONE,
             numbers: numbers(),
         },
         NopIn::parse,

@@ -1,6 +1,6 @@
 //! Too much, too slowly, and gone in the middle.
 
-use netroot::iscsi::wire::{AsyncMessage, Stage};
+use netroot::iscsi::wire::{AsyncMessage, NopIn, NopOut, Stage};
 use netroot::iscsi::{End, Limits};
 
 use super::super::server::READ_ONLY;
@@ -162,6 +162,56 @@ async fn one_byte_after_the_other() {
     drop(good);
     server.stop().await;
     assert_no_panics("slow peers");
+}
+
+/// The next ping of the target's.
+async fn ping(peer: &mut Peer) -> NopIn {
+    let pdu = peer.receive().await.expect("a ping");
+    assert_eq!(pdu.opcode(), Opcode::NopIn);
+    NopIn::parse(&pdu.bhs).unwrap()
+}
+
+#[tokio::test]
+async fn who_pings_and_falls_silent_is_pinged_and_gone_without_an_answer() {
+    let limits = Limits {
+        silence: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let server = Server::with(limits).await;
+    // As iPXE: it knows no pings, and may be silent for as long as it likes.
+    let mut silent = Peer::login(server.v4, MEMORY, 1).await;
+    let mut knows = Peer::login(server.v4, MEMORY, 2).await;
+    let nop = NopOut {
+        immediate: true,
+        lun: [0; 8],
+        itt: Tag(7),
+        ttt: Tag::NONE,
+        cmd_sn: Serial(knows.cmd_sn),
+        exp_stat_sn: Serial(0),
+    };
+    knows.send(nop.emit(), b"").await;
+    let pong = ping(&mut knows).await;
+    assert_eq!(pong.itt, Tag(7));
+    for _ in 0..3 {
+        let asked = ping(&mut knows).await;
+        assert_eq!(asked.itt, Tag::NONE);
+        // §11.19.2: of the next status, which is still to come.
+        assert_eq!(asked.numbers.stat_sn.0, pong.numbers.stat_sn.0 + 1);
+        let answer = NopOut {
+            itt: Tag::NONE,
+            ttt: asked.ttt,
+            ..nop
+        };
+        knows.send(answer.emit(), b"").await;
+    }
+    let told = knows.drain().await;
+    assert_eq!(told.first().map(Pdu::opcode), Some(Opcode::NopIn));
+    assert_eq!(event(&told), Some(AsyncMessage::DROPPED));
+    assert_eq!(ends(&server, 1).await, [End::TimedOut]);
+    let read = silent.command(read_10(0, 1), 512, b"").await;
+    assert_eq!(read, (0, vec![0; 512]));
+    drop(silent);
+    server.stop().await;
 }
 
 /// What the last PDU announces, if that is what it does.
