@@ -1,0 +1,57 @@
+//! What clients ask while they boot: scripts, kernel, initramfs. No login, no listings.
+//!
+//! - `script`: `/boot.ipxe`, the same for all, and scripts that tell a person something
+//! - `cfg`: `/boot.cfg`, made for one client
+//! - `files`: kernels and initramfs
+//! - `place`: where a client is, and by which name it reached this server
+
+mod cfg;
+mod files;
+mod place;
+mod script;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+
+use super::Problem;
+use crate::daemon::{Endpoint, Server};
+
+pub use cfg::client_cfg;
+pub(super) use cfg::preview;
+
+/// `/boot.ipxe`, `/boot.cfg` and the files that they name.
+pub fn boot(server: Arc<Server>) -> Router {
+    Router::new()
+        .route("/boot.ipxe", get(script::all))
+        .route("/boot.cfg", get(cfg::cfg))
+        .route("/images/{image}/{number}/{file}", get(files::file))
+        .fallback(nowhere)
+        .layer(from_fn_with_state(server.clone(), counting))
+        .with_state(server)
+}
+
+/// Counts the answer to each request.
+async fn counting(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let endpoint = match request.uri().path().starts_with("/images/") {
+        true => Endpoint::BootFile,
+        false => Endpoint::BootScript,
+    };
+    let response = next.run(request).await;
+    server
+        .requests()
+        .answered(endpoint, response.status().as_u16());
+    response
+}
+
+async fn nowhere() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "there is nothing here; clients begin with /boot.ipxe",
+    )
+}
