@@ -74,8 +74,10 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
         );
     }
     let facts = &version.manifest().facts;
-    let mut kernel_args = library.config().boot.kernel_args.clone();
-    kernel_args.extend(client.iter().flat_map(|client| client.args.clone()));
+    let kernel_args = match &client {
+        Some(client) => library.kernel_args(client)?,
+        None => library.config().boot.kernel_args.clone(),
+    };
     // Somebody who names a version means that one; the image's name goes on meaning whatever is
     // current.
     let target = match spec.number {

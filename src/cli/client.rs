@@ -21,6 +21,7 @@ pub(super) fn add(cli: &Cli, args: &ClientAdd) -> Result<()> {
         mode: args.mode,
         args: args.args.clone(),
         groups: args.groups.iter().cloned().collect(),
+        settings: args.settings.settings(),
     };
     if args.run.dry_run {
         return show_plans(cli, &[reach.plan_add(&new)?]);
@@ -38,6 +39,7 @@ pub(super) fn set(cli: &Cli, args: &ClientSet) -> Result<()> {
         args: args.args.as_deref().map(OrNone::list),
         groups: args.groups.as_deref().map(OrNone::list),
         more_macs: args.macs.as_deref().map(OrNone::list),
+        settings: args.settings.edit(),
     };
     if args.mode.is_none() && (args.running.at_next_boot || args.running.force) {
         let what = "--at-next-boot and --force are for --mode: everything else is told to the client \
@@ -413,6 +415,9 @@ fn description(view: &ClientView) -> Vec<String> {
         "args",
         joined(client.args.iter().map(|arg| arg.to_string()).collect()),
     );
+    for (what, value) in client.settings.words() {
+        more(what, value);
+    }
     if let Some(clone) = &client.clone {
         more(
             "disk",

@@ -127,7 +127,7 @@ pub struct BootTicket {
     pub mode: Mode,
     /// The LUN of the disk.
     pub lun: u16,
-    /// Kernel arguments: everybody's, then the client's own.
+    /// Kernel arguments: everybody's, its groups', its own.
     pub args: Vec<KernelArg>,
 }
 
@@ -159,8 +159,6 @@ impl Library {
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
         let id = self.boot_id(&client.mac, seq, &version, next.assignment.mode)?;
         let target = disk_target(client, &version, next.assignment.mode);
-        let config = self.config();
-        let everybody = &config.boot.kernel_args;
         Ok(BootTicket {
             client: client.mac,
             id,
@@ -168,8 +166,8 @@ impl Library {
             target: self.target_name(&target),
             version,
             mode: next.assignment.mode,
-            lun: config.iscsi.lun.number(),
-            args: everybody.iter().chain(&client.args).cloned().collect(),
+            lun: self.config().iscsi.lun.number(),
+            args: self.kernel_args(client)?,
         })
     }
 

@@ -28,7 +28,7 @@
 //! - `store`: where disks are; drafts, sealing, clones, holds on them, hashes, and what cleans up after
 //!   the killed
 //! - `images`: versions, and which one is current
-//! - `clients`: who boots what; reset, undo, assign (rules 1 and 5)
+//! - `clients`: who boots what; reset, undo, assign (rules 1 and 5); `groups`: what they inherit
 //! - `boots`: boot ids; `mask`: what viewers are shown of them; `logins`: who may open what (rules 2
 //!   and 3); `bindings`: aliases (rule 4)
 //! - `volumes`: files and devices that are published as they are, and for whom
@@ -52,6 +52,7 @@ mod document;
 mod edition;
 mod error;
 mod events;
+mod groups;
 mod images;
 mod jobs;
 mod json;
@@ -73,7 +74,7 @@ mod wanted;
 mod wire;
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -86,12 +87,13 @@ pub use accounts::{
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, KeptDisk, NewClient, Plan, Step, When,
+    Discarded, Done, Edit, KeptDisk, NewClient, Plan, Settings, SettingsEdit, Step, Way, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use edition::Edition;
 pub use error::{Error, Result};
 pub use events::{Actor, Cursor, Event, Events, Filter, Format, Moment, Recorded};
+pub use groups::Group;
 pub use images::{
     Followed, Followers, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use,
     Version, VersionView,
@@ -171,6 +173,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("images", 0o755),
     // A boot id lets its holder in as that boot, and these tell them.
     ("clients", 0o750),
+    ("groups", 0o750),
     ("pending", 0o750),
     ("clones", 0o700),
     ("bindings", 0o750),
@@ -322,6 +325,21 @@ impl Library {
 
     pub(crate) fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// Makes one of the library's directories, where the library is older than it.
+    pub(crate) fn make_dir(&self, dir: &Path) -> Result<()> {
+        let name = dir.file_name().and_then(|name| name.to_str());
+        let known = DIRECTORIES.iter().find(|(ours, _)| Some(*ours) == name);
+        let permissions = known.map_or(0o700, |(_, permissions)| *permissions);
+        let made = owner::acting_for(self.root(), || {
+            fs::DirBuilder::new().mode(permissions).create(dir)
+        });
+        match made {
+            Ok(()) => document::sync_dir(self.root()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error).doing("creating", dir),
+        }
     }
 
     pub(crate) fn boot_key(&self) -> Result<&[u8]> {

@@ -17,7 +17,8 @@ use utoipa::ToSchema;
 use super::Problem;
 use crate::library::{
     Act, ClientName, ClientSelector, Done, Edit, GroupName, ImageName, KernelArg, Lifetime,
-    MacAddr, Mode, NewClient, Role, TokenName, UserName, VersionId, VersionSpec, When,
+    MacAddr, Mode, NewClient, Role, Settings, SettingsEdit, TokenName, UserName, VersionId,
+    VersionSpec, When,
 };
 
 /// `POST /api/v1/clients`
@@ -40,6 +41,9 @@ pub struct AddCall {
     /// The groups that it belongs to.
     #[serde(default)]
     pub groups: BTreeSet<GroupName>,
+    /// What it is told besides.
+    #[serde(default)]
+    pub settings: Settings,
     /// Only tell what would be done.
     #[serde(default)]
     pub dry_run: bool,
@@ -121,6 +125,8 @@ pub struct EditCall {
     pub groups: Option<BTreeSet<GroupName>>,
     /// All its further addresses.
     pub more_macs: Option<BTreeSet<MacAddr>>,
+    /// Its own settings; null goes by its groups' and everybody's again.
+    pub settings: SettingsEdit,
     /// Only tell what would be done.
     pub dry_run: bool,
 }
@@ -135,6 +141,7 @@ impl AddCall {
             mode,
             args,
             groups,
+            settings,
         } = new.clone();
         AddCall {
             mac,
@@ -143,6 +150,7 @@ impl AddCall {
             mode,
             args,
             groups,
+            settings,
             dry_run,
         }
     }
@@ -156,6 +164,7 @@ impl AddCall {
             mode: self.mode,
             args: self.args,
             groups: self.groups,
+            settings: self.settings,
         }
     }
 }
@@ -168,12 +177,14 @@ impl EditCall {
             args,
             groups,
             more_macs,
+            settings,
         } = edit.clone();
         EditCall {
             name,
             args,
             groups,
             more_macs,
+            settings,
             dry_run,
         }
     }
@@ -185,6 +196,7 @@ impl EditCall {
             args: self.args,
             groups: self.groups,
             more_macs: self.more_macs,
+            settings: self.settings,
         }
     }
 }

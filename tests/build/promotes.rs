@@ -61,6 +61,7 @@ fn add_client(site: &Site, image: &str) {
         mode: Mode::Persistent,
         args: Vec::new(),
         groups: Default::default(),
+        settings: Default::default(),
     };
     let nobody = NoServer::new(site.library.live_lock().unwrap());
     site.library

@@ -415,10 +415,53 @@ fn what_cannot_be_added_changes_nothing() {
         mode: Mode::Persistent,
         args: Vec::new(),
         groups: Default::default(),
+        settings: Default::default(),
     };
     let added = lab.lib.add_client(&same_name, &lab.room, &Actor::command());
     assert!(matches!(added, Err(Error::Exists { kind: "client", .. })));
     assert_eq!(lab.snapshot(), before);
+}
+
+#[test]
+fn a_client_goes_by_its_own_word_then_its_groups_then_everybodys() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add("52:54:00:12:34:56", "fc28", Mode::Shared);
+    let groups = lab.lib.root().join("groups");
+    for (name, text) in [
+        (
+            "beamer",
+            r#"{"args": ["splash"], "settings": {"way": "esp"}}"#,
+        ),
+        ("lab", r#"{"args": ["quiet"], "settings": {"way": "ibft"}}"#),
+    ] {
+        let text = text.replacen('{', &format!(r#"{{"revision": 1, "name": "{name}", "#), 1);
+        std::fs::write(groups.join(format!("{name}.json")), text).unwrap();
+    }
+    let set = |edit: &str| {
+        let edit: Edit = serde_json::from_str(edit).unwrap();
+        lab.lib
+            .edit_client(&mac, &edit, &lab.room, &Actor::command())
+            .unwrap();
+        let client = lab.client(&mac);
+        let args = lab.lib.kernel_args(&client).unwrap();
+        let args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
+        (lab.lib.settings(&client).unwrap().way, args.join(" "))
+    };
+    assert_eq!(
+        set(r#"{"args": ["nomodeset"]}"#),
+        (None, "nomodeset".into())
+    );
+    assert_eq!(
+        set(r#"{"groups": ["lab"]}"#),
+        (Some(Way::Ibft), "quiet nomodeset".into())
+    );
+    assert_eq!(
+        set(r#"{"groups": ["beamer", "lab"]}"#),
+        (Some(Way::Esp), "splash quiet nomodeset".into())
+    );
+    assert_eq!(set(r#"{"settings": {"way": "http"}}"#).0, Some(Way::Http));
+    assert_eq!(set(r#"{"settings": {"way": null}}"#).0, Some(Way::Esp));
 }
 
 #[test]
@@ -460,6 +503,7 @@ fn a_client_is_described_anew_while_it_runs() {
         args: Some(vec!["quiet".parse().unwrap()]),
         groups: Some(["lab".parse().unwrap()].into()),
         more_macs: Some(["52:54:00:12:34:99".parse().unwrap()].into()),
+        settings: Default::default(),
     };
     lab.lib
         .edit_client(&mac, &edit, &lab.room, &Actor::command())

@@ -201,6 +201,7 @@ impl Lab {
             mode,
             args: Vec::new(),
             groups: Default::default(),
+            settings: Default::default(),
         };
         self.lib.add_client(&new, &self.room, &Actor::command())
     }

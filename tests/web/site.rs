@@ -74,6 +74,7 @@ impl Site {
             mode,
             args: args.iter().map(|arg| arg.parse().unwrap()).collect(),
             groups: ["lab".parse().unwrap()].into(),
+            settings: Default::default(),
         };
         let live = NoServer::new(self.lib.live_lock().unwrap());
         let done = self.lib.add_client(&new, &live, &Actor::command());

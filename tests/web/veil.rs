@@ -39,6 +39,7 @@ impl Room {
             mode: Mode::Persistent,
             args: Vec::new(),
             groups: ["lab".parse().unwrap()].into(),
+            settings: Default::default(),
         };
         let live = NoServer::new(library.live_lock().unwrap());
         library.add_client(&new, &live, &Actor::command()).unwrap();

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 
 use super::{Consent, DryRun, Queue};
 use crate::library::{
-    ClientName, ClientSelector, GroupName, ImageName, KernelArg, MacAddr, Mode, VersionSpec,
+    ClientName, ClientSelector, GroupName, ImageName, KernelArg, MacAddr, Mode, Settings,
+    SettingsEdit, VersionSpec, Way,
 };
 
 /// Its commands.
@@ -107,6 +108,8 @@ pub(in crate::cli) struct ClientAdd {
     #[arg(long = "group", short, value_name = "GROUP")]
     pub groups: Vec<GroupName>,
     #[command(flatten)]
+    pub settings: SettingsArgs,
+    #[command(flatten)]
     pub run: DryRun,
 }
 
@@ -131,9 +134,33 @@ pub(in crate::cli) struct ClientSet {
     #[arg(long = "group", short, value_name = "GROUP", value_parser = or_none::<GroupName>)]
     pub groups: Option<Vec<OrNone<GroupName>>>,
     #[command(flatten)]
+    pub settings: SettingsArgs,
+    #[command(flatten)]
     pub running: Running,
     #[command(flatten)]
     pub consent: Consent,
+}
+
+/// What can be said for one client, and for all of a group.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct SettingsArgs {
+    /// How it gets kernel and disk: http, ibft or esp; --way= goes by its groups and everybody again
+    #[arg(long, value_name = "WAY", value_parser = or_none::<Way>)]
+    pub way: Option<OrNone<Way>>,
+}
+
+impl SettingsArgs {
+    /// The change that is asked for.
+    pub(in crate::cli) fn edit(&self) -> SettingsEdit {
+        SettingsEdit {
+            way: self.way.clone().map(OrNone::value),
+        }
+    }
+
+    /// The settings of something new.
+    pub(in crate::cli) fn settings(&self) -> Settings {
+        Settings::default().edited(&self.edit())
+    }
 }
 
 /// `netroot client assign`
@@ -182,6 +209,11 @@ pub(in crate::cli) struct ClientPromote {
 pub(in crate::cli) struct OrNone<T>(Option<T>);
 
 impl<T: Clone> OrNone<T> {
+    /// It, where it is one.
+    pub(in crate::cli) fn value(self) -> Option<T> {
+        self.0
+    }
+
     /// The whole list that was given.
     pub(in crate::cli) fn list<L: FromIterator<T>>(given: &[Self]) -> L {
         given.iter().filter_map(|one| one.0.clone()).collect()

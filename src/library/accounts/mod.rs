@@ -15,27 +15,5 @@ mod secret;
 mod tokens;
 mod users;
 
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
-
 pub use tokens::{Lifetime, NewToken, Revealed, Token, TokenView};
 pub use users::{Invitation, NewUser, User, UserView};
-
-use super::error::{Doing, Result};
-use super::{Library, document, owner};
-
-impl Library {
-    /// A library that was made before there were users gets their directories with the first one.
-    fn make_private_dir(&self, dir: &Path) -> Result<()> {
-        let made = owner::acting_for(self.root(), || {
-            fs::DirBuilder::new().mode(0o700).create(dir)
-        });
-        match made {
-            Ok(()) => document::sync_dir(self.root()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error).doing("creating", dir),
-        }
-    }
-}

@@ -220,7 +220,7 @@ impl Library {
         let lock = self.write_lock()?;
         self.ensure_operates(&format!("making the token {}", new.name), actor)?;
         self.check_add_token(new)?;
-        self.make_private_dir(&self.places().tokens())?;
+        self.make_dir(&self.places().tokens())?;
         let id = secret::drawn_id()?;
         let shown = format!("{PREFIX}{id}_{}", secret::drawn()?);
         let added = Timestamp::now();

@@ -371,7 +371,7 @@ impl Library {
     }
 
     fn write_new_user(&self, lock: &WriteLock, user: &mut User) -> Result<()> {
-        self.make_private_dir(&self.places().users())?;
+        self.make_dir(&self.places().users())?;
         self.write_user(lock, user)
     }
 

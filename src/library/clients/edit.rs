@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::acts::{is_running, titled};
 use super::change::{DiskChange, Old};
-use super::{Assignment, Client, Done, Plan, Ready, Step, When};
+use super::{Assignment, Client, Done, Plan, Ready, Settings, SettingsEdit, Step, When};
 use crate::library::document;
 use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
@@ -33,6 +33,9 @@ pub struct NewClient {
     /// The groups that it belongs to.
     #[serde(default)]
     pub groups: BTreeSet<GroupName>,
+    /// What it is told besides.
+    #[serde(default)]
+    pub settings: Settings,
 }
 
 /// What is to be changed of a client's description; what is not named stays. No disk is at stake.
@@ -47,6 +50,8 @@ pub struct Edit {
     pub groups: Option<BTreeSet<GroupName>>,
     /// All its further addresses.
     pub more_macs: Option<BTreeSet<MacAddr>>,
+    /// Its own settings.
+    pub settings: SettingsEdit,
 }
 
 impl Library {
@@ -127,6 +132,14 @@ impl Library {
             words(&client.more_macs),
             words(&after.more_macs),
         );
+        for ((what, from), (_, to)) in client
+            .settings
+            .words()
+            .into_iter()
+            .zip(after.settings.words())
+        {
+            changed(what, from, to);
+        }
         Ok(plan(&client, "set", steps))
     }
 
@@ -285,6 +298,7 @@ fn blank(new: &NewClient) -> Result<Client> {
         image,
         mode,
         args: new.args.clone(),
+        settings: new.settings.clone(),
         clone: None,
         discarded: Vec::new(),
         before: None,
@@ -307,6 +321,7 @@ fn edited(client: &Client, edit: &Edit) -> Result<Client> {
     set(&mut after.args, &edit.args);
     set(&mut after.groups, &edit.groups);
     set(&mut after.more_macs, &edit.more_macs);
+    after.settings = client.settings.edited(&edit.settings);
     after.more_macs.remove(&after.mac);
     Ok(after)
 }

@@ -18,6 +18,7 @@ impl Client {
             groups: &'a std::collections::BTreeSet<super::GroupName>,
             assignment: super::Assignment,
             args: &'a [super::KernelArg],
+            settings: &'a super::Settings,
             clone: Option<&'a str>,
             armed: &'a Option<super::Armed>,
         }
@@ -28,6 +29,7 @@ impl Client {
             groups: &self.groups,
             assignment: self.assignment(),
             args: &self.args,
+            settings: &self.settings,
             // An ephemeral one is made anew at each boot, which no admin did.
             clone: self
                 .clone

@@ -5,6 +5,7 @@
 //! - `edit`: adding, describing and removing clients, where no disk is at stake
 //! - `edition`: what tells one admin that another was quicker
 //! - `modes`: which versions can be written to
+//! - `settings`: what can be said for one client, a group, or all
 //! - `view`: what a person is shown
 
 mod acts;
@@ -13,6 +14,7 @@ mod edit;
 mod edition;
 mod modes;
 mod pending;
+mod settings;
 mod view;
 
 use std::collections::BTreeSet;
@@ -29,6 +31,7 @@ pub use acts::{Act, AssignTo, Done, KeptDisk, Plan, When};
 pub use change::Step;
 pub(crate) use change::{Change, DiskChange, Ready};
 pub use edit::{Edit, NewClient};
+pub use settings::{Settings, SettingsEdit, Way};
 pub use view::{ClientState, ClientView};
 
 use super::boots::Boot;
@@ -60,6 +63,9 @@ pub struct Client {
     /// Kernel arguments of its own, after everybody's.
     #[serde(default)]
     pub args: Vec<KernelArg>,
+    /// What it is told besides; of what is not set, its groups and `[clients]` are asked.
+    #[serde(default)]
+    pub settings: Settings,
     /// Its disk, if the mode has one.
     pub clone: Option<CloneInfo>,
     /// Disks that it had before, the latest last.

@@ -15,6 +15,7 @@ pub use values::{AbsolutePath, Announce, DiskLun, HostName, IqnPrefix};
 
 use values::Format;
 
+use super::clients::Settings;
 use super::names::KernelArg;
 
 /// The configuration of a library, as one server sees it.
@@ -41,6 +42,9 @@ pub struct Config {
     /// Files and block devices that are published as they are.
     #[serde(default)]
     pub volumes: Volumes,
+    /// What all clients are told, unless their groups or they themselves say otherwise.
+    #[serde(default)]
+    pub clients: Settings,
 }
 
 /// How versions are kept.
@@ -377,6 +381,7 @@ mod tests {
         assert_eq!(config.admin, Admin::default());
         assert_eq!(config.images, Images::default());
         assert_eq!(config.volumes, Volumes::default());
+        assert_eq!(config.clients, Settings::default());
     }
 
     #[test]

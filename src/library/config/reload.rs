@@ -29,6 +29,7 @@ impl Config {
             ),
             ("volumes.directories", self.volumes == new.volumes),
             ("boot.ipxe_dir", self.boot.ipxe_dir == new.boot.ipxe_dir),
+            ("clients.way", self.clients.way == new.clients.way),
         ];
         // Names and numbers by which clients know their disks, and what was set up once at the start.
         let at_restart = [
@@ -59,6 +60,7 @@ impl Config {
         let config = Config {
             images: new.images.clone(),
             volumes: new.volumes.clone(),
+            clients: new.clients.clone(),
             iscsi: Iscsi {
                 listen: new.iscsi.listen.clone(),
                 announce: new.iscsi.announce.clone(),
@@ -132,6 +134,7 @@ mod tests {
             true,
         );
         check("/usr/lib/ipxe", "/srv/ipxe", "boot.ipxe_dir", true);
+        check("# way = \"http\"", "way = \"ibft\"", "clients.way", true);
         check("host = \"server-01", "host = \"server-02", "host", false);
         check(
             "iqn_prefix = \"iqn.2026-01",

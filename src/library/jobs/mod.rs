@@ -14,8 +14,6 @@ mod task;
 
 use std::fmt;
 use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -29,12 +27,12 @@ pub use claim::{Claim, Ending, this_worker};
 pub use log::LogPart;
 pub use task::{BuildTask, DiffTask, PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask};
 
+use super::Library;
 use super::document::{self, Document};
 use super::error::{Doing, Error, Result};
 use super::events::{Actor, Event};
 use super::lock::WriteLock;
 use super::names::{NameError, VersionId};
-use super::{Library, owner};
 
 /// So many finished jobs are kept.
 const KEPT: usize = 200;
@@ -248,7 +246,7 @@ impl Library {
     pub fn queue_job(&self, task: Task, actor: &Actor) -> Result<Job> {
         task.ensure_possible(self)?;
         let lock = self.write_lock()?;
-        self.make_jobs_dir()?;
+        self.make_dir(&self.places().jobs())?;
         let ids = self.job_ids()?;
         let known = ids
             .iter()
@@ -355,19 +353,6 @@ impl Library {
                 format!("it is {}, and has none", job.state.word()),
                 "diffs and previews have one when they are done",
             )),
-        }
-    }
-
-    /// A library that was made before there were jobs gets their directory with the first one.
-    fn make_jobs_dir(&self) -> Result<()> {
-        let dir = self.places().jobs();
-        let made = owner::acting_for(self.root(), || {
-            fs::DirBuilder::new().mode(0o750).create(&dir)
-        });
-        match made {
-            Ok(()) => document::sync_dir(self.root()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error).doing("creating", &dir),
         }
     }
 

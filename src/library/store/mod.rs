@@ -94,6 +94,10 @@ impl Places {
         self.clients().join(format!("{}.json", mac.bare()))
     }
 
+    pub(crate) fn groups(&self) -> PathBuf {
+        self.root.join("groups")
+    }
+
     pub(crate) fn pending_all(&self) -> PathBuf {
         self.root.join("pending")
     }

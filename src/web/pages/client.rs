@@ -18,7 +18,7 @@ use super::text;
 use crate::daemon::{History, Server, SessionRow};
 use crate::library::{
     Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Filter, Image, MacAddr,
-    Mode, Moment, PromoteTask, Task,
+    Mode, Moment, PromoteTask, SettingsEdit, Task,
 };
 use crate::web::boot::preview;
 use crate::web::stream::{Drawing, Topic};
@@ -302,5 +302,6 @@ fn read(fields: &FormFields) -> Result<Edit, String> {
         args: Some(words(field("args"))?),
         groups: Some(words(field("groups"))?.into_iter().collect()),
         more_macs: Some(words(field("macs"))?.into_iter().collect()),
+        settings: SettingsEdit::default(),
     })
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::act::{FormFields, Wrong, field, parsed, words};
 use super::page::{Failure, Html, Notice, Page};
 use crate::daemon::Server;
-use crate::library::{Image, Mode, NewClient};
+use crate::library::{Image, Mode, NewClient, Settings};
 use crate::web::blocking;
 
 pub(super) fn routes() -> Router<Arc<Server>> {
@@ -149,6 +149,7 @@ impl Filled {
             mode: parsed(&self.mode).map_err(Wrong::in_field("mode"))?,
             args: words(&self.args).map_err(Wrong::in_field("args"))?,
             groups: groups.into_iter().collect(),
+            settings: Settings::default(),
         })
     }
 
