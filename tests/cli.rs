@@ -16,6 +16,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+#[path = "cli/esp.rs"]
+mod esp;
 #[path = "cli/jobs.rs"]
 mod jobs;
 #[path = "cli/portals.rs"]

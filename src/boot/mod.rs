@@ -8,6 +8,9 @@ mod cfg;
 mod esp;
 mod san;
 
-pub use cfg::{BootCfg, Portal, Root, Writes, boot_ipxe};
-pub use esp::{Esp, EspError, EspFile, find_loader, runs_autoexec};
+pub use cfg::{BootCfg, Files, Handover, Portal, Root, Writes, boot_ipxe};
+pub use esp::{
+    Checked, Esp, EspError, EspFile, Folder, Found, Kernel, Partition, Says, find_loader,
+    runs_autoexec,
+};
 pub use san::SanBoot;

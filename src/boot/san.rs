@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::cfg::Bracketed;
-use super::{Portal, Root, Writes};
+use super::{Root, Writes};
 
 /// Everything that the boot.cfg of such a disk says. Kernel arguments and name servers are the
 /// business of the boot loader on it.
@@ -15,22 +14,6 @@ pub struct SanBoot {
     pub writes: Writes,
 }
 
-impl SanBoot {
-    /// The disk as iPXE is told of it: `iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET`, what is empty being
-    /// the default.
-    pub fn uri(&self) -> String {
-        let Root {
-            portal: Portal { ip, .. },
-            target,
-            lun,
-            ..
-        } = &self.root;
-        let port = self.root.portal.other_port();
-        // iPXE reads the LUN as hexadecimal, where dracut and udev take a decimal number.
-        format!("iscsi:{}::{port}:{lun:x}:{target}", Bracketed(*ip))
-    }
-}
-
 impl fmt::Display for SanBoot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let note = match self.writes {
@@ -40,18 +23,15 @@ impl fmt::Display for SanBoot {
                 "echo This disk is read-only: few systems boot so; mode persistent gives it its own\n"
             }
         };
-        let mut script = include_str!("../../esp/san.cfg").to_owned();
-        script = match &self.root.initiator {
-            Some(name) => script.replace("@INITIATOR@", name),
-            None => script.replace("set initiator-iqn @INITIATOR@\n", ""),
-        };
-        f.write_str(&script.replace("@NOTE@", note).replace("@URI@", &self.uri()))
+        let script = self.root.said_in(include_str!("../../esp/san.cfg"));
+        f.write_str(&script.replace("@NOTE@", note))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::Portal;
 
     fn script(ip: &str, port: u16, lun: u16, writes: Writes) -> String {
         SanBoot {

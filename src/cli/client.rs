@@ -8,7 +8,8 @@ use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, R
 use super::reach::Reach;
 use super::{ask, print, wrong_usage};
 use crate::library::{
-    Act, AssignTo, ClientSelector, ClientView, Done, Edit, KeptDisk, NewClient, Plan, Step, When,
+    Act, AssignTo, ClientSelector, ClientView, Done, Edit, KeptDisk, NewClient, OwnEsp, Plan, Step,
+    When,
 };
 use crate::library::{GroupName, MacAddr};
 
@@ -417,6 +418,14 @@ fn description(view: &ClientView) -> Vec<String> {
     );
     for (what, value) in client.settings.words() {
         more(what, value);
+    }
+    if view.esp == Some(OwnEsp::Stale) {
+        let told = format!(
+            "stale: it has not the kernel of the version that it boots next (netroot esp export DIR \
+             --client {})",
+            client.name
+        );
+        more("its own ESP", told);
     }
     if let Some(clone) = &client.clone {
         more(

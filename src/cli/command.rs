@@ -19,7 +19,7 @@ pub(super) use client::{
 };
 pub(super) use events::{Event, Which};
 pub(super) use jobs::{Job, Queue, Worker};
-pub(super) use serve::{Boot, Config, Esp, EspExport, Serve, Session, Target};
+pub(super) use serve::{Boot, Config, Esp, EspCheck, EspExport, EspOf, Serve, Session, Target};
 
 pub(super) use volumes::{Volume, VolumeAdd, VolumeSet};
 
@@ -86,6 +86,9 @@ pub(super) enum Command {
     /// The configuration, netroot.toml
     #[command(subcommand)]
     Config(Config),
+    /// Tell whether this host can do what it is asked, and if not, what is missing; exit code 1 if
+    /// something that is configured cannot work
+    Doctor,
     /// Serve iSCSI target, boot service and API until SIGTERM
     Serve(Serve),
     /// Do the jobs that the dashboard and --queue ask for: builds, updates, upgrades; needs root

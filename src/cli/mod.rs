@@ -9,6 +9,8 @@ mod client;
 mod command;
 mod config;
 mod control;
+mod doctor;
+mod esp;
 mod event;
 mod image;
 mod init;
@@ -164,8 +166,15 @@ fn run(cli: &Cli) -> Result<()> {
             force,
             consent,
         }) => volume::remove(cli, name, *force, *consent),
-        Command::Boot(Boot::Show { client, server }) => boot::show(cli, client, *server),
-        Command::Esp(Esp::Export(args)) => boot::export(cli, args),
+        Command::Boot(Boot::Show {
+            client,
+            server,
+            way,
+        }) => boot::show(cli, client, *server, *way),
+        Command::Esp(Esp::Export(args)) => esp::export(cli, args),
+        Command::Esp(Esp::Check(args)) => esp::check(cli, args),
+        Command::Config(Config::Check) => doctor::check(cli),
+        Command::Doctor => doctor::doctor(cli),
         Command::Config(Config::Reload { run }) => config::reload(cli, *run),
         Command::Serve(args) => serve::serve(cli, args),
         Command::Worker(args) => worker::worker(cli, args),

@@ -4,12 +4,15 @@
 //! who knows their sessions. `volumes` has those open for as long as their documents stand, `devices` the
 //! disks of images and clients for as long as somebody uses them. `Attached` tells the library who is
 //! connected. `reload` takes on what has changed in the configuration. `watch` is what the server sees of machines besides: boots on their way
-//! (`room`) and how much goes over the wire (`rates`). HTTP routers are given by the fronts; this floor
+//! (`room`), whose kernels lie on their own disks (`esps`), and how much goes over the wire (`rates`).
+//! `doctor` examines a host. HTTP routers are given by the fronts; this floor
 //! only runs them.
 
 mod attached;
 mod calls;
 mod devices;
+pub mod doctor;
+mod esps;
 mod firewall;
 mod http;
 mod listen;
@@ -64,6 +67,7 @@ use crate::library::{Config, Library, Live, MacAddr, mask_boot_ids};
 use attached::Attached;
 use calls::Calls;
 use devices::Devices;
+use esps::Esps;
 use notes::Notes;
 use visitors::Visitors;
 use volumes::Volumes;
@@ -86,6 +90,7 @@ pub struct Server {
     notes: Notes,
     told: Told,
     watch: Watch,
+    esps: Esps,
     requests: Requests,
     /// Drawn for each run: nobody outside can guess it.
     run_id: String,
@@ -154,6 +159,7 @@ impl Server {
             notes: Notes::new(runtime.clone()),
             told: Told::default(),
             watch: Watch::default(),
+            esps: Esps::default(),
             requests: Requests::default(),
             run_id: drawn(),
             began: SystemTime::now(),

@@ -58,6 +58,8 @@ impl Server {
         });
         let now = Timestamp::now();
         views.iter_mut().for_each(|view| room.refine(view, now));
+        drop(room);
+        views.iter_mut().for_each(|view| self.refine_esp(view));
         Ok(views)
     }
 
@@ -65,6 +67,7 @@ impl Server {
     pub fn view(&self, client: Client) -> Result<ClientView> {
         let mut view = self.library.view(client, self.live())?;
         self.watch.room().refine(&mut view, Timestamp::now());
+        self.refine_esp(&mut view);
         Ok(view)
     }
 
@@ -72,6 +75,7 @@ impl Server {
     pub fn close_view(&self, client: Client) -> Result<ClientView> {
         let mut view = self.library.close_view(client, self.live())?;
         self.watch.room().refine(&mut view, Timestamp::now());
+        self.refine_esp(&mut view);
         Ok(view)
     }
 

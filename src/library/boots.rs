@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use utoipa::ToSchema;
 
-use super::clients::{Assignment, Client};
+use super::clients::{Assignment, Client, Way};
 use super::error::{Error, Result};
 use super::names::{
     KernelArg, Mode, NameError, VersionId, VersionSpec, serde_as_text, version_number,
@@ -125,6 +125,8 @@ pub struct BootTicket {
     pub version: VersionId,
     /// What the disk is.
     pub mode: Mode,
+    /// How it gets kernel and root disk.
+    pub way: Way,
     /// The LUN of the disk.
     pub lun: u16,
     /// Kernel arguments: everybody's, its groups', its own.
@@ -155,6 +157,10 @@ impl Library {
                 version.id().clone()
             }
         };
+        let way = self.settings(client)?.way.unwrap_or_default();
+        let what = format!("booting {}", client.name);
+        self.version(&version)?.ensure_way(way, &what)?;
+        self.ensure_line(client, &what)?;
         let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
         let id = self.boot_id(&client.mac, seq, &version, next.assignment.mode)?;
@@ -166,6 +172,7 @@ impl Library {
             target: self.target_name(&target),
             version,
             mode: next.assignment.mode,
+            way,
             lun: self.config().iscsi.lun.number(),
             args: self.kernel_args(client)?,
         })

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::names::{ClientName, VersionId};
 
@@ -305,6 +306,50 @@ impl From<BootFrom> for BootDocument {
             kernel,
             initramfs,
         }
+    }
+}
+
+/// Tells kernel and initramfs of a version from those of all others, in few characters: what an ESP
+/// says of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BootStamp([u8; 8]);
+
+super::names::serde_as_text!(BootStamp);
+super::names::schema_of_text!(BootStamp, "^[0-9a-f]{16}$");
+
+impl BootFrom {
+    /// The stamp of kernel and initramfs, where it has them.
+    pub fn stamp(&self) -> Option<BootStamp> {
+        let BootFrom::Kernel { kernel, initramfs } = self else {
+            return None;
+        };
+        let both = Sha256::new()
+            .chain_update(kernel.sha256.0)
+            .chain_update(initramfs.sha256.0)
+            .finalize();
+        let mut short = [0; 8];
+        short.iter_mut().zip(both).for_each(|(to, from)| *to = from);
+        Some(BootStamp(short))
+    }
+}
+
+impl std::fmt::Display for BootStamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::str::FromStr for BootStamp {
+    type Err = super::names::NameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let short = hex(text).and_then(|bytes| bytes.try_into().ok());
+        short
+            .map(BootStamp)
+            .filter(|stamp| stamp.to_string() == text)
+            .ok_or_else(|| {
+                super::names::NameError::new(text, "the stamp of a kernel and an initramfs")
+            })
     }
 }
 

@@ -56,6 +56,7 @@ mod groups;
 mod images;
 mod jobs;
 mod json;
+mod kernel_line;
 mod live;
 mod lock;
 mod logins;
@@ -87,7 +88,8 @@ pub use accounts::{
 pub use boots::{Boot, BootId, BootState, BootTicket};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, KeptDisk, NewClient, Plan, Settings, SettingsEdit, Step, Way, When,
+    Discarded, Done, Edit, KeptDisk, NewClient, OwnEsp, Plan, Settings, SettingsEdit, Step, Way,
+    When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use edition::Edition;
@@ -103,6 +105,7 @@ pub use jobs::{
     PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask, this_worker,
 };
 pub use json::Object;
+pub use kernel_line::{KERNEL_LINE, own_words, room_for_args};
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;
 pub use logins::{Caller, Entry, Grant, GrantedDisk, LoginError};

@@ -1,4 +1,5 @@
 //! Firmware that is an initiator itself: UEFI's own (`uefi`), and iPXE's, in a BIOS and in UEFI (`ipxe`).
+//! And firmware that starts iPXE from a stick (`stick`).
 //!
 //! `cargo xtask test` runs this; by hand: `cargo test --test firmware -- --nocapture`, as root.
 
@@ -7,4 +8,5 @@
 
 mod ipxe;
 mod portal;
+mod stick;
 mod uefi;

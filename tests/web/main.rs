@@ -12,6 +12,7 @@
 
 mod auth;
 mod doors;
+mod esps;
 mod images;
 mod jobs;
 mod limits;

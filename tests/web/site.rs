@@ -205,6 +205,13 @@ impl Server {
         boot_cfg(&self.boot, mac)
     }
 
+    /// What the boot service answers.
+    pub(crate) fn from_boot(&self, path: &str) -> Answer {
+        let mut stream = TcpStream::connect(&self.boot).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.boot);
+        answer(&mut stream, &request)
+    }
+
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n"))
     }

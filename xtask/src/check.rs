@@ -47,7 +47,8 @@ const PARTS: &[Part] = &[
     // `--all-targets` leaves out what a plain `cargo test` does.
     ("clippy, boots", || {
         cargo(&[
-            "clippy", "--test", "boot", "--test", "firmware", "--", "-D", "warnings",
+            "clippy", "--test", "boot", "--test", "firmware", "--test", "parsers", "--", "-D",
+            "warnings",
         ])
     }),
     ("documentation", || cargo_doc()),

@@ -87,6 +87,16 @@ pub struct Outcome {
     pub said: String,
 }
 
+/// Kernel and initramfs of a guest, which says `@0=0` on its serial line when it is up. Both are fetched
+/// and packed if they are not there yet.
+///
+/// # Errors
+/// When they cannot be had.
+pub fn files() -> Result<(PathBuf, PathBuf)> {
+    let made = made()?;
+    Ok((made.join("vmlinuz"), made.join("initramfs.img")))
+}
+
 impl Guest {
     /// Switches one on, with these addresses (`192.0.2.50/24`) in the laboratory's network, and waits until it takes steps.
     /// Kernel and programs are fetched and packed if they are not there yet.

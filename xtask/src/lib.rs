@@ -2,7 +2,7 @@
 //!
 //! The laboratory is a whole small site on one machine: a network of its own ([`netns`]), a real
 //! distribution to make an image of ([`debian`]), the server under test ([`server`]) and machines that
-//! boot from it ([`qemu`]), or a small one that only attaches its disks ([`guest`]). [`schemathesis`] asks its API whatever there is to ask. [`packages`] brings what the host lacks. Everything that is started is
+//! boot from it ([`qemu`]), or a small one that only attaches its disks ([`guest`]). [`schemathesis`] asks its API whatever there is to ask. [`packages`] brings what the host lacks, [`debs`] what it is not to have. Everything that is started is
 //! owned by a value that ends it when dropped.
 //!
 //! [`bench_build`], [`bench_image`], [`bench_web`], [`check`], [`demo`] and [`suite`] are what `cargo
@@ -20,6 +20,7 @@ pub mod bench_web;
 pub mod bios;
 pub mod check;
 pub mod debian;
+pub mod debs;
 pub mod demo;
 pub mod guest;
 pub mod initramfs;

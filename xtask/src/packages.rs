@@ -78,6 +78,12 @@ const NEEDS: &[Need] = &[
         "ovmf",
         "a client whose firmware logs in by itself",
     ),
+    need(
+        "sgdisk",
+        "gdisk",
+        "a stick's partition table, checked by others",
+    ),
+    need("fsck.fat", "dosfstools", "its file system, too"),
     need("sfdisk", "fdisk", "disks with partitions"),
     need("mcopy", "mtools", "a file system for firmware"),
     need("depmod", "kmod", "which modules a small guest needs"),

@@ -92,19 +92,37 @@ impl Machine {
         variables: &Path,
         log: &Path,
     ) -> Result<Self> {
-        let flash = |unit: u8, file: &str| format!("if=pflash,format=raw,unit={unit},file={file}");
-        let mut qemu = network.command("qemu-system-x86_64");
-        // It runs for seconds only, which finding out about KVM would take as well.
-        qemu.args(Accelerator::Tcg.arguments())
-            .args(["-machine", "q35", "-smp", "1", "-m", "512", "-drive"])
-            .arg(flash(0, uefi::CODE) + ",readonly=on")
-            .arg("-drive")
-            .arg(flash(1, &variables.to_string_lossy()));
+        let qemu = with_uefi(network, "512", variables);
         let rom = match rom {
             Rom::None => "romfile=",
             Rom::Ipxe => "bootindex=1",
         };
         let card = format!("virtio-net-pci,netdev=net,mac={mac},{rom}");
+        Self::switch_on(qemu, network, &card, OnReset::End, log)
+    }
+
+    /// Switches on a machine with UEFI and a stick, the disk image `stick`, which it boots from and does
+    /// not write to.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start_stick(
+        network: &Network,
+        mac: &str,
+        stick: &Path,
+        variables: &Path,
+        log: &Path,
+    ) -> Result<Self> {
+        let mut qemu = with_uefi(network, "1024", variables);
+        let file = format!(
+            "if=none,id=stick,format=raw,readonly=on,file={}",
+            stick.display()
+        );
+        qemu.args(["-drive", &file, "-device", "qemu-xhci"]).args([
+            "-device",
+            "usb-storage,drive=stick,removable=on,bootindex=1",
+        ]);
+        let card = format!("virtio-net-pci,netdev=net,mac={mac},romfile=");
         Self::switch_on(qemu, network, &card, OnReset::End, log)
     }
 
@@ -296,6 +314,19 @@ fn answer(line: &Line) -> String {
         .split_once(ANSWER)
         .map(|(_, text)| text.trim().to_owned())
         .unwrap_or_default()
+}
+
+/// A machine with UEFI, whose variables are in the file `variables`, and so many MiB of memory.
+fn with_uefi(network: &Network, memory: &str, variables: &Path) -> Command {
+    let flash = |unit: u8, file: &str| format!("if=pflash,format=raw,unit={unit},file={file}");
+    let mut qemu = network.command("qemu-system-x86_64");
+    // It runs for seconds only, which finding out about KVM would take as well.
+    qemu.args(Accelerator::Tcg.arguments())
+        .args(["-machine", "q35", "-smp", "1", "-m", memory, "-drive"])
+        .arg(flash(0, uefi::CODE) + ",readonly=on")
+        .arg("-drive")
+        .arg(flash(1, &variables.to_string_lossy()));
+    qemu
 }
 
 /// What runs the guest's instructions.

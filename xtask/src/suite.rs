@@ -61,6 +61,8 @@ pub fn run(options: Options) -> Result<()> {
     report.tests("browser", &browser, options.long);
     let contract = ["test", "--test", "contract", "--", "--nocapture"];
     report.tests("contract", &contract, options.long);
+    let parsers = ["test", "--test", "parsers", "--", "--nocapture"];
+    report.tests("parsers", &parsers, options.long);
     if options.boots == Boots::Included {
         let machines = [
             ("boots", "boot"),

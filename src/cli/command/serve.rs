@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand, ValueHint};
 
 use super::{Consent, DryRun};
-use crate::library::{ClientSelector, VersionSpec};
+use crate::library::{ClientSelector, VersionSpec, Way};
 
 /// `netroot boot …`
 #[derive(Debug, Subcommand)]
@@ -17,6 +17,9 @@ pub(in crate::cli) enum Boot {
         /// The server's address as the client sees it [default: as announced]
         #[arg(long, value_name = "ADDRESS")]
         server: Option<std::net::IpAddr>,
+        /// As if this were its way to boot: http, ibft or esp
+        #[arg(long, value_name = "WAY")]
+        way: Option<Way>,
     },
 }
 
@@ -25,15 +28,49 @@ pub(in crate::cli) enum Boot {
 pub(in crate::cli) enum Esp {
     /// Write loader, kernel, initramfs and boot.cfg for an EFI system partition
     Export(EspExport),
+    /// Tell whether an EFI system partition is what would be written today; exit code 1 if it is not
+    Check(EspCheck),
 }
 
 /// `netroot esp export`
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("whose").args(["image", "client"]).required(true))]
+#[command(
+    after_help = "FILE.img is the image of a disk with a partition table and the partition, as large \
+    as its files need: written to a stick (dd if=FILE.img of=/dev/sdX bs=4M conv=fsync), it boots \
+    any UEFI machine.\n\n\
+    A client whose way to boot is esp asks the server at each boot, in any mode, and takes kernel and \
+    initramfs from its own partition as long as they are the right ones. Everybody else boots by \
+    what stands on the partition, and needs mode shared."
+)]
 pub(in crate::cli) struct EspExport {
-    /// The directory to write: the mounted partition, or one to copy from
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub dir: PathBuf,
+    /// The directory to write (the mounted partition, or one to copy from), or the image of a disk
+    #[arg(value_hint = ValueHint::AnyPath, value_name = "DIR|FILE.img")]
+    pub to: PathBuf,
+    #[command(flatten)]
+    pub of: EspOf,
+    #[command(flatten)]
+    pub run: DryRun,
+}
+
+/// `netroot esp check`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Give the options that it was exported with: another --server, for one, is another \
+    boot.cfg. Files in the partition's directory linux/ that would not be written are told as \
+    foreign, and change no exit code; other directories are not looked at."
+)]
+pub(in crate::cli) struct EspCheck {
+    /// The mounted partition, the image of a disk, or the device of a stick
+    #[arg(value_hint = ValueHint::AnyPath, value_name = "DIR|FILE.img|DEVICE")]
+    pub at: PathBuf,
+    #[command(flatten)]
+    pub of: EspOf,
+}
+
+/// Whose partition.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whose").args(["image", "client"]).required(true))]
+pub(in crate::cli) struct EspOf {
     /// For any machine: boots this image's current version, read-only
     #[arg(long, short, value_name = "IMAGE")]
     pub image: Option<VersionSpec>,
@@ -46,8 +83,6 @@ pub(in crate::cli) struct EspExport {
     /// The iPXE loader to install as efi/boot/bootx64.efi [default: of the distribution's package]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ipxe: Option<PathBuf>,
-    #[command(flatten)]
-    pub run: DryRun,
 }
 
 /// `netroot serve`
@@ -57,6 +92,8 @@ pub(in crate::cli) struct Serve {}
 /// `netroot config …`
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Config {
+    /// Check netroot.toml, and the file that --config names, for mistakes
+    Check,
     /// Have the running server read netroot.toml anew; sessions stay
     ///
     /// The addresses of the iSCSI target come and go, and those that are announced change; sessions that

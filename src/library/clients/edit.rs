@@ -60,7 +60,10 @@ impl Library {
         let client = blank(new)?;
         self.check_unique(&client)?;
         let version = self.resolve(&new.image)?;
-        version.ensure_mode(new.mode, || format!("adding client {}", client.name))?;
+        let what = format!("adding client {}", client.name);
+        version.ensure_mode(new.mode, || what.clone())?;
+        version.ensure_way(self.settings(&client)?.way.unwrap_or_default(), &what)?;
+        self.ensure_line(&client, &what)?;
         let mut steps = vec![Step::Edit {
             what: format!(
                 "add client {}, {}, for {}",
@@ -116,6 +119,12 @@ impl Library {
         let client = self.client(mac)?;
         let after = edited(&client, edit)?;
         self.check_unique(&after)?;
+        let what = format!("changing client {}", client.name);
+        self.ensure_line(&after, &what)?;
+        // What it is assigned to may be gone: that is told when it boots, and mended by an assignment.
+        if let Ok(version) = self.resolve(&after.image) {
+            version.ensure_way(self.settings(&after)?.way.unwrap_or_default(), &what)?;
+        }
         let mut steps = Vec::new();
         let mut changed = |what: &str, from: String, to: String| {
             if from != to {

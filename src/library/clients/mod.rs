@@ -32,7 +32,7 @@ pub use change::Step;
 pub(crate) use change::{Change, DiskChange, Ready};
 pub use edit::{Edit, NewClient};
 pub use settings::{Settings, SettingsEdit, Way};
-pub use view::{ClientState, ClientView};
+pub use view::{ClientState, ClientView, OwnEsp};
 
 use super::boots::Boot;
 use super::document::{self, Document};

@@ -1,13 +1,13 @@
-//! Which versions go with which modes: a disk of its own needs one that can be written to, and few
-//! that boot by themselves do without.
+//! Which versions go with which modes and ways to boot: a disk of its own needs one that can be written
+//! to, few that boot by themselves do without, and not every initramfs reads what iPXE leaves.
 
 use crate::library::error::{Error, Result};
 use crate::library::images::Version;
-use crate::library::manifest::BootFrom;
+use crate::library::manifest::{BootFrom, InitramfsKind};
 use crate::library::names::{ImageName, Mode};
 use crate::library::{Library, VersionSpec};
 
-use super::{Act, Client};
+use super::{Act, Client, Way};
 
 impl Library {
     /// Refuses a read-only version as the next one of an image while clients follow it with disks of
@@ -57,6 +57,31 @@ impl Version {
 }
 
 impl Version {
+    /// Refuses a way to boot on which this version's initramfs would not find its disk; `what` is
+    /// being done.
+    ///
+    /// # Errors
+    /// With the reason, and what else to do.
+    pub fn ensure_way(&self, way: Way, what: &str) -> Result<()> {
+        let manifest = self.manifest();
+        // A disk that boots itself is attached by iPXE in any case.
+        if way != Way::Ibft || matches!(manifest.boot, BootFrom::Disk(_)) {
+            return Ok(());
+        }
+        match manifest.facts.early.kind {
+            InitramfsKind::Dracut | InitramfsKind::Unknown => Ok(()),
+            InitramfsKind::InitramfsTools => Err(Error::refused(
+                what,
+                format!(
+                    "the initramfs of {} is made by initramfs-tools: on the way ibft it takes the \
+                     network's address from the firmware's table as well, as one that nobody renews",
+                    self.id()
+                ),
+                "use way http, or build the image with dracut",
+            )),
+        }
+    }
+
     /// What a person should know who gives this version to a client of mode `mode`.
     pub(crate) fn caution(&self, mode: Mode) -> Option<String> {
         let is_disk = matches!(self.manifest().boot, BootFrom::Disk(_));

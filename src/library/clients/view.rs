@@ -39,8 +39,22 @@ pub struct ClientView {
     /// takes a look at every extent; nothing too where the file system does not tell.
     #[serde(default)]
     pub clone_own: Option<u64>,
+    /// Whether its own EFI system partition has the kernel of the version that it boots next, where it
+    /// told whose it has.
+    #[serde(default)]
+    pub esp: Option<OwnEsp>,
     /// Its sessions.
     pub sessions: Vec<LiveSession>,
+}
+
+/// What is on a client's own EFI system partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnEsp {
+    /// Kernel and initramfs of the version that it boots next.
+    Fresh,
+    /// Those of another one.
+    Stale,
 }
 
 /// What a client is doing.
@@ -161,6 +175,7 @@ impl Library {
             since,
             why: None,
             boots,
+            esp: None,
             sessions,
         }
     }

@@ -16,6 +16,7 @@ pub use values::{AbsolutePath, Announce, DiskLun, HostName, IqnPrefix};
 use values::Format;
 
 use super::clients::Settings;
+use super::kernel_line;
 use super::names::KernelArg;
 
 /// The configuration of a library, as one server sees it.
@@ -262,7 +263,12 @@ pub struct ConfigError {
 impl Config {
     /// Reads the text of `file`.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| located(file, text, &error))
+        let config: Self = toml::from_str(text).map_err(|error| located(file, text, &error))?;
+        kernel_line::fits(&config, &config.boot.kernel_args).map_err(|why| {
+            let at = text.find("kernel_args").unwrap_or_default();
+            at_line(file, text, at, Some(String::from("boot.kernel_args")), why)
+        })?;
+        Ok(config)
     }
 
     /// Takes this server's own settings from the text of `file`.

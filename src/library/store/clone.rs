@@ -21,7 +21,7 @@ use crate::library::error::{Doing, Result};
 use crate::library::images::Version;
 use crate::library::mac::MacAddr;
 use crate::library::names::VersionId;
-use crate::library::{document, owner};
+use crate::library::{Library, document, owner};
 
 /// The bitmap of an overlay.
 pub(super) const BITMAP: &str = "disk.bitmap";
@@ -79,6 +79,23 @@ pub(crate) fn cannot_share(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EOPNOTSUPP | libc::EINVAL | libc::EXDEV | libc::ENOTTY | libc::ENOSYS)
     )
+}
+
+impl Library {
+    /// Whether clones share what they have in common with their version: it is tried with two files
+    /// that are gone at once.
+    pub fn shares_blocks(&self) -> io::Result<bool> {
+        let dir = tempfile::Builder::new()
+            .prefix(NEW)
+            .tempdir_in(self.places().clones())?;
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, [1; 4096])?;
+        match reflink_copy::reflink(&from, &to) {
+            Ok(()) => Ok(true),
+            Err(error) if cannot_share(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Makes a clone of `version` for a client, beside its place.

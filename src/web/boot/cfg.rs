@@ -12,26 +12,29 @@ use serde::Deserialize;
 
 use super::place::{base, ends};
 use super::script::{boots_nothing, text};
-use crate::boot::{BootCfg, Portal, Root, SanBoot, Writes};
+use crate::boot::{BootCfg, Files, Handover, Portal, Root, SanBoot, Writes};
 use crate::daemon::{Peer, Server, own_address};
-use crate::library::manifest::BootFrom;
-use crate::library::{BootTicket, Error, Event, Library, MacAddr, Mode, VersionId};
+use crate::library::manifest::{BootFrom, BootStamp};
+use crate::library::{BootTicket, Error, Event, Library, MacAddr, Mode, VersionId, Way};
 use crate::web::{Problem, blocking_for_client};
 
 /// Who asks for a boot.cfg.
 #[derive(Deserialize)]
 pub(super) struct Who {
     mac: MacAddr,
+    /// Whose kernel and initramfs lie on its own EFI system partition, where it boots from one.
+    esp: Option<BootStamp>,
 }
 
 /// The boot.cfg of a ticket, for a client that reaches the boot service at `base` and the target at
-/// `portal`.
+/// `portal`, and whose own partition, if it boots from one, has the files of `esp`.
 pub fn client_cfg(
     library: &Library,
     ticket: &BootTicket,
     mac: MacAddr,
     base: &str,
     portal: SocketAddr,
+    esp: Option<BootStamp>,
 ) -> Result<String, Error> {
     let version = library.version(&ticket.version)?;
     let facts = &version.manifest().facts;
@@ -52,8 +55,19 @@ pub fn client_cfg(
     if let BootFrom::Disk(_) = version.manifest().boot {
         return Ok(SanBoot { root, writes }.to_string());
     }
+    let url = format!("{base}/images/{image}/{number}");
     let cfg = BootCfg {
-        prefix: Some(format!("{base}/images/{image}/{number}")),
+        files: match (ticket.way, esp) {
+            (Way::Esp, Some(stamp)) if version.manifest().boot.stamp() == Some(stamp) => {
+                Files::Esp(url)
+            }
+            (Way::Esp, Some(_)) => Files::StaleEsp(url),
+            _ => Files::Server(url),
+        },
+        handover: match ticket.way {
+            Way::Ibft => Handover::Ibft,
+            Way::Http | Way::Esp => Handover::KernelLine,
+        },
         kernel: &facts.kernel_version,
         initramfs: &facts.early,
         root,
@@ -78,7 +92,9 @@ pub(in crate::web) fn preview(
     let portal = server.portal(ip);
     let port = server.doors().boot.first().map_or(80, SocketAddr::port);
     let base = format!("http://{}", SocketAddr::new(portal.ip(), port));
-    let cfg = client_cfg(library, &ticket, client.mac, &base, portal)?;
+    // Whoever boots from its own partition is taken to have the right one.
+    let esp = library.version(&ticket.version)?.manifest().boot.stamp();
+    let cfg = client_cfg(library, &ticket, client.mac, &base, portal, esp)?;
     Ok((ticket, cfg))
 }
 
@@ -88,7 +104,7 @@ pub(super) async fn cfg(
     headers: HeaderMap,
     who: Result<Query<Who>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Query(Who { mac }) = who.map_err(|wrong| {
+    let Query(Who { mac, esp }) = who.map_err(|wrong| {
         Problem::new(
             StatusCode::BAD_REQUEST,
             format!(
@@ -116,7 +132,10 @@ pub(super) async fn cfg(
             }
             Err(error) => return Err(error),
         };
-        let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local))?;
+        let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local), esp)?;
+        if let Some(stamp) = esp {
+            server.saw_esp(ticket.client, stamp);
+        }
         server.saw_script(&ticket.client, peer_ip);
         if server.is_news(&ticket.client) {
             let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);

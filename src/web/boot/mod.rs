@@ -3,9 +3,11 @@
 //! - `script`: `/boot.ipxe`, the same for all, and scripts that tell a person something
 //! - `cfg`: `/boot.cfg`, made for one client
 //! - `files`: kernels and initramfs
+//! - `esp`: what clients tell of the kernel on their own disk
 //! - `place`: where a client is, and by which name it reached this server
 
 mod cfg;
+mod esp;
 mod files;
 mod place;
 mod script;
@@ -30,6 +32,7 @@ pub fn boot(server: Arc<Server>) -> Router {
     Router::new()
         .route("/boot.ipxe", get(script::all))
         .route("/boot.cfg", get(cfg::cfg))
+        .route("/esp", get(esp::told))
         .route("/images/{image}/{number}/{file}", get(files::file))
         .fallback(nowhere)
         .layer(from_fn_with_state(server.clone(), counting))

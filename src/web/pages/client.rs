@@ -18,7 +18,7 @@ use super::text;
 use crate::daemon::{History, Server, SessionRow};
 use crate::library::{
     Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Filter, Image, MacAddr,
-    Mode, Moment, PromoteTask, SettingsEdit, Task,
+    Mode, Moment, OwnEsp, PromoteTask, SettingsEdit, Task,
 };
 use crate::web::boot::preview;
 use crate::web::stream::{Drawing, Topic};

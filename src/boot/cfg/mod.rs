@@ -1,39 +1,17 @@
 //! boot.cfg: the iPXE script that loads a kernel and tells it where its root is.
 
+mod root;
+
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::library::manifest::{InitramfsFacts, InitramfsKind};
 use crate::library::{KernelArg, MacAddr};
 
-/// The port of iSCSI (RFC 7143 §13.2 names 3260 as IANA's), left out where it can be.
-const ISCSI_PORT: u16 = 3260;
+pub use root::{Portal, Root};
 
 /// dracut sets up an overlay over its root by itself from this release on.
 const DRACUT_WITH_OVERLAY: u32 = 110;
-
-/// Where the iSCSI target answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Portal {
-    /// Its address, as the client sees it.
-    pub ip: IpAddr,
-    /// Its TCP port.
-    pub port: u16,
-}
-
-/// The disk that becomes the root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    /// Where its target answers.
-    pub portal: Portal,
-    /// The target's iSCSI name.
-    pub target: String,
-    /// The logical unit.
-    pub lun: u16,
-    /// The initiator's name that the client has to use, boot id included. Hand-written and exported
-    /// boot.cfg have none.
-    pub initiator: Option<String>,
-}
 
 /// What becomes of what the client writes to its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +24,35 @@ pub enum Writes {
     Disk,
 }
 
+/// Where iPXE takes kernel and initramfs from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Files {
+    /// From where the script itself lies: whoever runs it has set `prefix`, as from an ESP.
+    Beside,
+    /// From this URL.
+    Server(String),
+    /// From the client's own ESP, which has the right ones; from this URL if they are gone.
+    Esp(String),
+    /// From this URL, as those on the client's ESP are of another version.
+    StaleEsp(String),
+}
+
+/// How the kernel learns where its root is, and what it takes to log in there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// By the kernel line.
+    KernelLine,
+    /// By the table that iPXE leaves of the disks that it has attached (iBFT).
+    Ibft,
+}
+
 /// Everything that a boot.cfg says.
 #[derive(Debug, Clone)]
 pub struct BootCfg<'a> {
-    /// The URL that kernel and initramfs are fetched from; none where who runs the script has set
-    /// `prefix` already, as from an ESP.
-    pub prefix: Option<String>,
+    /// Where kernel and initramfs come from.
+    pub files: Files,
+    /// How the kernel learns of its root.
+    pub handover: Handover,
     /// The kernel's release.
     pub kernel: &'a str,
     /// Whose initramfs it is: that decides how it is told where its root is.
@@ -87,15 +88,20 @@ impl BootCfg<'_> {
             Writes::Ram | Writes::Disk => "rw",
         })];
         args.push(String::from("ip=dhcp"));
+        if self.handover == Handover::Ibft {
+            // No argument that dracut knows asks for the network then, and the login needs it.
+            args.push(String::from("rd.neednet=1"));
+        }
         if let Some(mac) = self.mac {
             // 01 is Ethernet's hardware type; a client with several interfaces asks only on this one.
             args.push(format!("BOOTIF=01-{}", mac.hyphens()));
         }
         args.extend(self.name_server_args());
         args.push(format!("root={}", self.root.by_path()));
-        args.extend(match self.initramfs.kind {
-            InitramfsKind::InitramfsTools => self.initramfs_tools_args(),
-            InitramfsKind::Dracut | InitramfsKind::Unknown => self.dracut_args(),
+        args.extend(match (self.handover, self.initramfs.kind) {
+            (Handover::Ibft, _) => self.ibft_args(),
+            (_, InitramfsKind::InitramfsTools) => self.initramfs_tools_args(),
+            (_, InitramfsKind::Dracut | InitramfsKind::Unknown) => self.dracut_args(),
         });
         if self.writes == Writes::Ram {
             args.push(String::from(self.overlay_arg()));
@@ -108,30 +114,16 @@ impl BootCfg<'_> {
         if self.nameservers.is_empty() {
             return Vec::new();
         }
-        let servers = self
-            .nameservers
-            .iter()
-            .map(|ip| format!("nameserver={}", Bracketed(*ip)));
+        // dracut's network-legacy writes it into resolv.conf as it stands, which knows no brackets.
+        let servers = self.nameservers.iter().map(|ip| format!("nameserver={ip}"));
         std::iter::once(String::from("rd.peerdns=0"))
             .chain(servers)
             .collect()
     }
 
     fn dracut_args(&self) -> Vec<String> {
-        let Root {
-            portal,
-            target,
-            initiator,
-            ..
-        } = &self.root;
-        // iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET (dracut.cmdline(7)); what is empty is the default,
-        // and the LUN stands in root= already.
-        let port = portal.other_port();
-        let mut args = vec![format!(
-            "netroot=iscsi:{}::{port}::{target}",
-            Bracketed(portal.ip)
-        )];
-        let Some(initiator) = initiator else {
+        let mut args = vec![format!("netroot={}", self.root.netroot())];
+        let Some(initiator) = &self.root.initiator else {
             return args;
         };
         args.push(format!("rd.iscsi.initiator={initiator}"));
@@ -143,6 +135,18 @@ impl BootCfg<'_> {
             "node.conn[0].timeo.noop_out_timeout=0",
         ];
         args.extend(timers.map(|timer| format!("rd.iscsi.param={timer}")));
+        args
+    }
+
+    /// dracut logs in as the firmware's table says. Its timers are those of the image's iscsid.conf:
+    /// `rd.iscsi.param` is not for this way.
+    fn ibft_args(&self) -> Vec<String> {
+        let mut args = vec![
+            String::from("rd.iscsi.firmware=1"),
+            String::from("rd.iscsi.ibft=1"),
+        ];
+        let initiator = self.root.initiator.iter();
+        args.extend(initiator.map(|name| format!("rd.iscsi.initiator={name}")));
         args
     }
 
@@ -179,67 +183,35 @@ impl BootCfg<'_> {
 
 impl fmt::Display for BootCfg<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let script = include_str!("../../esp/boot.cfg")
+        let prefix = match &self.files {
+            Files::Beside => String::new(),
+            Files::Server(url) => format!("set prefix {url}\n"),
+            Files::Esp(url) => include_str!("../../../esp/own.cfg").replace("@PREFIX@", url),
+            Files::StaleEsp(url) => include_str!("../../../esp/stale.cfg").replace("@PREFIX@", url),
+        };
+        let attach = match self.handover {
+            Handover::KernelLine => String::new(),
+            Handover::Ibft => self.root.said_in(include_str!("../../../esp/ibft.cfg")),
+        };
+        let script = include_str!("../../../esp/boot.cfg");
+        let (shebang, load) = script.split_once('\n').unwrap_or(("#!ipxe", script));
+        let script = format!("{shebang}\n{prefix}{attach}{load}")
             .replace("@KERNEL@", &Self::kernel_file(self.kernel))
             .replace("@INITRAMFS@", &Self::initramfs_file(self.kernel))
             .replace("@ARGS@", &self.kernel_args().join(" "));
-        match &self.prefix {
-            None => f.write_str(&script),
-            Some(prefix) => {
-                let (shebang, rest) = script.split_once('\n').unwrap_or(("#!ipxe", &script));
-                write!(f, "{shebang}\nset prefix {prefix}\n{rest}")
-            }
-        }
-    }
-}
-
-impl Portal {
-    /// The port where it must be said; nothing where it is the usual one.
-    pub(super) fn other_port(&self) -> String {
-        match self.port {
-            ISCSI_PORT => String::new(),
-            port => port.to_string(),
-        }
-    }
-}
-
-impl Root {
-    /// The device that udev makes for this disk.
-    pub fn by_path(&self) -> String {
-        let Root {
-            portal,
-            target,
-            lun,
-            ..
-        } = self;
-        // udev takes the address as the kernel's session has it: without brackets, IPv6 too.
-        format!(
-            "/dev/disk/by-path/ip-{}:{}-iscsi-{target}-lun-{lun}",
-            portal.ip, portal.port
-        )
+        f.write_str(&script)
     }
 }
 
 /// The script that every client starts with, served under `base`, such as `http://192.0.2.1:8080`.
 pub fn boot_ipxe(base: &str) -> String {
-    include_str!("../../esp/boot.ipxe").replace("@BASE@", base)
-}
-
-/// An address as it stands where a colon follows or separates: IPv6 in brackets.
-pub(super) struct Bracketed(pub(super) IpAddr);
-
-impl fmt::Display for Bracketed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(ip) => write!(f, "{ip}"),
-            IpAddr::V6(ip) => write!(f, "[{ip}]"),
-        }
-    }
+    include_str!("../../../esp/boot.ipxe").replace("@BASE@", base)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::library::{Config, own_words};
 
     const DESCRIBED: &str = "\
 #!ipxe
@@ -256,7 +228,8 @@ boot || exit
 
     fn client(initramfs: &InitramfsFacts, writes: Writes, ip: &str) -> String {
         BootCfg {
-            prefix: Some(String::from("http://192.0.2.1:8080/images/deb12/2")),
+            files: Files::Server(String::from("http://192.0.2.1:8080/images/deb12/2")),
+            handover: Handover::KernelLine,
             kernel: "6.1.0-30-amd64",
             initramfs,
             root: Root {
@@ -281,7 +254,8 @@ boot || exit
     #[test]
     fn the_described_inputs_give_the_described_boot_cfg() {
         let cfg = BootCfg {
-            prefix: None,
+            files: Files::Beside,
+            handover: Handover::KernelLine,
             kernel: "4.19.5-300.fc29.x86_64",
             initramfs: &InitramfsFacts::default(),
             root: Root {
@@ -360,6 +334,136 @@ boot || exit
             cfg.contains("systemd.volatile=overlay") && !cfg.contains("netroot="),
             "{cfg}"
         );
+    }
+
+    /// The script of a client whose initramfs is dracut's.
+    fn with(files: Files, handover: Handover) -> String {
+        let facts = InitramfsFacts::default();
+        let root = Root {
+            portal: Portal {
+                ip: "192.0.2.1".parse().unwrap(),
+                port: 3260,
+            },
+            target: String::from("iqn.2026-01.edu.example:fc28.3"),
+            lun: 26,
+            initiator: Some(String::from(
+                "iqn.2026-01.edu.example:client-525400123456.0",
+            )),
+        };
+        BootCfg {
+            files,
+            handover,
+            kernel: "6.1.0",
+            initramfs: &facts,
+            root,
+            writes: Writes::Ram,
+            mac: None,
+            nameservers: &["2001:db8::53".parse().unwrap()],
+            args: &[],
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn a_disk_in_the_firmwares_table_is_attached_before_the_kernel_is_loaded() {
+        let cfg = with(
+            Files::Server("http://192.0.2.1:8080/x".into()),
+            Handover::Ibft,
+        );
+        let expected = "\
+#!ipxe
+set prefix http://192.0.2.1:8080/x
+# The disk is attached here; the kernel finds it, and what it takes to log in, in the firmware's table.
+set initiator-iqn iqn.2026-01.edu.example:client-525400123456.0
+sanhook --drive 0x80 iscsi:192.0.2.1:::1a:iqn.2026-01.edu.example:fc28.3 && goto attached ||
+echo No boot: iscsi:192.0.2.1:::1a:iqn.2026-01.edu.example:fc28.3 could not be attached
+echo The server's page of this machine tells why; without the firmware's table: client set --way http
+sleep 10
+exit 1
+:attached
+kernel --name kernel.efi ${prefix}/vmlinuz-6.1.0 initrd=initrd.img rw ip=dhcp rd.neednet=1 rd.peerdns=0 nameserver=2001:db8::53 root=/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2026-01.edu.example:fc28.3-lun-26 rd.iscsi.firmware=1 rd.iscsi.ibft=1 rd.iscsi.initiator=iqn.2026-01.edu.example:client-525400123456.0 systemd.volatile=overlay
+initrd --name initrd.img ${prefix}/initramfs-6.1.0.img
+boot || exit
+";
+        assert_eq!(cfg, expected);
+    }
+
+    #[test]
+    fn files_of_the_clients_own_esp_are_taken_if_they_are_there() {
+        let url = String::from("http://192.0.2.1:8080/images/fc28/3");
+        let cfg = with(Files::Esp(url.clone()), Handover::KernelLine);
+        let lines: Vec<&str> = cfg.lines().collect();
+        let at = |line: &str| lines.iter().position(|found| *found == line).unwrap();
+        let own = at("set prefix file:///linux");
+        let probe = lines
+            .iter()
+            .position(|line| line.starts_with("imgfetch "))
+            .unwrap();
+        let server = at("set prefix http://192.0.2.1:8080/images/fc28/3");
+        let kernel = lines
+            .iter()
+            .position(|line| line.starts_with("kernel "))
+            .unwrap();
+        assert!(own < probe && probe < server && server < at(":there") && at(":there") < kernel);
+        assert!(lines[probe].contains("${prefix}/vmlinuz-6.1.0 && "));
+        assert!(lines[probe].contains("${prefix}/initramfs-6.1.0.img && "));
+        assert!(lines[probe].ends_with(" && goto there ||"));
+
+        let stale = with(Files::StaleEsp(url.clone()), Handover::KernelLine);
+        assert!(stale.contains("\nset prefix http://192.0.2.1:8080/images/fc28/3\nkernel "));
+        assert!(!stale.contains("file:"));
+        for text in [cfg, stale] {
+            assert!(!text.contains('@'), "{text}");
+        }
+    }
+
+    #[test]
+    fn netroots_own_words_take_no_more_room_than_is_kept_for_them() {
+        let host = "server-01.example.edu".parse().unwrap();
+        let prefix = format!("iqn.2026-01.{}", "x".repeat(120));
+        let text = Config::template(&host, &prefix.parse().unwrap(), true);
+        let text = text.replace(
+            "nameservers = []",
+            "nameservers = [\"2001:db8:1:2:3:4:5:6\"]",
+        );
+        let config = Config::parse(std::path::Path::new("netroot.toml"), &text).unwrap();
+        let far = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
+        for (kind, handover) in [
+            (InitramfsKind::Dracut, Handover::KernelLine),
+            (InitramfsKind::Dracut, Handover::Ibft),
+            (InitramfsKind::InitramfsTools, Handover::KernelLine),
+        ] {
+            let cfg = BootCfg {
+                files: Files::Beside,
+                handover,
+                kernel: "6.1.0",
+                initramfs: &InitramfsFacts {
+                    kind,
+                    ..Default::default()
+                },
+                root: Root {
+                    portal: Portal {
+                        ip: far,
+                        port: 65535,
+                    },
+                    target: format!("{prefix}:a2345678901234567890123456789012.999999999"),
+                    lun: 255,
+                    initiator: Some(format!(
+                        "{prefix}:client-525400123456.0190a1b2c3d4-999999999-0123456789abcdef"
+                    )),
+                },
+                writes: Writes::Ram,
+                mac: Some("52:54:00:12:34:56".parse().unwrap()),
+                nameservers: &config.boot.nameservers,
+                args: &[],
+            };
+            let long = cfg.kernel_args().join(" ").len() + " initrd=initrd.img".len();
+            assert!(
+                long <= own_words(&config),
+                "{long} bytes: {:?}",
+                cfg.kernel_args()
+            );
+        }
     }
 
     #[test]

@@ -1,0 +1,241 @@
+//! `netroot esp …`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::boot::{base, doors, one, portal};
+use super::command::{Cli, EspCheck, EspExport, EspOf};
+use super::{open, print};
+use crate::boot::{
+    BootCfg, Checked, Esp, Files, Folder, Found, Handover, Kernel, Partition, Portal, Root, Says,
+    Writes, find_loader, runs_autoexec,
+};
+use crate::library::manifest::BootFrom;
+use crate::library::{Client, Library, Mode, Target, Version, VersionSpec, Way};
+
+pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
+    let library = open(cli)?;
+    let (esp, loader) = wanted(cli, &library, &args.of)?;
+    let is_image = is_image(&args.to);
+    let doing = || format!("exporting boot files to {}", args.to.display());
+    let size = match is_image {
+        true => Some(esp.image_size().with_context(doing)?),
+        false => None,
+    };
+    if !args.run.dry_run {
+        let written = match is_image {
+            true => esp.write_image(&args.to),
+            false => esp.write(&args.to),
+        };
+        written.with_context(doing)?;
+    }
+    caution(&library, loader.as_deref())?;
+    if cli.json {
+        return print::json(&esp);
+    }
+    let verb = match args.run.dry_run {
+        true => "would write",
+        false => "wrote",
+    };
+    let place = |path: &Path| match is_image {
+        true => path.display().to_string(),
+        false => args.to.join(path).display().to_string(),
+    };
+    let files = esp.files.iter();
+    let mut lines: Vec<String> = files
+        .map(|file| format!("{verb} {}", place(&file.path)))
+        .collect();
+    if let Some(size) = size {
+        lines.push(format!(
+            "{verb} all of it into {}, {}; to a stick: dd if={} of=/dev/sdX bs=4M conv=fsync",
+            args.to.display(),
+            print::bytes(size),
+            args.to.display()
+        ));
+    }
+    print::lines(lines)
+}
+
+pub(super) fn check(cli: &Cli, args: &EspCheck) -> Result<()> {
+    let library = open(cli)?;
+    let (esp, loader) = wanted(cli, &library, &args.of)?;
+    let doing = || format!("checking the EFI system partition at {}", args.at.display());
+    let checked = match args.at.is_dir() {
+        true => esp.check_folder(Folder(&args.at)),
+        false => Partition::open(&args.at).and_then(|partition| esp.check_partition(&partition)),
+    };
+    let checked = checked.with_context(doing)?;
+    if loader.is_none() {
+        print::warning(&format!(
+            "there is no iPXE in {}, so efi/boot/bootx64.efi is not looked at: install the package \
+             ipxe, or name the loader with --ipxe",
+            library.config().boot.ipxe_dir.display()
+        ));
+    }
+    match cli.json {
+        true => print::json(&checked)?,
+        false => table(&checked).print("nothing")?,
+    }
+    let wrong = |one: &&Checked| matches!(one.found, Found::Stale | Found::Missing);
+    let count = checked.iter().filter(wrong).count();
+    match count {
+        0 => Ok(()),
+        count => bail!(
+            "{}: {count} of {} files are not what would be written today; write them anew: netroot \
+             esp export",
+            doing(),
+            esp.files.len()
+        ),
+    }
+}
+
+fn table(checked: &[Checked]) -> print::Table {
+    let mut table = print::Table::new(&["FILE", "FOUND", "WHY"]);
+    for one in checked {
+        let found = match one.found {
+            Found::Same => "same",
+            Found::Stale => "stale",
+            Found::Missing => "missing",
+            Found::Foreign => "foreign",
+        };
+        let path = one.path.display().to_string();
+        table.row([path, found.to_owned(), one.why.clone().unwrap_or_default()]);
+    }
+    table
+}
+
+/// Whether a path means the image of a disk, and not a directory.
+fn is_image(to: &Path) -> bool {
+    to.extension().is_some_and(|extension| extension == "img") && !to.is_dir()
+}
+
+/// What the partition would have, and the loader that is taken for it.
+fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathBuf>)> {
+    let client = of.client.as_ref();
+    let client = client.map(|selector| one(library, selector)).transpose()?;
+    let spec = match (&client, &of.image) {
+        (Some(client), _) => &client.image,
+        (None, Some(image)) => image,
+        (None, None) => bail!("say whose boot files: --image IMAGE or --client CLIENT"),
+    };
+    let version = match &client {
+        // The one whose kernel its next boot gets: its disk may be of an older one than the image's
+        // current.
+        Some(client) => library.version(&library.issue_boot(client)?.version)?,
+        None => library.resolve(spec)?,
+    };
+    let BootFrom::Kernel { kernel, initramfs } = &version.manifest().boot else {
+        bail!(
+            "exporting boot files for {}: it boots from its own disk, so there is no kernel to export, \
+             and a static boot.cfg would give every machine the same disk, read-only; boot it over \
+             HTTP by boot.ipxe, in mode persistent or ephemeral",
+            version.id()
+        );
+    };
+    let Some(stamp) = version.manifest().boot.stamp() else {
+        bail!("{} has no kernel", version.id());
+    };
+    let doors = doors(cli, library)?;
+    let portal = portal(&doors, of.server)?;
+    let base = base(&doors, portal.ip());
+    let loader = of
+        .ipxe
+        .clone()
+        .or_else(|| find_loader(&library.config().boot.ipxe_dir));
+    let kernel = Kernel {
+        version: &version.manifest().facts.kernel_version,
+        kernel: (&version.kernel_path(), kernel),
+        initramfs: (&version.initramfs_path(), initramfs),
+    };
+    let portal = Portal {
+        ip: portal.ip(),
+        port: portal.port(),
+    };
+    let esp = match &client {
+        Some(client) if asks(library, client)? => {
+            let says = Says::Asks { base: &base, stamp };
+            Esp::new(kernel, says, loader.as_deref())
+        }
+        client => {
+            let args = match client {
+                Some(client) => library.kernel_args(client)?,
+                None => library.config().boot.kernel_args.clone(),
+            };
+            let config = library.config();
+            let root = Root {
+                portal,
+                target: static_target(library, &version, spec),
+                lun: config.iscsi.lun.number(),
+                initiator: None,
+            };
+            let facts = &version.manifest().facts;
+            let cfg = BootCfg {
+                files: Files::Beside,
+                handover: Handover::KernelLine,
+                kernel: &facts.kernel_version,
+                initramfs: &facts.early,
+                root,
+                writes: match client {
+                    Some(_) => Writes::Ram,
+                    None => Writes::None,
+                },
+                mac: client.as_ref().map(|client| client.mac),
+                nameservers: &config.boot.nameservers,
+                args: &args,
+            };
+            let says = Says::Itself {
+                cfg: &cfg,
+                base: &base,
+                stamp,
+            };
+            Esp::new(kernel, says, loader.as_deref())
+        }
+    };
+    Ok((esp, loader))
+}
+
+/// Whether a client's boot.cfg is asked for at each boot. One that stands on a partition can only boot
+/// what everybody shares.
+fn asks(library: &Library, client: &Client) -> Result<bool> {
+    let asks = library.settings(client)?.way == Some(Way::Esp);
+    if !asks && client.mode != Mode::Shared {
+        bail!(
+            "exporting boot files for {name}: in mode {} each boot needs an id of its own, which a static \
+             boot.cfg cannot have; let it ask the server at each boot (netroot client set {name} --way \
+             esp), set its mode to shared, or boot it over HTTP by boot.ipxe",
+            client.mode,
+            name = client.name,
+        );
+    }
+    Ok(asks)
+}
+
+/// What a boot.cfg names that stands on a partition: somebody who names a version means that one; the
+/// image's name goes on meaning whatever is current.
+fn static_target(library: &Library, version: &Version, spec: &VersionSpec) -> String {
+    library.target_name(&match spec.number {
+        Some(_) => Target::Version(version.id().clone()),
+        None => Target::Alias(spec.image.clone()),
+    })
+}
+
+/// What a person should know about the loader.
+fn caution(library: &Library, loader: Option<&Path>) -> Result<()> {
+    match loader {
+        None => print::warning(&format!(
+            "there is no iPXE in {}, so efi/boot/bootx64.efi is left out: install the package ipxe, \
+             or name a loader with --ipxe",
+            library.config().boot.ipxe_dir.display()
+        )),
+        Some(loader) if !runs_autoexec(loader).context("reading the loader")? => {
+            print::warning(&format!(
+                "{} is too old to run autoexec.ipxe by itself: it stops at its prompt; take an iPXE \
+                 of 2021 or later with --ipxe",
+                loader.display()
+            ));
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}

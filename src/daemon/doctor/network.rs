@@ -1,0 +1,101 @@
+//! Ports that can be had, and what stands between them and clients.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use super::Finding;
+use crate::daemon::Doors;
+use crate::daemon::reach::{self, Door};
+use crate::library::Config;
+
+/// What listens where.
+fn doors(config: &Config) -> Vec<Door> {
+    let of = |what, list: &[SocketAddr]| {
+        let doors = list.iter().map(move |&address| Door { what, address });
+        doors.collect::<Vec<_>>()
+    };
+    let mut doors = of("iSCSI", &config.iscsi.listen);
+    doors.extend(of("boot service", &config.boot.listen));
+    doors
+}
+
+/// Whether the server could listen, or does.
+pub(super) fn ports(
+    config: &Config,
+    is_serving: bool,
+    bind: &dyn Fn(SocketAddr) -> io::Result<()>,
+) -> Vec<Finding> {
+    let admin = config.admin.listen.iter().map(|&address| Door {
+        what: "dashboard",
+        address,
+    });
+    let all = doors(config).into_iter().chain(admin);
+    let of = |Door { what, address }: Door| match (is_serving, bind(address)) {
+        (true, _) => Finding::good("network", format!("{what}: this library's server runs")),
+        (false, Ok(())) => Finding::good("network", format!("{what}: {address} is free")),
+        (false, Err(error)) => Finding::bad(
+            "network",
+            format!("{what}: nobody could listen on {address}: {error}"),
+            format!(
+                "end what has it (ss -ltnp 'sport = :{}'), or change `listen` in netroot.toml",
+                address.port()
+            ),
+        ),
+    };
+    all.map(of).collect()
+}
+
+pub(super) fn bind(address: SocketAddr) -> io::Result<()> {
+    TcpListener::bind(address).map(drop)
+}
+
+/// What would keep clients out.
+pub(super) fn reachable(config: &Config) -> Vec<Finding> {
+    let announced = Doors::configured(config).announce;
+    let told = reach::warnings(&doors(config), &announced);
+    if told.is_empty() {
+        return vec![Finding::good(
+            "network",
+            "nothing is seen that would keep clients from target and boot service",
+        )];
+    }
+    let hint = |told| {
+        Finding::hint(
+            "network",
+            told,
+            "see `listen` and `announce` in netroot.toml",
+        )
+    };
+    told.into_iter().map(hint).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+    use crate::library::{HostName, IqnPrefix};
+
+    #[test]
+    fn a_port_that_somebody_has_is_bad_and_ones_own_is_not() {
+        let host: HostName = "server-01.example.edu".parse().unwrap();
+        let text = Config::template(&host, &IqnPrefix::of(&host, 2026, 1), true);
+        let config = Config::parse(std::path::Path::new("netroot.toml"), &text).unwrap();
+        let taken = |address: SocketAddr| match address.port() {
+            3260 => Err(io::ErrorKind::AddrInUse.into()),
+            _ => Ok(()),
+        };
+        let found = ports(&config, false, &taken);
+        let bad: Vec<_> = found
+            .iter()
+            .filter(|one| one.verdict == Verdict::Bad)
+            .collect();
+        assert_eq!(bad.len(), 1, "{found:?}");
+        assert!(bad[0].found.contains("iSCSI") && bad[0].found.contains("[::]:3260"));
+        assert!(bad[0].remedy.as_ref().unwrap().contains(":3260"));
+        let own = ports(&config, true, &taken);
+        assert!(
+            own.iter().all(|one| one.verdict == Verdict::Good),
+            "{own:?}"
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! `/esp`: a boot.cfg on a client's own EFI system partition tells whose files lie there.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::script::text;
+use crate::daemon::Server;
+use crate::library::MacAddr;
+use crate::library::manifest::BootStamp;
+use crate::web::{Problem, blocking_for_client};
+
+/// Who tells, and what.
+#[derive(Deserialize)]
+pub(super) struct Told {
+    mac: MacAddr,
+    esp: BootStamp,
+}
+
+/// Takes note of it for a client. Strangers are told that they are none, which iPXE passes over.
+pub(super) async fn told(
+    State(server): State<Arc<Server>>,
+    told: Result<Query<Told>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(Told { mac, esp }) = told.map_err(|wrong| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "whose files lie where? Ask for /esp?mac=52:54:00:12:34:56&esp=STAMP ({})",
+                wrong.body_text()
+            ),
+        )
+    })?;
+    blocking_for_client(&server, move |server| {
+        let client = server.library().client(&mac)?;
+        server.saw_esp(client.mac, esp);
+        Ok(text(String::from("noted\n")))
+    })
+    .await
+}
