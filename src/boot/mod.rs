@@ -6,6 +6,7 @@
 
 mod cfg;
 mod esp;
+mod identity;
 mod san;
 
 pub use cfg::{BootCfg, Files, Handover, Portal, Root, Writes, boot_ipxe};
@@ -13,4 +14,5 @@ pub use esp::{
     Checked, Esp, EspError, EspFile, Folder, Found, Kernel, Partition, Says, find_loader,
     runs_autoexec,
 };
+pub use identity::{IdentityFiles, takes_identity};
 pub use san::SanBoot;

@@ -32,6 +32,7 @@ impl fmt::Display for SanBoot {
 mod tests {
     use super::*;
     use crate::boot::Portal;
+    use crate::library::Secrets;
 
     fn script(ip: &str, port: u16, lun: u16, writes: Writes) -> String {
         SanBoot {
@@ -45,6 +46,7 @@ mod tests {
                 initiator: Some(String::from(
                     "iqn.2026-01.edu.example:client-525400123456.0",
                 )),
+                secrets: Secrets::default(),
             },
             writes,
         }

@@ -32,7 +32,8 @@ pub(super) fn show(
     let doors = doors(cli, &library)?;
     let portal = portal(&doors, server)?;
     let base = base(&doors, portal.ip());
-    let cfg = web::client_cfg(&library, &ticket, client.mac, &base, portal, esp)?;
+    let given = web::Given::shown(&library, &ticket, &base)?;
+    let cfg = web::client_cfg(&library, &ticket, client.mac, &base, portal, esp, given)?;
     match cli.json {
         true => print::json(&serde_json::json!({ "ticket": ticket, "boot_cfg": cfg })),
         false => print::lines([cfg.trim_end()]),

@@ -41,6 +41,7 @@ pub(super) fn set(cli: &Cli, args: &ClientSet) -> Result<()> {
         groups: args.groups.as_deref().map(OrNone::list),
         more_macs: args.macs.as_deref().map(OrNone::list),
         settings: args.settings.edit(),
+        new_identity: args.new_identity,
     };
     if args.mode.is_none() && (args.running.at_next_boot || args.running.force) {
         let what = "--at-next-boot and --force are for --mode: everything else is told to the client \
@@ -418,6 +419,9 @@ fn description(view: &ClientView) -> Vec<String> {
     );
     for (what, value) in client.settings.words() {
         more(what, value);
+    }
+    for key in view.identity.iter().flat_map(|known| &known.fingerprints) {
+        more("host key", key.clone());
     }
     if view.esp == Some(OwnEsp::Stale) {
         let told = format!(

@@ -12,7 +12,7 @@ use crate::boot::{
     Writes, find_loader, runs_autoexec,
 };
 use crate::library::manifest::BootFrom;
-use crate::library::{Client, Library, Mode, Target, Version, VersionSpec, Way};
+use crate::library::{Client, Library, Mode, Secrets, Target, Version, VersionSpec, Way};
 
 pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
     let library = open(cli)?;
@@ -168,9 +168,11 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
                 target: static_target(library, &version, spec),
                 lun: config.iscsi.lun.number(),
                 initiator: None,
+                secrets: Secrets::default(),
             };
             let facts = &version.manifest().facts;
             let cfg = BootCfg {
+                identity: None,
                 files: Files::Beside,
                 handover: Handover::KernelLine,
                 kernel: &facts.kernel_version,

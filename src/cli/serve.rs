@@ -48,6 +48,11 @@ async fn until_signal(cli: &Cli) -> Result<LiveLock> {
             reached_at("http", *address)
         );
     }
+    let boot_tls = listeners.boot_tls()?;
+    for address in &boot_tls {
+        let url = reached_at("https", *address);
+        tracing::info!("the boot service listens on {address} over TLS: {url}/boot.ipxe");
+    }
     let scheme = listeners.fingerprint().map_or("http", |_| "https");
     for address in &admin {
         tracing::info!("the dashboard is at {}", reached_at(scheme, *address));
@@ -84,9 +89,10 @@ async fn until_signal(cli: &Cli) -> Result<LiveLock> {
     };
     if cli.json {
         // One line, so that whoever started the server can wait for it and look away.
-        super::print::lines([
-            serde_json::json!({ "iscsi": iscsi, "boot": boot, "admin": admin }).to_string(),
-        ])?;
+        super::print::lines([serde_json::json!({
+            "iscsi": iscsi, "boot": boot, "boot_tls": boot_tls, "admin": admin
+        })
+        .to_string()])?;
     }
     run(server, listeners, routers, shutdown).await;
     reload.abort();

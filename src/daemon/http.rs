@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tower::ServiceExt;
 
 use super::pace::Paced;
-use super::peer::Peer;
+use super::peer::{Peer, Scheme};
 use super::seats::{Answering, Seat, Seats};
 use super::unsent;
 
@@ -71,6 +71,7 @@ pub(super) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Pee
     let peer = Peer::Network {
         from,
         local: stream.local_addr()?,
+        over: Scheme::Http,
     };
     Ok((stream, peer))
 }

@@ -3,9 +3,10 @@
 //! The target asks [`Targets`] who may log in to what; that asks the library, and for volumes `visitors`,
 //! who knows their sessions. `volumes` has those open for as long as their documents stand, `devices` the
 //! disks of images and clients for as long as somebody uses them. `Attached` tells the library who is
-//! connected. `reload` takes on what has changed in the configuration. `watch` is what the server sees of machines besides: boots on their way
-//! (`room`), whose kernels lie on their own disks (`esps`), and how much goes over the wire (`rates`).
-//! `doctor` examines a host. HTTP routers are given by the fronts; this floor
+//! connected. `reload` takes on what has changed in the configuration. `watch` is what the server sees of
+//! machines besides: their boots (`timeline`, which `sightings` tells), those that nobody knows (`room`), whose
+//! kernels lie on their own disks (`esps`), and how much goes over the wire (`rates`). `neighbours` tells whose
+//! an address is, `doctor` examines a host. HTTP routers are given by the fronts; this floor
 //! only runs them.
 
 mod attached;
@@ -16,6 +17,7 @@ mod esps;
 mod firewall;
 mod http;
 mod listen;
+mod neighbours;
 mod notes;
 mod pace;
 mod peer;
@@ -28,7 +30,9 @@ mod reservations;
 mod room;
 mod run;
 mod seats;
+mod sightings;
 mod targets;
+mod timeline;
 mod tls;
 mod unsent;
 mod visitors;
@@ -37,15 +41,17 @@ mod volumes;
 mod watch;
 
 pub use calls::{NoCall, Patience};
-pub use peer::{Peer, network, unmapped};
+pub use neighbours::Unproven;
+pub use peer::{Peer, Scheme, network, unmapped};
 pub use places::{Place, Places};
 pub use rates::{History, Pace, Rate};
 pub use reach::{admin_url, own_address};
 pub use reload::Reloaded;
 pub use requests::{Endpoint, Requests};
-pub use room::{Boots, Stranger};
+pub use room::Stranger;
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
+pub use timeline::{Boots, Fetch, Whose};
 pub use tls::made_fingerprint;
 pub use vitals::Vitals;
 pub use volumes::VolumeRow;
@@ -106,6 +112,10 @@ pub struct Doors {
     /// The boot service.
     #[schema(value_type = Vec<String>)]
     pub boot: Vec<SocketAddr>,
+    /// The boot service over TLS.
+    #[schema(value_type = Vec<String>)]
+    #[serde(default)]
+    pub boot_tls: Vec<SocketAddr>,
     /// Dashboard and API.
     #[schema(value_type = Vec<String>)]
     #[serde(default)]
@@ -239,6 +249,10 @@ impl Doors {
         Self {
             iscsi: config.iscsi.listen.clone(),
             boot: config.boot.listen.clone(),
+            boot_tls: match &config.boot.tls {
+                Some(_) => config.boot.tls_listen.clone(),
+                None => Vec::new(),
+            },
             admin: config.admin.listen.clone(),
             announce: config
                 .iscsi

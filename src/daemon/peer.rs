@@ -13,6 +13,8 @@ pub enum Peer {
         from: SocketAddr,
         /// The address of ours that it came to.
         local: SocketAddr,
+        /// How it came.
+        over: Scheme,
     },
     /// A user of this host, through the control socket.
     Local {
@@ -21,6 +23,25 @@ pub enum Peer {
         /// The process.
         pid: i32,
     },
+}
+
+/// How a connection carries what is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// As it is.
+    Http,
+    /// Encrypted.
+    Https,
+}
+
+impl Scheme {
+    /// What URLs begin with.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
 }
 
 impl Peer {

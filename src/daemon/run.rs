@@ -12,10 +12,11 @@ use tokio::task::JoinSet;
 
 use super::listen::{self, ControlSocket};
 use super::reach::{self, Door};
-use super::tls::{Tls, TlsListener};
+use super::tls::{Purpose, Tls, TlsListener};
 use super::{Doors, Server, Targets, http};
 use crate::exec;
 use crate::iscsi::{self, Limits};
+use crate::library::config::SecretsOver;
 use crate::library::{Config, Library, config};
 
 /// Open sockets, before anything is answered on them.
@@ -24,6 +25,7 @@ pub struct Listeners {
     names: Vec<SocketAddr>,
     iscsi: Vec<TcpListener>,
     boot: Vec<TcpListener>,
+    boot_tls: Vec<TlsListener>,
     admin: Vec<TcpListener>,
     tls: Option<Tls>,
     control: ControlSocket,
@@ -44,12 +46,23 @@ impl Listeners {
     pub fn open(library: &Library) -> Result<Self> {
         let config = library.config();
         exec::allow_many_files();
+        let boot_tls = match Tls::configured(library, Purpose::Boot)? {
+            None => Vec::new(),
+            Some(tls) => listen::tcp("boot service over TLS", &config.boot.tls_listen)?
+                .into_iter()
+                .map(|listener| TlsListener {
+                    listener,
+                    tls: tls.clone(),
+                })
+                .collect(),
+        };
         Ok(Self {
             names: config.iscsi.listen.clone(),
             iscsi: listen::tcp("iSCSI target", &config.iscsi.listen)?,
             boot: listen::tcp("boot service", &config.boot.listen)?,
             admin: listen::tcp("dashboard", &config.admin.listen)?,
-            tls: Tls::configured(library)?,
+            boot_tls,
+            tls: Tls::configured(library, Purpose::Admin)?,
             control: ControlSocket::new(&library.control_socket())?,
         })
     }
@@ -62,6 +75,11 @@ impl Listeners {
     /// Where the boot service listens.
     pub fn boot(&self) -> Result<Vec<SocketAddr>> {
         addresses(&self.boot)
+    }
+
+    /// Where the boot service listens for connections over TLS.
+    pub fn boot_tls(&self) -> Result<Vec<SocketAddr>> {
+        addresses(self.boot_tls.iter().map(|one| &one.listener))
     }
 
     /// Where dashboard and API listen.
@@ -79,6 +97,7 @@ impl Listeners {
         Ok(Doors {
             iscsi: self.iscsi()?,
             boot: self.boot()?,
+            boot_tls: self.boot_tls()?,
             admin: self.admin()?,
             ..Doors::configured(config)
         })
@@ -89,6 +108,7 @@ impl Listeners {
         let door = |what| move |address| Door { what, address };
         let mut doors: Vec<Door> = self.iscsi()?.into_iter().map(door("iSCSI")).collect();
         doors.extend(self.boot()?.into_iter().map(door("boot service")));
+        doors.extend(self.boot_tls()?.into_iter().map(door("boot service (TLS)")));
         let announced = Doors::configured(config).announce;
         let mut warnings = reach::warnings(&doors, &announced);
         let strangers = self
@@ -99,6 +119,12 @@ impl Listeners {
             warnings.push(format!(
                 "dashboard and API listen on {address} without TLS: whoever can watch the network reads \
                  passwords; set [admin] tls in netroot.toml"
+            ));
+        }
+        if config.boot.secrets == SecretsOver::Https && self.boot_tls.is_empty() {
+            warnings.push(String::from(
+                "[boot] secrets = \"https\" in netroot.toml, and the boot service has no certificate: \
+                 clients that prove a secret cannot boot, and none has an identity; set [boot] tls",
             ));
         }
         Ok(warnings)
@@ -159,6 +185,9 @@ pub async fn run(
     for listener in listeners.boot {
         parts.spawn(http::serve(listener, routers.boot.clone(), over(&server)));
     }
+    for listener in listeners.boot_tls {
+        parts.spawn(http::serve(listener, routers.boot.clone(), over(&server)));
+    }
     for listener in listeners.admin {
         let router = routers.admin.clone();
         match listeners.tls.clone() {
@@ -187,17 +216,18 @@ pub async fn run(
             }
         }
         server.notes.written().await;
+        server.keep_all_boots().await;
     };
     if tokio::time::timeout(END, ended).await.is_err() {
         tracing::warn!("not everything came to its end in time, and is cut off");
     }
 }
 
-fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>> {
+fn addresses<'a>(listeners: impl IntoIterator<Item = &'a TcpListener>) -> Result<Vec<SocketAddr>> {
     let address = |listener: &TcpListener| {
         listener
             .local_addr()
             .context("asking for a listener's address")
     };
-    listeners.iter().map(address).collect()
+    listeners.into_iter().map(address).collect()
 }

@@ -171,6 +171,7 @@ mod tests {
         Peer::Network {
             from: (ip.parse::<IpAddr>().unwrap(), 4000).into(),
             local: (IpAddr::from([192, 0, 2, 1]), 80).into(),
+            over: super::super::peer::Scheme::Http,
         }
     }
 

@@ -34,6 +34,7 @@ impl Directory for Targets {
                     initiator: who.name.as_str(),
                     peer: who.peer,
                 };
+                server.saw_discovery(&who);
                 let mut names = server.library.visible(caller, &server.attached)?;
                 names.extend(server.visible_volumes(&who)?);
                 Ok::<_, crate::library::Error>(names)
@@ -150,10 +151,10 @@ fn open(
             server.attached.enter(session, control);
         });
     let grant = login.map_err(|error| {
-        server.saw_refusal(who.name.as_str(), &told(&error));
+        server.saw_refusal(who, &told(&error));
         refusal(&error, who, target)
     })?;
-    server.saw_login(&grant);
+    server.saw_login(who, id, &grant);
     // From here on somebody has to tell the library that the session is over, whatever happens.
     let guard = Box::new(Held {
         server: server.clone(),
@@ -165,7 +166,7 @@ fn open(
         Err(error) => {
             let why = told(&error);
             tracing::error!(target, error = why, "cannot open a disk");
-            server.saw_refusal(who.name.as_str(), &why);
+            server.saw_refusal(who, &why);
             guard.ended(End::Kicked);
             Err(Refusal::TargetError)
         }
@@ -211,6 +212,9 @@ impl Guard for Held {
         let Held { server, grant, id } = *self;
         // At once, so that whoever waits for the end finds it gone; the document may follow.
         server.attached.leave(id);
+        if let Some(mac) = &grant.client {
+            server.saw_end(mac, id, end);
+        }
         server.nudge();
         // At shutdown the client goes on with the next server: its boot is as it was.
         if end == End::ShutDown {

@@ -2,7 +2,7 @@
 //! itself.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,12 +21,59 @@ use tokio_rustls::{Accept as Handshake, TlsAcceptor};
 
 use super::http::{self, Accept};
 use super::own_address;
-use super::peer::Peer;
-use crate::library::config::{AdminTls, Given};
+use super::peer::{Peer, Scheme};
+use crate::library::config::{Given, ServerTls};
 use crate::library::{Config, HostName, Library};
 
-/// Key and certificate that the server made, in one file, so that they are never of two minds.
-const MADE: &str = "admin.pem";
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Dashboard and API.
+    Admin,
+    /// The boot service.
+    Boot,
+}
+
+impl Purpose {
+    /// Key and certificate that the server made, in one file, so that they are never of two minds.
+    fn file(self) -> &'static str {
+        match self {
+            Purpose::Admin => "admin.pem",
+            Purpose::Boot => "boot.pem",
+        }
+    }
+
+    /// The table of the configuration that tells of it.
+    fn table(self) -> &'static str {
+        match self {
+            Purpose::Admin => "[admin]",
+            Purpose::Boot => "[boot]",
+        }
+    }
+
+    fn tls(self, config: &Config) -> Option<&ServerTls> {
+        match self {
+            Purpose::Admin => config.admin.tls.as_ref(),
+            Purpose::Boot => config.boot.tls.as_ref(),
+        }
+    }
+
+    fn listen(self, config: &Config) -> &[SocketAddr] {
+        match self {
+            Purpose::Admin => &config.admin.listen,
+            Purpose::Boot => &config.boot.tls_listen,
+        }
+    }
+}
+
+impl std::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Purpose::Admin => "dashboard",
+            Purpose::Boot => "boot service",
+        })
+    }
+}
 
 /// How long a certificate that the server made holds: browsers and telephones refuse those of servers
 /// that claim more (CA/Browser Forum, Baseline Requirements §6.3.2).
@@ -49,18 +96,18 @@ pub(super) struct Tls {
 
 impl Tls {
     /// What the configuration says; nothing where it says that nothing is encrypted.
-    pub(super) fn configured(library: &Library) -> Result<Option<Self>> {
-        match &library.config().admin.tls {
+    pub(super) fn configured(library: &Library, purpose: Purpose) -> Result<Option<Self>> {
+        match purpose.tls(&library.config()) {
             None => Ok(None),
-            Some(AdminTls::Given(given)) => Self::given(given).map(Some),
-            Some(AdminTls::Made(_)) => Self::made(library).map(Some),
+            Some(ServerTls::Given(given)) => Self::given(given, purpose).map(Some),
+            Some(ServerTls::Made(_)) => Self::made(library, purpose).map(Some),
         }
     }
 
-    fn given(given: &Given) -> Result<Self> {
+    fn given(given: &Given, purpose: Purpose) -> Result<Self> {
         let reading = |what: &str, path: &Path| {
-            let path = path.display();
-            format!("reading the {what} {path}, which [admin] tls in netroot.toml names")
+            let (path, table) = (path.display(), purpose.table());
+            format!("reading the {what} {path}, which {table} tls in netroot.toml names")
         };
         let chain = CertificateDer::pem_file_iter(&given.certificate)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -76,15 +123,16 @@ impl Tls {
         })
     }
 
-    fn made(library: &Library) -> Result<Self> {
-        let names = names(&library.config());
+    fn made(library: &Library, purpose: Purpose) -> Result<Self> {
+        let names = names(&library.config(), purpose);
         let make = || {
             made(&library.config(), &names).map_err(|error| crate::library::Error::Io {
-                doing: "making the dashboard's certificate".to_owned(),
+                doing: format!("making the certificate of the {purpose}"),
                 source: io::Error::other(error),
             })
         };
-        let pem = library.renewed_secret(MADE, |pem| serves(pem, &names, &Zoned::now()), make)?;
+        let file = purpose.file();
+        let pem = library.renewed_secret(file, |pem| serves(pem, &names, &Zoned::now()), make)?;
         let read = || {
             let chain =
                 CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
@@ -92,7 +140,7 @@ impl Tls {
         };
         read().with_context(|| {
             format!(
-                "using the certificate that was made for the dashboard, secrets/{MADE} in the library; \
+                "using the certificate that was made for the {purpose}, secrets/{file} in the library; \
                  remove that file, and another one is made"
             )
         })
@@ -128,15 +176,22 @@ impl Accept for TlsListener {
     type Opening = Handshake<TcpStream>;
 
     async fn next(&self) -> io::Result<(Self::Opening, Peer)> {
-        let (stream, peer) = http::accept(&self.listener).await?;
+        let (stream, mut peer) = http::accept(&self.listener).await?;
+        if let Peer::Network { over, .. } = &mut peer {
+            *over = Scheme::Https;
+        }
         Ok((self.tls.acceptor.accept(stream), peer))
     }
 }
 
-/// The fingerprint of the certificate that the server made for itself, if it has made one.
+/// The fingerprint of the certificate that the server made for its dashboard, if it has made one.
 pub fn made_fingerprint(library: &Library) -> Option<String> {
-    let made = matches!(library.config().admin.tls, Some(AdminTls::Made(_)));
-    let pem = library.find_secret(MADE).ok().flatten().filter(|_| made)?;
+    let made = matches!(library.config().admin.tls, Some(ServerTls::Made(_)));
+    let pem = library
+        .find_secret(Purpose::Admin.file())
+        .ok()
+        .flatten()
+        .filter(|_| made)?;
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
     Some(fingerprint(&certificate))
 }
@@ -165,13 +220,13 @@ fn serves(pem: &str, names: &[String], now: &Zoned) -> bool {
 }
 
 /// What this host is called by browsers.
-fn names(config: &Config) -> Vec<String> {
+fn names(config: &Config, purpose: Purpose) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), config.host.to_string()];
     names.extend(HostName::here().map(|name| name.to_string()));
     names.extend(config.admin.names.iter().map(HostName::to_string));
     let loopback = ["127.0.0.1", "::1"].map(str::to_owned);
     names.extend(loopback);
-    let listening = config.admin.listen.iter().map(|address| address.ip());
+    let listening = purpose.listen(config).iter().map(|address| address.ip());
     let addresses = listening.chain(own_address());
     let addresses = addresses.filter(|ip: &IpAddr| !ip.is_unspecified());
     names.extend(addresses.map(|ip| ip.to_string()));
@@ -227,19 +282,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let library = library(&dir.path().join("lib"));
         assert_eq!(made_fingerprint(&library), None);
-        let first = Tls::configured(&library).unwrap().unwrap();
-        let again = Tls::configured(&library).unwrap().unwrap();
+        let first = Tls::configured(&library, Purpose::Admin).unwrap().unwrap();
+        let again = Tls::configured(&library, Purpose::Admin).unwrap().unwrap();
         assert_eq!(first.fingerprint, again.fingerprint);
         assert_eq!(first.fingerprint.len(), 32 * 3 - 1);
         assert_eq!(
             made_fingerprint(&library).as_ref(),
             Some(&first.fingerprint)
         );
-        let path = library.root().join("secrets").join(MADE);
+        let path = library.root().join("secrets").join("admin.pem");
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         std::fs::write(&path, "nonsense").unwrap();
-        let Err(error) = Tls::configured(&library) else {
+        let Err(error) = Tls::configured(&library, Purpose::Admin) else {
             panic!("nonsense is no certificate");
         };
         assert!(
@@ -252,7 +307,7 @@ mod tests {
     fn a_certificate_is_made_anew_before_its_end_and_for_another_name() {
         let dir = tempfile::tempdir().unwrap();
         let library = library(&dir.path().join("lib"));
-        let mut names = names(&library.config());
+        let mut names = names(&library.config(), Purpose::Admin);
         let pem = made(&library.config(), &names).unwrap();
         let now = Zoned::now();
         let after = |days: i64| now.checked_add(days.days()).unwrap();
@@ -268,7 +323,7 @@ mod tests {
     fn a_given_certificate_needs_its_own_key() {
         let dir = tempfile::tempdir().unwrap();
         let library = library(&dir.path().join("lib"));
-        let make = || made(&library.config(), &names(&library.config())).unwrap();
+        let make = || made(&library.config(), &names(&library.config(), Purpose::Admin)).unwrap();
         let (one, other) = (make(), make());
         let file = |name: &str, text: &str| {
             let path = dir.path().join(name);
@@ -277,10 +332,11 @@ mod tests {
         };
         let (one, other) = (file("one.pem", &one), file("other.pem", &other));
         let given = |certificate: &Path, key: &Path| {
-            Tls::given(&Given {
+            let given = Given {
                 certificate: certificate.to_owned(),
                 key: key.to_owned(),
-            })
+            };
+            Tls::given(&given, Purpose::Boot)
         };
         assert!(given(&one, &one).is_ok());
         let error = |tried: Result<Tls>| format!("{:#}", tried.err().unwrap());

@@ -69,17 +69,29 @@ impl Server {
         };
         match head.filter(|head| head.chap.is_some()) {
             Some(head) if known => {
-                let (initiator, target) = credentials(&self.library, &head)?;
+                let (initiator, target) = credentials(self.library.volume_secrets(&head.name)?);
                 let initiator = initiator.into_iter().collect();
                 Ok(Authentication::Chap { initiator, target })
             }
-            None if known => Ok(Authentication::None),
+            None if known => self.proofs_of_boot(who),
             _ if !self.asks_chap()? => Ok(Authentication::None),
             _ => Ok(Authentication::Chap {
                 initiator: vec![unprovable()],
                 target: None,
             }),
         }
+    }
+
+    /// What a boot proves for its disk. Whoever is no boot, or none that is let in, has nothing to prove:
+    /// whether he is let in is decided when the disk is opened.
+    fn proofs_of_boot(&self, who: &Initiator) -> Result<Authentication> {
+        let secrets = self.library.secrets_of_initiator(who.name.as_str())?;
+        if secrets.chap.is_none() {
+            return Ok(Authentication::None);
+        }
+        let (initiator, target) = credentials(secrets);
+        let initiator = initiator.into_iter().collect();
+        Ok(Authentication::Chap { initiator, target })
     }
 
     /// Whoever proves to know a volume's secret sees it in discovery, although no list names him. Nobody
@@ -91,7 +103,7 @@ impl Server {
         let mut known = Vec::new();
         for head in self.library.readable_volumes()?.volumes {
             if head.chap.is_some() && is_for(&head, who) {
-                let (theirs, ours) = credentials(&self.library, &head)?;
+                let (theirs, ours) = credentials(self.library.volume_secrets(&head.name)?);
                 known.extend(theirs.map(|theirs| (theirs, ours)));
             }
         }
@@ -160,13 +172,10 @@ fn is_for(head: &Volume, who: &Initiator) -> bool {
 }
 
 /// What an initiator proves, and what the target does.
-fn credentials(
-    library: &Library,
-    head: &Volume,
-) -> Result<(Option<Credential>, Option<Credential>)> {
+fn credentials(secrets: Secrets) -> (Option<Credential>, Option<Credential>) {
     let credential = |chap: Chap| Credential::new(chap.user, chap.secret).ok();
-    let Secrets { chap, mutual } = library.volume_secrets(&head.name)?;
-    Ok((chap.and_then(credential), mutual.and_then(credential)))
+    let Secrets { chap, mutual } = secrets;
+    (chap.and_then(credential), mutual.and_then(credential))
 }
 
 /// What nobody knows: it is drawn, and not kept.
@@ -193,7 +202,7 @@ pub(super) fn admit(
     if head.chap.is_none() {
         return Ok(());
     }
-    match credentials(library, head) {
+    match library.volume_secrets(&head.name).map(credentials) {
         // The secret of today, and not one that it was when the login began.
         Ok((theirs, _)) if theirs.is_some() && theirs.as_ref() == proved => Ok(()),
         Ok(_) => Err(Refusal::AuthenticationFailed),

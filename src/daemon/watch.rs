@@ -1,7 +1,6 @@
 //! What a running server sees and remembers for those who look at it: boots on their way, rates, and
 //! that something has changed.
 
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,14 +10,16 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::rates::{EVERY, History, Pace, Rates, Reading};
-use super::room::{Boots, Room, Stage, Stranger};
+use super::room::{Room, Stranger};
+use super::timeline::Timelines;
 use super::{Server, SessionRow};
-use crate::library::{Client, ClientView, Entry, Grant, MacAddr, Result};
+use crate::library::{Client, ClientView, MacAddr, Result};
 
 /// What is seen, and who is to be told.
 pub(super) struct Watch {
-    // Both held for a look or a change in memory, never across an await or a call of the library.
+    // All held for a look or a change in memory, never across an await or a call of the library.
     room: Mutex<Room>,
+    timelines: Mutex<Timelines>,
     rates: Mutex<Rates>,
     changed: Notify,
     ending: watch::Sender<bool>,
@@ -28,6 +29,7 @@ impl Default for Watch {
     fn default() -> Self {
         Watch {
             room: Mutex::default(),
+            timelines: Mutex::default(),
             rates: Mutex::default(),
             changed: Notify::new(),
             ending: watch::Sender::new(false),
@@ -36,9 +38,15 @@ impl Default for Watch {
 }
 
 impl Watch {
-    fn room(&self) -> MutexGuard<'_, Room> {
+    pub(super) fn room(&self) -> MutexGuard<'_, Room> {
         // A panic beside it loses what one machine was seen doing at most.
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn timelines(&self) -> MutexGuard<'_, Timelines> {
+        // The same.
+        let timelines = self.timelines.lock();
+        timelines.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rates(&self) -> MutexGuard<'_, Rates> {
@@ -50,15 +58,19 @@ impl Server {
     /// All clients by address, with what only a running server knows of them.
     pub fn views(&self) -> Result<Vec<ClientView>> {
         let mut views = self.library.views(self.live())?;
-        let mut room = self.watch.room();
-        // Both lists are as long as the room at most, whatever came and went.
-        room.retain(|mac| {
+        let is_client = |mac: &MacAddr| {
             let first = views.binary_search_by_key(mac, |view| view.client.mac);
             first.is_ok() || views.iter().any(|view| view.client.has_mac(mac))
-        });
+        };
+        // Both lists are as long as the room at most, whatever came and went.
+        self.watch.room().retain(is_client);
+        let mut timelines = self.watch.timelines();
+        timelines.retain(is_client);
         let now = Timestamp::now();
-        views.iter_mut().for_each(|view| room.refine(view, now));
-        drop(room);
+        views
+            .iter_mut()
+            .for_each(|view| timelines.refine(view, now));
+        drop(timelines);
         views.iter_mut().for_each(|view| self.refine_esp(view));
         Ok(views)
     }
@@ -66,7 +78,7 @@ impl Server {
     /// A client, with what only a running server knows of it.
     pub fn view(&self, client: Client) -> Result<ClientView> {
         let mut view = self.library.view(client, self.live())?;
-        self.watch.room().refine(&mut view, Timestamp::now());
+        self.watch.timelines().refine(&mut view, Timestamp::now());
         self.refine_esp(&mut view);
         Ok(view)
     }
@@ -74,7 +86,7 @@ impl Server {
     /// A client looked at closely, with what only a running server knows of it.
     pub fn close_view(&self, client: Client) -> Result<ClientView> {
         let mut view = self.library.close_view(client, self.live())?;
-        self.watch.room().refine(&mut view, Timestamp::now());
+        self.watch.timelines().refine(&mut view, Timestamp::now());
         self.refine_esp(&mut view);
         Ok(view)
     }
@@ -134,66 +146,6 @@ impl Server {
         self.watch.ending.send_replace(true);
     }
 
-    /// A client has fetched its script.
-    pub fn saw_script(&self, client: &MacAddr, peer: IpAddr) {
-        self.watch.room().script(*client, peer, Timestamp::now());
-        self.nudge();
-    }
-
-    /// A client has asked for its script, and there is nothing that it could boot.
-    pub fn saw_nothing_to_boot(&self, client: MacAddr, why: &str) {
-        let why = format!("it asked what to boot, and there is nothing for it: {why}");
-        if self.watch.room().refused(client, why, Timestamp::now()) {
-            self.nudge();
-        }
-    }
-
-    /// Somebody has asked for the script of a machine that is nobody's client. Tells whether that is
-    /// worth a word in the log.
-    pub fn saw_stranger(&self, mac: MacAddr, peer: IpAddr) -> bool {
-        self.watch.room().stranger(mac, peer, Timestamp::now())
-    }
-
-    /// Somebody has fetched a kernel.
-    pub fn saw_kernel(&self, peer: IpAddr) {
-        self.watch
-            .room()
-            .fetched(peer, Stage::Kernel, Timestamp::now());
-    }
-
-    /// Somebody has fetched an initramfs.
-    pub fn saw_initramfs(&self, peer: IpAddr) {
-        self.watch
-            .room()
-            .fetched(peer, Stage::Initramfs, Timestamp::now());
-    }
-
-    /// A session was let in.
-    pub(super) fn saw_login(&self, grant: &Grant) {
-        if let Some(mac) = &grant.client {
-            let begins = grant.entry == Entry::NewBoot;
-            self.watch.room().entered(mac, begins);
-        }
-        self.nudge();
-    }
-
-    /// How boots came out since it began.
-    pub fn boots(&self) -> Boots {
-        self.watch.room().boots(Timestamp::now())
-    }
-
-    /// A login was refused. Only those are remembered that name a client of the library.
-    pub(super) fn saw_refusal(&self, initiator: &str, why: &str) {
-        let client = self.library.client_named(initiator);
-        if let Some(Ok(client)) = client.map(|mac| self.library.client(&mac)) {
-            let now = Timestamp::now();
-            let why = format!("its login was refused: {why}");
-            if self.watch.room().refused(client.mac, why, now) {
-                self.nudge();
-            }
-        }
-    }
-
     /// Looks at all counters once a second, for ever.
     pub(super) async fn sample(self: Arc<Self>) {
         let mut ticks = interval(EVERY);
@@ -212,6 +164,12 @@ impl Server {
                 })
                 .collect();
             self.watch.rates().sample(Instant::now(), &readings);
+            for session in &sessions {
+                if let Some(mac) = clients.get(&session.id) {
+                    self.saw_io(mac, session);
+                }
+            }
+            self.keep_boots().await;
         }
     }
 }

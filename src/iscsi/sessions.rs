@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -75,6 +75,18 @@ pub struct Counters {
     pub bytes_read: AtomicU64,
     /// Bytes received from it.
     pub bytes_written: AtomicU64,
+    /// When it read and wrote first, in milliseconds since the epoch; 0: never.
+    first_read: AtomicU64,
+    first_written: AtomicU64,
+}
+
+/// When a session did something for the first time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct First {
+    /// Read.
+    pub read: Option<SystemTime>,
+    /// Wrote.
+    pub written: Option<SystemTime>,
 }
 
 /// Ends one session, and tells when it is over.
@@ -122,6 +134,13 @@ impl Sessions {
             .collect();
         list.sort_by_key(|info| info.id);
         list
+    }
+
+    /// The session with this id, while it lives.
+    pub fn info(&self, id: u64) -> Option<SessionInfo> {
+        let live = self.live();
+        let entry = live.values().find(|entry| entry.control.id() == id)?;
+        entry.info.clone()
     }
 
     /// What all sessions have done since the server began.
@@ -214,6 +233,42 @@ impl Sessions {
     }
 }
 
+impl Counters {
+    /// A command was answered that read so many bytes.
+    pub(super) fn read(&self, bytes: u64) {
+        // The clock is looked at once a session.
+        if self.reads.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_read.store(millis(), Ordering::Relaxed);
+        }
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A command was answered that wrote so many bytes.
+    pub(super) fn wrote(&self, bytes: u64) {
+        if self.writes.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_written.store(millis(), Ordering::Relaxed);
+        }
+        self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// When it did something for the first time.
+    pub fn first(&self) -> First {
+        let moment = |at: &AtomicU64| match at.load(Ordering::Relaxed) {
+            0 => None,
+            millis => UNIX_EPOCH.checked_add(Duration::from_millis(millis)),
+        };
+        First {
+            read: moment(&self.first_read),
+            written: moment(&self.first_written),
+        }
+    }
+}
+
+fn millis() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0))
+}
+
 /// The place of one session in the registry. Dropping it says that the session is over and settled.
 pub(crate) struct Place {
     sessions: Sessions,
@@ -287,7 +342,6 @@ impl SessionControl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn who(isid: u8) -> Initiator {
         Initiator {

@@ -18,6 +18,7 @@ use super::error::{Error, Result};
 use super::names::{
     KernelArg, Mode, NameError, VersionId, VersionSpec, serde_as_text, version_number,
 };
+use super::proofs::Proof;
 use super::{Library, MacAddr, Target, manifest, now_millis};
 
 /// One boot of one client: `SEQ-VERSION-MAC16`, the last part of its initiator's name.
@@ -127,6 +128,8 @@ pub struct BootTicket {
     pub mode: Mode,
     /// How it gets kernel and root disk.
     pub way: Way,
+    /// What is to be proved at its logins.
+    pub proof: Proof,
     /// The LUN of the disk.
     pub lun: u16,
     /// Kernel arguments: everybody's, its groups', its own.
@@ -163,16 +166,19 @@ impl Library {
         self.ensure_line(client, &what)?;
         let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
-        let id = self.boot_id(&client.mac, seq, &version, next.assignment.mode)?;
-        let target = disk_target(client, &version, next.assignment.mode);
+        let mode = next.assignment.mode;
+        let proof = self.wanted_proof(client)?;
+        let id = self.boot_id(&client.mac, seq, &version, mode, proof)?;
+        let target = disk_target(client, &version, mode);
         Ok(BootTicket {
             client: client.mac,
             id,
             initiator: self.initiator_name(&client.mac, &id),
             target: self.target_name(&target),
             version,
-            mode: next.assignment.mode,
+            mode,
             way,
+            proof,
             lun: self.config().iscsi.lun.number(),
             args: self.kernel_args(client)?,
         })
@@ -194,8 +200,17 @@ impl Library {
         }
     }
 
-    fn boot_id(&self, mac: &MacAddr, seq: u64, version: &VersionId, mode: Mode) -> Result<BootId> {
-        let code = self.authenticator(mac, seq, version, mode)?.finalize();
+    fn boot_id(
+        &self,
+        mac: &MacAddr,
+        seq: u64,
+        version: &VersionId,
+        mode: Mode,
+        proof: Proof,
+    ) -> Result<BootId> {
+        let code = self
+            .authenticator(mac, seq, version, mode, proof)?
+            .finalize();
         let mut short = [0; 8];
         short
             .iter_mut()
@@ -208,16 +223,18 @@ impl Library {
         })
     }
 
-    fn authenticator(
+    pub(super) fn authenticator(
         &self,
         mac: &MacAddr,
         seq: u64,
         version: &VersionId,
         mode: Mode,
+        proof: Proof,
     ) -> Result<Hmac<Sha256>> {
         let mut code = <Hmac<Sha256> as KeyInit>::new_from_slice(self.boot_key()?)
             .map_err(|_| Error::Invalid("the key of boot ids cannot be used".into()))?;
-        code.update(format!("boot|{}|{seq}|{version}|{mode}", mac.bare()).as_bytes());
+        let proof = proof.suffix();
+        code.update(format!("boot|{}|{seq}|{version}|{mode}{proof}", mac.bare()).as_bytes());
         Ok(code)
     }
 
@@ -233,12 +250,19 @@ impl Library {
             });
         }
         let next = client.next_boot()?;
-        if !self.is_ours(client, id, &next.assignment)? {
+        let Some(proof) = self.proof_of(client, id, &next.assignment)? else {
             return Ok(Verdict::Refused(format!(
                 "its script was made for another image or mode than {} in mode {}, or not by this \
                  library; boot the client again",
                 next.assignment.image, next.assignment.mode
             )));
+        };
+        if proof != self.wanted_proof(client)? {
+            return Ok(Verdict::Refused(
+                "its script was made before the client's settings for CHAP were changed; boot the \
+                 client again"
+                    .into(),
+            ));
         }
         let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
         if id.seq <= client.oldest.max(last) {
@@ -255,16 +279,28 @@ impl Library {
         }
     }
 
-    /// Whether this library made the id for this client and assignment. Takes the same time whatever
-    /// is wrong with it.
+    /// What a boot of this id proves, if this library made it for this client and assignment.
+    pub(super) fn proof_of(
+        &self,
+        client: &Client,
+        id: &BootId,
+        to: &Assignment,
+    ) -> Result<Option<Proof>> {
+        self.proof_in(&client.mac, id, &id.version_of(to), to.mode)
+    }
+
+    /// Whether this library made the id for this client and assignment.
     pub(super) fn is_ours(&self, client: &Client, id: &BootId, to: &Assignment) -> Result<bool> {
-        let version = id.version_of(to);
-        let code = self.authenticator(&client.mac, id.seq, &version, to.mode)?;
-        Ok(code.verify_truncated_left(&id.code).is_ok())
+        Ok(self.proof_of(client, id, to)?.is_some())
     }
 }
 
 impl BootId {
+    /// What authenticates it.
+    pub(super) fn code(&self) -> &[u8] {
+        &self.code
+    }
+
     /// The version that it names, of the image that the client is assigned to.
     pub(super) fn version_of(&self, to: &Assignment) -> VersionId {
         VersionId {

@@ -167,7 +167,7 @@ impl fmt::Display for KernelArg {
 pub const KERNEL_LINE: usize = 2048;
 
 /// Bytes for what netroot writes itself, besides names of targets and name servers.
-const OWN_WORDS: usize = 720;
+const OWN_WORDS: usize = 890;
 /// The most that comes after the prefix in the names of a target and, with its boot id, an initiator.
 const TARGET: usize = 44;
 const INITIATOR: usize = 61;

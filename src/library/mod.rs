@@ -29,11 +29,13 @@
 //!   the killed
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5); `groups`: what they inherit
-//! - `boots`: boot ids; `mask`: what viewers are shown of them; `logins`: who may open what (rules 2
+//! - `boots`: boot ids; `proofs`: what they prove by CHAP; `identity`: what a client is known by over its
+//!   boots; `mask`: what viewers are shown of them; `logins`: who may open what (rules 2
 //!   and 3); `bindings`: aliases (rule 4)
 //! - `volumes`: files and devices that are published as they are, and for whom
 //! - `accounts`: users of dashboard and API, and tokens of programs
 //! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
+//! - `timeline`: how boots went, as a server saw them
 //! - `reservations`: what hosts that share a disk have agreed on, over restarts
 //! - `owner`: whose the files are that root makes in somebody's library
 //! - `printable`: what strangers write, made harmless for terminals and pages
@@ -53,6 +55,7 @@ mod edition;
 mod error;
 mod events;
 mod groups;
+mod identity;
 mod images;
 mod jobs;
 mod json;
@@ -67,9 +70,11 @@ mod names;
 mod owner;
 mod printable;
 mod progress;
+mod proofs;
 mod reservations;
 mod secrets;
 mod store;
+mod timeline;
 mod volumes;
 mod wanted;
 mod wire;
@@ -96,6 +101,7 @@ pub use edition::Edition;
 pub use error::{Error, Result};
 pub use events::{Actor, Cursor, Event, Events, Filter, Format, Moment, Recorded};
 pub use groups::Group;
+pub use identity::{HostKey, Identity, PublicIdentity};
 pub use images::{
     Followed, Followers, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use,
     Version, VersionView,
@@ -118,9 +124,14 @@ pub use names::{
 };
 pub use printable::printable;
 pub use progress::{Progress, Quiet};
+pub use proofs::{ChapBy, Proof, Switch};
 pub use reservations::KeptReservations;
 pub use store::clone::CloneInfo;
 pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
+pub use timeline::{
+    BootEnd, BootFailure, BootLine, BootOutcome, BootStage, BootStep, FailedAt, Firmware,
+    IpxeErrno, merged as merged_boots,
+};
 pub use volumes::{
     Allow, Chap, Kept, NewVolume, OpenVolume, Paths, Publisher, ReadVolumes, Secrets, Volume,
     VolumeEdit, VolumePlan,
@@ -169,6 +180,8 @@ pub struct Library {
     tokens: Cache<String, Token>,
     /// Refused logins that were recorded a short while ago.
     refusals: Throttle,
+    /// Secrets that somebody was not given a short while ago.
+    withheld: Throttle,
 }
 
 /// Directories of a library, and who may look into them.
@@ -178,6 +191,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("clients", 0o750),
     ("groups", 0o750),
     ("pending", 0o750),
+    ("boots", 0o750),
     ("clones", 0o700),
     ("bindings", 0o750),
     ("events", 0o750),
@@ -281,6 +295,7 @@ impl Library {
             users: Cache::default(),
             tokens: Cache::default(),
             refusals: Throttle::default(),
+            withheld: Throttle::default(),
         })
     }
 

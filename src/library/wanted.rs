@@ -32,7 +32,7 @@ pub struct ReleaseSpec {
 }
 
 /// A public SSH key: one line, as `authorized_keys` has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SshKey(String);
 
 /// A size as a person gives it: a multiple of the tree, or a number of bytes.
@@ -220,6 +220,23 @@ impl FromStr for ReleaseSpec {
 impl fmt::Display for ReleaseSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.name, self.release)
+    }
+}
+
+impl SshKey {
+    /// What people know it by: its comment, or its type and how it ends.
+    pub fn short(&self) -> String {
+        let words: Vec<&str> = self.0.split_whitespace().collect();
+        let key = words.iter().position(|word| word.starts_with("AAAA"));
+        let Some((before, [key, comment @ ..])) = key.and_then(|at| words.split_at_checked(at))
+        else {
+            return self.0.clone();
+        };
+        if !comment.is_empty() {
+            return comment.join(" ");
+        }
+        let end: String = key.chars().skip(key.len().saturating_sub(8)).collect();
+        format!("{} ...{end}", before.last().copied().unwrap_or_default())
     }
 }
 

@@ -135,6 +135,14 @@ impl Library {
         }
     }
 
+    /// The boot that an initiator's name is made for, whether or not it would be let in.
+    pub fn boot_named(&self, initiator: &str) -> Option<BootId> {
+        match self.who(initiator) {
+            Who::Boot(_, id) => Some(id),
+            Who::Forged | Who::Other => None,
+        }
+    }
+
     /// Every target that is published: images by name, then clones.
     pub fn published(&self) -> Result<Vec<Published>> {
         let mut all = Vec::new();

@@ -12,10 +12,11 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
+use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 
 use super::{Problem, Who};
-use crate::daemon::{Place, Places};
+use crate::daemon::{Fetch, Place, Places};
 
 /// No form and no call of ours is longer.
 pub(super) const MOST: usize = 256 << 10;
@@ -154,13 +155,26 @@ pub(super) fn while_logged_in(who: Who, body: Body) -> Body {
     Body::from_stream(parts)
 }
 
+/// A body whose sender tells how much of it the connection has taken.
+pub(super) fn told<B>(body: B, fetch: Fetch) -> Body
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    // The length stays known: clients are told it.
+    Body::new(body.map_frame(move |frame| {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        fetch.sent(length as u64);
+        frame
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::Router;
     use axum::middleware::{from_fn, from_fn_with_state};
     use axum::routing::{get, post};
-    use http_body_util::BodyExt;
     use tower::ServiceExt;
 
     #[tokio::test]

@@ -127,6 +127,8 @@ pub struct EditCall {
     pub more_macs: Option<BTreeSet<MacAddr>>,
     /// Its own settings; null goes by its groups' and everybody's again.
     pub settings: SettingsEdit,
+    /// Another machine-id and other SSH host keys from its next boot on.
+    pub new_identity: bool,
     /// Only tell what would be done.
     pub dry_run: bool,
 }
@@ -178,6 +180,7 @@ impl EditCall {
             groups,
             more_macs,
             settings,
+            new_identity,
         } = edit.clone();
         EditCall {
             name,
@@ -185,6 +188,7 @@ impl EditCall {
             groups,
             more_macs,
             settings,
+            new_identity,
             dry_run,
         }
     }
@@ -197,6 +201,7 @@ impl EditCall {
             groups: self.groups,
             more_macs: self.more_macs,
             settings: self.settings,
+            new_identity: self.new_identity,
         }
     }
 }

@@ -24,7 +24,7 @@ mod stream;
 mod veil;
 mod who;
 
-pub use boot::{boot, client_cfg};
+pub use boot::{Given, boot, client_cfg};
 pub use health::health;
 pub use problem::Problem;
 pub use who::{Login, Who};

@@ -8,5 +8,6 @@
 
 mod clients;
 mod disks;
+mod identity;
 mod lab;
 mod life;

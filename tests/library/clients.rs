@@ -504,6 +504,7 @@ fn a_client_is_described_anew_while_it_runs() {
         groups: Some(["lab".parse().unwrap()].into()),
         more_macs: Some(["52:54:00:12:34:99".parse().unwrap()].into()),
         settings: Default::default(),
+        new_identity: false,
     };
     lab.lib
         .edit_client(&mac, &edit, &lab.room, &Actor::command())

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use netroot::boot::{BootCfg, Files, Handover, Portal, Root, Writes};
 use netroot::library::manifest::{InitramfsFacts, InitramfsKind};
-use netroot::library::{ImageName, IqnPrefix, KernelArg};
+use netroot::library::{ImageName, IqnPrefix, KernelArg, Secrets};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use xtask::debs::unpacked;
 use xtask::program::{command, run};
 
@@ -66,6 +67,7 @@ fn root(ip: &str, port: u16, target: &str) -> Root {
         target: target.to_owned(),
         lun: 1,
         initiator: None,
+        secrets: Secrets::default(),
     }
 }
 
@@ -145,7 +147,8 @@ fn what_dracut_would_misread_is_refused_when_it_is_set() {
     };
     check("iqn.2026-01.edu.example:iqn.3");
     assert!("iqn".parse::<ImageName>().is_err());
-    check("iqn.2026-01.edu.example:a@b:c");
+    // As for users and secrets, the first `@` ends something else than it should.
+    check("iqn.2026-01.edu.example:a@b:1:2:3:4");
     assert!("a@b".parse::<ImageName>().is_err());
     assert!("iqn.a@b".parse::<IqnPrefix>().is_err());
     // A secret on this line is cut at the first `@`, and parted at `:`.
@@ -175,6 +178,7 @@ fn line(kind: InitramfsKind, args: &[KernelArg]) -> String {
         ..Default::default()
     };
     let cfg = BootCfg {
+        identity: None,
         files: Files::Beside,
         handover: Handover::KernelLine,
         kernel: "6.1.0",

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -112,6 +113,35 @@ impl Network {
         Ok(tap)
     }
 
+    /// A machine on the bridge that runs nothing by itself: a namespace with one interface, which has this
+    /// hardware address and these others.
+    ///
+    /// # Errors
+    /// When a program of the host fails.
+    pub fn station(&self, mac: &str, addresses: &[&str]) -> Result<Station> {
+        let number = self.taps.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", self.name);
+        let outer = format!("veth{number}");
+        run(&mut command("ip", ["netns", "add", &name]))?;
+        let station = Station { name };
+        let inner = ["peer", "name", "eth0", "netns", &station.name];
+        self.ip(&[&["link", "add", &outer, "type", "veth"], &inner[..]].concat())?;
+        self.ip(&["link", "set", &outer, "master", BRIDGE, "up"])?;
+        station.ip(&["link", "set", "eth0", "address", mac])?;
+        station.ip(&["link", "set", "lo", "up"])?;
+        for address in addresses {
+            // Without duplicate address detection it may be used at once.
+            let nodad: &[&str] = if address.contains(':') {
+                &["nodad"]
+            } else {
+                &[]
+            };
+            station.ip(&[&["addr", "add", address, "dev", "eth0"], nodad].concat())?;
+        }
+        station.ip(&["link", "set", "eth0", "up"])?;
+        Ok(station)
+    }
+
     fn ip(&self, arguments: &[&str]) -> Result<String> {
         run(command("ip", ["-n", &self.name]).args(arguments))
     }
@@ -164,6 +194,66 @@ impl Network {
             .stdout(Stdio::null())
             .stderr(log);
         Background::start(&mut dnsmasq)
+    }
+}
+
+/// A machine that does what tests do in its place; it ends when this value does.
+#[derive(Debug)]
+pub struct Station {
+    name: String,
+}
+
+impl Station {
+    /// A program that will run there.
+    pub fn command(&self, program: &str) -> Command {
+        command(
+            "nsenter",
+            [&format!("--net={}", self.place()), "--", program],
+        )
+    }
+
+    /// Does something there: its sockets are the machine's.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, which needs root.
+    pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
+        let namespace = fs::File::open(self.place())?;
+        // In a thread of its own, which does not come back from there.
+        std::thread::scope(|scope| {
+            let acting = scope.spawn(move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).context("entering a namespace")?;
+                Ok(act())
+            });
+            acting
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// The number of its interface, which link-local addresses are written with.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn interface(&self) -> Result<u32> {
+        let told = self.ip(&["-o", "link", "show", "dev", "eth0"])?;
+        let number = told.split(':').next().unwrap_or_default();
+        number.trim().parse().context("reading what ip tells")
+    }
+
+    fn place(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+
+    fn ip(&self, arguments: &[&str]) -> Result<String> {
+        run(command("ip", ["-n", &self.name]).args(arguments))
+    }
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.name) {
+            eprintln!("the machine {} is left behind: {error:#}", self.name);
+        }
     }
 }
 

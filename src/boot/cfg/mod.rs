@@ -59,6 +59,8 @@ pub struct BootCfg<'a> {
     pub initramfs: &'a InitramfsFacts,
     /// The root.
     pub root: Root,
+    /// The URL of the initramfs with the client's identity, if it is given one.
+    pub identity: Option<String>,
     /// Whether and where it may be written.
     pub writes: Writes,
     /// The interface that the client booted from, where it is known.
@@ -127,6 +129,12 @@ impl BootCfg<'_> {
             return args;
         };
         args.push(format!("rd.iscsi.initiator={initiator}"));
+        args.extend(self.root.secret_args([
+            "rd.iscsi.username",
+            "rd.iscsi.password",
+            "rd.iscsi.in.username",
+            "rd.iscsi.in.password",
+        ]));
         // A root disk has no other path to fail over to: while the target is away the client
         // waits, up to a day, instead of failing every write.
         let timers = [
@@ -168,6 +176,12 @@ impl BootCfg<'_> {
                 .iter()
                 .map(|name| format!("iscsi_initiator={name}")),
         );
+        args.extend(self.root.secret_args([
+            "iscsi_username",
+            "iscsi_password",
+            "iscsi_in_username",
+            "iscsi_in_password",
+        ]));
         args
     }
 
@@ -193,8 +207,18 @@ impl fmt::Display for BootCfg<'_> {
             Handover::KernelLine => String::new(),
             Handover::Ibft => self.root.said_in(include_str!("../../../esp/ibft.cfg")),
         };
-        let script = include_str!("../../../esp/boot.cfg");
-        let (shebang, load) = script.split_once('\n').unwrap_or(("#!ipxe", script));
+        let template = include_str!("../../../esp/boot.cfg");
+        let script = match &self.identity {
+            None => template
+                .replace("@IDENTITY@", "")
+                .replace("@AND_IDENTITY@", ""),
+            // EFI loads what the kernel line names, BIOS all that was fetched; the later lies over the
+            // earlier.
+            Some(url) => template
+                .replace("@IDENTITY@", &format!("initrd --name identity.img {url}\n"))
+                .replace("@AND_IDENTITY@", " initrd=identity.img"),
+        };
+        let (shebang, load) = script.split_once('\n').unwrap_or(("#!ipxe", &script));
         let script = format!("{shebang}\n{prefix}{attach}{load}")
             .replace("@KERNEL@", &Self::kernel_file(self.kernel))
             .replace("@INITRAMFS@", &Self::initramfs_file(self.kernel))
@@ -211,7 +235,7 @@ pub fn boot_ipxe(base: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::library::{Config, own_words};
+    use crate::library::{Chap, Config, Secrets, own_words};
 
     const DESCRIBED: &str = "\
 #!ipxe
@@ -228,6 +252,7 @@ boot || exit
 
     fn client(initramfs: &InitramfsFacts, writes: Writes, ip: &str) -> String {
         BootCfg {
+            identity: None,
             files: Files::Server(String::from("http://192.0.2.1:8080/images/deb12/2")),
             handover: Handover::KernelLine,
             kernel: "6.1.0-30-amd64",
@@ -242,6 +267,7 @@ boot || exit
                 initiator: Some(String::from(
                     "iqn.2026-01.edu.example:client-525400123456.0",
                 )),
+                secrets: Secrets::default(),
             },
             writes,
             mac: Some("52:54:00:12:34:56".parse().unwrap()),
@@ -254,6 +280,7 @@ boot || exit
     #[test]
     fn the_described_inputs_give_the_described_boot_cfg() {
         let cfg = BootCfg {
+            identity: None,
             files: Files::Beside,
             handover: Handover::KernelLine,
             kernel: "4.19.5-300.fc29.x86_64",
@@ -266,6 +293,7 @@ boot || exit
                 target: String::from("iqn.edu.example.server-01:fc29"),
                 lun: 1,
                 initiator: None,
+                secrets: Secrets::default(),
             },
             writes: Writes::None,
             mac: None,
@@ -349,8 +377,10 @@ boot || exit
             initiator: Some(String::from(
                 "iqn.2026-01.edu.example:client-525400123456.0",
             )),
+            secrets: Secrets::default(),
         };
         BootCfg {
+            identity: None,
             files,
             handover,
             kernel: "6.1.0",
@@ -417,6 +447,93 @@ boot || exit
         }
     }
 
+    fn chap(user: &str) -> Chap {
+        Chap::new(user, "aSecretOf20Letters0x").unwrap()
+    }
+
+    #[test]
+    fn a_boot_is_given_its_secrets_where_its_initiator_looks_for_them() {
+        let facts = |kind| InitramfsFacts {
+            kind,
+            ..Default::default()
+        };
+        let check = |kind, handover, mutual: Option<Chap>, expected: &[&str], never: &str| {
+            let facts = facts(kind);
+            let root = Root {
+                portal: Portal {
+                    ip: "192.0.2.1".parse().unwrap(),
+                    port: 3260,
+                },
+                target: String::from("iqn.2026-01.edu.example:fc28.3"),
+                lun: 1,
+                initiator: Some(String::from(
+                    "iqn.2026-01.edu.example:client-525400123456.0",
+                )),
+                secrets: Secrets {
+                    chap: Some(chap("525400123456")),
+                    mutual,
+                },
+            };
+            let cfg = BootCfg {
+                identity: Some(String::from("http://192.0.2.1:8080/identity/x")),
+                files: Files::Beside,
+                handover,
+                kernel: "6.1.0",
+                initramfs: &facts,
+                root,
+                writes: Writes::Disk,
+                mac: None,
+                nameservers: &[],
+                args: &[],
+            }
+            .to_string();
+            for part in expected {
+                assert!(cfg.contains(part), "{part} in {cfg}");
+            }
+            assert!(
+                !cfg.contains(never) && !cfg.contains('@'),
+                "{never} in {cfg}"
+            );
+            let after = "initramfs-6.1.0.img\ninitrd --name identity.img http://192.0.2.1:8080/identity/x\nboot";
+            assert!(
+                cfg.contains("initrd=initrd.img initrd=identity.img "),
+                "{cfg}"
+            );
+            assert!(cfg.contains(after), "{cfg}");
+        };
+        let line = [
+            "rd.iscsi.username=525400123456 rd.iscsi.password=aSecretOf20Letters0x ",
+            "rd.iscsi.in.username=netroot rd.iscsi.in.password=aSecretOf20Letters0x ",
+        ];
+        let both = || Some(chap("netroot"));
+        check(
+            InitramfsKind::Dracut,
+            Handover::KernelLine,
+            both(),
+            &line,
+            "set password",
+        );
+        let tools = ["iscsi_username=525400123456 iscsi_password=aSecretOf20Letters0x"];
+        check(
+            InitramfsKind::InitramfsTools,
+            Handover::KernelLine,
+            None,
+            &tools,
+            "_in_",
+        );
+        let table = [
+            "set username 525400123456\nset password aSecretOf20Letters0x\n",
+            "set reverse-username netroot\nset reverse-password aSecretOf20Letters0x\nsanhook",
+        ];
+        check(
+            InitramfsKind::Dracut,
+            Handover::Ibft,
+            both(),
+            &table,
+            "rd.iscsi.password",
+        );
+    }
+
     #[test]
     fn netroots_own_words_take_no_more_room_than_is_kept_for_them() {
         let host = "server-01.example.edu".parse().unwrap();
@@ -434,6 +551,7 @@ boot || exit
             (InitramfsKind::InitramfsTools, Handover::KernelLine),
         ] {
             let cfg = BootCfg {
+                identity: Some("https://192.0.2.1/x".into()),
                 files: Files::Beside,
                 handover,
                 kernel: "6.1.0",
@@ -451,6 +569,10 @@ boot || exit
                     initiator: Some(format!(
                         "{prefix}:client-525400123456.0190a1b2c3d4-999999999-0123456789abcdef"
                     )),
+                    secrets: Secrets {
+                        chap: Some(chap("525400123456")),
+                        mutual: Some(chap("netroot")),
+                    },
                 },
                 writes: Writes::Ram,
                 mac: Some("52:54:00:12:34:56".parse().unwrap()),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::library::config::ISCSI_PORT;
+use crate::library::{Chap, Secrets};
 
 /// Where the iSCSI target answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Root {
     /// The initiator's name that the client has to use, boot id included. Hand-written and exported
     /// boot.cfg have none.
     pub initiator: Option<String>,
+    /// What it proves at its login, and what the target proves in return; often nothing.
+    pub secrets: Secrets,
 }
 
 impl Portal {
@@ -75,11 +78,44 @@ impl Root {
         format!("iscsi:{}::{port}:{lun:x}:{target}", Bracketed(portal.ip))
     }
 
+    /// What is proved at a login, on a kernel line: under these names, user and secret of the client, then
+    /// those of the target. What stands there is read by all users of the client.
+    pub(in crate::boot) fn secret_args(&self, names: [&str; 4]) -> Vec<String> {
+        let [user, secret, in_user, in_secret] = names;
+        let pair = |chap: &Option<Chap>, user: &str, secret: &str| {
+            let args = chap.as_ref().map(|chap| {
+                [
+                    format!("{user}={}", chap.user),
+                    format!("{secret}={}", chap.secret),
+                ]
+            });
+            args.into_iter().flatten().collect::<Vec<_>>()
+        };
+        let mut args = pair(&self.secrets.chap, user, secret);
+        args.extend(pair(&self.secrets.mutual, in_user, in_secret));
+        args
+    }
+
+    /// The same for iPXE, which hands it on in the firmware's table.
+    fn secret_settings(&self) -> String {
+        let names = [
+            "username",
+            "password",
+            "reverse-username",
+            "reverse-password",
+        ];
+        let set = |arg: &String| format!("set {}\n", arg.replacen('=', " ", 1));
+        self.secret_args(names).iter().map(set).collect()
+    }
+
     /// A template in which iPXE attaches the disk; one without an initiator's name leaves iPXE its own.
     pub(in crate::boot) fn said_in(&self, template: &str) -> String {
         const NAME: &str = "set initiator-iqn @INITIATOR@\n";
         let named = match &self.initiator {
-            Some(name) => template.replace("@INITIATOR@", name),
+            Some(name) => {
+                let said = NAME.replace("@INITIATOR@", name) + &self.secret_settings();
+                template.replace(NAME, &said)
+            }
             None => template.replace(NAME, ""),
         };
         named.replace("@URI@", &self.san_uri())

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::boot::{Files, Handover, Portal, Root, Writes};
+use crate::library::Secrets;
 use crate::library::manifest::{BootFrom, Hash, InitramfsFacts};
 use sha2::{Digest, Sha256};
 
@@ -34,6 +35,7 @@ impl Lab {
 
     fn esp(&self, version: &str) -> Esp {
         let cfg = BootCfg {
+            identity: None,
             files: Files::Beside,
             handover: Handover::KernelLine,
             kernel: version,
@@ -46,6 +48,7 @@ impl Lab {
                 target: String::from("iqn.edu.example:fc28"),
                 lun: 1,
                 initiator: None,
+                secrets: Secrets::default(),
             },
             writes: Writes::None,
             mac: None,

@@ -83,6 +83,14 @@ pub(crate) fn check(
     }
     drivers(&contents, kernel, filesystem, &mut findings);
     compression(&facts, size, &mut findings);
+    if facts.kind == InitramfsKind::Dracut && !facts.systemd {
+        findings.doubtful.push(format!(
+            "no systemd runs in the initramfs, so its clients are given no identity: each has the host \
+             name, the machine-id and the SSH host keys that the image has or makes. In the chroot, \
+             write `add_dracutmodules+=\" systemd \"` to /etc/dracut.conf.d/netroot.conf and run `dracut \
+             --force --kver {kernel}`"
+        ));
+    }
     if findings.fatal.is_empty() {
         return Ok(Checked {
             facts,
@@ -403,6 +411,15 @@ mod tests {
         assert!(read(&[DRACUT, CARDS, &[unit, script]].concat()).is_ok());
         let checked = read(&[&DRACUT[..3], CARDS].concat()).unwrap();
         assert!(checked.warnings[0].contains("initiatorname.iscsi"));
+    }
+
+    #[test]
+    fn one_that_can_give_no_identity_is_told() {
+        let checked = read(&[&DRACUT[..2], &DRACUT[3..], CARDS].concat()).unwrap();
+        let [warning] = checked.warnings.as_slice() else {
+            panic!("{:?}", checked.warnings);
+        };
+        assert!(warning.contains("given no identity"), "{warning}");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use super::{Consent, DryRun, Queue};
 use crate::library::{
-    ClientName, ClientSelector, GroupName, ImageName, KernelArg, MacAddr, Mode, Settings,
-    SettingsEdit, VersionSpec, Way,
+    ChapBy, ClientName, ClientSelector, GroupName, ImageName, KernelArg, MacAddr, Mode, Settings,
+    SettingsEdit, SshKey, Switch, VersionSpec, Way,
 };
 
 /// Its commands.
@@ -135,6 +135,9 @@ pub(in crate::cli) struct ClientSet {
     pub groups: Option<Vec<OrNone<GroupName>>>,
     #[command(flatten)]
     pub settings: SettingsArgs,
+    /// Draw another machine-id and other SSH host keys, which it has from its next boot on
+    #[arg(long)]
+    pub new_identity: bool,
     #[command(flatten)]
     pub running: Running,
     #[command(flatten)]
@@ -147,6 +150,18 @@ pub(in crate::cli) struct SettingsArgs {
     /// How it gets kernel and disk: http, ibft or esp; --way= goes by its groups and everybody again
     #[arg(long, value_name = "WAY", value_parser = or_none::<Way>)]
     pub way: Option<OrNone<Way>>,
+    /// Where it is given the secret that it proves at its login: ibft, kernel-line or off
+    #[arg(long, value_name = "WHERE", value_parser = or_none::<ChapBy>)]
+    pub chap: Option<OrNone<ChapBy>>,
+    /// Whether the target proves one in return: on or off
+    #[arg(long, value_name = "SWITCH", value_parser = or_none::<Switch>)]
+    pub mutual: Option<OrNone<Switch>>,
+    /// Whether it is given its own host name, machine-id and SSH host keys: on or off
+    #[arg(long, value_name = "SWITCH", value_parser = or_none::<Switch>)]
+    pub identity: Option<OrNone<Switch>>,
+    /// A public SSH key that may log in as root, in place of those it has; repeatable
+    #[arg(long = "authorized-key", value_name = "KEY", value_parser = or_none::<SshKey>)]
+    pub authorized_keys: Option<Vec<OrNone<SshKey>>>,
 }
 
 impl SettingsArgs {
@@ -154,6 +169,13 @@ impl SettingsArgs {
     pub(in crate::cli) fn edit(&self) -> SettingsEdit {
         SettingsEdit {
             way: self.way.clone().map(OrNone::value),
+            chap: self.chap.clone().map(OrNone::value),
+            mutual: self.mutual.clone().map(OrNone::value),
+            identity: self.identity.clone().map(OrNone::value),
+            authorized_keys: self.authorized_keys.as_deref().map(|given| {
+                let keys: Vec<SshKey> = OrNone::list(given);
+                (!keys.is_empty()).then_some(keys)
+            }),
         }
     }
 

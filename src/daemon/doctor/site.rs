@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::Finding;
 use super::certificate::ends;
-use crate::library::config::AdminTls;
+use crate::library::config::ServerTls;
 use crate::library::{ClientView, Config, Library, OwnEsp};
 
 /// Less room than this is told of.
@@ -60,7 +60,7 @@ pub(super) fn sharing(shares: io::Result<bool>) -> Finding {
 /// Until when the dashboard's certificate holds, where somebody gave one. One that the server made it
 /// makes anew in time.
 pub(super) fn certificate(config: &Config, now: Timestamp) -> Option<Finding> {
-    let Some(AdminTls::Given(given)) = &config.admin.tls else {
+    let Some(ServerTls::Given(given)) = &config.admin.tls else {
         return None;
     };
     let file = given.certificate.display();

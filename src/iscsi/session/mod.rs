@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
@@ -471,11 +470,9 @@ impl Session {
 
     fn count(&self, command: &ScsiCommand, bytes: u64) {
         if command.read {
-            self.counters.reads.fetch_add(1, Relaxed);
-            self.counters.bytes_read.fetch_add(bytes, Relaxed);
+            self.counters.read(bytes);
         } else if command.write {
-            self.counters.writes.fetch_add(1, Relaxed);
-            self.counters.bytes_written.fetch_add(bytes, Relaxed);
+            self.counters.wrote(bytes);
         }
     }
 }

@@ -52,6 +52,9 @@ pub struct Edit {
     pub more_macs: Option<BTreeSet<MacAddr>>,
     /// Its own settings.
     pub settings: SettingsEdit,
+    /// Another machine-id and other SSH host keys from its next boot on: whoever knows the old ones is told
+    /// that it is another machine.
+    pub new_identity: bool,
 }
 
 impl Library {
@@ -149,6 +152,11 @@ impl Library {
         {
             changed(what, from, to);
         }
+        if edit.new_identity {
+            steps.push(Step::Edit {
+                what: String::from("draw another machine-id and other SSH host keys"),
+            });
+        }
         Ok(plan(&client, "set", steps))
     }
 
@@ -177,6 +185,9 @@ impl Library {
         before.ensure_edition(edition)?;
         let plan = self.plan_edit(mac, edit)?;
         let mut client = edited(&before, edit)?;
+        if edit.new_identity {
+            self.renew_identity(&lock, &client.mac)?;
+        }
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
         drop(lock);
         let steps: Vec<String> = plan.steps.iter().map(Step::to_string).collect();

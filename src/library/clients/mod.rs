@@ -231,6 +231,16 @@ impl Library {
             .ok_or_else(|| Error::unknown("client", mac))
     }
 
+    /// The first address of the client that has this one, for those who only show what they see: a
+    /// client that somebody has just added is found a little later.
+    pub fn client_with(&self, mac: &MacAddr) -> Result<Option<MacAddr>> {
+        let clients = self.shown_clients()?;
+        let first = clients.binary_search_by_key(mac, |client| client.mac);
+        let further = || clients.iter().find(|client| client.has_mac(mac));
+        let found = first.ok().and_then(|at| clients.get(at)).or_else(further);
+        Ok(found.map(|client| client.mac))
+    }
+
     /// The clients that a person means; one of a name or address, any number of a group.
     pub fn select(&self, selector: &ClientSelector) -> Result<Vec<Client>> {
         let found: Vec<Client> = match selector {

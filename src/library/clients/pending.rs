@@ -57,7 +57,9 @@ impl Library {
 
     fn finish_removal(&self, lock: &WriteLock, mac: &MacAddr) -> Result<()> {
         clone::take_out(self.places(), mac)?;
+        self.forget_identity(lock, mac)?;
         document::remove(lock, &self.places().client(mac))?;
+        document::remove(lock, &self.places().boots(mac))?;
         document::remove(lock, &self.places().pending(mac))
     }
 

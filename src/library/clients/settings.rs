@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::library::names::NameError;
+use crate::library::{ChapBy, SshKey, Switch};
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,6 +16,20 @@ pub struct Settings {
     /// How it gets kernel and root disk; over HTTP if nobody says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub way: Option<Way>,
+    /// Where it is given what it proves at its login (CHAP); in the firmware's table, where its way is
+    /// `ibft`, if nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chap: Option<ChapBy>,
+    /// Whether the target proves something, too; it does not if nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<Switch>,
+    /// Whether it is given host name, machine-id and SSH host keys of its own; it is if nobody says
+    /// anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Switch>,
+    /// Who may log in to it as root by SSH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorized_keys: Option<Vec<SshKey>>,
 }
 
 /// What becomes of settings: what is left out stays, and null goes by the next one up again.
@@ -25,6 +40,22 @@ pub struct SettingsEdit {
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Way>)]
     pub way: Option<Option<Way>>,
+    /// Where it is given what it proves at its login (CHAP).
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ChapBy>)]
+    pub chap: Option<Option<ChapBy>>,
+    /// Whether the target proves something, too.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Switch>)]
+    pub mutual: Option<Option<Switch>>,
+    /// Whether it is given host name, machine-id and SSH host keys of its own.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Switch>)]
+    pub identity: Option<Option<Switch>>,
+    /// Who may log in to it as root by SSH, all of them.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<SshKey>>)]
+    pub authorized_keys: Option<Option<Vec<SshKey>>>,
 }
 
 /// How a client gets its kernel, and how that is told of the root disk. Disks that boot themselves are
@@ -60,6 +91,12 @@ impl Settings {
     pub fn or(self, next: &Settings) -> Settings {
         Settings {
             way: self.way.or(next.way),
+            chap: self.chap.or(next.chap),
+            mutual: self.mutual.or(next.mutual),
+            identity: self.identity.or(next.identity),
+            authorized_keys: self
+                .authorized_keys
+                .or_else(|| next.authorized_keys.clone()),
         }
     }
 
@@ -70,16 +107,56 @@ impl Settings {
 
     /// These after an edit.
     pub fn edited(&self, edit: &SettingsEdit) -> Settings {
-        let SettingsEdit { way } = edit;
+        let SettingsEdit {
+            way,
+            chap,
+            mutual,
+            identity,
+            authorized_keys,
+        } = edit;
         Settings {
             way: way.unwrap_or(self.way),
+            chap: chap.unwrap_or(self.chap),
+            mutual: mutual.unwrap_or(self.mutual),
+            identity: identity.unwrap_or(self.identity),
+            authorized_keys: match authorized_keys {
+                Some(said) => said.clone(),
+                None => self.authorized_keys.clone(),
+            },
         }
     }
 
     /// Name and value of each, for people: plans, tables, pages. Empty where nothing is said.
     pub fn words(&self) -> Vec<(&'static str, String)> {
-        let Settings { way } = self;
-        vec![("way", text(way.as_ref()))]
+        let Settings {
+            way,
+            chap,
+            mutual,
+            identity,
+            authorized_keys,
+        } = self;
+        vec![
+            ("way", text(way.as_ref())),
+            ("chap", text(chap.as_ref())),
+            ("mutual", text(mutual.as_ref())),
+            ("identity", text(identity.as_ref())),
+            (
+                "keys",
+                authorized_keys
+                    .as_deref()
+                    .map(names_of_keys)
+                    .unwrap_or_default(),
+            ),
+        ]
+    }
+}
+
+/// What people know keys by: their comments, or how they end.
+fn names_of_keys(keys: &[SshKey]) -> String {
+    let names: Vec<String> = keys.iter().map(SshKey::short).collect();
+    match names.is_empty() {
+        true => String::from("none"),
+        false => names.join(", "),
     }
 }
 
@@ -131,7 +208,10 @@ mod tests {
 
     #[test]
     fn the_nearest_word_counts() {
-        let says = |way| Settings { way };
+        let says = |way| Settings {
+            way,
+            ..Settings::default()
+        };
         let check = |own, next, expected| {
             assert_eq!(says(own).or(&says(next)), says(expected));
         };
@@ -144,6 +224,7 @@ mod tests {
     fn what_is_left_out_stays_and_null_says_nothing_any_more() {
         let own = Settings {
             way: Some(Way::Ibft),
+            ..Settings::default()
         };
         let edited = |json: &str| own.edited(&serde_json::from_str(json).unwrap());
         assert_eq!(edited("{}"), own);

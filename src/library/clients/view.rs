@@ -13,7 +13,7 @@ use crate::library::error::Result;
 use crate::library::live::{Live, LiveSession};
 use crate::library::names::{VersionId, VersionSpec};
 use crate::library::store::clone;
-use crate::library::{Library, MacAddr};
+use crate::library::{Library, MacAddr, PublicIdentity};
 
 /// A client's document, and what follows from it and from the rest of the library.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -39,6 +39,9 @@ pub struct ClientView {
     /// takes a look at every extent; nothing too where the file system does not tell.
     #[serde(default)]
     pub clone_own: Option<u64>,
+    /// What it is known by, if it has been given that yet. Told only where clients are looked at closely.
+    #[serde(default)]
+    pub identity: Option<PublicIdentity>,
     /// Whether its own EFI system partition has the kernel of the version that it boots next, where it
     /// told whose it has.
     #[serde(default)]
@@ -134,6 +137,9 @@ impl Library {
     pub fn close_view(&self, client: Client, live: &dyn Live) -> Result<ClientView> {
         let usage = self.clone_usage(&client.mac)?;
         let mut view = self.view(client, live)?;
+        view.identity = self
+            .find_identity(&view.client.mac)?
+            .map(|known| known.public());
         view.clone_own = usage.and_then(|usage| usage.exclusive);
         Ok(view)
     }
@@ -170,6 +176,7 @@ impl Library {
                 None => 0,
             },
             clone_own: None,
+            identity: None,
             client,
             state,
             since,

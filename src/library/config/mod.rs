@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use reload::Changed;
-pub use values::{AbsolutePath, Announce, DiskLun, HostName, IqnPrefix};
+pub use values::{AbsolutePath, AddressRange, Announce, DiskLun, HostName, IqnPrefix};
 
 use values::Format;
 
@@ -95,6 +95,25 @@ pub struct Boot {
     pub kernel_args: Vec<KernelArg>,
     /// Where iPXE's binaries are found.
     pub ipxe_dir: PathBuf,
+    /// Where it listens for connections over TLS, if it has a certificate.
+    pub tls_listen: Vec<SocketAddr>,
+    /// Whether it speaks TLS there, and by which certificate.
+    pub tls: Option<ServerTls>,
+    /// How secrets of clients may be given to them.
+    pub secrets: SecretsOver,
+    /// Networks behind routers whose addresses are taken for those of the clients that they say they are.
+    pub trusted: Vec<AddressRange>,
+}
+
+/// How secrets of clients may be given to them: scripts with secrets for CHAP, and identities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretsOver {
+    /// Also over HTTP, where who can watch the network can read them.
+    #[default]
+    Http,
+    /// Only over HTTPS.
+    Https,
 }
 
 /// Dashboard and API.
@@ -104,20 +123,20 @@ pub struct Admin {
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
     /// Whether it speaks TLS, and by which certificate.
-    pub tls: Option<AdminTls>,
+    pub tls: Option<ServerTls>,
     /// Names besides this host's own by which browsers may ask for it.
     pub names: Vec<HostName>,
     /// Who may read `/metrics`.
     pub metrics: Metrics,
 }
 
-/// The certificate of dashboard and API.
+/// The certificate of dashboard and API, or of the boot service.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(
     untagged,
     expecting = "\"made\", or { certificate = \"FILE\", key = \"FILE\" }"
 )]
-pub enum AdminTls {
+pub enum ServerTls {
     /// One that the server makes for itself, once.
     Made(Made),
     /// One that somebody gave.
@@ -158,7 +177,7 @@ pub enum Metrics {
 #[serde(deny_unknown_fields, default)]
 struct Override {
     iscsi: IscsiOverride,
-    boot: ListenOverride,
+    boot: BootOverride,
     admin: AdminOverride,
     volumes: VolumesOverride,
 }
@@ -181,15 +200,18 @@ struct IscsiOverride {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct ListenOverride {
+struct BootOverride {
     listen: Option<Vec<SocketAddr>>,
+    tls_listen: Option<Vec<SocketAddr>>,
+    tls: Option<ServerTls>,
+    trusted: Option<Vec<AddressRange>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct AdminOverride {
     listen: Option<Vec<SocketAddr>>,
-    tls: Option<AdminTls>,
+    tls: Option<ServerTls>,
     names: Option<Vec<HostName>>,
     metrics: Option<Metrics>,
 }
@@ -220,6 +242,10 @@ impl Default for Boot {
             nameservers: Vec::new(),
             kernel_args: Vec::new(),
             ipxe_dir: PathBuf::from("/usr/lib/ipxe"),
+            tls_listen: vec![everywhere(8443)],
+            tls: None,
+            secrets: SecretsOver::Http,
+            trusted: Vec::new(),
         }
     }
 }
@@ -288,6 +314,11 @@ impl Config {
         );
         take(&mut self.iscsi.memory, own.iscsi.memory);
         take(&mut self.boot.listen, own.boot.listen);
+        take(&mut self.boot.tls_listen, own.boot.tls_listen);
+        take(&mut self.boot.trusted, own.boot.trusted);
+        if own.boot.tls.is_some() {
+            self.boot.tls = own.boot.tls;
+        }
         take(&mut self.admin.listen, own.admin.listen);
         take(&mut self.admin.names, own.admin.names);
         take(&mut self.admin.metrics, own.admin.metrics);
@@ -443,6 +474,8 @@ mod tests {
             "directories = [\"srv/disks\"]",
             "volumes.directories",
         );
+        check("trusted = []", "trusted = [\"any\"]", "boot.trusted");
+        check("secrets = \"http\"", "secrets = \"ftp\"", "boot.secrets");
         check("[boot]", "[toob]", "toob");
     }
 
@@ -480,10 +513,10 @@ mod tests {
         config
             .override_from(own, "[admin]\nlisten = []\ntls = \"made\"\n")
             .unwrap();
-        assert_eq!(config.admin.tls, Some(AdminTls::Made(Made::Made)));
+        assert_eq!(config.admin.tls, Some(ServerTls::Made(Made::Made)));
         let given = "[admin]\ntls = { certificate = \"a.pem\", key = \"b.pem\" }\n";
         config.override_from(own, given).unwrap();
-        assert!(matches!(config.admin.tls, Some(AdminTls::Given(_))));
+        assert!(matches!(config.admin.tls, Some(ServerTls::Given(_))));
         let error = config.override_from(own, "[iscsi]\nlun = 2\n").unwrap_err();
         assert_eq!((error.line, error.key.as_deref()), (2, Some("iscsi.lun")));
     }

@@ -29,7 +29,19 @@ impl Config {
             ),
             ("volumes.directories", self.volumes == new.volumes),
             ("boot.ipxe_dir", self.boot.ipxe_dir == new.boot.ipxe_dir),
+            ("boot.secrets", self.boot.secrets == new.boot.secrets),
+            ("boot.trusted", self.boot.trusted == new.boot.trusted),
             ("clients.way", self.clients.way == new.clients.way),
+            ("clients.chap", self.clients.chap == new.clients.chap),
+            ("clients.mutual", self.clients.mutual == new.clients.mutual),
+            (
+                "clients.identity",
+                self.clients.identity == new.clients.identity,
+            ),
+            (
+                "clients.authorized_keys",
+                self.clients.authorized_keys == new.clients.authorized_keys,
+            ),
         ];
         // Names and numbers by which clients know their disks, and what was set up once at the start.
         let at_restart = [
@@ -46,6 +58,11 @@ impl Config {
             ),
             ("iscsi.memory", self.iscsi.memory == new.iscsi.memory),
             ("boot.listen", self.boot.listen == new.boot.listen),
+            (
+                "boot.tls_listen",
+                self.boot.tls_listen == new.boot.tls_listen,
+            ),
+            ("boot.tls", self.boot.tls == new.boot.tls),
             ("admin.listen", self.admin.listen == new.admin.listen),
             ("admin.tls", self.admin.tls == new.admin.tls),
             ("admin.names", self.admin.names == new.admin.names),
@@ -68,6 +85,8 @@ impl Config {
             },
             boot: Boot {
                 listen: self.boot.listen.clone(),
+                tls_listen: self.boot.tls_listen.clone(),
+                tls: self.boot.tls.clone(),
                 ..new.boot.clone()
             },
             ..self.clone()
@@ -135,6 +154,25 @@ mod tests {
         );
         check("/usr/lib/ipxe", "/srv/ipxe", "boot.ipxe_dir", true);
         check("# way = \"http\"", "way = \"ibft\"", "clients.way", true);
+        check("# chap = \"ibft\"", "chap = \"off\"", "clients.chap", true);
+        check(
+            "# mutual = \"on\"",
+            "mutual = \"on\"",
+            "clients.mutual",
+            true,
+        );
+        check(
+            "# identity = \"off\"",
+            "identity = \"off\"",
+            "clients.identity",
+            true,
+        );
+        check(
+            "# authorized_keys = [",
+            "authorized_keys = [",
+            "clients.authorized_keys",
+            true,
+        );
         check("host = \"server-01", "host = \"server-02", "host", false);
         check(
             "iqn_prefix = \"iqn.2026-01",
@@ -157,6 +195,25 @@ mod tests {
             false,
         );
         check("[::]:8080", "[::]:8088", "boot.listen", false);
+        check("[::]:8443", "[::]:8444", "boot.tls_listen", false);
+        check(
+            "secrets = \"http\"",
+            "secrets = \"https\"",
+            "boot.secrets",
+            true,
+        );
+        check(
+            "trusted = []",
+            "trusted = [\"10.1.0.0/16\"]",
+            "boot.trusted",
+            true,
+        );
+        check(
+            "# tls = { certificate",
+            "tls = { certificate",
+            "boot.tls",
+            false,
+        );
         check("127.0.0.1:8081", "127.0.0.1:8082", "admin.listen", false);
         check("# tls = \"made\"", "tls = \"made\"", "admin.tls", false);
         check(

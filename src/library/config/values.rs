@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::ISCSI_PORT;
+use crate::library::Allow;
 use crate::library::names::{NameError, serde_as_text};
 
 /// `format = 1`; a newer one is refused, because what it means is not known here.
@@ -131,6 +132,32 @@ impl fmt::Display for Announce {
     }
 }
 
+/// A range of addresses: `10.1.0.0/16`, `2001:db8::/64`, `192.0.2.7`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AddressRange(Allow);
+
+impl AddressRange {
+    /// Whether an address is in it.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.0.lets_in("", address)
+    }
+}
+
+impl TryFrom<String> for AddressRange {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        match text.parse() {
+            Ok(range @ Allow::Range(..)) => Ok(AddressRange(range)),
+            _ => Err(NameError::new(
+                &text,
+                "a range of addresses, such as 10.1.0.0/16 or 2001:db8::/64",
+            )),
+        }
+    }
+}
+
 /// The name of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(String);
@@ -238,6 +265,17 @@ impl FromStr for IqnPrefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_ranges_of_addresses_and_nothing_else() {
+        let network = |text: &str| AddressRange::try_from(text.to_owned());
+        let rooms = network("10.1.0.0/16").unwrap();
+        assert!(rooms.has("10.1.255.7".parse().unwrap()));
+        assert!(!rooms.has("10.2.0.1".parse().unwrap()));
+        for wrong in ["any", "iqn.a:b", "10.1.0.0/33", ""] {
+            assert!(network(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn names_of_hosts() {

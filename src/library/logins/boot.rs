@@ -12,6 +12,7 @@ use crate::library::error::{Error, Result};
 use crate::library::events::Event;
 use crate::library::live::Live;
 use crate::library::lock::WriteLock;
+use crate::library::names::{Mode, VersionId};
 use crate::library::{Library, MacAddr, Target, document};
 
 impl Library {
@@ -56,17 +57,26 @@ impl Library {
         client: &Client,
         id: &BootId,
     ) -> Result<std::result::Result<Target, String>> {
-        let (version, mode) = match self.judge(client, id)? {
-            Verdict::Refused(why) => return Ok(Err(why)),
-            Verdict::Reconnect | Verdict::Begin => match client.boot.as_ref() {
-                Some(boot) if boot.id == *id => (boot.version.clone(), boot.mode),
-                _ => {
-                    let next = client.next_boot()?;
-                    (id.version_of(&next.assignment), next.assignment.mode)
-                }
-            },
-        };
-        Ok(Ok(disk_target(client, &version, mode)))
+        let booting = self.booting(client, id)?;
+        Ok(booting.map(|(version, mode)| disk_target(client, &version, mode)))
+    }
+
+    /// What a boot of this id runs, or why it may run nothing any more.
+    pub fn booting(
+        &self,
+        client: &Client,
+        id: &BootId,
+    ) -> Result<std::result::Result<(VersionId, Mode), String>> {
+        if let Verdict::Refused(why) = self.judge(client, id)? {
+            return Ok(Err(why));
+        }
+        Ok(Ok(match client.boot.as_ref() {
+            Some(boot) if boot.id == *id => (boot.version.clone(), boot.mode),
+            _ => {
+                let next = client.next_boot()?;
+                (id.version_of(&next.assignment), next.assignment.mode)
+            }
+        }))
     }
 
     fn client_or_forbidden(

@@ -106,6 +106,15 @@ impl Places {
         self.pending_all().join(format!("{}.json", mac.bare()))
     }
 
+    /// What was seen of a client's last boots.
+    pub(crate) fn boots(&self, mac: &MacAddr) -> PathBuf {
+        self.boots_all().join(format!("{}.json", mac.bare()))
+    }
+
+    pub(crate) fn boots_all(&self) -> PathBuf {
+        self.root.join("boots")
+    }
+
     pub(crate) fn clones(&self) -> PathBuf {
         self.root.join("clones")
     }

@@ -118,6 +118,7 @@ impl Library {
             places.images(),
             places.clients(),
             places.pending_all(),
+            places.boots_all(),
             places.bindings(),
             places.jobs(),
             places.volumes(),

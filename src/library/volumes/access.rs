@@ -42,7 +42,8 @@ impl Allow {
         matches!(self, Allow::Range(..))
     }
 
-    fn lets_in(&self, initiator: &str, peer: IpAddr) -> bool {
+    /// Whether it fits somebody.
+    pub(crate) fn lets_in(&self, initiator: &str, peer: IpAddr) -> bool {
         match self {
             Allow::Any => true,
             Allow::Name(name) => match name.strip_suffix('*') {

@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 
 use super::{Problem, blocking};
 use crate::daemon::{Peer, Server, unmapped};
-use crate::library::config::{AdminTls, Metrics};
+use crate::library::config::{Metrics, ServerTls};
 use crate::library::{self, Library};
 use attempts::{Attempts, Caller};
 use device::Devices;
@@ -95,7 +95,7 @@ impl Gate {
             waiting: Arc::new(Semaphore::new(WAITING)),
             own_names: OwnNames::of(&config),
             tls: admin.tls.is_some(),
-            hsts: matches!(admin.tls, Some(AdminTls::Given(_))),
+            hsts: matches!(admin.tls, Some(ServerTls::Given(_))),
             open_metrics: admin.metrics == Metrics::Open,
             server,
         }

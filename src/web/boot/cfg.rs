@@ -7,9 +7,10 @@ use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
+use super::given::{Asker, Given, given};
 use super::place::{base, ends};
 use super::script::{boots_nothing, text};
 use crate::boot::{BootCfg, Files, Handover, Portal, Root, SanBoot, Writes};
@@ -27,7 +28,8 @@ pub(super) struct Who {
 }
 
 /// The boot.cfg of a ticket, for a client that reaches the boot service at `base` and the target at
-/// `portal`, and whose own partition, if it boots from one, has the files of `esp`.
+/// `portal`, whose own partition, if it boots from one, has the files of `esp`, and that is given this
+/// besides.
 pub fn client_cfg(
     library: &Library,
     ticket: &BootTicket,
@@ -35,6 +37,7 @@ pub fn client_cfg(
     base: &str,
     portal: SocketAddr,
     esp: Option<BootStamp>,
+    given: Given,
 ) -> Result<String, Error> {
     let version = library.version(&ticket.version)?;
     let facts = &version.manifest().facts;
@@ -47,6 +50,7 @@ pub fn client_cfg(
         target: ticket.target.clone(),
         lun: ticket.lun,
         initiator: Some(ticket.initiator.clone()),
+        secrets: given.secrets,
     };
     let writes = match ticket.mode {
         Mode::Shared => Writes::Ram,
@@ -68,6 +72,7 @@ pub fn client_cfg(
             Way::Ibft => Handover::Ibft,
             Way::Http | Way::Esp => Handover::KernelLine,
         },
+        identity: given.identity,
         kernel: &facts.kernel_version,
         initramfs: &facts.early,
         root,
@@ -94,7 +99,8 @@ pub(in crate::web) fn preview(
     let base = format!("http://{}", SocketAddr::new(portal.ip(), port));
     // Whoever boots from its own partition is taken to have the right one.
     let esp = library.version(&ticket.version)?.manifest().boot.stamp();
-    let cfg = client_cfg(library, &ticket, client.mac, &base, portal, esp)?;
+    let given = Given::shown(library, &ticket, &base)?;
+    let cfg = client_cfg(library, &ticket, client.mac, &base, portal, esp, given)?;
     Ok((ticket, cfg))
 }
 
@@ -115,6 +121,7 @@ pub(super) async fn cfg(
     })?;
     let base = base(&peer, &headers)?;
     let (peer_ip, local) = ends(&peer)?;
+    let asker = Asker::of(&peer)?;
     blocking_for_client(&server, move |server| {
         let library = server.library();
         let client = library.client(&mac).inspect_err(|error| {
@@ -127,16 +134,21 @@ pub(super) async fn cfg(
             Ok(ticket) => ticket,
             // Known, and yet there is nothing for it: who stands before the machine is told why.
             Err(why @ Error::Refused { .. }) => {
-                server.saw_nothing_to_boot(client.mac, &why.to_string());
+                server.saw_nothing_to_boot(client.mac, peer_ip, &why.to_string());
                 return Ok(text(boots_nothing(&why)));
             }
             Err(error) => return Err(error),
         };
-        let cfg = client_cfg(library, &ticket, mac, &base, server.portal(local), esp)?;
+        let given = match given(server, asker, &client, &ticket, &base)? {
+            Ok(given) => given,
+            Err(withheld) => return Ok(withheld.into_response()),
+        };
+        let portal = server.portal(local);
+        let cfg = client_cfg(library, &ticket, mac, &base, portal, esp, given)?;
         if let Some(stamp) = esp {
             server.saw_esp(ticket.client, stamp);
         }
-        server.saw_script(&ticket.client, peer_ip);
+        server.saw_script(&ticket, peer_ip);
         if server.is_news(&ticket.client) {
             let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);
             let event = event.with("boot", ticket.id.to_string());

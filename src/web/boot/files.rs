@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Path, Request, State};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
 use super::place::ends;
-use crate::daemon::{Peer, Server};
+use crate::daemon::{Fetch, Peer, Server};
 use crate::library::{Error, VersionId};
+use crate::web::body::told;
 use crate::web::{Problem, blocking_for_client};
 
 pub(super) async fn file(
@@ -19,24 +21,29 @@ pub(super) async fn file(
     Path((image, number, file)): Path<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let found = blocking_for_client(&server, move |server| {
-        let version: VersionId = format!("{image}@{number}").parse()?;
-        let version = server.library().version(&version)?;
+    // Whoever asks how long a file is does not fetch it yet.
+    let peer = match request.method() == Method::GET {
+        true => ends(&peer).ok().map(|(peer, _)| peer),
+        false => None,
+    };
+    let (found, fetch) = blocking_for_client(&server, move |server| {
+        let id: VersionId = format!("{image}@{number}").parse()?;
+        let version = server.library().version(&id)?;
         let found = version.boot_file(&file).ok_or(Error::Unknown {
             kind: "boot file",
             name: file,
         })?;
-        if let Ok((peer, _)) = ends(&peer) {
-            match found == version.kernel_path() {
-                true => server.saw_kernel(peer),
-                false => server.saw_initramfs(peer),
-            }
-        }
-        Ok(found)
+        let size = std::fs::metadata(&found).map_or(0, |file| file.len());
+        let fetch = match peer {
+            Some(peer) if found == version.kernel_path() => server.saw_kernel(peer, &id, size),
+            Some(peer) => server.saw_initramfs(peer, &id, size),
+            None => Fetch::default(),
+        };
+        Ok((found, fetch))
     })
     .await?;
     match ServeFile::new(found).oneshot(request).await {
-        Ok(response) => Ok(response.into_response()),
+        Ok(response) => Ok(response.map(|body| told(body, fetch)).into_response()),
         Err(never) => match never {},
     }
 }

@@ -4,11 +4,15 @@
 //! - `cfg`: `/boot.cfg`, made for one client
 //! - `files`: kernels and initramfs
 //! - `esp`: what clients tell of the kernel on their own disk
+//! - `failed`: `/failed`, where iPXE says what it could not do
+//! - `given`: what one client may be given and nobody else: secrets, its identity
 //! - `place`: where a client is, and by which name it reached this server
 
 mod cfg;
 mod esp;
+mod failed;
 mod files;
+mod given;
 mod place;
 mod script;
 
@@ -26,6 +30,7 @@ use crate::daemon::{Endpoint, Server};
 
 pub use cfg::client_cfg;
 pub(super) use cfg::preview;
+pub use given::Given;
 
 /// `/boot.ipxe`, `/boot.cfg` and the files that they name.
 pub fn boot(server: Arc<Server>) -> Router {
@@ -33,7 +38,9 @@ pub fn boot(server: Arc<Server>) -> Router {
         .route("/boot.ipxe", get(script::all))
         .route("/boot.cfg", get(cfg::cfg))
         .route("/esp", get(esp::told))
+        .route("/failed", get(failed::failed))
         .route("/images/{image}/{number}/{file}", get(files::file))
+        .route("/identity/{mac}/{boot}/identity.img", get(given::identity))
         .fallback(nowhere)
         .layer(from_fn_with_state(server.clone(), counting))
         .with_state(server)
@@ -41,7 +48,8 @@ pub fn boot(server: Arc<Server>) -> Router {
 
 /// Counts the answer to each request.
 async fn counting(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
-    let endpoint = match request.uri().path().starts_with("/images/") {
+    let path = request.uri().path();
+    let endpoint = match path.starts_with("/images/") || path.starts_with("/identity/") {
         true => Endpoint::BootFile,
         false => Endpoint::BootScript,
     };

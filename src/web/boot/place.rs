@@ -4,13 +4,15 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, StatusCode, header};
 
-use crate::daemon::Peer;
+use crate::daemon::{Peer, Scheme};
 use crate::web::Problem;
 
 /// Where a client is, and by which address of ours it found us.
 pub(super) fn ends(peer: &Peer) -> Result<(IpAddr, IpAddr), Problem> {
     match peer {
-        Peer::Network { from, local } => Ok((from.ip().to_canonical(), local.ip().to_canonical())),
+        Peer::Network { from, local, .. } => {
+            Ok((from.ip().to_canonical(), local.ip().to_canonical()))
+        }
         Peer::Local { .. } => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "boot scripts are for clients on the network",
@@ -33,11 +35,34 @@ pub(super) fn base(peer: &Peer, headers: &HeaderMap) -> Result<String, Problem> 
                 .all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
     };
     if let Some(host) = asked.filter(plain) {
-        return Ok(format!("http://{host}"));
+        return Ok(format!("{}://{host}", scheme(peer)));
     }
     match peer {
-        Peer::Network { local, .. } => Ok(format!("http://{}", crate::daemon::unmapped(*local))),
+        Peer::Network { local, .. } => {
+            let local = crate::daemon::unmapped(*local);
+            Ok(format!("{}://{local}", scheme(peer)))
+        }
         Peer::Local { .. } => ends(peer).map(|_| String::new()),
+    }
+}
+
+/// The same server at its door for TLS.
+pub(super) fn over_tls(base: &str, port: u16) -> String {
+    let Some(authority) = base.strip_prefix("http://") else {
+        return base.to_owned();
+    };
+    // The port is behind the last colon, unless that is one within an IPv6 address.
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    };
+    format!("https://{host}:{port}")
+}
+
+fn scheme(peer: &Peer) -> &'static str {
+    match peer {
+        Peer::Network { over, .. } => over.as_str(),
+        Peer::Local { .. } => Scheme::Http.as_str(),
     }
 }
 
@@ -49,6 +74,7 @@ mod tests {
         let peer = Peer::Network {
             from: "[::ffff:192.0.2.7]:4000".parse().unwrap(),
             local: "[::ffff:192.0.2.1]:8080".parse().unwrap(),
+            over: Scheme::Http,
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
@@ -59,6 +85,22 @@ mod tests {
     fn scripts_name_the_server_as_the_client_knows_it() {
         assert_eq!(asked("boot.example.edu:80"), "http://boot.example.edu:80");
         assert_eq!(asked("[2001:db8::1]:8080"), "http://[2001:db8::1]:8080");
+    }
+
+    #[test]
+    fn the_door_for_tls_is_at_the_same_name() {
+        for (base, secure) in [
+            (
+                "http://boot.example.edu:8080",
+                "https://boot.example.edu:8443",
+            ),
+            ("http://boot.example.edu", "https://boot.example.edu:8443"),
+            ("http://[2001:db8::1]", "https://[2001:db8::1]:8443"),
+            ("http://[2001:db8::1]:8080", "https://[2001:db8::1]:8443"),
+            ("https://boot.example.edu:9", "https://boot.example.edu:9"),
+        ] {
+            assert_eq!(over_tls(base, 8443), secure);
+        }
     }
 
     #[test]

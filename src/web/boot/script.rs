@@ -1,20 +1,37 @@
 //! The script that all clients begin with, and those that tell a person something.
 
+use std::sync::Arc;
+
 use axum::Extension;
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
-use super::place::base;
+use super::place::{base, over_tls};
 use crate::boot::boot_ipxe;
-use crate::daemon::Peer;
+use crate::daemon::{Peer, Server};
 use crate::library::Error;
+use crate::library::config::SecretsOver;
 use crate::web::Problem;
 
 pub(super) async fn all(
+    State(server): State<Arc<Server>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    Ok(text(boot_ipxe(&base(&peer, &headers)?)))
+    let base = base(&peer, &headers)?;
+    let only_https = server.library().config().boot.secrets == SecretsOver::Https;
+    let secure = server
+        .doors()
+        .boot_tls
+        .first()
+        .filter(|_| only_https)
+        .copied();
+    let base = match secure {
+        Some(door) => over_tls(&base, door.port()),
+        None => base,
+    };
+    Ok(text(boot_ipxe(&base)))
 }
 
 /// A script that says why there is nothing to boot, for long enough to be read, and fails.

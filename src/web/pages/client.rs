@@ -303,5 +303,6 @@ fn read(fields: &FormFields) -> Result<Edit, String> {
         groups: Some(words(field("groups"))?.into_iter().collect()),
         more_macs: Some(words(field("macs"))?.into_iter().collect()),
         settings: SettingsEdit::default(),
+        new_identity: false,
     })
 }

@@ -439,6 +439,7 @@ mod tests {
         let at = |host: u8| Peer::Network {
             from: ([192, 0, 2, host], 4000).into(),
             local: ([192, 0, 2, 1], 8081).into(),
+            over: crate::daemon::Scheme::Http,
         };
         let all = |name: &str, login: &str| {
             let who = who(name, login);

@@ -36,7 +36,7 @@ pub(in crate::web::pages) struct Names {
 }
 
 /// What stands before and behind the name of what it was done to.
-const SAID: [(&str, &str, &str); 36] = [
+const SAID: [(&str, &str, &str); 37] = [
     ("client-add", "added", ""),
     ("client-set", "changed the description of", ""),
     ("client-remove", "removed", ""),
@@ -94,6 +94,7 @@ const SAID: [(&str, &str, &str); 36] = [
     ("login", "logged in as", ""),
     ("logout", "logged out", ""),
     ("login-refused", "was refused as", ""),
+    ("secret-withheld", "was given no secret of", ""),
 ];
 
 impl Names {

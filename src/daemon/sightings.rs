@@ -1,0 +1,253 @@
+//! What the parts of a server that talk to machines tell of them while they boot, and what is written down
+//! of it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use super::Server;
+use super::targets::told;
+use super::timeline::{Boots, Entered, Fetch, Initiates, ToKeep, Whose};
+use crate::iscsi::{End, Initiator, SessionInfo};
+use crate::library::{
+    Actor, BootFailure, BootLine, BootStage, BootTicket, Entry, Event, Firmware, Grant, MacAddr,
+    Result, VersionId, mask_boot_ids, merged_boots, printable,
+};
+
+/// No name of a file that a loader has here is longer.
+const LONGEST_NAME: usize = 128;
+
+impl Server {
+    /// Firmware at this hardware address has asked by DHCP what to boot, and from where where that is
+    /// known. Machines that are nobody's clients are not followed. May block.
+    pub fn saw_dhcp(&self, mac: &MacAddr, peer: Option<IpAddr>, firmware: Firmware) {
+        if let Some(client) = self.client_with(mac) {
+            let now = Timestamp::now();
+            self.watch.timelines().dhcp(client, peer, firmware, now);
+            self.nudge();
+        }
+    }
+
+    /// A loader was fetched, over TFTP or HTTP. May block.
+    pub fn saw_loader(&self, whose: Whose, file: &str) {
+        let file: String = printable(file).chars().take(LONGEST_NAME).collect();
+        let whose = match whose {
+            Whose::Mac(mac) => self.client_with(&mac).map(Whose::Mac),
+            peer => Some(peer),
+        };
+        if let Some(whose) = whose {
+            self.watch
+                .timelines()
+                .loader(whose, &file, Timestamp::now());
+            self.nudge();
+        }
+    }
+
+    /// A client was shown its menu.
+    pub fn saw_menu(&self, client: &MacAddr, peer: IpAddr) {
+        self.saw_stage(client, BootStage::Menu, peer);
+    }
+
+    /// A client has fetched its script, with this ticket.
+    pub fn saw_script(&self, ticket: &BootTicket, peer: IpAddr) {
+        self.watch.room().is_known(&ticket.client);
+        let now = Timestamp::now();
+        self.watch.timelines().script(ticket, peer, now);
+        self.nudge();
+    }
+
+    /// A client has asked for its script, and there is nothing that it could boot.
+    pub fn saw_nothing_to_boot(&self, client: MacAddr, peer: IpAddr, why: &str) {
+        let why = format!("it asked what to boot, and there is nothing for it: {why}");
+        let now = Timestamp::now();
+        if self.watch.timelines().nothing(client, peer, &why, now) {
+            self.nudge();
+        }
+    }
+
+    /// A client has fetched the files that make it itself.
+    pub fn saw_identity(&self, client: &MacAddr, peer: IpAddr) {
+        self.saw_stage(client, BootStage::Identity, peer);
+    }
+
+    fn saw_stage(&self, client: &MacAddr, stage: BootStage, peer: IpAddr) {
+        let now = Timestamp::now();
+        self.watch.timelines().reached(*client, stage, peer, now);
+        self.nudge();
+    }
+
+    /// Somebody has asked for the script of a machine that is nobody's client. Tells whether that is
+    /// worth a word in the log.
+    pub fn saw_stranger(&self, mac: MacAddr, peer: IpAddr) -> bool {
+        self.watch.room().stranger(mac, peer, Timestamp::now())
+    }
+
+    /// Somebody begins to fetch the kernel of a version, of so many bytes.
+    pub fn saw_kernel(&self, peer: IpAddr, version: &VersionId, size: u64) -> Fetch {
+        self.saw_file(peer, version, (BootStage::Kernel, size))
+    }
+
+    /// Somebody begins to fetch the initramfs of a version, of so many bytes.
+    pub fn saw_initramfs(&self, peer: IpAddr, version: &VersionId, size: u64) -> Fetch {
+        self.saw_file(peer, version, (BootStage::Initramfs, size))
+    }
+
+    fn saw_file(&self, peer: IpAddr, version: &VersionId, file: (BootStage, u64)) -> Fetch {
+        let now = Timestamp::now();
+        self.watch.timelines().fetched(peer, version, file, now)
+    }
+
+    /// iPXE at this address says that a machine's boot cannot go on. Tells whether that is worth a word
+    /// in the log: it is believed only of a boot that goes on there. May block.
+    pub fn saw_failed(&self, mac: &MacAddr, peer: IpAddr, failure: BootFailure) -> bool {
+        let now = Timestamp::now();
+        let Some(client) = self.client_with(mac) else {
+            return self.watch.room().failed(mac, peer, failure);
+        };
+        let failed = self.watch.timelines().failure(client, peer, failure, now);
+        if failed {
+            self.nudge();
+        }
+        failed
+    }
+
+    /// The client that has this hardware address. May block.
+    fn client_with(&self, mac: &MacAddr) -> Option<MacAddr> {
+        let found = self.library.client_with(mac);
+        found.unwrap_or_else(|error| {
+            tracing::error!(error = told(&error), "cannot read the clients");
+            None
+        })
+    }
+
+    /// An initiator asks which targets there are.
+    pub(super) fn saw_discovery(&self, who: &Initiator) {
+        let name = who.name.as_str();
+        let client = self.library.client_named(name);
+        let mut timelines = self.watch.timelines();
+        let name = mask_boot_ids(name);
+        timelines.discovery(client, &name, who.peer.ip(), Timestamp::now());
+    }
+
+    /// A session was let in.
+    pub(super) fn saw_login(&self, who: &Initiator, session: u64, grant: &Grant) {
+        let (now, peer) = (Timestamp::now(), who.peer.ip());
+        if let (Some(mac), Some(boot)) = (grant.client, grant.boot) {
+            let begins = grant.entry == Entry::NewBoot;
+            if !begins && !self.watch.timelines().knows(&mac, &boot) {
+                self.resume_boot(&mac, &boot);
+            }
+            let entered = Entered {
+                boot,
+                session,
+                who: Initiates::of(who.isid),
+                peer,
+                begins,
+            };
+            self.watch.timelines().entered(mac, entered, now);
+        } else {
+            let name = mask_boot_ids(who.name.as_str());
+            self.watch.timelines().other_name(&name, peer, now);
+        }
+        self.nudge();
+    }
+
+    /// Goes on with what an earlier run of the server saw of a boot.
+    fn resume_boot(&self, mac: &MacAddr, boot: &crate::library::BootId) {
+        let name = mask_boot_ids(&boot.to_string());
+        // Without its history it is told from here on.
+        let kept = self.library.boot_lines(mac).unwrap_or_default();
+        let line = kept
+            .into_iter()
+            .find(|line| line.boot.as_deref() == Some(name.as_str()));
+        if let Some(line) = line {
+            self.watch.timelines().resume(*mac, line, *boot);
+        }
+    }
+
+    /// A session of a client is over.
+    pub(super) fn saw_end(&self, mac: &MacAddr, session: u64, end: End) {
+        // It is still listed: what it did in its last second counts, too.
+        if let Some(info) = self.sessions.info(session) {
+            self.saw_io(mac, &info);
+        }
+        let now = Timestamp::now();
+        self.watch.timelines().left(mac, session, end, now);
+    }
+
+    /// What a client's session has done so far.
+    pub(super) fn saw_io(&self, mac: &MacAddr, session: &SessionInfo) {
+        let moment = |at: Option<SystemTime>| Timestamp::try_from(at?).ok();
+        let first = session.counters.first();
+        let first = (moment(first.read), moment(first.written));
+        self.watch.timelines().io(mac, session.id, first);
+    }
+
+    /// A login was refused. One that names no client may be the wrong name of a machine that boots.
+    pub(super) fn saw_refusal(&self, who: &Initiator, why: &str) {
+        let (name, now) = (who.name.as_str(), Timestamp::now());
+        let named = self.library.client_named(name);
+        let client = named.map(|mac| self.library.client(&mac));
+        let news = match client {
+            Some(Ok(client)) => {
+                let why = format!("its login was refused: {why}");
+                let boot = self.library.boot_named(name);
+                let mut timelines = self.watch.timelines();
+                timelines.refused(client.mac, boot.as_ref(), &why, now)
+            }
+            _ => {
+                let name = mask_boot_ids(name);
+                self.watch.timelines().other_name(&name, who.peer.ip(), now)
+            }
+        };
+        if news {
+            self.nudge();
+        }
+    }
+
+    /// How boots came out since it began.
+    pub fn boots(&self) -> Boots {
+        self.watch.timelines().boots(Timestamp::now())
+    }
+
+    /// The last boots of a client, the latest first: what goes on, and what was written down. May block.
+    pub fn boots_of(&self, mac: &MacAddr) -> Result<Vec<BootLine>> {
+        let kept = self.library.boot_lines(mac)?;
+        let seen = self.watch.timelines().lines(mac);
+        Ok(merged_boots(kept, seen))
+    }
+
+    /// Writes down what boots have come to.
+    pub(super) async fn keep_boots(self: &Arc<Self>) {
+        let due = self.watch.timelines().due(Timestamp::now());
+        self.write_down(due).await;
+    }
+
+    /// Writes down what there is, at the end of the server.
+    pub(super) async fn keep_all_boots(self: &Arc<Self>) {
+        let rest = self.watch.timelines().rest(Timestamp::now());
+        self.write_down(rest).await;
+    }
+
+    async fn write_down(self: &Arc<Self>, boots: Vec<ToKeep>) {
+        if boots.is_empty() {
+            return;
+        }
+        let written = self.call_for_client(move |server| {
+            for ToKeep { mac, lines, failed } in boots {
+                for line in &failed {
+                    let event = Event::new(&Actor::Server, "boot-failed").of(&mac);
+                    server.library.note(&event.with("why", line.told.as_str()));
+                }
+                server.library.keep_boot_lines(&mac, lines)?;
+            }
+            Ok::<_, crate::library::Error>(())
+        });
+        if let Some(Err(error)) = written.await {
+            tracing::error!(error = told(&error), "cannot write down how clients booted");
+        }
+        self.nudge();
+    }
+}

@@ -1,0 +1,443 @@
+//! One boot of a client while it goes on: what is seen of it is put where it belongs, and after some
+//! silence it has failed.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::fetch::Moving;
+
+use crate::iscsi::{End, Isid};
+use crate::library::{
+    BootEnd, BootFailure, BootId, BootLine, BootOutcome, BootStage, BootStep, BootTicket, Firmware,
+    VersionId, mask_boot_ids,
+};
+
+/// Whoever has its script and does not log in for so long has failed: kernels of slow machines over
+/// slow networks are there in less.
+pub(in crate::daemon) const PATIENCE: SignedDuration = SignedDuration::from_mins(3);
+
+/// Firmware fetches its script again within so long when it tries another card, or is told another way.
+const SAME_TRY: SignedDuration = SignedDuration::from_secs(15);
+
+/// What is written down again and again is not, more often than this.
+const WRITTEN: SignedDuration = SignedDuration::from_secs(10);
+
+/// A boot fetches few files, and firmware may ask for one of them several times.
+const FETCHES: usize = 32;
+
+/// A boot that goes on, or did until a while ago.
+#[derive(Debug)]
+pub(in crate::daemon) struct Line {
+    seen: BootLine,
+    /// The boot ids of its scripts, the latest last.
+    ids: Vec<BootId>,
+    sessions: HashMap<u64, Initiates>,
+    fetches: Vec<(BootStage, Arc<Moving>)>,
+    touched: Timestamp,
+    /// It has changed since it was written down.
+    changed: bool,
+    written: Option<Timestamp>,
+    /// It has failed, and no event tells that.
+    untold: bool,
+}
+
+/// What of a machine an initiator is.
+///
+/// iPXE's session identifier begins with the enterprise number of Fen Systems, 10019, in the format that
+/// RFC 7143 §11.12.5 has for those (T = 01b), whatever else iPXE negotiates now or later. No system's
+/// initiator has it: open-iscsi uses an OUI (00-02-3D), Microsoft's the number 311. What a session
+/// negotiates is a matter of settings, and which one came second of chance: multipath has several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::daemon) enum Initiates {
+    Firmware,
+    System,
+}
+
+impl Initiates {
+    pub(in crate::daemon) fn of(isid: Isid) -> Self {
+        const FEN_SYSTEMS: [u8; 4] = [0x40, 0x00, 0x27, 0x23];
+        match isid.0.starts_with(&FEN_SYSTEMS) {
+            true => Initiates::Firmware,
+            false => Initiates::System,
+        }
+    }
+}
+
+impl Line {
+    /// A boot of which something is seen for the first time.
+    pub(in crate::daemon) fn begun(now: Timestamp) -> Self {
+        Line {
+            seen: BootLine::new(now),
+            ids: Vec::new(),
+            sessions: HashMap::new(),
+            fetches: Vec::new(),
+            touched: now,
+            changed: true,
+            written: None,
+            untold: false,
+        }
+    }
+
+    /// A boot that an earlier run of the server saw.
+    pub(in crate::daemon) fn resumed(seen: BootLine, id: BootId) -> Self {
+        Line {
+            ids: vec![id],
+            changed: false,
+            ..Line {
+                touched: seen.began,
+                seen,
+                ..Line::begun(Timestamp::UNIX_EPOCH)
+            }
+        }
+    }
+
+    pub(in crate::daemon) fn is_of(&self, id: &BootId) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Whether its scripts were for other boots than this one.
+    pub(in crate::daemon) fn is_of_others(&self, id: &BootId) -> bool {
+        !self.ids.is_empty() && !self.is_of(id)
+    }
+
+    pub(in crate::daemon) fn has_session(&self, id: u64) -> bool {
+        self.sessions.contains_key(&id)
+    }
+
+    pub(in crate::daemon) fn outcome(&self) -> BootOutcome {
+        self.seen.outcome
+    }
+
+    pub(in crate::daemon) fn reached(&self, stage: BootStage) -> bool {
+        self.seen.reached(stage)
+    }
+
+    pub(in crate::daemon) fn began(&self) -> Timestamp {
+        self.seen.began
+    }
+
+    /// Whether it is on its way to its disk, at this address.
+    pub(in crate::daemon) fn is_booting_at(&self, peer: IpAddr) -> bool {
+        self.seen.outcome == BootOutcome::Booting && self.seen.peer == Some(peer)
+    }
+
+    /// Whether DHCP that is seen now belongs to it: firmware asks several times until it has its script.
+    pub(in crate::daemon) fn takes_dhcp(&self, now: Timestamp) -> bool {
+        self.is_waiting(now) && self.seen.last() <= Some(BootStage::Loader)
+    }
+
+    /// Whether a script that is fetched now belongs to it.
+    pub(in crate::daemon) fn takes_script(&self, now: Timestamp) -> bool {
+        let has_one = self.reached(BootStage::Script);
+        self.is_waiting(now)
+            && self.seen.last() <= Some(BootStage::Script)
+            && (!has_one || now.duration_since(self.touched) < SAME_TRY)
+    }
+
+    /// Whether the first login of a boot belongs to it, whose script nobody saw.
+    pub(in crate::daemon) fn takes_login(&self, now: Timestamp) -> bool {
+        self.is_waiting(now) && self.ids.is_empty()
+    }
+
+    /// Whether a client that is told again that there is nothing for it was told so in this boot.
+    pub(in crate::daemon) fn takes_nothing(&self, now: Timestamp) -> bool {
+        self.seen.outcome == BootOutcome::Failed
+            && self.ids.is_empty()
+            && now.duration_since(self.touched) < SAME_TRY
+    }
+
+    /// Whether only its firmware has its disk.
+    pub(in crate::daemon) fn is_at_firmware(&self) -> bool {
+        let mut sessions = self.sessions.values();
+        self.seen.outcome == BootOutcome::Booting
+            && !self.sessions.is_empty()
+            && sessions.all(|who| *who == Initiates::Firmware)
+    }
+
+    fn is_waiting(&self, now: Timestamp) -> bool {
+        self.seen.outcome == BootOutcome::Booting && now.duration_since(self.alive()) < PATIENCE
+    }
+
+    /// When the last of it was seen.
+    fn alive(&self) -> Timestamp {
+        let moved = self.fetches.iter().filter_map(|(_, moving)| moving.moved());
+        moved.fold(self.touched, Timestamp::max)
+    }
+
+    /// It reached a stage, of which there may be more to tell.
+    fn step(&mut self, stage: BootStage, now: Timestamp, tell: impl FnOnce(&mut BootStep)) {
+        self.touched = self.touched.max(now);
+        self.changed = true;
+        let steps = &mut self.seen.steps;
+        let at = steps.partition_point(|step| step.stage < stage);
+        if steps.get(at).is_none_or(|step| step.stage != stage) {
+            steps.insert(at, BootStep::new(stage, now));
+        }
+        if let Some(step) = steps.get_mut(at) {
+            tell(step);
+        }
+    }
+
+    /// It reached a stage of which nothing more is told.
+    pub(in crate::daemon) fn reach(
+        &mut self,
+        stage: BootStage,
+        peer: Option<IpAddr>,
+        now: Timestamp,
+    ) {
+        self.step(stage, now, |_| {});
+        self.seen.peer = peer.or(self.seen.peer);
+    }
+
+    /// Its firmware has asked by DHCP what to boot.
+    pub(in crate::daemon) fn dhcp(
+        &mut self,
+        firmware: Firmware,
+        peer: Option<IpAddr>,
+        now: Timestamp,
+    ) {
+        self.reach(BootStage::Dhcp, peer, now);
+        // iPXE's own requests come second, and say what it was built for.
+        self.seen.firmware.get_or_insert(firmware);
+    }
+
+    /// It has fetched its loader.
+    pub(in crate::daemon) fn loader(&mut self, file: &str, at: Timestamp) {
+        self.seen.began = self.seen.began.min(at);
+        self.step(BootStage::Loader, at, |step| {
+            step.file = Some(file.to_owned());
+        });
+    }
+
+    /// It has fetched its script.
+    pub(in crate::daemon) fn script(&mut self, ticket: &BootTicket, peer: IpAddr, now: Timestamp) {
+        const OF_ONE_TRY: usize = 4;
+        self.reach(BootStage::Script, Some(peer), now);
+        self.seen.version = Some(ticket.version.clone());
+        self.seen.boot = Some(mask_boot_ids(&ticket.id.to_string()));
+        self.seen.own_name = Some(mask_boot_ids(&ticket.initiator));
+        if self.ids.len() >= OF_ONE_TRY {
+            self.ids.remove(0);
+        }
+        self.ids.push(ticket.id);
+    }
+
+    /// A login tells which boot it is, whose script nobody saw.
+    pub(in crate::daemon) fn adopt(&mut self, id: &BootId) {
+        self.seen.boot = Some(mask_boot_ids(&id.to_string()));
+        if !self.is_of(id) {
+            self.ids.push(*id);
+        }
+    }
+
+    /// It asked what to boot, and there is nothing for it. Tells whether that is news.
+    pub(in crate::daemon) fn asked_in_vain(
+        &mut self,
+        why: &str,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> bool {
+        self.seen.peer = Some(peer);
+        let news = self.seen.refused.as_deref() != Some(why);
+        self.refused(why, now);
+        news
+    }
+
+    /// Whether somebody at this address may say that it failed.
+    pub(in crate::daemon) fn may_fail_at(&self, peer: IpAddr) -> bool {
+        self.is_booting_at(peer) && self.sessions.is_empty()
+    }
+
+    /// Whether nothing more is to be seen of it.
+    pub(in crate::daemon) fn is_over(&self) -> bool {
+        self.sessions.is_empty() && self.seen.outcome != BootOutcome::Booting && !self.changed
+    }
+
+    /// Whether a file of this version is one that its script names, as far as is known.
+    pub(in crate::daemon) fn boots(&self, version: &VersionId) -> bool {
+        self.seen.version.as_ref().is_none_or(|own| own == version)
+    }
+
+    /// A file begins to be sent.
+    pub(in crate::daemon) fn fetch(
+        &mut self,
+        stage: BootStage,
+        size: u64,
+        now: Timestamp,
+    ) -> Arc<Moving> {
+        self.step(stage, now, |step| step.of = Some(size));
+        let moving = Arc::new(Moving::new(size));
+        if self.fetches.len() >= FETCHES {
+            self.fetches.remove(0);
+        }
+        self.fetches.push((stage, moving.clone()));
+        moving
+    }
+
+    /// A session of it was let in.
+    pub(in crate::daemon) fn login(
+        &mut self,
+        session: u64,
+        who: Initiates,
+        peer: IpAddr,
+        now: Timestamp,
+    ) {
+        let comes_back = self.sessions.is_empty() && self.reached(BootStage::System);
+        self.sessions.insert(session, who);
+        self.reach(
+            match who {
+                Initiates::Firmware => BootStage::Firmware,
+                Initiates::System => BootStage::System,
+            },
+            Some(peer),
+            now,
+        );
+        self.seen.end = None;
+        self.seen.steps.retain(|step| step.stage != BootStage::End);
+        if who == Initiates::System || comes_back {
+            self.seen.outcome = BootOutcome::Up;
+        } else if self.seen.outcome == BootOutcome::Failed {
+            self.seen.outcome = BootOutcome::Booting;
+        }
+        self.seen.reconnects += u32::from(comes_back);
+    }
+
+    /// When a session of its system read and wrote first, as far as it has.
+    pub(in crate::daemon) fn io(
+        &mut self,
+        session: u64,
+        read: Option<Timestamp>,
+        written: Option<Timestamp>,
+    ) {
+        if self.sessions.get(&session) != Some(&Initiates::System) {
+            return;
+        }
+        for (stage, at) in [
+            (BootStage::FirstRead, read),
+            (BootStage::FirstWrite, written),
+        ] {
+            if let Some(at) = at.filter(|_| !self.reached(stage)) {
+                self.step(stage, at, |_| {});
+            }
+        }
+    }
+
+    /// A session of it is over.
+    pub(in crate::daemon) fn left(&mut self, session: u64, end: End, now: Timestamp) {
+        if self.sessions.remove(&session).is_none() || !self.sessions.is_empty() {
+            return;
+        }
+        self.touched = now;
+        self.changed = true;
+        let end = match end {
+            End::Logout => BootEnd::LoggedOut,
+            End::ConnectionLost | End::TimedOut | End::ProtocolError => BootEnd::Lost,
+            End::Kicked | End::Reset | End::ShutDown => BootEnd::CutOff,
+            // The one in its place is on its way in.
+            End::Reinstated => return,
+        };
+        self.seen.end = Some(end);
+        if self.seen.outcome == BootOutcome::Up {
+            self.step(BootStage::End, now, |_| {});
+            self.seen.outcome = BootOutcome::Ended;
+        }
+    }
+
+    /// The machine has begun to boot anew.
+    pub(in crate::daemon) fn superseded(&mut self) {
+        self.changed |= self.seen.outcome == BootOutcome::Booting;
+        if self.seen.outcome == BootOutcome::Booting {
+            self.seen.end = Some(BootEnd::Anew);
+            self.seen.outcome = BootOutcome::Failed;
+        }
+    }
+
+    /// Its login was refused. Tells whether it has failed by that.
+    pub(in crate::daemon) fn refused(&mut self, why: &str, now: Timestamp) -> bool {
+        self.seen.refused = Some(why.to_owned());
+        self.fail(now)
+    }
+
+    /// An initiator at its address has another name than its own.
+    pub(in crate::daemon) fn other_name(&mut self, name: &str, now: Timestamp) {
+        self.touched = now;
+        self.changed = true;
+        self.seen.other_name = Some(name.to_owned());
+    }
+
+    /// iPXE says that it could not go on. Tells whether the boot has failed by that.
+    pub(in crate::daemon) fn failure(&mut self, failure: BootFailure, now: Timestamp) -> bool {
+        self.seen.failure = Some(failure);
+        let fails = self.fail(now);
+        self.untold |= fails;
+        fails
+    }
+
+    fn fail(&mut self, now: Timestamp) -> bool {
+        self.touched = now;
+        self.changed = true;
+        let fails = self.seen.outcome == BootOutcome::Booting && self.sessions.is_empty();
+        if fails {
+            self.seen.outcome = BootOutcome::Failed;
+        }
+        fails
+    }
+
+    /// Fails a boot of which nothing was heard for long. Tells whether it did.
+    pub(in crate::daemon) fn settle(&mut self, now: Timestamp) -> bool {
+        let lost = self.seen.outcome == BootOutcome::Booting
+            && self.sessions.is_empty()
+            && now.duration_since(self.alive()) >= PATIENCE;
+        if lost {
+            self.seen.outcome = BootOutcome::Failed;
+            self.changed = true;
+            self.untold = true;
+        }
+        lost
+    }
+
+    /// Whether it should be written down now.
+    pub(in crate::daemon) fn is_due(&self, now: Timestamp) -> bool {
+        let rests = |written| now.duration_since(written) >= WRITTEN;
+        self.is_news() && self.written.is_none_or(rests)
+    }
+
+    /// Whether it came to something that was not written down yet.
+    pub(in crate::daemon) fn is_news(&self) -> bool {
+        self.changed && self.seen.outcome != BootOutcome::Booting
+    }
+
+    /// It is about to be written down. Tells whether an event has to tell that it has failed.
+    pub(in crate::daemon) fn written(&mut self, now: Timestamp) -> bool {
+        self.changed = false;
+        self.written = Some(now);
+        std::mem::take(&mut self.untold)
+    }
+
+    /// What is told of it now.
+    pub(in crate::daemon) fn shown(&self) -> BootLine {
+        let mut shown = self.seen.clone();
+        for step in &mut shown.steps {
+            let moving = || {
+                let fetches = self.fetches.iter();
+                fetches
+                    .filter(|(stage, _)| *stage == step.stage)
+                    .map(|(_, m)| m)
+            };
+            let Some(of) = step.of.filter(|_| moving().next().is_some()) else {
+                continue;
+            };
+            // Firmware may fetch a file in pieces, or once more.
+            step.bytes = Some(moving().map(|one| one.sent()).sum::<u64>().min(of));
+            step.until = match step.bytes == Some(of) {
+                true => moving().filter_map(|one| one.moved()).max(),
+                false => None,
+            };
+        }
+        shown.told = shown.tell();
+        shown
+    }
+}

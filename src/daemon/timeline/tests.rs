@@ -1,0 +1,419 @@
+//! Boots that are made to fail at each stage, by a clock of the test's own.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::iscsi::{End, Isid};
+use crate::library::{
+    BootFailure, BootId, BootLine, BootOutcome, BootStage, BootTicket, ClientState, FailedAt,
+    Firmware, IpxeErrno, MacAddr, Mode, Proof, VersionId, Way,
+};
+
+const KERNEL: u64 = 38 << 20;
+/// Long enough for a boot to have failed.
+const SILENCE: i64 = 180;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+}
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
+}
+
+fn peer(last: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, last])
+}
+
+fn version() -> VersionId {
+    "fc28@3".parse().unwrap()
+}
+
+fn id(boot: u64) -> BootId {
+    format!("{boot:012x}-3-0123456789abcdef").parse().unwrap()
+}
+
+fn ticket(client: u8, boot: u64) -> BootTicket {
+    BootTicket {
+        client: mac(client),
+        id: id(boot),
+        initiator: format!("iqn.a:client-{}.{}", mac(client).bare(), id(boot)),
+        target: "iqn.a:fc28.3".to_owned(),
+        version: version(),
+        mode: Mode::Shared,
+        way: Way::Http,
+        proof: Proof::None,
+        lun: 1,
+        args: Vec::new(),
+    }
+}
+
+/// The session of iPXE, or of open-iscsi.
+fn session(number: u64, boot: u64, begins: bool) -> Entered {
+    let isid = match number % 2 {
+        1 => Isid([0x40, 0, 0x27, 0x23, 0, 1]),
+        _ => Isid([0, 2, 0x3d, 0, 0, 1]),
+    };
+    Entered {
+        boot: id(boot),
+        session: number,
+        who: Initiates::of(isid),
+        peer: peer(1),
+        begins,
+    }
+}
+
+/// Odd numbers are the firmware's sessions.
+const FIRMWARE: u64 = 1;
+const SYSTEM: u64 = 2;
+
+fn latest(boots: &mut Timelines, client: u8, now: i64) -> BootLine {
+    boots.boots(at(now));
+    let mut lines = boots.lines(&mac(client));
+    lines.pop().unwrap()
+}
+
+fn told(boots: &mut Timelines, client: u8, now: i64) -> String {
+    latest(boots, client, now).told
+}
+
+/// A client that has fetched its script at second 10.
+fn begun() -> Timelines {
+    let mut boots = Timelines::default();
+    boots.dhcp(mac(1), None, Firmware::EfiX64, at(0));
+    boots.loader(Whose::Peer(peer(1)), "snponly.efi", at(2));
+    boots.script(&ticket(1, 1), peer(1), at(10));
+    boots
+}
+
+/// One that has fetched all that its script names, until second 30.
+fn fetched() -> Timelines {
+    let mut boots = begun();
+    for (stage, now) in [(BootStage::Kernel, 12), (BootStage::Initramfs, 20)] {
+        boots.fetched_whole(stage, now);
+    }
+    boots
+}
+
+impl Timelines {
+    fn fetched_whole(&mut self, stage: BootStage, now: i64) {
+        self.fetched(peer(1), &version(), (stage, KERNEL), at(now))
+            .sent_at(KERNEL, at(now + 5));
+    }
+}
+
+#[test]
+fn a_boot_is_told_from_dhcp_to_its_first_write() {
+    let mut boots = fetched();
+    boots.discovery(Some(mac(1)), "", peer(1), at(40));
+    boots.entered(mac(1), session(SYSTEM, 1, true), at(41));
+    boots.io(&mac(1), SYSTEM, (Some(at(42)), None));
+    boots.io(&mac(1), SYSTEM, (Some(at(42)), Some(at(70))));
+    let line = latest(&mut boots, 1, 100);
+    let stages: Vec<(BootStage, i64)> = line
+        .steps
+        .iter()
+        .map(|step| (step.stage, line.after(step.at).as_secs()))
+        .collect();
+    assert_eq!(
+        stages,
+        [
+            (BootStage::Dhcp, 0),
+            (BootStage::Loader, 2),
+            (BootStage::Script, 10),
+            (BootStage::Kernel, 12),
+            (BootStage::Initramfs, 20),
+            (BootStage::Discovery, 40),
+            (BootStage::System, 41),
+            (BootStage::FirstRead, 42),
+            (BootStage::FirstWrite, 70),
+        ]
+    );
+    let kernel = line.step(BootStage::Kernel).unwrap();
+    assert_eq!((kernel.bytes, kernel.until), (Some(KERNEL), Some(at(17))));
+    assert_eq!(line.outcome, BootOutcome::Up);
+    assert_eq!(line.firmware, Some(Firmware::EfiX64));
+    boots.left(&mac(1), SYSTEM, End::Logout, at(500));
+    let line = latest(&mut boots, 1, 10_000);
+    assert_eq!(
+        (line.outcome, line.told.as_str()),
+        (BootOutcome::Ended, "its system logged out")
+    );
+    assert!(!line.boot.unwrap().contains("0123456789abcdef"));
+}
+
+#[test]
+fn each_stage_that_a_boot_stops_at_is_named_with_the_cause() {
+    let stops = |boots: &mut Timelines, last: i64, words: &str| {
+        let before = latest(boots, 1, last + SILENCE - 1);
+        assert_eq!(before.outcome, BootOutcome::Booting, "{words}");
+        let line = latest(boots, 1, last + SILENCE);
+        assert_eq!(line.outcome, BootOutcome::Failed, "{words}");
+        assert!(line.told.contains(words), "{} has no {words}", line.told);
+    };
+    let mut dhcp = Timelines::default();
+    dhcp.dhcp(mac(1), None, Firmware::Bios, at(0));
+    stops(&mut dhcp, 0, "asked what to boot, fetched no loader: ");
+    let mut loader = Timelines::default();
+    loader.loader(Whose::Mac(mac(1)), "undionly.kpxe", at(0));
+    stops(
+        &mut loader,
+        0,
+        "fetched undionly.kpxe, never asked for its script",
+    );
+    stops(
+        &mut begun(),
+        10,
+        "fetched snponly.efi and boot.cfg, never asked for its kernel",
+    );
+    let mut half = begun();
+    let kernel = half.fetched(peer(1), &version(), (BootStage::Kernel, KERNEL), at(12));
+    kernel.sent_at(12 << 20, at(100));
+    stops(&mut half, 100, "12 of 38 MiB were fetched, then silence");
+    stops(
+        &mut fetched(),
+        25,
+        "the kernel and the initramfs, never logged in: ",
+    );
+    let mut wrong = fetched();
+    wrong.discovery(None, "iqn.a:other", peer(1), at(40));
+    stops(
+        &mut wrong,
+        40,
+        "discovered, never logged in: initiator name is iqn.a:other, the client's is iqn.a:client-020000000001.000000000001-3-",
+    );
+    let mut firmware = begun();
+    firmware.entered(mac(1), session(FIRMWARE, 1, true), at(20));
+    assert_eq!(latest(&mut firmware, 1, 900).outcome, BootOutcome::Booting);
+    firmware.left(&mac(1), FIRMWARE, End::ConnectionLost, at(1000));
+    stops(
+        &mut firmware,
+        1000,
+        "its firmware logged in, the system never did: does the initramfs find the network?",
+    );
+    assert_eq!(firmware.boots(at(2000)).lost, 1, "it is counted once");
+}
+
+#[test]
+fn what_ends_a_boot_at_once_is_told_at_once() {
+    let mut refused = fetched();
+    let why = "its login was refused: fenced";
+    assert!(refused.refused(mac(1), Some(&id(1)), why, at(40)));
+    assert_eq!(
+        told(&mut refused, 1, 41),
+        format!("fetched snponly.efi, boot.cfg, the kernel and the initramfs, {why}")
+    );
+    assert_eq!(refused.boots(at(9999)).refused, 1);
+    let failure = BootFailure {
+        at: FailedAt::Kernel,
+        errno: Some(IpxeErrno(0x2d0c_618e)),
+    };
+    let mut failed = begun();
+    assert!(
+        !failed.failure(mac(1), peer(2), failure, at(11)),
+        "anybody can say so"
+    );
+    assert!(failed.failure(mac(1), peer(1), failure, at(12)));
+    assert!(!failed.failure(mac(1), peer(1), failure, at(13)), "no news");
+    assert_eq!(
+        told(&mut failed, 1, 13),
+        "fetched snponly.efi and boot.cfg, iPXE could not fetch the kernel: there is no such file \
+         (https://ipxe.org/2d0c618e)"
+    );
+    let mut nothing = Timelines::default();
+    for now in [0, 1, 2] {
+        assert_eq!(
+            nothing.nothing(mac(1), peer(1), "no image", at(now)),
+            now == 0
+        );
+    }
+    assert_eq!(nothing.lines(&mac(1)).len(), 1);
+    assert_eq!(told(&mut nothing, 1, 3), "no image");
+}
+
+#[test]
+fn the_firmwares_session_is_told_from_the_systems() {
+    let mut boots = begun();
+    boots.entered(mac(1), session(FIRMWARE, 1, true), at(20));
+    let judged = |boots: &mut Timelines| boots.seen_of(1).judge(at(60)).map(|found| found.0);
+    assert_eq!(judged(&mut boots), Some(ClientState::Booting));
+    boots.io(&mac(1), FIRMWARE, (Some(at(21)), Some(at(22))));
+    // The two overlap: the firmware's connection is missed later.
+    boots.entered(mac(1), session(SYSTEM, 1, false), at(50));
+    boots.left(&mac(1), FIRMWARE, End::ConnectionLost, at(55));
+    let line = latest(&mut boots, 1, 60);
+    assert_eq!(line.outcome, BootOutcome::Up);
+    assert!(!line.reached(BootStage::FirstRead), "that was the firmware");
+    assert_eq!(judged(&mut boots), None);
+    // The network goes, and comes back.
+    boots.left(&mac(1), SYSTEM, End::ConnectionLost, at(100));
+    assert!(latest(&mut boots, 1, 101).reached(BootStage::End));
+    boots.entered(mac(1), session(4, 1, false), at(120));
+    let line = latest(&mut boots, 1, 121);
+    assert_eq!((line.outcome, line.reconnects), (BootOutcome::Up, 1));
+    assert!(!line.reached(BootStage::End) && line.end.is_none());
+    assert_eq!(boots.lines(&mac(1)).len(), 1);
+}
+
+impl Timelines {
+    fn seen_of(&mut self, client: u8) -> &mut seen::Seen {
+        self.seen(mac(client), at(0))
+    }
+}
+
+#[test]
+fn two_machines_behind_one_address_are_not_mixed_up() {
+    let mut boots = Timelines::default();
+    boots.script(&ticket(1, 1), peer(1), at(0));
+    boots.script(&ticket(2, 2), peer(1), at(1));
+    boots
+        .fetched(peer(1), &version(), (BootStage::Kernel, KERNEL), at(2))
+        .sent_at(5, at(3));
+    boots.discovery(None, "iqn.a:other", peer(1), at(4));
+    assert!(!boots.other_name("iqn.a:other", peer(1), at(4)));
+    for client in [1, 2] {
+        let line = latest(&mut boots, client, 5);
+        assert_eq!(line.told, "script fetched");
+        assert_eq!(line.other_name, None);
+    }
+    // Unless they boot different versions.
+    let other = BootTicket {
+        version: "fc28@4".parse().unwrap(),
+        ..ticket(3, 3)
+    };
+    boots.script(&other, peer(1), at(6));
+    let fetch = boots.fetched(peer(1), &other.version, (BootStage::Kernel, KERNEL), at(7));
+    fetch.sent_at(KERNEL, at(8));
+    assert_eq!(told(&mut boots, 3, 9), "kernel fetched");
+    assert_eq!(told(&mut boots, 1, 9), "script fetched");
+    // Each tells who it is by its name.
+    boots.discovery(Some(mac(2)), "", peer(1), at(10));
+    assert!(latest(&mut boots, 2, 11).reached(BootStage::Discovery));
+    assert!(!latest(&mut boots, 1, 11).reached(BootStage::Discovery));
+}
+
+#[test]
+fn a_refused_login_has_failed_until_something_new_or_silence() {
+    let mut boots = Timelines::default();
+    let state = |boots: &mut Timelines, now| boots.seen_of(1).judge(at(now)).map(|found| found.0);
+    // An old boot that was fenced, of which nothing was seen.
+    assert!(boots.refused(mac(1), Some(&id(1)), "fenced", at(0)));
+    assert!(!boots.refused(mac(1), Some(&id(1)), "fenced", at(3)));
+    assert_eq!(state(&mut boots, 4), Some(ClientState::Failed));
+    boots.script(&ticket(1, 2), peer(1), at(20));
+    boots.refused(mac(1), Some(&id(1)), "fenced", at(25));
+    assert_eq!(
+        state(&mut boots, 26),
+        Some(ClientState::Booting),
+        "that is the old one"
+    );
+    boots.entered(mac(1), session(SYSTEM, 2, true), at(30));
+    assert_eq!(state(&mut boots, 31), None);
+    boots.refused(mac(1), Some(&id(1)), "fenced", at(100));
+    assert_eq!(state(&mut boots, 101), Some(ClientState::Failed));
+    assert_eq!(state(&mut boots, 100 + 600), None, "it was switched off");
+}
+
+#[test]
+fn each_boot_is_counted_once() {
+    let mut boots = Timelines::default();
+    let counts = |scripts, up, refused, lost| Boots {
+        scripts,
+        up,
+        refused,
+        lost,
+    };
+    boots.script(&ticket(1, 1), peer(1), at(0));
+    boots.entered(mac(1), session(SYSTEM, 1, true), at(0));
+    boots.entered(mac(1), session(4, 1, false), at(0));
+    assert_eq!(boots.boots(at(1)), counts(1, 1, 0, 0));
+    boots.script(&ticket(2, 2), peer(2), at(2));
+    for second in 3..9 {
+        boots.refused(mac(2), Some(&id(2)), "no", at(second));
+    }
+    // One that nobody saw begin was fenced before.
+    boots.refused(mac(3), Some(&id(3)), "fenced", at(9));
+    assert_eq!(boots.boots(at(9)), counts(2, 1, 1, 0));
+    boots.script(&ticket(4, 4), peer(4), at(10));
+    assert_eq!(boots.boots(at(189)), counts(3, 1, 1, 0));
+    for second in [190, 191, 999] {
+        assert_eq!(boots.boots(at(second)), counts(3, 1, 1, 1));
+    }
+    // It was switched off and on again, and told twice.
+    boots.script(&ticket(4, 5), peer(4), at(1000));
+    boots.script(&ticket(4, 6), peer(4), at(1001));
+    assert_eq!(boots.lines(&mac(4)).len(), 2);
+    boots.entered(mac(4), session(6, 6, true), at(1001));
+    assert_eq!(boots.boots(at(9999)), counts(5, 2, 1, 1));
+    // Whether anybody asks or not.
+    boots.script(&ticket(4, 7), peer(4), at(10_000));
+    boots.script(&ticket(4, 8), peer(4), at(20_000));
+    assert_eq!(boots.boots(at(20_001)), counts(7, 2, 1, 2));
+}
+
+#[test]
+fn what_came_to_something_is_written_down_and_not_again_and_again() {
+    let mut boots = fetched();
+    assert!(boots.due(at(30)).is_empty(), "it is on its way");
+    boots.entered(mac(1), session(SYSTEM, 1, true), at(40));
+    let due = boots.due(at(41));
+    assert_eq!((due.len(), due[0].lines[0].outcome), (1, BootOutcome::Up));
+    assert!(due[0].failed.is_empty());
+    boots.io(&mac(1), SYSTEM, (Some(at(42)), None));
+    assert!(boots.due(at(50)).is_empty(), "a moment ago it was");
+    assert_eq!(boots.due(at(51)).len(), 1);
+    assert!(boots.due(at(1000)).is_empty() && boots.rest(at(1000)).is_empty());
+    boots.script(&ticket(1, 2), peer(1), at(2000));
+    let due = boots.due(at(2000 + SILENCE));
+    assert_eq!(due[0].failed.len(), 1, "its event");
+    boots.left(&mac(1), SYSTEM, End::ConnectionLost, at(3000));
+    assert_eq!(
+        boots.rest(at(3000))[0].lines[0].end,
+        Some(crate::library::BootEnd::Lost)
+    );
+    assert_eq!(boots.lines(&mac(1)).len(), 1, "what is over is on disk");
+}
+
+#[test]
+fn floods_take_no_more_than_their_share() {
+    let mut boots = Timelines::default();
+    for n in 0..5000_u32 {
+        let peer = IpAddr::from(n.to_be_bytes());
+        boots.loader(Whose::Peer(peer), "x", at(0));
+        boots.failure(
+            mac(9),
+            peer,
+            BootFailure {
+                at: FailedAt::San,
+                errno: None,
+            },
+            at(0),
+        );
+        boots.discovery(Some(mac(9)), "x", peer, at(0));
+    }
+    assert!(boots.lines(&mac(9)).is_empty(), "only a boot makes one");
+    for n in 0..2000_i64 {
+        boots.script(&ticket(1, 1 + n as u64), peer(1), at(n * 20));
+        for _ in 0..100 {
+            drop(boots.fetched(peer(1), &version(), (BootStage::Kernel, 10), at(n * 20)));
+        }
+    }
+    let lines = boots.lines(&mac(1));
+    assert_eq!(lines.len(), 4);
+    assert!(lines.iter().all(|line| line.steps.len() == 2));
+    assert_eq!(boots.due(at(40_000)).len(), 1);
+    assert!(boots.due(at(40_001)).is_empty(), "one time in some seconds");
+    for client in 0..200 {
+        boots.script(
+            &ticket(client, 5000 + u64::from(client)),
+            peer(client),
+            at(50_000),
+        );
+    }
+    let at_a_time = boots.due(at(60_000)).len();
+    assert!(at_a_time <= 16, "{at_a_time}");
+    boots.retain(|_| false);
+    assert!(boots.lines(&mac(1)).is_empty());
+}

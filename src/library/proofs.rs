@@ -1,0 +1,359 @@
+//! What a boot proves to the target, and the target to it (CHAP).
+//!
+//! Secrets are like boot ids: derived, not remembered. Whoever asks for a script makes nobody write
+//! anything, a restart of the server changes none of them, and each is worth as much as its boot id. Which
+//! kind of proof a boot owes is part of what its id is authenticated with, so that a change of settings
+//! locks no running machine out, and nobody gets around a proof that his script asked for.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::boots::BootId;
+use super::clients::{Client, Settings, Way};
+use super::error::{Error, Result};
+use super::events::{Actor, Event};
+use super::names::{Mode, NameError, VersionId};
+use super::wire::Who;
+use super::{Chap, Library, MacAddr, Secrets};
+
+/// Letters of a secret: those that dracut, initramfs-tools, iPXE and every shell take as they are.
+const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Letters in a secret: 119 bits, where RFC 7143 §9.2.1 wants 96.
+const LENGTH: usize = 20;
+
+/// The name that the target proves under.
+const TARGET: &str = "netroot";
+
+/// Where clients are given what they prove.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChapBy {
+    /// Nowhere: they prove nothing.
+    Off,
+    /// In the firmware's table, for those whose way to boot is `ibft`.
+    Ibft,
+    /// There, and on the kernel line of all others, which every user of the client can read.
+    KernelLine,
+}
+
+impl ChapBy {
+    /// All of them.
+    pub const ALL: [ChapBy; 3] = [ChapBy::Off, ChapBy::Ibft, ChapBy::KernelLine];
+
+    /// The word in documents and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ChapBy::Off => "off",
+            ChapBy::Ibft => "ibft",
+            ChapBy::KernelLine => "kernel-line",
+        }
+    }
+}
+
+impl fmt::Display for ChapBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for ChapBy {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, NameError> {
+        let wrong = || NameError::new(text, "a way to give secrets: off, ibft or kernel-line");
+        let known = ChapBy::ALL.into_iter().find(|by| by.as_str() == text);
+        known.ok_or_else(wrong)
+    }
+}
+
+/// Something that is done, or not.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// It is done.
+    On,
+    /// It is not.
+    Off,
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Switch::On => "on",
+            Switch::Off => "off",
+        })
+    }
+}
+
+impl std::str::FromStr for Switch {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, NameError> {
+        match text {
+            "on" => Ok(Switch::On),
+            "off" => Ok(Switch::Off),
+            _ => Err(NameError::new(text, "on or off")),
+        }
+    }
+}
+
+/// Who proves what when a boot logs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// Nobody proves anything; the boot's id is what lets it in.
+    None,
+    /// The client proves its boot's secret.
+    Chap,
+    /// The target proves one, too, if the client asks for it.
+    Mutual,
+}
+
+impl Proof {
+    pub(super) const ALL: [Proof; 3] = [Proof::None, Proof::Chap, Proof::Mutual];
+
+    /// What a client with these settings proves.
+    fn wanted(settings: &Settings) -> Proof {
+        let given = match settings.chap.unwrap_or(ChapBy::Ibft) {
+            ChapBy::Off => false,
+            ChapBy::Ibft => settings.way == Some(Way::Ibft),
+            ChapBy::KernelLine => true,
+        };
+        match (given, settings.mutual) {
+            (false, _) => Proof::None,
+            (true, Some(Switch::On)) => Proof::Mutual,
+            (true, _) => Proof::Chap,
+        }
+    }
+
+    /// What it adds to what a boot's id is authenticated with. An id without proof is made as it was
+    /// before there were any.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Proof::None => "",
+            Proof::Chap => "|chap",
+            Proof::Mutual => "|mutual",
+        }
+    }
+}
+
+impl Library {
+    /// What the next boot of a client proves.
+    pub(super) fn wanted_proof(&self, client: &Client) -> Result<Proof> {
+        Ok(Proof::wanted(&self.settings(client)?))
+    }
+
+    /// The secrets of a boot; none where nobody proves anything.
+    pub fn boot_secrets(&self, mac: &MacAddr, id: &BootId, proof: Proof) -> Result<Secrets> {
+        let chap =
+            |user: &str, side| -> Result<Chap> { Chap::new(user, &self.derived(mac, id, side)?) };
+        Ok(match proof {
+            Proof::None => Secrets::default(),
+            Proof::Chap => Secrets {
+                chap: Some(chap(&mac.bare(), "client")?),
+                mutual: None,
+            },
+            Proof::Mutual => Secrets {
+                chap: Some(chap(&mac.bare(), "client")?),
+                mutual: Some(chap(TARGET, "target")?),
+            },
+        })
+    }
+
+    /// The secrets by which an initiator proves that it is the boot whose name it uses. None where its
+    /// script asked for no proof, and where it is no boot of ours: then its name lets it in nowhere.
+    pub fn secrets_of_initiator(&self, initiator: &str) -> Result<Secrets> {
+        let Who::Boot(mac, id) = self.who(initiator) else {
+            return Ok(Secrets::default());
+        };
+        let Some(client) = self.find_client(&mac)?.filter(|found| found.mac == mac) else {
+            return Ok(Secrets::default());
+        };
+        let proof = match client.boot.as_ref().filter(|boot| boot.id == id) {
+            Some(boot) => self.proof_in(&mac, &id, &boot.version, boot.mode)?,
+            None => {
+                let to = client.next_boot()?.assignment;
+                self.proof_in(&mac, &id, &id.version_of(&to), to.mode)?
+            }
+        };
+        self.boot_secrets(&mac, &id, proof.unwrap_or(Proof::None))
+    }
+
+    /// The proof that this library asked for when it made the id for this client, version and mode;
+    /// nothing where it made none such. Takes the same time whatever is wrong with it.
+    pub(super) fn proof_in(
+        &self,
+        mac: &MacAddr,
+        id: &BootId,
+        version: &VersionId,
+        mode: Mode,
+    ) -> Result<Option<Proof>> {
+        let mut found = None;
+        for proof in Proof::ALL {
+            let code = self.authenticator(mac, id.seq, version, mode, proof)?;
+            if code.verify_truncated_left(id.code()).is_ok() {
+                found = Some(proof);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Tells that somebody at `peer` was not given what is a client's secret. Somebody who asks again
+    /// and again is told of once a minute.
+    pub fn note_withheld(&self, what: &str, client: &MacAddr, peer: IpAddr, why: &str) {
+        if !self.withheld.is_news(peer, &format!("{what} {client}")) {
+            return;
+        }
+        tracing::warn!(%client, %peer, why, "{what} was withheld");
+        let actor = Actor::Client {
+            initiator: String::new(),
+            peer: peer.to_string(),
+        };
+        let event = Event::new(&actor, "secret-withheld").of(client);
+        self.note(&event.with("what", what).with("why", why));
+    }
+
+    /// Letters that only who has the library's key can tell, for one side of one boot.
+    fn derived(&self, mac: &MacAddr, id: &BootId, side: &str) -> Result<String> {
+        let mut secret = String::with_capacity(LENGTH);
+        for round in 0_u32.. {
+            let mut code = <Hmac<Sha256> as KeyInit>::new_from_slice(self.boot_key()?)
+                .map_err(|_| Error::Invalid("the key of boot ids cannot be used".into()))?;
+            // Boot ids are made with another first word.
+            code.update(format!("chap|{side}|{}|{id}|{round}", mac.bare()).as_bytes());
+            let letters = code.finalize().into_bytes().into_iter().filter_map(letter);
+            secret.extend(letters.take(LENGTH - secret.len()));
+            if secret.len() == LENGTH {
+                break;
+            }
+        }
+        Ok(secret)
+    }
+}
+
+/// The letter of a random byte. Some bytes have none: all letters are to come equally often.
+fn letter(byte: u8) -> Option<char> {
+    let even = u8::MAX - u8::MAX % 62;
+    let index = (byte < even).then_some(usize::from(byte % 62))?;
+    LETTERS.get(index).map(|letter| char::from(*letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::library::InitOptions;
+
+    const ID: &str = "0190a1b2c3d4-3-0123456789abcdef";
+
+    fn library() -> (tempfile::TempDir, Library) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            host: "server-01.example.edu".parse().unwrap(),
+            iqn_prefix: None,
+            immutable: false,
+        };
+        let library = Library::init(&dir.path().join("library"), &options).unwrap();
+        (dir, library)
+    }
+
+    #[test]
+    fn every_letter_comes_as_often_as_the_others() {
+        let mut times = std::collections::HashMap::new();
+        for letter in (0..=u8::MAX).filter_map(letter) {
+            *times.entry(letter).or_insert(0) += 1;
+        }
+        assert_eq!(times.len(), 62);
+        assert!(times.values().all(|&times| times == 4), "{times:?}");
+    }
+
+    #[test]
+    fn secrets_differ_by_boot_client_side_and_library_and_stay_over_restarts() {
+        let (_dir, library) = library();
+        let (a, b) = ("52:54:00:12:34:56", "52:54:00:12:34:57");
+        let (a, b): (MacAddr, MacAddr) = (a.parse().unwrap(), b.parse().unwrap());
+        let id: BootId = ID.parse().unwrap();
+        let next: BootId = ID.replace("3d4-3", "3d5-3").parse().unwrap();
+        let of = |library: &Library, mac, id| {
+            let secrets = library.boot_secrets(mac, id, Proof::Mutual).unwrap();
+            (secrets.chap.unwrap(), secrets.mutual.unwrap())
+        };
+        let (client, target) = of(&library, &a, &id);
+        assert_eq!(
+            (client.user.as_str(), target.user.as_str()),
+            ("525400123456", "netroot")
+        );
+        for secret in [&client.secret, &target.secret] {
+            assert_eq!(secret.len(), LENGTH);
+            assert!(
+                secret.bytes().all(|b| b.is_ascii_alphanumeric()),
+                "{secret}"
+            );
+        }
+        let (_other_dir, other) = self::library();
+        let others = [
+            target.secret.clone(),
+            of(&library, &a, &next).0.secret,
+            of(&library, &b, &id).0.secret,
+            of(&other, &a, &id).0.secret,
+        ];
+        assert!(!others.contains(&client.secret), "{others:?}");
+        let again = Library::open(library.root(), None).unwrap();
+        assert_eq!(of(&again, &a, &id), (client, target));
+        let none = library.boot_secrets(&a, &id, Proof::None).unwrap();
+        assert_eq!(none, Secrets::default());
+    }
+
+    #[test]
+    fn who_boots_by_the_firmwares_table_proves_unless_it_is_told_not_to() {
+        let wanted = |way, chap, mutual| {
+            Proof::wanted(&Settings {
+                way,
+                chap,
+                mutual,
+                ..Settings::default()
+            })
+        };
+        let ibft = Some(Way::Ibft);
+        assert_eq!(wanted(None, None, None), Proof::None);
+        assert_eq!(wanted(ibft, None, None), Proof::Chap);
+        assert_eq!(
+            wanted(ibft, Some(ChapBy::Off), Some(Switch::On)),
+            Proof::None
+        );
+        assert_eq!(
+            wanted(Some(Way::Http), Some(ChapBy::Ibft), None),
+            Proof::None
+        );
+        assert_eq!(wanted(None, Some(ChapBy::KernelLine), None), Proof::Chap);
+        assert_eq!(wanted(ibft, None, Some(Switch::On)), Proof::Mutual);
+    }
+}

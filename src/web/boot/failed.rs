@@ -1,0 +1,57 @@
+//! `/failed`: iPXE says that it could not go on.
+//!
+//! Anybody can say so of any machine. It is believed only of a boot that goes on at the address that it
+//! comes from, and answered alike in any case.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::place::ends;
+use super::script::text;
+use crate::daemon::{Peer, Server};
+use crate::library::{BootFailure, FailedAt, IpxeErrno, MacAddr};
+use crate::web::{Problem, blocking_for_client};
+
+/// What failed where.
+#[derive(Deserialize)]
+pub(super) struct Failed {
+    mac: MacAddr,
+    at: FailedAt,
+    /// iPXE knows none where nothing has failed.
+    #[serde(default)]
+    errno: String,
+}
+
+pub(super) async fn failed(
+    State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
+    failed: Result<Query<Failed>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let wrong = |why: String| {
+        let why = format!(
+            "what failed? Ask for /failed?mac=52:54:00:12:34:56&at=boot&errno=0x2d0c618e ({why})"
+        );
+        Problem::new(StatusCode::BAD_REQUEST, why)
+    };
+    let Query(Failed { mac, at, errno }) = failed.map_err(|error| wrong(error.body_text()))?;
+    let errno: Option<IpxeErrno> = match errno.as_str() {
+        "" => None,
+        number => Some(number.parse().map_err(|error| wrong(format!("{error}")))?),
+    };
+    let (from, _) = ends(&peer)?;
+    let failure = BootFailure { at, errno };
+    blocking_for_client(&server, move |server| {
+        if server.saw_failed(&mac, from, failure) {
+            tracing::warn!(%mac, peer = %from, "a boot failed: {failure}");
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(text("noted\n".to_owned()))
+}

@@ -1,0 +1,186 @@
+//! What a client is given that nobody else may have: the secrets of its boot, and its identity.
+//!
+//! Both go to an address that is known to be the client's, and over HTTPS only where the configuration says
+//! so. A boot that has to prove a secret is told nothing without it; an identity is left out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::boot::{IdentityFiles, takes_identity};
+use crate::daemon::{Peer, Scheme, Server};
+use crate::library::config::SecretsOver;
+use crate::library::manifest::BootFrom;
+use crate::library::{
+    BootId, BootTicket, Client, Error, Library, MacAddr, Proof, Secrets, Settings, Switch,
+};
+use crate::web::{Problem, blocking_for_client};
+
+/// What stands in place of a secret where people look.
+const MASK: &str = "\u{2026}";
+
+/// What a boot.cfg gives to its client alone.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// What is proved at the login.
+    pub secrets: Secrets,
+    /// Where the initramfs with the client's identity is.
+    pub identity: Option<String>,
+}
+
+impl Given {
+    /// For people: where there are secrets, and not which.
+    pub fn shown(library: &Library, ticket: &BootTicket, base: &str) -> Result<Given, Error> {
+        let mut secrets = library.boot_secrets(&ticket.client, &ticket.id, ticket.proof)?;
+        for chap in secrets.chap.iter_mut().chain(&mut secrets.mutual) {
+            chap.secret = MASK.to_owned();
+        }
+        let client = library.client(&ticket.client)?;
+        let has_identity = has_identity(library, &client, ticket)?;
+        let identity = has_identity.then(|| identity_url(base, ticket));
+        Ok(Given { secrets, identity })
+    }
+}
+
+/// Who asks for what is a client's alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    from: SocketAddr,
+    over: Scheme,
+}
+
+impl Asker {
+    /// Whoever is at the other end of a connection over the network.
+    pub(super) fn of(peer: &Peer) -> Result<Self, Problem> {
+        match peer {
+            Peer::Network { from, over, .. } => Ok(Asker {
+                from: *from,
+                over: *over,
+            }),
+            Peer::Local { .. } => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "what is a client's alone is for clients on the network",
+            )),
+        }
+    }
+
+    /// Whether he may be given what is this client's alone, or why not.
+    fn may_have(self, server: &Server, client: &Client) -> Result<(), String> {
+        let over = server.library().config().boot.secrets;
+        if over == SecretsOver::Https && self.over == Scheme::Http {
+            return Err(String::from(
+                "it asked over HTTP, and [boot] secrets in netroot.toml is \"https\": its loader has to \
+                 know HTTPS and to trust the certificate of the boot service",
+            ));
+        }
+        let known = server.is_at(client, self.from);
+        known.map_err(|unproven| unproven.to_string())
+    }
+
+    fn note_withheld(self, server: &Server, client: &Client, what: &str, why: &str) {
+        let peer = self.from.ip().to_canonical();
+        let library = server.library();
+        library.note_withheld(what, &client.mac, peer, why);
+    }
+}
+
+/// What a client is given with the script of this ticket.
+///
+/// # Errors
+/// Inside, why there is no script for whoever asks: it has to have a secret that he may not be given.
+pub(super) fn given(
+    server: &Server,
+    asker: Asker,
+    client: &Client,
+    ticket: &BootTicket,
+    base: &str,
+) -> Result<Result<Given, Problem>, Error> {
+    let library = server.library();
+    let has_identity = has_identity(library, client, ticket)?;
+    if ticket.proof == Proof::None && !has_identity {
+        return Ok(Ok(Given::default()));
+    }
+    match asker.may_have(server, client) {
+        Ok(()) => Ok(Ok(Given {
+            secrets: library.boot_secrets(&ticket.client, &ticket.id, ticket.proof)?,
+            identity: has_identity.then(|| identity_url(base, ticket)),
+        })),
+        Err(why) if ticket.proof == Proof::None => {
+            asker.note_withheld(server, client, "its identity", &why);
+            Ok(Ok(Given::default()))
+        }
+        Err(why) => {
+            asker.note_withheld(server, client, "the secret of its boot", &why);
+            let told = format!("the boot.cfg of {} has a secret in it: {why}", client.name);
+            let peer = asker.from.ip().to_canonical();
+            server.saw_nothing_to_boot(client.mac, peer, &why);
+            Ok(Err(Problem::new(StatusCode::FORBIDDEN, told)))
+        }
+    }
+}
+
+/// The initramfs with a client's identity, for one of its boots.
+pub(super) async fn identity(
+    State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
+    Path((mac, boot)): Path<(MacAddr, BootId)>,
+) -> Result<Response, Problem> {
+    let asker = Asker::of(&peer)?;
+    let made = blocking_for_client(&server, move |server| {
+        let library = server.library();
+        let client = library.client(&mac)?;
+        let (version, mode) = match library.booting(&client, &boot)? {
+            Ok(booting) => booting,
+            Err(why) => return Ok(Err(Problem::new(StatusCode::FORBIDDEN, why))),
+        };
+        if let Err(why) = asker.may_have(server, &client) {
+            asker.note_withheld(server, &client, "its identity", &why);
+            return Ok(Err(Problem::new(StatusCode::FORBIDDEN, why)));
+        }
+        let settings = library.settings(&client)?;
+        let files = IdentityFiles {
+            name: &client.name,
+            identity: &library.identity(&client.mac)?,
+            initiator: &library.initiator_name(&client.mac, &boot),
+            mode,
+            authorized_keys: settings.authorized_keys.as_deref().unwrap_or_default(),
+        };
+        let version = library.version(&version)?;
+        let early = &version.manifest().facts.early;
+        let packed = files.initramfs(early).map_err(|source| Error::Io {
+            doing: format!("making the identity of {}", client.name),
+            source,
+        })?;
+        Ok(Ok(packed))
+    })
+    .await??;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, made).into_response())
+}
+
+/// Whether a client is given an identity, and its image can take it.
+fn has_identity(library: &Library, client: &Client, ticket: &BootTicket) -> Result<bool, Error> {
+    let Settings { identity, .. } = library.settings(client)?;
+    if identity == Some(Switch::Off) {
+        return Ok(false);
+    }
+    let version = library.version(&ticket.version)?;
+    let manifest = version.manifest();
+    let has_kernel = !matches!(manifest.boot, BootFrom::Disk(_));
+    Ok(has_kernel && takes_identity(&manifest.facts.early))
+}
+
+fn identity_url(base: &str, ticket: &BootTicket) -> String {
+    format!(
+        "{base}/identity/{}/{}/identity.img",
+        ticket.client.bare(),
+        ticket.id
+    )
+}

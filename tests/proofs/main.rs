@@ -1,0 +1,268 @@
+//! Secrets and identities go to the machines that they belong to, and to nobody else: a real server, and
+//! machines in network namespaces that are its real neighbours.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests"
+)]
+
+mod lab;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use lab::{Lab, Script};
+use xtask::netns::{SERVER, Station};
+
+const A: &str = "52:54:00:00:5e:0a";
+const B: &str = "52:54:00:00:5e:0b";
+
+fn station(lab: &Lab, mac: &str, last: u8) -> Station {
+    let (v4, v6) = (format!("192.0.2.{last}/24"), format!("2001:db8::{last}/64"));
+    lab.network.station(mac, &[&v4, &v6]).unwrap()
+}
+
+#[test]
+fn a_boot_proves_its_own_secret_and_no_other_lets_it_in() {
+    let lab = Lab::new();
+    lab.add(A, &["--chap", "kernel-line", "--mutual", "on"]);
+    let server = lab.serve();
+    let machine = station(&lab, A, 7);
+
+    let first = Script::of(&lab.boot_cfg(&machine, A));
+    assert_eq!(first.user, A.replace(':', ""));
+    let logs_in = |script: &Script, secret: &str| lab.logs_in(&machine, script, secret, None);
+    assert!(!logs_in(&first, "00000000000000000000"), "a wrong secret");
+    assert!(!lab.logs_in_without(&machine, &first), "no secret");
+    assert!(logs_in(&first, &first.secret));
+    let target = Some(first.target_secret.as_str());
+    assert!(lab.logs_in(&machine, &first, &first.secret, target));
+    let wrong = Some("00000000000000000000");
+    assert!(
+        !lab.logs_in(&machine, &first, &first.secret, wrong),
+        "the target proves its own"
+    );
+
+    // The server may come and go: it remembers nothing that it could forget.
+    server.stop().unwrap();
+    let server = lab.serve();
+    assert!(logs_in(&first, &first.secret));
+
+    let second = Script::of(&lab.boot_cfg(&machine, A));
+    assert_ne!(first.secret, second.secret);
+    assert!(!logs_in(&second, &first.secret), "another boot's secret");
+    assert!(logs_in(&second, &second.secret));
+    assert!(!logs_in(&first, &first.secret), "a newer boot has begun");
+
+    // What is said anew counts from the next boot on, and disturbs none that runs.
+    let third = Script::of(&lab.boot_cfg(&machine, A));
+    lab.site
+        .netroot(&["client", "set", A, "--chap", "off"])
+        .unwrap();
+    assert!(logs_in(&second, &second.secret));
+    assert!(!logs_in(&third, &third.secret), "made before that");
+    let fourth = lab.boot_cfg(&machine, A);
+    assert!(!fourth.contains("password"), "{fourth}");
+    server.stop().unwrap();
+}
+
+#[test]
+fn secrets_go_to_the_machine_itself_and_to_trusted_networks() {
+    let lab = Lab::new();
+    lab.add(A, &["--chap", "kernel-line"]);
+    let server = lab.serve();
+    let (machine, other) = (station(&lab, A, 7), station(&lab, B, 8));
+
+    let cfg = lab.boot_cfg(&machine, A);
+    let script = Script::of(&cfg);
+    assert_eq!(lab.get(&other, &lab::cfg_of(A)).status, 403);
+    let refused = lab.get(&other, &script.identity);
+    assert_eq!(refused.status, 403, "{}", refused.text);
+    assert!(refused.text.contains(B), "{}", refused.text);
+    assert_eq!(lab.get(&machine, &script.identity).status, 200);
+    let events = lab.site.json(&["event", "list"]).unwrap().to_string();
+    for part in [
+        "secret-withheld",
+        "the secret of its boot",
+        "its identity",
+        B,
+    ] {
+        assert!(events.contains(part), "{part} in {events}");
+    }
+    let told = lab.site.netroot(&["client", "show", A]).unwrap();
+    assert!(!told.contains(&script.secret), "{told}");
+    let shown = lab.site.netroot(&["boot", "show", A]).unwrap();
+    assert!(shown.contains("rd.iscsi.password=\u{2026} "), "{shown}");
+
+    // The same over IPv6, where a machine has several addresses.
+    for server in ["[2001:db8::1]", &lab.link_local()] {
+        let at = |machine, path: &str| lab.get_at(machine, server, path);
+        let given = at(&machine, &lab::cfg_of(A));
+        assert!(
+            given.text.contains("rd.iscsi.password="),
+            "{server}: {}",
+            given.text
+        );
+        assert_eq!(at(&other, &lab::cfg_of(A)).status, 403, "{server}");
+    }
+    server.stop().unwrap();
+
+    lab.set("trusted = []", "trusted = [\"192.0.2.8\"]");
+    let server = lab.serve();
+    assert_eq!(lab.get(&other, &lab::cfg_of(A)).status, 200);
+    assert_eq!(
+        lab.get_at(&other, "[2001:db8::1]", &lab::cfg_of(A)).status,
+        403
+    );
+    server.stop().unwrap();
+
+    // Over HTTPS only, and this asks over HTTP.
+    lab.set("secrets = \"http\"", "secrets = \"https\"");
+    lab.set(
+        "# tls = { certificate = \"/etc/ssl/boot.pem\"",
+        "tls = \"made\" # ",
+    );
+    let server = lab.serve();
+    let refused = lab.get(&machine, &lab::cfg_of(A));
+    assert_eq!(refused.status, 403);
+    assert!(refused.text.contains("asked over HTTP"), "{}", refused.text);
+    let script = lab.get(&machine, "/boot.ipxe").text;
+    let secure = format!("chain --autofree https://{SERVER}:8443/boot.cfg");
+    assert!(script.contains(&secure), "{script}");
+    let given = lab.get_over_tls(&machine, &lab::cfg_of(A));
+    let script = Script::of(&given);
+    assert!(script.identity_url.starts_with("https://"), "{given}");
+    server.stop().unwrap();
+}
+
+#[test]
+fn each_client_is_somebody_else_and_the_same_at_every_boot() {
+    let lab = Lab::new();
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBtKqmpXYdlT8lEJPGHCPzCPVqWHVOWSFqF2mcTCCkSp anna";
+    lab.add(A, &["--authorized-key", KEY, "--name", "lab-a"]);
+    lab.add(B, &["--name", "lab-b"]);
+    let server = lab.serve();
+    let (a, b) = (station(&lab, A, 7), station(&lab, B, 8));
+
+    let (first, script) = lab.identity(&a, A);
+    let read = |name: &str| fs::read_to_string(first.path().join(name)).unwrap();
+    assert_eq!(read("netroot/identity/hostname"), "lab-a\n");
+    assert_eq!(read("netroot/identity/authorized_keys"), format!("{KEY}\n"));
+    let name = format!("InitiatorName={}\n", script.initiator);
+    assert_eq!(read("netroot/identity/initiatorname.iscsi"), name);
+    let wanted = first
+        .path()
+        .join("etc/systemd/system/initrd.target.wants/netroot-identity.service");
+    assert_eq!(
+        fs::read_link(wanted).unwrap().to_str(),
+        Some("../netroot-identity.service")
+    );
+    let private = first
+        .path()
+        .join("netroot/identity/ssh/ssh_host_ed25519_key");
+    let mode = fs::metadata(&private).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // sshd's own tool reads them, and they belong together.
+    for kind in ["ed25519", "ecdsa"] {
+        let key = format!("netroot/identity/ssh/ssh_host_{kind}_key");
+        let derived = lab.public_key(&first.path().join(&key));
+        let public = read(&format!("{key}.pub"));
+        assert!(public.starts_with(&derived), "{public} {derived}");
+    }
+
+    let known = lab::known(&first);
+    assert_eq!(known, lab::known(&lab.identity(&a, A).0), "another boot");
+    let other = lab::known(&lab.identity(&b, B).0);
+    assert!(known.iter().all(|one| !other.contains(one)), "{other:?}");
+    let shown = lab.site.netroot(&["client", "show", "lab-a"]).unwrap();
+    assert_eq!(shown.matches("SHA256:").count(), 2, "{shown}");
+
+    let secret = lab
+        .site
+        .library()
+        .join("secrets/identity-525400005e0a.json");
+    let mode = fs::metadata(&secret).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    lab.site
+        .netroot(&["client", "set", "lab-a", "--new-identity"])
+        .unwrap();
+    let renewed = lab::known(&lab.identity(&a, A).0);
+    assert!(
+        known.iter().all(|one| !renewed.contains(one)),
+        "{renewed:?}"
+    );
+    lab.site
+        .netroot(&["client", "set", "lab-b", "--identity", "off"])
+        .unwrap();
+    let plain = lab.boot_cfg(&b, B);
+    assert!(!plain.contains("identity"), "{plain}");
+    lab.site
+        .netroot(&["client", "remove", "lab-a", "--yes", "--force"])
+        .unwrap();
+    assert!(!secret.exists(), "it goes with the client");
+    server.stop().unwrap();
+}
+
+/// What it does to a root, by the shell of this host in place of the initramfs's.
+#[test]
+fn an_identity_is_applied_to_what_is_missing_and_to_what_it_was() {
+    let lab = Lab::new();
+    lab.add(A, &["--name", "lab-a", "--mode", "persistent"]);
+    let server = lab.serve();
+    let a = station(&lab, A, 7);
+    let root = tempfile::tempdir().unwrap();
+    let file = |name: &str| root.path().join(name);
+    let read = |name: &str| fs::read_to_string(file(name)).unwrap();
+    for dir in ["etc/ssh", "root/.ssh"] {
+        fs::create_dir_all(file(dir)).unwrap();
+    }
+    fs::write(file("etc/machine-id"), "").unwrap();
+    fs::write(file("etc/hostname"), "image\n").unwrap();
+    fs::write(file("etc/ssh/ssh_host_ecdsa_key"), "somebody's\n").unwrap();
+    fs::write(file("etc/ssh/ssh_host_ecdsa_key.pub"), "somebody's\n").unwrap();
+    fs::write(file("root/.ssh/authorized_keys"), "mine\n").unwrap();
+
+    lab.apply(&lab.identity(&a, A).0, root.path());
+    assert_eq!(read("etc/hostname"), "lab-a\n", "the image's is nobody's");
+    assert_eq!(read("etc/machine-id").trim().len(), 32);
+    assert_eq!(read("etc/ssh/ssh_host_ecdsa_key"), "somebody's\n");
+    let key = file("etc/ssh/ssh_host_ed25519_key");
+    assert_eq!(
+        fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(read("root/.ssh/authorized_keys"), "mine\n");
+
+    // What somebody has chosen on the machine stays; what came from here is replaced by what it is now.
+    fs::write(file("etc/hostname"), "chosen\n").unwrap();
+    let before = read("etc/machine-id");
+    lab.site
+        .netroot(&[
+            "client",
+            "set",
+            A,
+            "--new-identity",
+            "--authorized-key",
+            "ssh-ed25519 AAAA x",
+        ])
+        .unwrap();
+    for _ in 0..2 {
+        lab.apply(&lab.identity(&a, A).0, root.path());
+        assert_eq!(read("etc/hostname"), "chosen\n");
+        assert_ne!(read("etc/machine-id"), before);
+        let keys = "mine\n# netroot: begin\nssh-ed25519 AAAA x\n# netroot: end\n";
+        assert_eq!(read("root/.ssh/authorized_keys"), keys);
+    }
+
+    // A root that is the image's at every boot gets all of it.
+    lab.site
+        .netroot(&["client", "set", A, "--mode", "shared", "--yes"])
+        .unwrap();
+    lab.apply(&lab.identity(&a, A).0, root.path());
+    assert_eq!(read("etc/hostname"), "lab-a\n");
+    assert!(read("etc/ssh/ssh_host_ecdsa_key").contains("OPENSSH PRIVATE KEY"));
+    server.stop().unwrap();
+}
