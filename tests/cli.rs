@@ -20,10 +20,14 @@ use serde_json::Value;
 mod esp;
 #[path = "cli/jobs.rs"]
 mod jobs;
+#[path = "cli/netboot.rs"]
+mod netboot;
 #[path = "cli/portals.rs"]
 mod portals;
 #[path = "cli/volumes.rs"]
 mod volumes;
+#[path = "cli/wake.rs"]
+mod wake;
 
 const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
 const MAC: &str = "52:54:00:12:34:56";
@@ -630,10 +634,11 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
     assert_eq!(status, 200);
     assert!(
         script.contains(&format!(
-            "chain --autofree {base}/boot.cfg?mac=${{netX/mac:hexhyp}}"
+            "chain --autofree {base}/boot.cfg?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}"
         )),
         "{script}"
     );
+    assert_eq!(server.get("/autoexec.ipxe").1, script);
     let (status, cfg) = server.get("/boot.cfg?mac=52-54-00-12-34-56");
     assert_eq!(status, 200, "{cfg}");
     assert!(
@@ -655,7 +660,6 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
     );
 
     for (nothing, expected) in [
-        ("/boot.cfg?mac=52:54:00:12:34:57", 404),
         ("/boot.cfg", 400),
         ("/boot.cfg?mac=52:54", 400),
         ("/images/fc28/1/manifest.json", 404),
@@ -774,7 +778,7 @@ fn a_clients_disk_becomes_an_image_while_the_server_runs() {
     let session = server.log_in(word("initiator"), word("target"));
     server.stop();
     drop(session);
-    site.ok(&["client", "remove", mac, "--yes", "--force"]);
+    site.ok(&["client", "remove", mac, "--purge", "--yes", "--force"]);
     site.remove();
 }
 
@@ -979,7 +983,8 @@ impl Site {
     /// Sealed files may be immutable, which a temporary directory does not know.
     fn remove(self) {
         for client in self.json(&["client", "list"]).as_array().unwrap() {
-            self.ok(&["client", "remove", client["mac"].as_str().unwrap(), "--yes"]);
+            let mac = client["mac"].as_str().unwrap();
+            self.ok(&["client", "remove", mac, "--purge", "--yes"]);
         }
         for image in self.json(&["image", "list"]).as_array().unwrap() {
             let name = image["version"]

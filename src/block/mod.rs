@@ -6,7 +6,8 @@
 //! networked disk fits behind the same trait.
 //!
 //! Disks are `file` (a file or block device; `direct` past the cache, `journal` for writes that are atomic,
-//! `shape` for what its storage likes), `overlay` and `memory`. They share `backing` (the few calls to a
+//! `shape` for what its storage likes), `overlay` and `memory`; `quota` holds one of them to so many
+//! bytes of its own. They share `backing` (the few calls to a
 //! file), `flush` (flushes that arrive together) and `copy` (from one disk to another).
 
 use std::fs::File;
@@ -22,6 +23,7 @@ pub use self::copy::copy;
 pub use self::file::{Cache, FileDisk, FileOptions};
 pub use self::memory::MemoryDisk;
 pub use self::overlay::OverlayDisk;
+pub use self::quota::{Own, Quota, QuotaDisk};
 pub use self::segment::{is_cached, load, total};
 
 mod backing;
@@ -34,6 +36,7 @@ mod memory;
 #[cfg(test)]
 mod model;
 mod overlay;
+mod quota;
 mod segment;
 mod shape;
 

@@ -5,14 +5,24 @@
 //! facts stand in `esp/`.
 
 mod cfg;
+pub mod dhcp;
 mod esp;
+mod firmware;
 mod identity;
+mod menu;
 mod san;
+mod scripts;
+mod texts;
+pub mod tftp;
 
-pub use cfg::{BootCfg, Files, Handover, Portal, Root, Writes, boot_ipxe};
+pub use cfg::{BootCfg, Files, Handover, Portal, Root, Writes};
 pub use esp::{
     Checked, Esp, EspError, EspFile, Folder, Found, Kernel, Partition, Says, find_loader,
     runs_autoexec,
 };
+pub use firmware::{AUTOEXEC, Firmware, Loader, Loaders};
 pub use identity::{IdentityFiles, takes_identity};
+pub use menu::MenuScript;
 pub use san::SanBoot;
+pub use scripts::{boot_ipxe, failing, local_ipxe, network_ipxe, unknown_ipxe};
+pub use texts::{Text, TextError};

@@ -9,12 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::change::{Change, ChangeRequest, change};
 use super::diff::{Changes, Times, Trust, diff};
 use super::image::{BuildRequest, image};
 use super::promote::{Asked, PromoteRequest, promote};
+use super::trial::{Tried, trial_of};
 use super::verify::verify;
 use super::watch::{Watch, chain};
 use super::work::{Built, Keep};
@@ -27,6 +29,9 @@ use crate::library::{
 
 /// Who knows which sessions a client has now: the running server, if there is one.
 pub type Connected<'a> = &'a (dyn Fn(&MacAddr) -> Result<Vec<LiveSession>> + Sync);
+
+/// Who can boot a version to see whether it comes up: that takes a target, which is above this floor.
+pub type Trials<'a> = &'a (dyn Fn(&VersionId, &Cancel, &dyn Watch) -> Result<Tried> + Sync);
 
 /// How often a job's document is asked whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(500);
@@ -53,6 +58,7 @@ pub fn run_job(
     library: &Library,
     claim: Claim<'_>,
     connected: Connected<'_>,
+    trials: Trials<'_>,
     stop: &Cancel,
 ) -> Result<Job> {
     let unwanted = AtomicBool::new(false);
@@ -72,7 +78,7 @@ pub fn run_job(
                 }
             }
         });
-        let done = perform(library, claim, connected, cancel);
+        let done = perform(library, claim, connected, trials, cancel);
         drop(over);
         done
     });
@@ -92,6 +98,7 @@ fn perform(
     library: &Library,
     claim: &Claim<'_>,
     connected: Connected<'_>,
+    trials: Trials<'_>,
     cancel: &Cancel,
 ) -> Result<JobOutcome> {
     let watch = &Written::new(claim, cancel);
@@ -141,6 +148,16 @@ fn perform(
             Ok(JobOutcome::Verdict {
                 version: verdict.version,
                 damage: verdict.damage,
+            })
+        }
+        Task::Test(task) => {
+            let tried = trials(&task.version, cancel, watch)?;
+            let version = library.version(&task.version)?;
+            let trial = trial_of(&version, &tried, &claim.job().by, Timestamp::now());
+            Ok(JobOutcome::Tested {
+                version: task.version.clone(),
+                failed: tried.failed,
+                published: library.record_trial(trial, task.publish)?,
             })
         }
     }

@@ -8,7 +8,8 @@
 //! order), `work` (how), `recipe` and `sections` (what a distribution needs), `apply` and `inside` (doing
 //! it in the tree), `adopt` (disks that somebody else wrote), `tree` and `archive` (the files),
 //! `filesystem` (what they are put on), `kernel`, `initramfs` and `reconnect` (whether it can boot, and
-//! stay), `diff` (what changed), `verify` (whether it is still whole), `jobs` (all of it for somebody who
+//! stay), `diff` (what changed), `verify` (whether it is still whole), `trial`
+//! (whether it boots), `jobs` (all of it for somebody who
 //! is not there to watch).
 
 mod adopt;
@@ -37,6 +38,7 @@ mod shown;
 mod size;
 mod source;
 mod tree;
+mod trial;
 mod usage;
 mod verify;
 mod version;
@@ -52,7 +54,7 @@ pub use diff::{
 pub use filesystem::{FileSystem, SourceDate, UnknownFileSystem, WrongDate};
 pub use image::{BuildRequest, image, plan_image};
 pub use import::{DiskFormat, ImportRequest, UnknownFormat, import, plan_import};
-pub use jobs::{Connected, Preview, run_job};
+pub use jobs::{Connected, Preview, Trials, run_job};
 pub use plan::{Plan, Step};
 pub use promote::{Asked, PromoteRequest, plan_promote, promote};
 pub use recipe::{Action, Origin, PackageList, Recipe, RecipeView, Recipes};
@@ -60,6 +62,9 @@ pub use script::Script;
 pub use size::growth_for;
 pub use source::{Source, WrongSource};
 pub use tree::Excludes;
+pub use trial::{
+    SPEAKS, TRIAL_HOST, TRIAL_LIMIT, TrialMachine, Tried, boot_once, ensure_can_be_tried, trial_of,
+};
 pub use usage::WrongUsage;
 pub use verify::{Verdict, verify};
 pub use watch::{Phase, Watch, chain};

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail};
 
-use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, OrNone, Running};
+use super::command::{Cli, ClientAdd, ClientAssign, ClientSet, Consent, DryRun, OrNone, Running};
 use super::reach::Reach;
-use super::{ask, print, wrong_usage};
+use super::{ask, boots, import, print, rollout, wrong_usage};
 use crate::library::{
-    Act, AssignTo, ClientSelector, ClientView, Done, Edit, KeptDisk, NewClient, OwnEsp, Plan, Step,
-    When,
+    Act, AssignTo, ClientSelector, ClientView, Done, Edit, HeldTo, KeptDisk, NewRollout, NewSize,
+    NewSnapshot, OwnEsp, Plan, Removing, Step, When,
 };
-use crate::library::{GroupName, MacAddr};
+use crate::library::{ByteSize, GroupName, MacAddr, SnapshotName};
+use crate::web::calls::AddCall;
 
 pub(super) fn add(cli: &Cli, args: &ClientAdd) -> Result<()> {
     let reach = Reach::new(cli)?;
-    let new = NewClient {
+    let new = AddCall {
         mac: args.mac,
         name: args.name.clone(),
         image: args.image.clone(),
@@ -23,11 +24,12 @@ pub(super) fn add(cli: &Cli, args: &ClientAdd) -> Result<()> {
         args: args.args.clone(),
         groups: args.groups.iter().cloned().collect(),
         settings: args.settings.settings(),
+        dry_run: false,
     };
     if args.run.dry_run {
-        return show_plans(cli, &[reach.plan_add(&new)?]);
+        return show_plans(cli, &[reach.plan_add(new)?]);
     }
-    show_done(cli, &[reach.add(&new)?])?;
+    show_done(cli, &[reach.add(new)?])?;
     match reach {
         Reach::Alone(..) if !cli.json => print::lines(["next: netroot serve"]),
         _ => Ok(()),
@@ -96,6 +98,15 @@ fn both_in_one(act: Plan, edit: Plan) -> Plan {
 }
 
 pub(super) fn assign(cli: &Cli, args: &ClientAssign) -> Result<()> {
+    if let Some(canary) = args.canary {
+        let new = NewRollout {
+            clients: args.client.clone(),
+            image: args.image.clone(),
+            canary,
+            within: args.within.unwrap_or_default(),
+        };
+        return rollout::begin(cli, &new, args.consent);
+    }
     let act = Act::Assign(AssignTo {
         image: Some(args.image.clone()),
         mode: None,
@@ -134,23 +145,64 @@ pub(super) fn restore(
     perform(cli, client, &act, running, consent)
 }
 
+pub(super) fn snapshot(
+    cli: &Cli,
+    client: &ClientSelector,
+    name: Option<&SnapshotName>,
+    run: DryRun,
+) -> Result<()> {
+    let name = name.cloned();
+    at_once(cli, client, &Act::Snapshot(NewSnapshot { name }), run)
+}
+
+pub(super) fn forget(
+    cli: &Cli,
+    client: &ClientSelector,
+    disk: &str,
+    consent: Consent,
+) -> Result<()> {
+    let disk = disk.to_owned();
+    let act = Act::Forget(KeptDisk { disk });
+    perform(cli, client, &act, Running::default(), consent)
+}
+
+pub(super) fn resize(
+    cli: &Cli,
+    client: &ClientSelector,
+    size: ByteSize,
+    run: DryRun,
+) -> Result<()> {
+    at_once(cli, client, &Act::Resize(NewSize { size }), run)
+}
+
+/// An act that loses nothing and disturbs nobody.
+fn at_once(cli: &Cli, client: &ClientSelector, act: &Act, run: DryRun) -> Result<()> {
+    let consent = Consent {
+        yes: true,
+        dry_run: run.dry_run,
+    };
+    perform(cli, client, act, Running::default(), consent)
+}
+
 pub(super) fn remove(
     cli: &Cli,
     client: &ClientSelector,
     force: bool,
+    purge: bool,
     consent: Consent,
 ) -> Result<()> {
     let reach = Reach::new(cli)?;
     let when = if force { When::Force } else { When::Now };
-    let plan = |mac: &MacAddr| reach.plan_remove(mac, when);
+    let how = Removing { when, purge };
+    let plan = |mac: &MacAddr| reach.plan_remove(mac, how);
     let macs = chosen(&reach, client)?;
     on_each(cli, &macs, consent, &plan, &|mac, done| {
-        done.push(reach.remove(mac, when)?);
+        done.push(reach.remove(mac, how)?);
         Ok(())
     })
 }
 
-pub(super) fn list(cli: &Cli, group: Option<&GroupName>) -> Result<()> {
+pub(super) fn list(cli: &Cli, group: Option<&GroupName>, csv: bool) -> Result<()> {
     let reach = Reach::new(cli)?;
     let clients = match group {
         Some(group) => reach.select(&ClientSelector::Group(group.clone()))?,
@@ -158,6 +210,9 @@ pub(super) fn list(cli: &Cli, group: Option<&GroupName>) -> Result<()> {
     };
     if cli.json {
         return print::json(&clients);
+    }
+    if csv {
+        return import::export(&clients);
     }
     let headings = [
         "NAME", "MAC", "IMAGE", "MODE", "STATE", "BOOTS", "ADDRESS", "GROUPS",
@@ -189,11 +244,21 @@ pub(super) fn strangers(cli: &Cli) -> Result<()> {
     if cli.json {
         return print::json(&strangers);
     }
-    let mut table = print::Table::new(&["MAC", "ADDRESS", "TIMES", "LAST"]);
+    let headings = [
+        "MAC", "ADDRESS", "FIRMWARE", "SERIAL", "ASSET", "TIMES", "LAST",
+    ];
+    let mut table = print::Table::new(&headings);
     for one in &strangers {
+        let hardware = &one.hardware;
+        let firmware = [&hardware.platform, &hardware.arch].into_iter().flatten();
+        let firmware: Vec<&str> = firmware.map(String::as_str).collect();
+        let told = |what: &Option<String>| what.clone().unwrap_or_default();
         table.row([
             one.mac.to_string(),
             one.peer.to_string(),
+            firmware.join(" "),
+            told(&hardware.serial),
+            told(&hardware.asset),
             one.times.to_string(),
             print::moment(one.last),
         ]);
@@ -202,12 +267,20 @@ pub(super) fn strangers(cli: &Cli) -> Result<()> {
 }
 
 pub(super) fn show(cli: &Cli, client: &ClientSelector) -> Result<()> {
-    let views = Reach::new(cli)?.select(client)?;
+    let reach = Reach::new(cli)?;
+    let views = reach.select(client)?;
     match (cli.json, views.as_slice()) {
         // One client is asked for by its name or address, and then it is one that is printed.
         (true, [view]) if !matches!(client, ClientSelector::Group(_)) => print::json(view),
         (true, views) => print::json(&views),
-        (false, views) => print::lines(views.iter().flat_map(description)),
+        (false, views) => {
+            let mut lines = Vec::new();
+            for view in views {
+                lines.extend(description(view));
+                lines.extend(boots::last(&reach, &view.client.mac)?);
+            }
+            print::lines(lines)
+        }
     }
 }
 
@@ -302,7 +375,7 @@ fn when(running: Running) -> When {
     }
 }
 
-fn show_plans(cli: &Cli, plans: &[Plan]) -> Result<()> {
+pub(super) fn show_plans(cli: &Cli, plans: &[Plan]) -> Result<()> {
     warn(plans);
     match cli.json {
         true => print::json(&plans),
@@ -318,7 +391,7 @@ fn warn<'a>(plans: impl IntoIterator<Item = &'a Plan>) {
     }
 }
 
-fn show_done(cli: &Cli, done: &[Done]) -> Result<()> {
+pub(super) fn show_done(cli: &Cli, done: &[Done]) -> Result<()> {
     warn(done.iter().map(|done| &done.plan));
     match cli.json {
         true => print::json(&done),
@@ -363,6 +436,9 @@ fn was(plan: &Plan) -> String {
         "assign" => "assigned",
         "remove" => "removed",
         "restore" => "restored",
+        "forget" => "forgot",
+        "resize" => "resized",
+        "snapshot" => "made snapshot",
         "undo" => "undone",
         // "reset" and "set" are their own past.
         verb => verb,
@@ -417,6 +493,12 @@ fn description(view: &ClientView) -> Vec<String> {
         "args",
         joined(client.args.iter().map(|arg| arg.to_string()).collect()),
     );
+    if let Some(person) = &client.person {
+        more(
+            "person",
+            format!("{}'s own disk, at any machine", person.user),
+        );
+    }
     for (what, value) in client.settings.words() {
         more(what, value);
     }
@@ -463,6 +545,32 @@ fn description(view: &ClientView) -> Vec<String> {
         };
         let id = &old.clone.id;
         more("kept", format!("disk {id} of {from}, set aside {at}{undo}"));
+    }
+    for one in &client.snapshots {
+        let (from, at) = (&one.clone.from, print::moment(one.at));
+        let state = match one.running {
+            true => ", while it ran",
+            false => "",
+        };
+        more(
+            "snapshot",
+            format!("{} of {from}, made {at}{state}", one.name),
+        );
+    }
+    if let Some(HeldTo { quota, held }) = &view.held_to {
+        let held = held.map_or("how much is taken is not known".to_owned(), |held| {
+            let taken = u128::from(held) * 100 / u128::from(quota.bytes().max(1));
+            format!("{} of it taken, {taken} %", print::bytes(held))
+        });
+        more("limit", format!("{quota}, {held}"));
+    }
+    if let Some(data) = &view.data {
+        let published = match data.published {
+            true => format!("LUN {} of {}", data.lun, data.target),
+            false => "not published: its settings ask for none any more".to_owned(),
+        };
+        let (size, used) = (print::bytes(data.size), print::bytes(data.used));
+        more("data", format!("{size}, {used} on disk, {published}"));
     }
     if let Some(armed) = &client.armed {
         more(

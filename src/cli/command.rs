@@ -3,7 +3,9 @@
 mod accounts;
 mod client;
 mod events;
+mod groups;
 mod jobs;
+mod rollouts;
 mod serve;
 mod volumes;
 
@@ -18,7 +20,9 @@ pub(super) use client::{
     Client, ClientAdd, ClientAssign, ClientPromote, ClientSet, OrNone, Running,
 };
 pub(super) use events::{Event, Which};
+pub(super) use groups::{ClientImport, Group, GroupSet};
 pub(super) use jobs::{Job, Queue, Worker};
+pub(super) use rollouts::Rollout;
 pub(super) use serve::{Boot, Config, Esp, EspCheck, EspExport, EspOf, Serve, Session, Target};
 
 pub(super) use volumes::{Volume, VolumeAdd, VolumeSet};
@@ -74,6 +78,12 @@ pub(super) enum Command {
     /// Assign images to machines, and put machines back to them
     #[command(subcommand)]
     Client(Client),
+    /// What the clients of a room have in common
+    #[command(subcommand)]
+    Group(Group),
+    /// Images on their way to many clients, which some try first
+    #[command(subcommand)]
+    Rollout(Rollout),
     /// Publish files and block devices as they are
     #[command(subcommand)]
     Volume(Volume),
@@ -204,6 +214,8 @@ pub(super) enum Image {
         #[command(flatten)]
         queue: Queue,
     },
+    /// Boot a version in QEMU, from a disk over iSCSI, to see whether people could get it
+    Test(ImageTest),
     /// Remove old versions that are neither current nor used, and what failed builds have left
     Prune {
         /// Only versions of this image
@@ -226,6 +238,29 @@ pub(super) enum Image {
         #[command(flatten)]
         consent: Consent,
     },
+}
+
+/// `netroot image test`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The version boots as a client in mode shared does, with the kernel arguments of all \
+    clients; what it writes is gone afterwards. It passes when its system reaches multi-user. Needs QEMU, \
+    and neither root nor a network. Where `publish_gate` is set in netroot.toml, a version that \
+    passes becomes current if nothing but this test kept it from that."
+)]
+pub(super) struct ImageTest {
+    /// fc28 (its newest version), or fc28@3
+    pub image: VersionSpec,
+    /// Leave current what is current
+    #[arg(long)]
+    pub no_publish: bool,
+    /// Minutes after which it has failed
+    #[arg(long, value_name = "MINUTES", value_parser = at_least_one, default_value = "15", conflicts_with = "queue")]
+    pub within: NonZeroU32,
+    #[command(flatten)]
+    pub queue: Queue,
+    #[command(flatten)]
+    pub run: DryRun,
 }
 
 /// `netroot image diff`

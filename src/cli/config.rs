@@ -5,13 +5,17 @@ use anyhow::{Result, bail};
 use super::command::{Cli, DryRun};
 use super::control::Control;
 use super::print;
+use crate::boot::Text;
 use crate::daemon::Reloaded;
 use crate::library::Library;
 
 pub(super) fn reload(cli: &Cli, run: DryRun) -> Result<()> {
     if run.dry_run {
         // What the server would refuse, it refuses for the same words.
-        Library::open(&cli.library, cli.config.as_deref())?;
+        let library = Library::open(&cli.library, cli.config.as_deref())?;
+        for text in Text::ALL {
+            text.of_site(&library)?;
+        }
         return print::lines(["netroot.toml has no mistake, and would be read anew"]);
     }
     let Some(server) = Control::running(&cli.library)? else {

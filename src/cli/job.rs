@@ -214,6 +214,15 @@ fn told_outcome(id: JobId, outcome: &JobOutcome) -> Vec<String> {
             version,
             damage: Some(damage),
         } => vec![format!("  found       {version} is damaged: {damage}")],
+        JobOutcome::Tested {
+            version,
+            failed,
+            published,
+        } => vec![match (failed, published) {
+            (None, false) => format!("  found       {version} boots"),
+            (None, true) => format!("  found       {version} boots, and is current now"),
+            (Some(why), _) => format!("  found       {version} does not boot: {why}"),
+        }],
         JobOutcome::Report { .. } => vec![format!("  found       netroot job report {id}")],
     }
 }

@@ -5,14 +5,18 @@
 
 mod ask;
 mod boot;
+mod boots;
 mod client;
 mod command;
 mod config;
 mod control;
+mod dhcp;
 mod doctor;
 mod esp;
 mod event;
+mod group;
 mod image;
+mod import;
 mod init;
 mod job;
 mod log;
@@ -24,11 +28,13 @@ mod progress;
 mod promote;
 mod reach;
 mod recipe;
+mod rollout;
 mod serve;
 mod target;
 mod token;
 mod user;
 mod volume;
+mod wake;
 mod worker;
 
 use std::process::ExitCode;
@@ -38,8 +44,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use command::{
-    Boot, Cli, Client, Command, Config, Esp, Event, Image, Job, Recipe, Session, Target, Token,
-    User, Volume,
+    Boot, Cli, Client, Command, Config, Esp, Event, Group, Image, Job, Recipe, Rollout, Session,
+    Target, Token, User, Volume,
 };
 
 use crate::build::WrongUsage;
@@ -111,6 +117,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Image(Image::Verify { images, all, queue }) => {
             image::verify(cli, images, *all, *queue)
         }
+        Command::Image(Image::Test(args)) => image::test(cli, args),
         Command::Image(Image::Prune {
             image,
             keep,
@@ -127,8 +134,13 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Client(Client::Set(args)) => client::set(cli, args),
         Command::Client(Client::Assign(args)) => client::assign(cli, args),
         Command::Client(Client::List { unknown: true, .. }) => client::strangers(cli),
-        Command::Client(Client::List { group, .. }) => client::list(cli, group.as_ref()),
-        Command::Client(Client::Show { client }) => client::show(cli, client),
+        Command::Client(Client::List { group, csv, .. }) => client::list(cli, group.as_ref(), *csv),
+        Command::Client(Client::Import(args)) => import::import(cli, args),
+        Command::Client(Client::Show {
+            client,
+            boots: true,
+        }) => boots::show(cli, client),
+        Command::Client(Client::Show { client, .. }) => client::show(cli, client),
         Command::Client(Client::Reset {
             client,
             running,
@@ -145,12 +157,34 @@ fn run(cli: &Cli) -> Result<()> {
             running,
             consent,
         }) => client::restore(cli, client, disk, *running, *consent),
+        Command::Client(Client::Snapshot { client, name, run }) => {
+            client::snapshot(cli, client, name.as_ref(), *run)
+        }
+        Command::Client(Client::Forget {
+            client,
+            disk,
+            consent,
+        }) => client::forget(cli, client, disk, *consent),
+        Command::Client(Client::Resize { client, size, run }) => {
+            client::resize(cli, client, *size, *run)
+        }
         Command::Client(Client::Promote(args)) => promote::promote(cli, args),
         Command::Client(Client::Remove {
             client,
             force,
+            purge,
             consent,
-        }) => client::remove(cli, client, *force, *consent),
+        }) => client::remove(cli, client, *force, *purge, *consent),
+        Command::Client(Client::Wake { client, run }) => wake::wake(cli, client, *run),
+        Command::Group(Group::List) => group::list(cli),
+        Command::Group(Group::Show { name }) => group::show(cli, name),
+        Command::Group(Group::Set(args)) => group::set(cli, args),
+        Command::Group(Group::Remove { name, consent }) => group::remove(cli, name, *consent),
+        Command::Rollout(Rollout::List) => rollout::list(cli),
+        Command::Rollout(Rollout::Show { id }) => rollout::show(cli, *id),
+        Command::Rollout(Rollout::Stop { id, keep, consent }) => {
+            rollout::stop(cli, *id, *keep, *consent)
+        }
         Command::Volume(Volume::Add(args)) => volume::add(cli, args),
         Command::Volume(Volume::List) => volume::list(cli),
         Command::Volume(Volume::Show { name }) => volume::show(cli, name),
@@ -171,6 +205,8 @@ fn run(cli: &Cli) -> Result<()> {
             server,
             way,
         }) => boot::show(cli, client, *server, *way),
+        Command::Boot(Boot::Dnsmasq { server }) => dhcp::dnsmasq(cli, *server),
+        Command::Boot(Boot::Kea { server }) => dhcp::kea(cli, *server),
         Command::Esp(Esp::Export(args)) => esp::export(cli, args),
         Command::Esp(Esp::Check(args)) => esp::check(cli, args),
         Command::Config(Config::Check) => doctor::check(cli),
@@ -216,7 +252,7 @@ fn open(cli: &Cli) -> Result<Library> {
     match library.sweep() {
         Ok(swept) => {
             for swept in swept {
-                print::warning(&format!("an earlier command was interrupted: {swept}"));
+                print::warning(&swept.told());
             }
         }
         // Who may only look is shown what there is; cleaning up is for those who may write.

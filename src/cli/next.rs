@@ -44,6 +44,16 @@ pub(super) fn reached(image: &ImageName, followers: &Followers) -> Vec<String> {
 /// What a person is told behind a version that was just sealed.
 pub(super) fn after(library: &Library, version: &Version) -> Result<Vec<String>> {
     let id = version.id();
+    if library.waits_for_trial(id)? {
+        let image = library.image(&id.image)?;
+        let current = image
+            .current
+            .map_or("none yet".to_owned(), |current| format!("@{current}"));
+        return Ok(vec![
+            format!("it is not current until its test went well; current is {current}"),
+            format!("next: netroot image test {id}"),
+        ]);
+    }
     let lines = reached(&id.image, &library.followers(&id.image, Some(id))?);
     if !lines.is_empty() {
         return Ok(lines);

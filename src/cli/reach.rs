@@ -3,6 +3,8 @@
 //! Both sides of each `match` call the same function of the library; one of them over the control
 //! socket.
 
+mod groups;
+mod rollouts;
 mod volumes;
 
 use std::num::NonZeroU32;
@@ -11,11 +13,11 @@ use anyhow::{Result, bail};
 
 use super::command::Cli;
 use super::control::Control;
-use crate::daemon::{SessionRow, Stranger};
+use crate::daemon::SessionRow;
 use crate::library::Actor;
-use crate::library::{Act, ClientSelector, ClientView, Done, Edit, NewClient, Plan, When};
+use crate::library::{Act, BootLine, ClientSelector, ClientView, Done, Edit, Plan, Removing, When};
 use crate::library::{ImageName, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec};
-use crate::library::{Library, MacAddr, NoServer, Published};
+use crate::library::{Library, MacAddr, NoServer, Published, Stranger};
 use crate::web::calls::{
     ActCall, AddCall, EditCall, PruneCall, RemoveCall, RemoveImageCall, RollbackCall,
 };
@@ -46,14 +48,11 @@ impl Reach {
         }
     }
 
-    /// Machines that nobody knows: a server hears of them, and forgets them when it ends.
+    /// Machines that nobody knows and that asked a server what to boot.
     pub(super) fn strangers(&self) -> Result<Vec<Stranger>> {
         match self {
             Reach::Server(control) => control.get("/api/v1/strangers"),
-            Reach::Alone(..) => bail!(
-                "listing unknown machines: no server runs that they could have asked; start one with \
-                 `netroot serve`"
-            ),
+            Reach::Alone(library, _) => Ok(library.strangers(jiff::Timestamp::now())),
         }
     }
 
@@ -69,17 +68,29 @@ impl Reach {
         }
     }
 
-    pub(super) fn plan_add(&self, new: &NewClient) -> Result<Plan> {
+    /// How a client booted, the latest first.
+    pub(super) fn boots(&self, mac: &MacAddr) -> Result<Vec<BootLine>> {
         match self {
-            Reach::Server(control) => control.post("/api/v1/clients", &AddCall::of(new, true)),
-            Reach::Alone(library, _) => Ok(library.plan_add(new)?),
+            Reach::Server(control) => control.get(&format!("/api/v1/clients/{mac}/boots")),
+            Reach::Alone(library, _) => Ok(library.boot_lines(mac)?),
         }
     }
 
-    pub(super) fn add(&self, new: &NewClient) -> Result<Done> {
+    pub(super) fn plan_add(&self, mut new: AddCall) -> Result<Plan> {
+        new.dry_run = true;
         match self {
-            Reach::Server(control) => control.post("/api/v1/clients", &AddCall::of(new, false)),
-            Reach::Alone(library, live) => Ok(library.add_client(new, live, &Actor::command())?),
+            Reach::Server(control) => control.post("/api/v1/clients", &new),
+            Reach::Alone(library, _) => Ok(library.plan_add(&new.client(library)?)?),
+        }
+    }
+
+    pub(super) fn add(&self, new: AddCall) -> Result<Done> {
+        match self {
+            Reach::Server(control) => control.post("/api/v1/clients", &new),
+            Reach::Alone(library, live) => {
+                let new = new.client(library)?;
+                Ok(library.add_client(&new, live, &Actor::command())?)
+            }
         }
     }
 
@@ -135,30 +146,22 @@ impl Reach {
         }
     }
 
-    pub(super) fn plan_remove(&self, mac: &MacAddr, when: When) -> Result<Plan> {
+    pub(super) fn plan_remove(&self, mac: &MacAddr, how: Removing) -> Result<Plan> {
         match self {
-            Reach::Server(control) => control.delete(
-                &format!("/api/v1/clients/{mac}"),
-                &RemoveCall {
-                    when,
-                    dry_run: true,
-                },
-            ),
-            Reach::Alone(library, live) => Ok(library.plan_remove(mac, when, live)?),
+            Reach::Server(control) => {
+                control.delete(&format!("/api/v1/clients/{mac}"), &remove_call(how, true))
+            }
+            Reach::Alone(library, live) => Ok(library.plan_remove(mac, how, live)?),
         }
     }
 
-    pub(super) fn remove(&self, mac: &MacAddr, when: When) -> Result<Done> {
+    pub(super) fn remove(&self, mac: &MacAddr, how: Removing) -> Result<Done> {
         match self {
-            Reach::Server(control) => control.delete(
-                &format!("/api/v1/clients/{mac}"),
-                &RemoveCall {
-                    when,
-                    dry_run: false,
-                },
-            ),
+            Reach::Server(control) => {
+                control.delete(&format!("/api/v1/clients/{mac}"), &remove_call(how, false))
+            }
             Reach::Alone(library, live) => {
-                Ok(library.remove_client(mac, when, live, &Actor::command())?)
+                Ok(library.remove_client(mac, how, live, &Actor::command())?)
             }
         }
     }
@@ -278,6 +281,15 @@ impl Reach {
             Reach::Server(control) => control.delete(&format!("/api/v1/sessions/{id}"), &()),
             Reach::Alone(..) => bail!("there is no session {id}: no server runs on this library"),
         }
+    }
+}
+
+fn remove_call(how: Removing, dry_run: bool) -> RemoveCall {
+    let Removing { when, purge } = how;
+    RemoveCall {
+        when,
+        purge,
+        dry_run,
     }
 }
 

@@ -53,6 +53,14 @@ async fn until_signal(cli: &Cli) -> Result<LiveLock> {
         let url = reached_at("https", *address);
         tracing::info!("the boot service listens on {address} over TLS: {url}/boot.ipxe");
     }
+    for address in listeners.dhcp()? {
+        tracing::info!(
+            "machines that boot from the network are told what to boot on UDP {address}"
+        );
+    }
+    for address in listeners.tftp()? {
+        tracing::info!("boot loaders are given by TFTP on {address}");
+    }
     let scheme = listeners.fingerprint().map_or("http", |_| "https");
     for address in &admin {
         tracing::info!("the dashboard is at {}", reached_at(scheme, *address));

@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::command::{Cli, Worker};
-use super::open;
 use super::reach::Reach;
+use super::{image, open};
 use crate::build;
 use crate::exec::Cancel;
 use crate::library::{
-    ClientSelector, Job, JobOutcome, JobState, Library, LiveSession, MacAddr, this_worker,
+    ClientSelector, Job, JobOutcome, JobState, Library, LiveSession, MacAddr, VersionId,
+    this_worker,
 };
 
 /// How often the queue is looked at. A job takes minutes.
@@ -52,12 +53,15 @@ fn work(cli: &Cli, library: &Library, name: &str, stop: &Cancel) -> Result<bool>
     };
     // What a killed worker left takes room, and is nobody's.
     for swept in library.sweep()? {
-        tracing::warn!("an earlier command was interrupted: {swept}");
+        tracing::warn!("{}", swept.told());
     }
     let job = claim.job();
     tracing::info!("job {}: {}, asked by {}", job.id, job.task, job.by);
     let connected = |mac: &MacAddr| sessions(cli, mac);
-    told(&build::run_job(library, claim, &connected, stop)?);
+    let trials = |version: &VersionId, cancel: &Cancel, watch: &dyn build::Watch| {
+        image::tried(library, version, build::TRIAL_LIMIT, cancel, watch)
+    };
+    told(&build::run_job(library, claim, &connected, &trials, stop)?);
     Ok(true)
 }
 
@@ -79,6 +83,12 @@ fn told(job: &Job) {
             JobOutcome::Verdict { version, damage } => match damage {
                 None => tracing::info!("job {id} is done: {version} is whole"),
                 Some(damage) => tracing::warn!("job {id} is done: {damage}"),
+            },
+            JobOutcome::Tested {
+                version, failed, ..
+            } => match failed {
+                None => tracing::info!("job {id} is done: {version} boots"),
+                Some(why) => tracing::warn!("job {id} is done: {version} does not boot: {why}"),
             },
             JobOutcome::Report { bytes } => {
                 tracing::info!("job {id} is done: a report of {bytes} bytes");

@@ -1,10 +1,11 @@
 //! Which sessions hold which disks of the library: the server's answer to [`Live`].
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 
+use super::devices::Devices;
 use crate::iscsi::{End, SessionControl};
 use crate::library::BootId;
 use crate::library::{Live, LiveSession, MacAddr, VersionId};
@@ -13,6 +14,7 @@ use crate::library::{Live, LiveSession, MacAddr, VersionId};
 /// settled.
 pub(super) struct Attached {
     runtime: Handle,
+    devices: Arc<Devices>,
     // Held for a look or a change of the map, never across a wait.
     table: Mutex<HashMap<u64, Entry>>,
 }
@@ -24,9 +26,10 @@ struct Entry {
 
 impl Attached {
     /// Nobody yet. `runtime` is what sessions run on: whoever waits for their end waits there.
-    pub(super) fn new(runtime: Handle) -> Self {
+    pub(super) fn new(runtime: Handle, devices: Arc<Devices>) -> Self {
         Self {
             runtime,
+            devices,
             table: Mutex::default(),
         }
     }
@@ -92,6 +95,10 @@ impl Live for Attached {
                 && (but.is_none() || entry.session.boot.as_ref() != but)
         };
         self.end(fenced);
+    }
+
+    fn look_again(&self, client: &MacAddr, quota: Option<u64>) {
+        self.devices.look_again(client, quota);
     }
 
     fn evict(&self, versions: &[VersionId]) {

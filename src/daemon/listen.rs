@@ -11,6 +11,8 @@ use nix::unistd::Group;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::datagrams::Datagrams;
+
 /// Connections that may wait to be accepted: a room that is switched on at once.
 const BACKLOG: i32 = 1024;
 
@@ -29,13 +31,35 @@ pub(super) fn tcp(what: &str, addresses: &[SocketAddr]) -> Result<Vec<TcpListene
 
 /// Listens on `address`.
 pub(super) fn one(address: SocketAddr) -> io::Result<TcpListener> {
-    match bound(address) {
-        // A kernel without IPv6: what listens everywhere then listens everywhere there is.
+    where_there_is(address, bound)
+}
+
+/// A UDP socket at `address` for `what`; `taken` is said where somebody else has the port.
+pub(super) fn udp(what: &str, address: SocketAddr, taken: &str) -> Result<Datagrams> {
+    where_there_is(address, Datagrams::bind).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AddrInUse => taken,
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 are for root, and for services with the capability \
+                 CAP_NET_BIND_SERVICE (AmbientCapabilities=CAP_NET_BIND_SERVICE in the service's unit)"
+            }
+            _ => "is this an address of this host?",
+        };
+        anyhow::Error::new(error).context(format!("listening on UDP {address} for {what}: {why}"))
+    })
+}
+
+/// Binds `address`. On a kernel without IPv6 what listens everywhere listens everywhere there is.
+fn where_there_is<T>(
+    address: SocketAddr,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    match bind(address) {
         Err(error)
             if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
                 && address.ip().is_unspecified() =>
         {
-            bound(SocketAddr::new(
+            bind(SocketAddr::new(
                 IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 address.port(),
             ))

@@ -3,18 +3,21 @@
 //! The target asks [`Targets`] who may log in to what; that asks the library, and for volumes `visitors`,
 //! who knows their sessions. `volumes` has those open for as long as their documents stand, `devices` the
 //! disks of images and clients for as long as somebody uses them. `Attached` tells the library who is
-//! connected. `reload` takes on what has changed in the configuration. `watch` is what the server sees of
-//! machines besides: their boots (`timeline`, which `sightings` tells), those that nobody knows (`room`), whose
-//! kernels lie on their own disks (`esps`), and how much goes over the wire (`rates`). `neighbours` tells whose
-//! an address is, `doctor` examines a host. HTTP routers are given by the fronts; this floor
-//! only runs them.
+//! connected; `house` does what is due without anybody asking. `reload` takes on what has changed in the configuration. `watch` is what the server sees of
+//! machines besides: their boots (`timeline`, which `sightings` tells), whose kernels lie on their own disks
+//! (`esps`), and how much goes over the wire (`rates`). `neighbours` tells whose an address is, `rollouts`
+//! moves those on, `wake` turns machines on, `trial` serves one version to a machine that tries it, `doctor`
+//! examines a host. HTTP routers are given by the fronts; this floor only runs them.
 
 mod attached;
 mod calls;
+mod datagrams;
 mod devices;
+mod dhcp;
 pub mod doctor;
 mod esps;
 mod firewall;
+mod house;
 mod http;
 mod listen;
 mod neighbours;
@@ -27,34 +30,39 @@ mod reach;
 mod reload;
 mod requests;
 mod reservations;
-mod room;
+mod rollouts;
 mod run;
 mod seats;
 mod sightings;
 mod targets;
+mod tftp;
 mod timeline;
 mod tls;
+mod trial;
 mod unsent;
 mod visitors;
 mod vitals;
 mod volumes;
+mod wake;
 mod watch;
 
+pub use crate::library::network;
 pub use calls::{NoCall, Patience};
 pub use neighbours::Unproven;
-pub use peer::{Peer, Scheme, network, unmapped};
+pub use peer::{Peer, Scheme, unmapped};
 pub use places::{Place, Places};
 pub use rates::{History, Pace, Rate};
 pub use reach::{admin_url, own_address};
 pub use reload::Reloaded;
 pub use requests::{Endpoint, Requests};
-pub use room::Stranger;
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
 pub use timeline::{Boots, Fetch, Whose};
 pub use tls::made_fingerprint;
+pub use trial::TrialTarget;
 pub use vitals::Vitals;
 pub use volumes::VolumeRow;
+pub use wake::{WakeWay, Woken, wake};
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -74,6 +82,7 @@ use attached::Attached;
 use calls::Calls;
 use devices::Devices;
 use esps::Esps;
+use house::House;
 use notes::Notes;
 use visitors::Visitors;
 use volumes::Volumes;
@@ -83,7 +92,7 @@ use watch::Watch;
 pub struct Server {
     library: Library,
     attached: Attached,
-    devices: Devices,
+    devices: Arc<Devices>,
     volumes: Volumes,
     visitors: Visitors,
     sessions: Sessions,
@@ -94,6 +103,7 @@ pub struct Server {
     reloading: tokio::sync::Mutex<()>,
     calls: Calls,
     notes: Notes,
+    house: House,
     told: Told,
     watch: Watch,
     esps: Esps,
@@ -120,6 +130,14 @@ pub struct Doors {
     #[schema(value_type = Vec<String>)]
     #[serde(default)]
     pub admin: Vec<SocketAddr>,
+    /// Where machines that boot from the network are told what to boot; nowhere without ProxyDHCP.
+    #[schema(value_type = Vec<String>)]
+    #[serde(default)]
+    pub dhcp: Vec<SocketAddr>,
+    /// Loaders over TFTP; often nowhere.
+    #[schema(value_type = Vec<String>)]
+    #[serde(default)]
+    pub tftp: Vec<SocketAddr>,
     /// What is announced in place of the target's address; often nothing.
     #[schema(value_type = Vec<String>)]
     pub announce: Vec<SocketAddr>,
@@ -155,10 +173,12 @@ impl Server {
     /// A server of `library`, whose live lock the caller holds. Sessions will run on `runtime`, and
     /// come in by `doors`.
     pub fn new(library: Library, runtime: Handle, doors: Doors) -> Arc<Self> {
+        let devices = Arc::new(Devices::default());
         Arc::new(Self {
             library,
-            attached: Attached::new(runtime.clone()),
-            devices: Devices::default(),
+            attached: Attached::new(runtime.clone(), devices.clone()),
+            devices,
+            house: House::default(),
             volumes: Volumes::default(),
             visitors: Visitors::default(),
             sessions: Sessions::new(),
@@ -208,6 +228,11 @@ impl Server {
         self.doors().portal(local)
     }
 
+    /// The URL of the boot service for a client that reaches this server at `local`.
+    pub fn boot_base(&self, local: IpAddr) -> Option<String> {
+        self.doors().boot_base(local)
+    }
+
     /// The target's sessions.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
@@ -254,6 +279,8 @@ impl Doors {
                 None => Vec::new(),
             },
             admin: config.admin.listen.clone(),
+            dhcp: Vec::new(),
+            tftp: config.tftp_listen(),
             announce: config
                 .iscsi
                 .announce
@@ -271,6 +298,19 @@ impl Doors {
         let any = same_family.or(self.announce.first());
         let port = self.iscsi.first().map_or(ISCSI_PORT, SocketAddr::port);
         any.copied().unwrap_or(SocketAddr::new(local, port))
+    }
+
+    /// The URL of the boot service for a client that reaches this host at `local`; nothing if it listens
+    /// nowhere.
+    pub fn boot_base(&self, local: IpAddr) -> Option<String> {
+        let local = local.to_canonical();
+        let here =
+            |door: &&SocketAddr| door.ip().is_unspecified() || door.ip().to_canonical() == local;
+        let address = match self.boot.iter().find(here) {
+            Some(door) => SocketAddr::new(local, door.port()),
+            None => *self.boot.first()?,
+        };
+        Some(format!("http://{address}"))
     }
 }
 

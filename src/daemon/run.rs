@@ -1,6 +1,7 @@
 //! The server from its first socket to its last session.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,15 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::datagrams::Datagrams;
 use super::listen::{self, ControlSocket};
 use super::reach::{self, Door};
 use super::tls::{Purpose, Tls, TlsListener};
-use super::{Doors, Server, Targets, http};
+use super::{Doors, Server, Targets, dhcp, http, tftp};
+use crate::boot::Loaders;
 use crate::exec;
 use crate::iscsi::{self, Limits};
-use crate::library::config::SecretsOver;
+use crate::library::config::{DhcpMode, SecretsOver};
 use crate::library::{Config, Library, config};
 
 /// Open sockets, before anything is answered on them.
@@ -27,6 +30,8 @@ pub struct Listeners {
     boot: Vec<TcpListener>,
     boot_tls: Vec<TlsListener>,
     admin: Vec<TcpListener>,
+    dhcp: Option<dhcp::Sockets>,
+    tftp: Vec<Datagrams>,
     tls: Option<Tls>,
     control: ControlSocket,
 }
@@ -62,6 +67,11 @@ impl Listeners {
             boot: listen::tcp("boot service", &config.boot.listen)?,
             admin: listen::tcp("dashboard", &config.admin.listen)?,
             boot_tls,
+            dhcp: match config.dhcp.mode {
+                DhcpMode::Proxy => Some(dhcp::Sockets::open()?),
+                DhcpMode::Off => None,
+            },
+            tftp: tftp::open(&config.tftp_listen())?,
             tls: Tls::configured(library, Purpose::Admin)?,
             control: ControlSocket::new(&library.control_socket())?,
         })
@@ -87,6 +97,21 @@ impl Listeners {
         addresses(&self.admin)
     }
 
+    /// Where machines are told what to boot, if they are.
+    pub fn dhcp(&self) -> Result<Vec<SocketAddr>> {
+        self.dhcp.iter().try_fold(Vec::new(), |mut all, sockets| {
+            all.extend(sockets.addresses()?);
+            Ok(all)
+        })
+    }
+
+    /// Where loaders are given over TFTP.
+    pub fn tftp(&self) -> Result<Vec<SocketAddr>> {
+        let address = |socket: &Datagrams| socket.local_addr();
+        let addresses: io::Result<_> = self.tftp.iter().map(address).collect();
+        addresses.context("asking for a socket's address")
+    }
+
     /// The fingerprint of the dashboard's certificate, if it speaks TLS.
     pub fn fingerprint(&self) -> Option<&str> {
         self.tls.as_ref().map(|tls| tls.fingerprint.as_str())
@@ -99,6 +124,8 @@ impl Listeners {
             boot: self.boot()?,
             boot_tls: self.boot_tls()?,
             admin: self.admin()?,
+            dhcp: self.dhcp()?,
+            tftp: self.tftp()?,
             ..Doors::configured(config)
         })
     }
@@ -126,6 +153,15 @@ impl Listeners {
                 "[boot] secrets = \"https\" in netroot.toml, and the boot service has no certificate: \
                  clients that prove a secret cannot boot, and none has an identity; set [boot] tls",
             ));
+        }
+        let loaders = Loaders::new(&config.boot);
+        if !self.tftp.is_empty() || self.dhcp.is_some() {
+            warnings.extend(loaders.warnings());
+        }
+        match &self.dhcp {
+            Some(_) => warnings.extend(dhcp::warnings(&config.dhcp)),
+            None if self.tftp.is_empty() => {}
+            None => warnings.extend(loaders.warnings_without_dhcp()),
         }
         Ok(warnings)
     }
@@ -198,6 +234,12 @@ pub async fn run(
             None => parts.spawn(http::serve(listener, router, over(&server))),
         };
     }
+    for socket in listeners.tftp {
+        parts.spawn(tftp::serve(server.clone(), socket, over(&server)));
+    }
+    if let Some(sockets) = listeners.dhcp {
+        parts.spawn(sockets.serve(server.clone(), over(&server)));
+    }
     let control = listeners.control;
     let router = routers.control;
     let heard = over(&server);
@@ -206,9 +248,15 @@ pub async fn run(
         drop(control);
     });
     let sampling = tokio::spawn(server.clone().sample());
+    let rolling = tokio::spawn(server.clone().roll_out());
+    let remembering = tokio::spawn(server.clone().remember());
+    let keeping = tokio::spawn(server.clone().keep_house());
     shutdown.await;
     server.end();
     sampling.abort();
+    rolling.abort();
+    remembering.abort();
+    keeping.abort();
     let ended = async {
         while let Some(part) = parts.join_next().await {
             if let Err(error) = part {
@@ -216,6 +264,7 @@ pub async fn run(
             }
         }
         server.notes.written().await;
+        server.remember_now().await;
         server.keep_all_boots().await;
     };
     if tokio::time::timeout(END, ended).await.is_err() {

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::peer::{Peer, network};
+use super::network;
+use super::peer::Peer;
 
 /// The connections of a listener.
 pub(super) struct Seats {

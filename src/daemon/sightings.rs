@@ -12,8 +12,8 @@ use super::targets::told;
 use super::timeline::{Boots, Entered, Fetch, Initiates, ToKeep, Whose};
 use crate::iscsi::{End, Initiator, SessionInfo};
 use crate::library::{
-    Actor, BootFailure, BootLine, BootStage, BootTicket, Entry, Event, Firmware, Grant, MacAddr,
-    Result, VersionId, mask_boot_ids, merged_boots, printable,
+    Actor, BootFailure, BootLine, BootStage, BootTicket, Entry, Event, Firmware, Grant, Hardware,
+    MacAddr, Result, VersionId, mask_boot_ids, merged_boots, printable,
 };
 
 /// No name of a file that a loader has here is longer.
@@ -52,7 +52,6 @@ impl Server {
 
     /// A client has fetched its script, with this ticket.
     pub fn saw_script(&self, ticket: &BootTicket, peer: IpAddr) {
-        self.watch.room().is_known(&ticket.client);
         let now = Timestamp::now();
         self.watch.timelines().script(ticket, peer, now);
         self.nudge();
@@ -80,8 +79,9 @@ impl Server {
 
     /// Somebody has asked for the script of a machine that is nobody's client. Tells whether that is
     /// worth a word in the log.
-    pub fn saw_stranger(&self, mac: MacAddr, peer: IpAddr) -> bool {
-        self.watch.room().stranger(mac, peer, Timestamp::now())
+    pub fn saw_stranger(&self, mac: MacAddr, hardware: Hardware, peer: IpAddr) -> bool {
+        let now = Timestamp::now();
+        self.library.saw_stranger(mac, hardware, peer, now)
     }
 
     /// Somebody begins to fetch the kernel of a version, of so many bytes.
@@ -104,7 +104,7 @@ impl Server {
     pub fn saw_failed(&self, mac: &MacAddr, peer: IpAddr, failure: BootFailure) -> bool {
         let now = Timestamp::now();
         let Some(client) = self.client_with(mac) else {
-            return self.watch.room().failed(mac, peer, failure);
+            return self.library.stranger_failed(mac, peer, failure);
         };
         let failed = self.watch.timelines().failure(client, peer, failure, now);
         if failed {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::timeline::Initiates;
 use super::{Server, visitors};
 use crate::iscsi::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, IscsiName, Opened, Refusal,
@@ -11,7 +12,7 @@ use crate::iscsi::{
 };
 use crate::library::LiveSession;
 use crate::library::{Caller, Grant, LoginError};
-use crate::scsi::{Device, Lun, Options};
+use crate::scsi::Device;
 
 /// The library's disks as targets.
 pub struct Targets {
@@ -72,6 +73,25 @@ impl Directory for Targets {
                 None => nothing_proves(),
             }
         })
+    }
+
+    fn unproven(&self, who: &Initiator, target: Option<&IscsiName>) {
+        let is_named = self
+            .server
+            .library
+            .client_named(who.name.as_str())
+            .is_some();
+        // Volumes are nothing that a machine boots from.
+        if target.is_none() || !is_named {
+            return;
+        }
+        let (server, who) = (self.server.clone(), who.clone());
+        self.server.notes.spawn(async move {
+            let why = "it did not prove the secret of this boot";
+            server
+                .call_for_client(move |server| server.saw_refusal(&who, why))
+                .await;
+        });
     }
 
     fn admits<'a>(
@@ -147,6 +167,7 @@ fn open(
                 boot: grant.boot,
                 version: grant.version.clone(),
                 since: Timestamp::now(),
+                firmware: Initiates::of(who.isid) == Initiates::Firmware,
             };
             server.attached.enter(session, control);
         });
@@ -174,12 +195,8 @@ fn open(
 }
 
 fn device(server: &Server, grant: &Grant) -> crate::library::Result<Arc<Device>> {
-    let library = &server.library;
-    server.devices.get(&grant.disk, || {
-        let disk = library.open_granted(grant)?;
-        // The configuration knows no LUN that does not exist.
-        let lun = Lun::new(library.config().iscsi.lun.number()).unwrap_or(Lun::ZERO);
-        Ok(Device::new(&grant.identity).with_disk(lun, &grant.identity, disk, Options::default()))
+    server.devices.get(&grant.disk, &grant.identity, || {
+        server.library.open_granted(grant)
     })
 }
 

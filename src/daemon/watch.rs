@@ -3,22 +3,23 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::rates::{EVERY, History, Pace, Rates, Reading};
-use super::room::{Room, Stranger};
 use super::timeline::Timelines;
 use super::{Server, SessionRow};
-use crate::library::{Client, ClientView, MacAddr, Result};
+use crate::library::{Client, ClientView, MacAddr, Result, Stranger};
+
+/// How often it is looked whether there is something to write down.
+const WRITTEN: Duration = Duration::from_secs(5);
 
 /// What is seen, and who is to be told.
 pub(super) struct Watch {
     // All held for a look or a change in memory, never across an await or a call of the library.
-    room: Mutex<Room>,
     timelines: Mutex<Timelines>,
     rates: Mutex<Rates>,
     changed: Notify,
@@ -28,7 +29,6 @@ pub(super) struct Watch {
 impl Default for Watch {
     fn default() -> Self {
         Watch {
-            room: Mutex::default(),
             timelines: Mutex::default(),
             rates: Mutex::default(),
             changed: Notify::new(),
@@ -38,13 +38,8 @@ impl Default for Watch {
 }
 
 impl Watch {
-    pub(super) fn room(&self) -> MutexGuard<'_, Room> {
-        // A panic beside it loses what one machine was seen doing at most.
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn timelines(&self) -> MutexGuard<'_, Timelines> {
-        // The same.
+        // A panic beside it loses what one machine was seen doing at most.
         let timelines = self.timelines.lock();
         timelines.unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,9 +57,8 @@ impl Server {
             let first = views.binary_search_by_key(mac, |view| view.client.mac);
             first.is_ok() || views.iter().any(|view| view.client.has_mac(mac))
         };
-        // Both lists are as long as the room at most, whatever came and went.
-        self.watch.room().retain(is_client);
         let mut timelines = self.watch.timelines();
+        // As long as the list of clients at most, whatever came and went.
         timelines.retain(is_client);
         let now = Timestamp::now();
         views
@@ -93,7 +87,7 @@ impl Server {
 
     /// Machines that asked for a script and are nobody's clients: those who asked last first.
     pub fn strangers(&self) -> Vec<Stranger> {
-        self.watch.room().strangers(Timestamp::now())
+        self.library.strangers(Timestamp::now())
     }
 
     /// How fast all sessions together were in the last minute.
@@ -144,6 +138,27 @@ impl Server {
 
     pub(super) fn end(&self) {
         self.watch.ending.send_replace(true);
+    }
+
+    /// Writes down now and then which machines asked that nobody knows, for ever.
+    pub(super) async fn remember(self: Arc<Self>) {
+        let mut ticks = interval(WRITTEN);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.remember_now().await;
+        }
+    }
+
+    /// The same, once.
+    pub(super) async fn remember_now(self: &Arc<Self>) {
+        let kept = self.call(|server| server.library.keep_strangers(Timestamp::now()));
+        if let Some(Err(error)) = kept.await {
+            tracing::warn!(
+                error = super::targets::told(&error),
+                "unknown machines cannot be written down"
+            );
+        }
     }
 
     /// Looks at all counters once a second, for ever.

@@ -128,6 +128,7 @@ enum Greeted {
 async fn greet(link: &mut Link, peer: SocketAddr, local: SocketAddr, shared: &Shared) -> Greeted {
     let challenges = shared.challenges.clone();
     let mut login = Box::new(Login::new(shared.limits.commands, challenges));
+    let mut proves = None;
     loop {
         let proving = login.is_proving();
         let mut step = match link.receive().await {
@@ -145,7 +146,9 @@ async fn greet(link: &mut Link, peer: SocketAddr, local: SocketAddr, shared: &Sh
             let initiator = initiator(wish, peer, local);
             let target = wish.target.as_ref();
             let authentication = shared.directory.authentication(&initiator, target);
-            step = login.authenticated(authentication.await);
+            let authentication = authentication.await;
+            proves = Some((initiator, wish.target.clone()));
+            step = login.authenticated(authentication);
         }
         match step {
             Step::Reply(response) => {
@@ -157,6 +160,9 @@ async fn greet(link: &mut Link, peer: SocketAddr, local: SocketAddr, shared: &Sh
             Step::Refuse { status, response } => {
                 if proving && status == status::AUTHENTICATION_FAILED {
                     shared.failures.add(peer.ip());
+                    if let Some((who, target)) = &proves {
+                        shared.directory.unproven(who, target.as_ref());
+                    }
                 }
                 link.push(response);
                 return Greeted::Refused(status);

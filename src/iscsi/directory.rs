@@ -59,6 +59,11 @@ pub trait Directory: Send + Sync + 'static {
         target: Option<&'a IscsiName>,
     ) -> BoxFuture<'a, Authentication>;
 
+    /// Told when an initiator did not prove what it has to. Does not wait for anything.
+    fn unproven(&self, who: &Initiator, target: Option<&IscsiName>) {
+        let _ = (who, target);
+    }
+
     /// Whether this initiator may have `target`, as far as can be told without opening it. Asked before
     /// a session is ended because its initiator logs in anew: whoever only uses its name must not be
     /// able to end it. What is not known yet may be left to [`open`](Self::open).

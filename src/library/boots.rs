@@ -142,9 +142,27 @@ pub(super) enum Verdict {
     /// The boot that the document holds comes again: nothing is reset.
     Reconnect,
     /// A new boot begins.
-    Begin,
+    Begin(Beginning),
     /// Why it is not let in, for the log.
     Refused(String),
+}
+
+/// Where what a boot runs comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// From what the client is assigned to.
+    Assigned,
+    /// Somebody chose it at the client's menu, for this once.
+    Once,
+}
+
+/// A boot that may begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Beginning {
+    pub(super) kind: Kind,
+    /// The version that it runs, or whose clone it runs.
+    pub(super) version: VersionId,
+    pub(super) mode: Mode,
 }
 
 impl Library {
@@ -160,15 +178,25 @@ impl Library {
                 version.id().clone()
             }
         };
+        self.ticket(client, Kind::Assigned, version, next.assignment.mode)
+    }
+
+    /// The ticket of a boot of this kind, later than all that began.
+    pub(super) fn ticket(
+        &self,
+        client: &Client,
+        kind: Kind,
+        version: VersionId,
+        mode: Mode,
+    ) -> Result<BootTicket> {
         let way = self.settings(client)?.way.unwrap_or_default();
         let what = format!("booting {}", client.name);
         self.version(&version)?.ensure_way(way, &what)?;
         self.ensure_line(client, &what)?;
         let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
-        let mode = next.assignment.mode;
         let proof = self.wanted_proof(client)?;
-        let id = self.boot_id(&client.mac, seq, &version, mode, proof)?;
+        let id = self.boot_id(&client.mac, seq, kind, (&version, mode), proof)?;
         let target = disk_target(client, &version, mode);
         Ok(BootTicket {
             client: client.mac,
@@ -180,8 +208,19 @@ impl Library {
             way,
             proof,
             lun: self.config().iscsi.lun.number(),
-            args: self.kernel_args(client)?,
+            args: self.told_args(client)?,
         })
+    }
+
+    /// What the client is told besides where its root is: its kernel arguments, and where its data disk
+    /// is. By which portal it gets there it knows: by that of its root.
+    fn told_args(&self, client: &Client) -> Result<Vec<KernelArg>> {
+        let mut args = self.kernel_args(client)?;
+        if self.settings(client)?.data.is_some() {
+            let target = self.target_name(&Target::Clone(client.mac));
+            args.push(format!("netroot.data={target},{}", self.data_lun()).parse()?);
+        }
+        Ok(args)
     }
 
     /// The version that an assignment means. It may be gone: by force, or by hand.
@@ -204,12 +243,12 @@ impl Library {
         &self,
         mac: &MacAddr,
         seq: u64,
-        version: &VersionId,
-        mode: Mode,
+        kind: Kind,
+        (version, mode): (&VersionId, Mode),
         proof: Proof,
     ) -> Result<BootId> {
         let code = self
-            .authenticator(mac, seq, version, mode, proof)?
+            .authenticator(mac, seq, kind, (version, mode), proof)?
             .finalize();
         let mut short = [0; 8];
         short
@@ -227,35 +266,58 @@ impl Library {
         &self,
         mac: &MacAddr,
         seq: u64,
-        version: &VersionId,
-        mode: Mode,
+        kind: Kind,
+        (version, mode): (&VersionId, Mode),
         proof: Proof,
     ) -> Result<Hmac<Sha256>> {
         let mut code = <Hmac<Sha256> as KeyInit>::new_from_slice(self.boot_key()?)
             .map_err(|_| Error::Invalid("the key of boot ids cannot be used".into()))?;
-        let proof = proof.suffix();
-        code.update(format!("boot|{}|{seq}|{version}|{mode}{proof}", mac.bare()).as_bytes());
+        let (word, proof) = (kind.word(), proof.suffix());
+        code.update(format!("{word}|{}|{seq}|{version}|{mode}{proof}", mac.bare()).as_bytes());
         Ok(code)
     }
 
-    /// What to do with a login by this boot id. Reads nothing but what it is given and the key.
+    /// What to do with a login by this boot id. Writes nothing.
     pub(super) fn judge(&self, client: &Client, id: &BootId) -> Result<Verdict> {
         if let Some(boot) = client.boot.as_ref().filter(|boot| boot.id == *id) {
             return Ok(match boot.state {
                 BootState::Up | BootState::Gone => Verdict::Reconnect,
-                BootState::Entering => Verdict::Begin,
+                BootState::Entering => Verdict::Begin(Beginning {
+                    kind: self.kind_of(client, boot)?,
+                    version: boot.version.clone(),
+                    mode: boot.mode,
+                }),
                 BootState::Fenced => Verdict::Refused(
                     "this boot was fenced: its disk was reset or assigned anew; boot the client again".into(),
                 ),
             });
         }
         let next = client.next_boot()?;
-        let Some(proof) = self.proof_of(client, id, &next.assignment)? else {
-            return Ok(Verdict::Refused(format!(
-                "its script was made for another image or mode than {} in mode {}, or not by this \
-                 library; boot the client again",
-                next.assignment.image, next.assignment.mode
-            )));
+        let assigned = self.proof_of(client, id, &next.assignment)?;
+        let (beginning, proof) = match (assigned, self.chosen_by(client, id)?) {
+            (Some(proof), _) => {
+                let beginning = Beginning {
+                    kind: Kind::Assigned,
+                    version: id.version_of(&next.assignment),
+                    mode: next.assignment.mode,
+                };
+                (beginning, proof)
+            }
+            (None, Some((version, proof))) => {
+                let beginning = Beginning {
+                    kind: Kind::Once,
+                    version,
+                    mode: Mode::Shared,
+                };
+                (beginning, proof)
+            }
+            (None, None) => {
+                return Ok(Verdict::Refused(format!(
+                    "its script was made for another image or mode than {} in mode {}, or not by this \
+                     library; boot the client again",
+                    next.assignment.image, next.assignment.mode
+                )));
+            }
         };
         if proof != self.wanted_proof(client)? {
             return Ok(Verdict::Refused(
@@ -271,12 +333,25 @@ impl Library {
             ));
         }
         match next.fixed {
-            Some(version) if version.number != id.version => Ok(Verdict::Refused(format!(
-                "its script boots version {} and the disk is one of {version}; boot the client again",
-                id.version
-            ))),
-            _ => Ok(Verdict::Begin),
+            Some(version) if beginning.kind == Kind::Assigned && version.number != id.version => {
+                Ok(Verdict::Refused(format!(
+                    "its script boots version {} and the disk is one of {version}; boot the client \
+                     again",
+                    id.version
+                )))
+            }
+            _ => Ok(Verdict::Begin(beginning)),
         }
+    }
+
+    /// Whether a boot that the document holds was chosen at a menu.
+    fn kind_of(&self, client: &Client, boot: &Boot) -> Result<Kind> {
+        let what = (&boot.version, boot.mode);
+        let once = self.proof_in(&client.mac, &boot.id, Kind::Once, what)?;
+        Ok(match once {
+            Some(_) => Kind::Once,
+            None => Kind::Assigned,
+        })
     }
 
     /// What a boot of this id proves, if this library made it for this client and assignment.
@@ -286,12 +361,23 @@ impl Library {
         id: &BootId,
         to: &Assignment,
     ) -> Result<Option<Proof>> {
-        self.proof_in(&client.mac, id, &id.version_of(to), to.mode)
+        let what = (&id.version_of(to), to.mode);
+        self.proof_in(&client.mac, id, Kind::Assigned, what)
     }
 
     /// Whether this library made the id for this client and assignment.
     pub(super) fn is_ours(&self, client: &Client, id: &BootId, to: &Assignment) -> Result<bool> {
         Ok(self.proof_of(client, id, to)?.is_some())
+    }
+}
+
+impl Kind {
+    /// What the authenticated text of its ids begins with.
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Assigned => "boot",
+            Kind::Once => "once",
+        }
     }
 }
 

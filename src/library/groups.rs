@@ -3,16 +3,19 @@
 //! A client says which groups it is in; a group has a document only where something is said for all of
 //! its members.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Library;
-use super::clients::{Client, Settings};
+use super::clients::{Assignment, Client, Edit, Settings, SettingsEdit, quoted, said, words};
 use super::document::{self, Document};
-use super::error::Result;
-use super::names::{GroupName, KernelArg};
+use super::error::{Error, Result};
+use super::events::{Actor, Event};
+use super::live::Live;
+use super::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
+use super::{Library, kernel_line};
 
 /// A group's document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,9 +27,52 @@ pub struct Group {
     /// Kernel arguments of its members, after everybody's and before their own.
     #[serde(default)]
     pub args: Vec<KernelArg>,
+    /// What a client boots that is added to the group and says nothing itself.
+    #[serde(default)]
+    pub image: Option<VersionSpec>,
+    /// What its disk is, likewise.
+    #[serde(default)]
+    pub mode: Option<Mode>,
     /// What they inherit where they say nothing themselves.
     #[serde(default)]
     pub settings: Settings,
+}
+
+/// What a person is shown of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupView {
+    /// The document.
+    #[serde(flatten)]
+    pub group: Group,
+    /// The clients in it, by name.
+    pub members: Vec<ClientName>,
+}
+
+/// What becomes of what is said for a group; what is left out stays, and null says nothing any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupEdit {
+    /// All kernel arguments of its members.
+    pub args: Option<Vec<KernelArg>>,
+    /// What clients boot that are added to it.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<VersionSpec>)]
+    pub image: Option<Option<VersionSpec>>,
+    /// What their disk is.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Mode>)]
+    pub mode: Option<Option<Mode>>,
+    /// What its members inherit.
+    pub settings: SettingsEdit,
+}
+
+/// What an act on a group would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupPlan {
+    /// The group.
+    pub group: GroupName,
+    /// What it takes, in order. Empty: nothing changes.
+    pub steps: Vec<String>,
 }
 
 impl Document for Group {
@@ -34,6 +80,9 @@ impl Document for Group {
         &mut self.revision
     }
 }
+
+/// What a group says, for those who ask what would be.
+type Says<'a> = &'a dyn Fn(&GroupName) -> Result<Group>;
 
 impl Library {
     /// What is said for a group; nothing, where it has no document.
@@ -43,16 +92,207 @@ impl Library {
             revision: 0,
             name: name.clone(),
             args: Vec::new(),
+            image: None,
+            mode: None,
             settings: Settings::default(),
         }))
+    }
+
+    /// All groups that have members, or of which something is said, by name.
+    pub fn groups(&self) -> Result<Vec<GroupView>> {
+        let mut members: BTreeMap<GroupName, Vec<ClientName>> = BTreeMap::new();
+        for name in document::names(&self.places().groups())? {
+            // A file of another name is not ours.
+            if let Ok(name) = name.parse() {
+                members.insert(name, Vec::new());
+            }
+        }
+        for client in self.clients()? {
+            for group in &client.groups {
+                let members = members.entry(group.clone()).or_default();
+                members.push(client.name.clone());
+            }
+        }
+        let view = |(name, mut members): (GroupName, Vec<ClientName>)| {
+            members.sort();
+            let group = self.group(&name)?;
+            Ok(GroupView { group, members })
+        };
+        members.into_iter().map(view).collect()
+    }
+
+    /// One group, which has members or something that is said of it.
+    pub fn group_view(&self, name: &GroupName) -> Result<GroupView> {
+        let mut groups = self.groups()?.into_iter();
+        groups
+            .find(|view| view.group.name == *name)
+            .ok_or_else(|| Error::unknown("group", name))
+    }
+
+    /// What [`edit_group`](Self::edit_group) would do, or why it would be refused.
+    pub fn plan_edit_group(&self, name: &GroupName, edit: &GroupEdit) -> Result<GroupPlan> {
+        let before = self.group(name)?;
+        let after = before.edited(edit);
+        if let Some(image) = &after.image {
+            let version = self.resolve(image)?;
+            let mode = after.mode.unwrap_or(Mode::Shared);
+            version.ensure_mode(mode, || format!("setting group {name}"))?;
+        }
+        self.ensure_for_members(&after)?;
+        let pairs = before.words().into_iter().zip(after.words());
+        let changed = pairs.filter(|(from, to)| from != to);
+        let steps = changed.map(|((what, from), (_, to))| {
+            format!("set {what} to {} instead of {}", quoted(&to), quoted(&from))
+        });
+        Ok(GroupPlan {
+            group: name.clone(),
+            steps: steps.collect(),
+        })
+    }
+
+    /// Says something for all members of a group, those of later too. A group of which nothing is said
+    /// any more has no document.
+    pub fn edit_group(
+        &self,
+        name: &GroupName,
+        edit: &GroupEdit,
+        actor: &Actor,
+    ) -> Result<GroupView> {
+        let dir = self.places().groups();
+        self.make_dir(&dir)?;
+        let lock = self.write_lock()?;
+        let plan = self.plan_edit_group(name, edit)?;
+        let before = self.group(name)?;
+        let mut after = before.edited(edit);
+        match after.says_nothing() {
+            true => document::remove(&lock, &self.group_place(name))?,
+            false if plan.steps.is_empty() => {}
+            false => document::write(&lock, &self.group_place(name), &mut after)?,
+        }
+        drop(lock);
+        if !plan.steps.is_empty() {
+            self.note(&group_event("group-set", name, actor).with("steps", plan.steps));
+        }
+        let members = self.members_of(name)?;
+        let mut members: Vec<ClientName> = members.into_iter().map(|one| one.name).collect();
+        members.sort();
+        Ok(GroupView {
+            group: self.group(name)?,
+            members,
+        })
+    }
+
+    /// What [`remove_group`](Self::remove_group) would do.
+    pub fn plan_remove_group(&self, name: &GroupName) -> Result<GroupPlan> {
+        let view = self.group_view(name)?;
+        let mut steps = Vec::new();
+        if !view.group.says_nothing() {
+            steps.push("forget what is said for its members, at their next boot".to_owned());
+        }
+        steps.extend(
+            view.members
+                .iter()
+                .map(|member| format!("take {member} out of it")),
+        );
+        Ok(GroupPlan {
+            group: name.clone(),
+            steps,
+        })
+    }
+
+    /// Forgets a group: what is said for it, and who is in it.
+    pub fn remove_group(
+        &self,
+        name: &GroupName,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<GroupPlan> {
+        let plan = self.plan_remove_group(name)?;
+        let lock = self.write_lock()?;
+        document::remove(&lock, &self.group_place(name))?;
+        drop(lock);
+        for client in self.members_of(name)? {
+            let mut groups = client.groups.clone();
+            groups.remove(name);
+            let edit = Edit {
+                groups: Some(groups),
+                ..Edit::default()
+            };
+            let edition = client.edition();
+            self.edit_client_on(&client.mac, Some(&edition), &edit, live, actor)?;
+        }
+        self.note(&group_event("group-remove", name, actor).with("steps", plan.steps.clone()));
+        Ok(plan)
+    }
+
+    /// What a new client of these groups is assigned to: what is said for it, then what its groups say,
+    /// by their names.
+    pub fn assignment_for(
+        &self,
+        image: Option<VersionSpec>,
+        mode: Option<Mode>,
+        groups: &BTreeSet<GroupName>,
+    ) -> Result<Assignment> {
+        let (mut image, mut mode) = (image, mode);
+        for name in groups {
+            let group = self.group(name)?;
+            image = image.or(group.image);
+            mode = mode.or(group.mode);
+        }
+        // Whether that is enough depends on what groups say at the moment: no mistake of form.
+        let image = image.ok_or_else(|| {
+            Error::refused(
+                "adding a client",
+                "neither it nor one of its groups says which image it boots",
+                "name one (--image), or give its group one: netroot group set NAME --image IMAGE",
+            )
+        })?;
+        Ok(Assignment {
+            image,
+            mode: mode.unwrap_or(Mode::Shared),
+        })
+    }
+
+    /// Refuses what a member could not boot with.
+    fn ensure_for_members(&self, group: &Group) -> Result<()> {
+        let says = |name: &GroupName| match *name == group.name {
+            true => Ok(group.clone()),
+            false => self.group(name),
+        };
+        for client in self.members_of(&group.name)? {
+            let what = format!(
+                "setting group {}, which client {} is in",
+                group.name, client.name
+            );
+            let args = self.kernel_args_by(&client, &says)?;
+            if let Err(why) = kernel_line::fits(&self.config(), &args) {
+                return Err(Error::refused(what, why, "give it fewer"));
+            }
+            // What it is assigned to may be gone: that is told when it boots.
+            if let Ok(version) = self.resolve(&client.image) {
+                let way = self.settings_by(&client, &says)?.way.unwrap_or_default();
+                version.ensure_way(way, &what)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn members_of(&self, name: &GroupName) -> Result<Vec<Client>> {
+        let mut clients = self.clients()?;
+        clients.retain(|client| client.groups.contains(name));
+        Ok(clients)
     }
 
     /// The settings that a client goes by: its own, then those of its groups by their names, then
     /// everybody's.
     pub fn settings(&self, client: &Client) -> Result<Settings> {
+        self.settings_by(client, &|name| self.group(name))
+    }
+
+    fn settings_by(&self, client: &Client, group: Says<'_>) -> Result<Settings> {
         let mut settings = client.settings.clone();
-        for group in &client.groups {
-            settings = settings.or(&self.group(group)?.settings);
+        for name in &client.groups {
+            settings = settings.or(&group(name)?.settings);
         }
         Ok(settings.or(&self.config().clients))
     }
@@ -60,9 +300,13 @@ impl Library {
     /// The kernel arguments that a client is told: everybody's, those of its groups by their names, its
     /// own.
     pub fn kernel_args(&self, client: &Client) -> Result<Vec<KernelArg>> {
+        self.kernel_args_by(client, &|name| self.group(name))
+    }
+
+    fn kernel_args_by(&self, client: &Client, group: Says<'_>) -> Result<Vec<KernelArg>> {
         let mut args = self.config().boot.kernel_args.clone();
-        for group in &client.groups {
-            args.extend(self.group(group)?.args);
+        for name in &client.groups {
+            args.extend(group(name)?.args);
         }
         args.extend(client.args.iter().cloned());
         Ok(args)
@@ -71,4 +315,37 @@ impl Library {
     pub(super) fn group_place(&self, name: &GroupName) -> PathBuf {
         self.places().groups().join(format!("{name}.json"))
     }
+}
+
+impl Group {
+    fn edited(&self, edit: &GroupEdit) -> Group {
+        Group {
+            args: edit.args.clone().unwrap_or_else(|| self.args.clone()),
+            image: edit.image.clone().unwrap_or_else(|| self.image.clone()),
+            mode: edit.mode.unwrap_or(self.mode),
+            settings: self.settings.edited(&edit.settings),
+            ..self.clone()
+        }
+    }
+
+    /// Whether there is nothing that members inherit.
+    pub fn says_nothing(&self) -> bool {
+        self.words().iter().all(|(_, value)| value.is_empty())
+    }
+
+    /// Name and value of all that is said, for people. Empty where nothing is.
+    pub fn words(&self) -> Vec<(&'static str, String)> {
+        let text = |value: Option<String>| value.unwrap_or_default();
+        let mut all = vec![
+            ("image", text(self.image.as_ref().map(ToString::to_string))),
+            ("mode", text(self.mode.map(|mode| mode.to_string()))),
+            ("kernel arguments", words(&self.args)),
+        ];
+        all.extend(self.settings.words());
+        all
+    }
+}
+
+fn group_event(what: &str, name: &GroupName, actor: &Actor) -> Event {
+    Event::new(actor, what).of(&format!("@{name}"))
 }

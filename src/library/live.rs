@@ -27,6 +27,9 @@ pub struct LiveSession {
     pub version: VersionId,
     /// Since when.
     pub since: Timestamp,
+    /// Whether it is the firmware's, which reads what the system is loaded from.
+    #[serde(default)]
+    pub firmware: bool,
 }
 
 /// Who has sessions now, and a way to end them. Implemented by the server.
@@ -45,6 +48,10 @@ pub trait Live: Send + Sync {
     /// Ends all sessions on these versions, whoever has them, and returns when they are over. They
     /// only read; the library has made sure that none of them can log in again.
     fn evict(&self, versions: &[VersionId]);
+
+    /// The disks of a client have grown, or may from now on hold so many bytes of their own, if that is
+    /// limited: whoever has them open looks at them again. Calls nothing of the library.
+    fn look_again(&self, _client: &MacAddr, _quota: Option<u64>) {}
 
     /// The sessions of a client.
     fn sessions_of(&self, client: &MacAddr) -> Vec<LiveSession> {

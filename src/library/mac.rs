@@ -32,6 +32,11 @@ impl MacAddr {
         Ok(mac)
     }
 
+    /// Its bytes, in the order in which they are sent.
+    pub fn bytes(&self) -> [u8; 6] {
+        self.0
+    }
+
     /// Twelve hex digits, as in paths, iSCSI names and targets of clones.
     pub fn bare(&self) -> String {
         self.joined("")

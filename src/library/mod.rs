@@ -22,23 +22,28 @@
 //!
 //! Where they are kept:
 //!
-//! - `names`, `mac`, `config`, `manifest`: what things are called, and what is known about them
+//! - `names`, `bytes`, `mac`, `config`, `manifest`: what things are called, and what is known about them
 //! - `document`, `lock`: how documents change, one writer at a time; `edition`: one admin at a time;
 //!   `cache`: those that did not
 //! - `store`: where disks are; drafts, sealing, clones, holds on them, hashes, and what cleans up after
 //!   the killed
 //! - `images`: versions, and which one is current
 //! - `clients`: who boots what; reset, undo, assign (rules 1 and 5); `groups`: what they inherit
-//! - `boots`: boot ids; `proofs`: what they prove by CHAP; `identity`: what a client is known by over its
-//!   boots; `mask`: what viewers are shown of them; `logins`: who may open what (rules 2
+//! - `boots`: boot ids; `once`: those of other images than the assigned one; `proofs`: what they prove by
+//!   CHAP; `identity`: what a client is known by over its boots; `mask`: what viewers are shown of them;
+//!   `logins`: who may open what (rules 2
 //!   and 3); `bindings`: aliases (rule 4)
+//! - `persons`: people's own disks, wherever they log in
 //! - `volumes`: files and devices that are published as they are, and for whom
 //! - `accounts`: users of dashboard and API, and tokens of programs
 //! - `jobs`: long work that is asked for, done by a worker; `wanted`: what may be asked for
+//! - `rollouts`: an image for many clients, tried on a few of them first
 //! - `timeline`: how boots went, as a server saw them
 //! - `reservations`: what hosts that share a disk have agreed on, over restarts
 //! - `owner`: whose the files are that root makes in somebody's library
-//! - `printable`: what strangers write, made harmless for terminals and pages
+//! - `strangers`: machines that asked what to boot and are nobody's clients
+//! - `printable`: what strangers write, made harmless for terminals and pages; `network`: which
+//!   addresses are one owner's
 //! - `wire`: names of targets and initiators
 //! - `live`: who is connected, asked of the server
 //!
@@ -47,6 +52,7 @@
 mod accounts;
 mod bindings;
 mod boots;
+mod bytes;
 mod cache;
 mod clients;
 pub mod config;
@@ -67,13 +73,18 @@ mod mac;
 pub mod manifest;
 mod mask;
 mod names;
+mod network;
+mod once;
 mod owner;
+mod persons;
 mod printable;
 mod progress;
 mod proofs;
 mod reservations;
+mod rollouts;
 mod secrets;
 mod store;
+mod strangers;
 mod timeline;
 mod volumes;
 mod wanted;
@@ -83,7 +94,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use jiff::Timestamp;
 
@@ -91,26 +102,29 @@ pub use accounts::{
     Invitation, Lifetime, NewToken, NewUser, Revealed, Token, TokenView, User, UserView,
 };
 pub use boots::{Boot, BootId, BootState, BootTicket};
+pub use bytes::ByteSize;
 pub use clients::{
-    Act, Armed, AssignTo, Assignment, Before, Client, ClientSelector, ClientState, ClientView,
-    Discarded, Done, Edit, KeptDisk, NewClient, OwnEsp, Plan, Settings, SettingsEdit, Step, Way,
-    When,
+    Act, Armed, AssignTo, Assignment, Before, COLUMNS, Client, ClientSelector, ClientState,
+    ClientView, Discarded, Done, Edit, HeldTo, Import, KeptDisk, Known, Menu, MenuItem,
+    MenuSeconds, MenuWhen, NewClient, NewSize, NewSnapshot, OwnEsp, Plan, Removing, Settings,
+    SettingsEdit, Snapshot, Step, Way, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use edition::Edition;
 pub use error::{Error, Result};
 pub use events::{Actor, Cursor, Event, Events, Filter, Format, Moment, Recorded};
-pub use groups::Group;
+pub use groups::{Group, GroupEdit, GroupPlan, GroupView};
 pub use identity::{HostKey, Identity, PublicIdentity};
 pub use images::{
-    Followed, Followers, Image, ImageView, Pruned, Pruning, Removal, Rollback, Staying, Use,
-    Version, VersionView,
+    Followed, Followers, Image, ImageView, Pruned, Pruning, Publish, Removal, Rollback, Staying,
+    Trial, Use, Version, VersionView,
 };
 pub use jobs::{
     BuildTask, Claim, DiffTask, Ending, Job, JobId, JobOutcome, JobProgress, JobState, LogPart,
-    PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask, this_worker,
+    PromoteTask, Task, TestTask, UpdateTask, UpgradeTask, VerifyTask, this_worker,
 };
 pub use json::Object;
+pub(crate) use json::object;
 pub use kernel_line::{KERNEL_LINE, own_words, room_for_args};
 pub use live::{Live, LiveSession, NoServer};
 pub use lock::LiveLock;
@@ -119,18 +133,27 @@ pub use mac::MacAddr;
 pub use manifest::{Manifest, VersionFacts};
 pub use mask::{BootIdMask, mask_boot_ids, masked};
 pub use names::{
-    ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, TokenName, UserName,
-    VersionId, VersionSpec, VolumeName,
+    ClientName, GroupName, ImageName, KernelArg, Mode, NameError, Role, SnapshotName, TokenName,
+    UserName, VersionId, VersionSpec, VolumeName,
 };
+pub use network::network;
+pub use persons::Person;
 pub use printable::printable;
 pub use progress::{Progress, Quiet};
 pub use proofs::{ChapBy, Proof, Switch};
 pub use reservations::KeptReservations;
+pub use rollouts::{
+    Keep, Member, MemberView, NewRollout, Rollout, RolloutPlan, RolloutView, Stage, Watching,
+    Within,
+};
 pub use store::clone::CloneInfo;
-pub use store::{BLOCK_SIZE, CloneKind, CopyKind, Draft, HeldClone, Hold, Swept, Usage};
+pub use store::{
+    BLOCK_SIZE, CloneKind, CopyKind, DataDisk, Draft, HeldClone, Hold, OpenDisk, Swept, Usage,
+};
+pub use strangers::{Hardware, Stranger};
 pub use timeline::{
-    BootEnd, BootFailure, BootLine, BootOutcome, BootStage, BootStep, FailedAt, Firmware,
-    IpxeErrno, merged as merged_boots,
+    BootEnd, BootFailure, BootLine, BootOutcome, BootStage, BootStep, DrawnStep, FailedAt,
+    Firmware, IpxeErrno, merged as merged_boots, stretch,
 };
 pub use volumes::{
     Allow, Chap, Kept, NewVolume, OpenVolume, Paths, Publisher, ReadVolumes, Secrets, Volume,
@@ -142,11 +165,14 @@ pub use wanted::{
 };
 pub use wire::{Published, PublishedKind, Target};
 
+pub(crate) use clients::said;
+
 use cache::{Cache, Listing};
 use error::Doing;
 use events::Throttle;
 use lock::WriteLock;
 use store::Places;
+use strangers::Strangers;
 
 /// The configuration, at the root of every library.
 const CONFIG: &str = "netroot.toml";
@@ -180,6 +206,10 @@ pub struct Library {
     tokens: Cache<String, Token>,
     /// Refused logins that were recorded a short while ago.
     refusals: Throttle,
+    /// Held while rollouts go on: nobody stops one between two steps.
+    rollouts: Mutex<()>,
+    /// Machines that asked what to boot and are nobody's clients.
+    strangers: Strangers,
     /// Secrets that somebody was not given a short while ago.
     withheld: Throttle,
 }
@@ -191,16 +221,23 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("clients", 0o750),
     ("groups", 0o750),
     ("pending", 0o750),
+    ("removed", 0o750),
     ("boots", 0o750),
     ("clones", 0o700),
     ("bindings", 0o750),
     ("events", 0o750),
     ("jobs", 0o750),
+    ("rollouts", 0o750),
+    ("trials", 0o755),
     // Who shares which disk with whom.
     ("reservations", 0o700),
+    // What machines say of themselves that are nobody's clients.
+    ("strangers", 0o750),
     // Who may have which disk.
     ("volumes", 0o750),
     ("recipes", 0o755),
+    // Texts of their own in the place of ours.
+    ("esp", 0o755),
     ("secrets", 0o700),
     // What only hashes protect.
     ("users", 0o700),
@@ -295,6 +332,8 @@ impl Library {
             users: Cache::default(),
             tokens: Cache::default(),
             refusals: Throttle::default(),
+            rollouts: Mutex::default(),
+            strangers: Strangers::default(),
             withheld: Throttle::default(),
         })
     }
@@ -326,6 +365,11 @@ impl Library {
         self.places.root().join("recipes")
     }
 
+    /// Where people put texts of their own in the place of those of `esp/`.
+    pub fn esp_dir(&self) -> PathBuf {
+        self.places.root().join("esp")
+    }
+
     /// Where a running server listens for commands.
     pub fn control_socket(&self) -> PathBuf {
         self.places.root().join("control.sock")
@@ -339,6 +383,11 @@ impl Library {
 
     pub(crate) fn write_lock(&self) -> Result<WriteLock> {
         WriteLock::take(&self.places.lock())
+    }
+
+    /// Whoever holds this is alone in moving rollouts on.
+    pub(crate) fn driving(&self) -> MutexGuard<'_, ()> {
+        self.rollouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn places(&self) -> &Places {

@@ -138,6 +138,15 @@ name!(
 );
 
 name!(
+    /// The name of a snapshot of a client's disk. It does not look like the number of a disk.
+    SnapshotName,
+    "^(?![0-9a-f]{16}$)[a-z][a-z0-9-]{0,31}$",
+    "the name of a snapshot: a to z, 0 to 9 and `-`, beginning with a letter, at most 32 long, and not \
+     just 16 hex digits",
+    |text| is_plain(text) && !is_disk_id(text)
+);
+
+name!(
     /// The name of a user of dashboard and API.
     UserName,
     "^[a-z][a-z0-9-]{0,31}$",
@@ -367,6 +376,11 @@ impl From<VersionId> for VersionSpec {
 pub(crate) fn version_number(text: &str) -> Option<u32> {
     let number: u32 = text.parse().ok()?;
     (number > 0 && number.to_string() == text).then_some(number)
+}
+
+/// Whether it looks like what is drawn for each disk.
+fn is_disk_id(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn is_plain(text: &str) -> bool {

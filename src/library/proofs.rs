@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::boots::BootId;
+use super::boots::{BootId, Kind};
 use super::clients::{Client, Settings, Way};
 use super::error::{Error, Result};
 use super::events::{Actor, Event};
@@ -199,10 +199,15 @@ impl Library {
             return Ok(Secrets::default());
         };
         let proof = match client.boot.as_ref().filter(|boot| boot.id == id) {
-            Some(boot) => self.proof_in(&mac, &id, &boot.version, boot.mode)?,
+            Some(boot) => {
+                let what = (&boot.version, boot.mode);
+                let assigned = self.proof_in(&mac, &id, Kind::Assigned, what)?;
+                assigned.or(self.proof_in(&mac, &id, Kind::Once, what)?)
+            }
             None => {
-                let to = client.next_boot()?.assignment;
-                self.proof_in(&mac, &id, &id.version_of(&to), to.mode)?
+                let assigned = self.proof_of(&client, &id, &client.next_boot()?.assignment)?;
+                let chosen = self.chosen_by(&client, &id)?;
+                assigned.or(chosen.map(|(_, proof)| proof))
             }
         };
         self.boot_secrets(&mac, &id, proof.unwrap_or(Proof::None))
@@ -214,12 +219,12 @@ impl Library {
         &self,
         mac: &MacAddr,
         id: &BootId,
-        version: &VersionId,
-        mode: Mode,
+        kind: Kind,
+        what: (&VersionId, Mode),
     ) -> Result<Option<Proof>> {
         let mut found = None;
         for proof in Proof::ALL {
-            let code = self.authenticator(mac, id.seq, version, mode, proof)?;
+            let code = self.authenticator(mac, id.seq, kind, what, proof)?;
             if code.verify_truncated_left(id.code()).is_ok() {
                 found = Some(proof);
             }

@@ -28,6 +28,9 @@ pub enum Target {
 /// like one.
 const CLIENT: &str = "client-";
 
+/// Begins the last part of the names of initiators of machines that are nobody's clients.
+const GUEST: &str = "unknown-";
+
 /// Who an initiator says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -111,6 +114,12 @@ impl Library {
         format!("{prefix}:{CLIENT}{}.{boot}", client.bare())
     }
 
+    /// The name of the initiator of a machine that is nobody's client. It reads versions as anybody may,
+    /// by a name that no other machine has.
+    pub fn guest_name(&self, mac: &MacAddr) -> String {
+        format!("{}:{GUEST}{}", self.config().iqn_prefix, mac.bare())
+    }
+
     /// Who an initiator is, by its name.
     pub(crate) fn who(&self, initiator: &str) -> Who {
         let Some(name) = self.below_prefix(initiator) else {
@@ -192,7 +201,7 @@ impl Library {
             target: self.target_name(&Target::Clone(client.mac)),
             kind: PublishedKind::Clone,
             lun: self.config().iscsi.lun.number(),
-            size: self.version(&info.from)?.manifest().disk.size,
+            size: clone::size(self.places(), &client.mac)?,
             backing,
             read_only: false,
             version: info.from.clone(),

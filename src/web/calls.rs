@@ -1,7 +1,11 @@
 //! Bodies of API calls. Answers are the library's own results.
 
+mod groups;
+mod rollouts;
 mod volumes;
 
+pub use groups::{EditGroupCall, ImportCall, RemoveGroupCall};
+pub use rollouts::{RolloutCall, StopRolloutCall, WakeCall};
 pub use volumes::{
     AddVolumeCall, BlockSize, ChapCall, ChapEdit, EditVolumeCall, RemoveVolumeCall,
     ResizeVolumeCall, SnapshotVolumeCall,
@@ -16,9 +20,9 @@ use utoipa::ToSchema;
 
 use super::Problem;
 use crate::library::{
-    Act, ClientName, ClientSelector, Done, Edit, GroupName, ImageName, KernelArg, Lifetime,
-    MacAddr, Mode, NewClient, Role, Settings, SettingsEdit, TokenName, UserName, VersionId,
-    VersionSpec, When,
+    self, Act, ClientName, ClientSelector, Done, Edit, GroupName, ImageName, KernelArg, Library,
+    Lifetime, MacAddr, Mode, NewClient, Removing, Role, Settings, SettingsEdit, TokenName,
+    UserName, VersionId, VersionSpec, When, object,
 };
 
 /// `POST /api/v1/clients`
@@ -31,10 +35,12 @@ pub struct AddCall {
     pub mac: MacAddr,
     /// Its name; made from the address if not given.
     pub name: Option<ClientName>,
-    /// What it boots.
-    pub image: VersionSpec,
-    /// What its disk is.
-    pub mode: Mode,
+    /// What it boots; what its groups say if it is left out.
+    #[serde(default)]
+    pub image: Option<VersionSpec>,
+    /// What its disk is; what its groups say if it is left out, or else shared.
+    #[serde(default)]
+    pub mode: Option<Mode>,
     /// Kernel arguments of its own.
     #[serde(default)]
     pub args: Vec<KernelArg>,
@@ -42,7 +48,7 @@ pub struct AddCall {
     #[serde(default)]
     pub groups: BTreeSet<GroupName>,
     /// What it is told besides.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub settings: Settings,
     /// Only tell what would be done.
     #[serde(default)]
@@ -126,6 +132,7 @@ pub struct EditCall {
     /// All its further addresses.
     pub more_macs: Option<BTreeSet<MacAddr>>,
     /// Its own settings; null goes by its groups' and everybody's again.
+    #[serde(deserialize_with = "object")]
     pub settings: SettingsEdit,
     /// Another machine-id and other SSH host keys from its next boot on.
     pub new_identity: bool,
@@ -134,40 +141,18 @@ pub struct EditCall {
 }
 
 impl AddCall {
-    /// Asks for a client.
-    pub fn of(new: &NewClient, dry_run: bool) -> Self {
-        let NewClient {
-            mac,
-            name,
-            image,
-            mode,
-            args,
-            groups,
-            settings,
-        } = new.clone();
-        AddCall {
-            mac,
-            name,
-            image,
-            mode,
-            args,
-            groups,
-            settings,
-            dry_run,
-        }
-    }
-
-    /// The client that is asked for.
-    pub fn client(self) -> NewClient {
-        NewClient {
+    /// The client that is asked for, with what its groups say where it says nothing.
+    pub fn client(self, library: &Library) -> library::Result<NewClient> {
+        let to = library.assignment_for(self.image, self.mode, &self.groups)?;
+        Ok(NewClient {
             mac: self.mac,
             name: self.name,
-            image: self.image,
-            mode: self.mode,
+            image: to.image,
+            mode: to.mode,
             args: self.args,
             groups: self.groups,
             settings: self.settings,
-        }
+        })
     }
 }
 
@@ -213,9 +198,22 @@ pub struct RemoveCall {
     /// `force` cuts running clients off first.
     #[serde(default)]
     pub when: When,
+    /// Its disks go at once, for ever: else they are kept for a while.
+    #[serde(default)]
+    pub purge: bool,
     /// Only tell what would be done.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+impl RemoveCall {
+    /// How the client is to be removed.
+    pub(super) fn how(&self) -> Removing {
+        Removing {
+            when: self.when,
+            purge: self.purge,
+        }
+    }
 }
 
 /// `DELETE /api/v1/images/{image}`

@@ -77,6 +77,7 @@ fn topic(name: &str) -> Option<Arc<dyn Topic>> {
         ("job", id) => Some(Arc::new(pages::JobTopic(id.parse().ok()?))),
         ("volumes", "") => Some(Arc::new(pages::VolumesTopic)),
         ("volume", name) => Some(Arc::new(pages::VolumeTopic(name.parse().ok()?))),
+        ("groups", "") => Some(Arc::new(pages::GroupsTopic)),
         ("live", "") => Some(Arc::new(pages::LiveTopic)),
         ("events", "") => Some(Arc::new(pages::EventsTopic)),
         _ => None,

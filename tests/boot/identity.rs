@@ -25,7 +25,7 @@ fn a_client_proves_a_secret_out_of_the_firmwares_table_and_is_itself() {
     assert_eq!(returned, "ran netroot");
     let line = ask("cat /proc/cmdline");
     assert!(
-        line.contains("rd.iscsi.ibft=1") && !line.contains("password"),
+        line.contains("rd.iscsi.firmware=1") && !line.contains("password"),
         "{line}"
     );
 

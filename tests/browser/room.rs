@@ -320,6 +320,7 @@ fn client(number: usize) -> NewClient {
         mode: mode.parse().unwrap(),
         args: Vec::new(),
         groups: [group.parse().unwrap()].into(),
+        settings: Default::default(),
     }
 }
 

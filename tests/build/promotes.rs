@@ -323,6 +323,7 @@ fn a_client_that_is_connected_is_not_promoted() {
         boot: None,
         version: "fc28@1".parse().unwrap(),
         since: jiff::Timestamp::now(),
+        firmware: false,
     };
     let person = Person {
         sessions: vec![session],

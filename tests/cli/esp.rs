@@ -141,7 +141,7 @@ fn a_client_of_way_esp_asks_the_server_in_any_mode() {
         "{shown}"
     );
     assert!(
-        shown.contains(" rd.iscsi.ibft=1 ") && !shown.contains("netroot=iscsi"),
+        shown.contains(" rd.iscsi.firmware=1 ") && !shown.contains("netroot=iscsi"),
         "{shown}"
     );
     site.remove();
@@ -162,7 +162,7 @@ fn arguments_that_would_not_arrive_are_refused_when_they_are_set() {
     );
     // Each fits, and all together do not.
     let long: Vec<String> = (0..4)
-        .map(|number| format!("a{number}={}", "x".repeat(500)))
+        .map(|number| format!("a{number}={}", "x".repeat(400)))
         .collect();
     let mut set = vec!["client", "set", "lab-7"];
     set.extend(long.iter().flat_map(|arg| ["--arg", arg.as_str()]));

@@ -81,6 +81,7 @@ fn add(library: &Library, mac: MacAddr, mode: Mode) {
         mode,
         args: vec!["quiet".parse().unwrap()],
         groups: ["lab".parse().unwrap()].into(),
+        settings: Default::default(),
     };
     let live = NoServer::new(library.live_lock().unwrap());
     library.add_client(&new, &live, &Actor::command()).unwrap();

@@ -7,6 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod ipxe;
+mod loaders;
+mod menu;
+mod netboot;
 mod portal;
 mod stick;
 mod uefi;

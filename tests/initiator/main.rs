@@ -14,6 +14,7 @@ mod lab;
 mod logins;
 mod outage;
 mod paths;
+mod trial;
 
 use lab::Lab;
 

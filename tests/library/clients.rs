@@ -534,8 +534,12 @@ fn a_removed_client_is_gone_with_its_disks() {
     lab.act(&mac, Act::Reset, When::Now).unwrap();
     let ticket = lab.script(&mac);
     lab.enter(&ticket).unwrap();
+    let purged = Removing {
+        when: When::Force,
+        purge: true,
+    };
     lab.lib
-        .remove_client(&mac, When::Force, &lab.room, &Actor::command())
+        .remove_client(&mac, purged, &lab.room, &Actor::command())
         .unwrap();
     assert!(lab.room.sessions().is_empty());
     assert!(lab.lib.clients().unwrap().is_empty());

@@ -49,6 +49,7 @@ impl Room {
             boot: grant.boot,
             version: grant.version.clone(),
             since: jiff::Timestamp::now(),
+            firmware: false,
         });
     }
 

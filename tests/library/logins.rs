@@ -565,8 +565,9 @@ fn who_was_let_in_to_a_disk_never_opens_the_next_one() {
     let mac = lab.add(MAC, "fc28", Mode::Persistent);
     let grant = lab.boot(&mac);
     lab.write(&mac, "mine");
-    let disk = lab.lib.open_granted(&grant).unwrap();
-    assert_eq!(lab.text_of(disk.as_ref()), "mine");
+    let disks = lab.lib.open_granted(&grant).unwrap();
+    assert_eq!(disks.len(), 1);
+    assert_eq!(lab.text_of(disks[0].disk.as_ref()), "mine");
     lab.act(&mac, Act::Reset, When::Force).unwrap();
     assert!(matches!(
         lab.lib.open_granted(&grant),

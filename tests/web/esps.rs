@@ -6,7 +6,7 @@ use super::site::{Server, Site};
 
 /// What the boot service answers: status and text.
 fn asked(server: &Server, path: &str) -> (u16, String) {
-    let answer = server.from_boot(path);
+    let answer = server.ask_boot(path);
     (answer.status, answer.text)
 }
 

@@ -11,20 +11,25 @@
 )]
 
 mod auth;
+mod boots;
 mod doors;
 mod esps;
+mod groups;
 mod images;
 mod jobs;
 mod limits;
+mod menu;
 mod metrics;
 mod network;
 #[path = "../target/peer.rs"]
 #[allow(dead_code, reason = "the target's own tests use all of it")]
 mod peer;
+mod policies;
 mod room;
 mod routes;
 mod site;
 mod stream;
 mod tls;
+mod unknown;
 mod veil;
 mod volumes;

@@ -81,6 +81,26 @@ impl Site {
         done.unwrap().plan.mac
     }
 
+    /// Says something about machines that boot, for all servers from the next start on: a line of table
+    /// `[boot]`, in place of those that begin with `key`.
+    pub(crate) fn say_of_boots(&self, key: &str, line: &str) {
+        self.say_in("[boot]", key, line);
+    }
+
+    /// Adds lines to a table of the configuration.
+    pub(crate) fn say(&self, table: &str, lines: &str) {
+        self.say_in(table, "\0", lines);
+    }
+
+    fn say_in(&self, table: &str, key: &str, line: &str) {
+        let path = self.lib.root().join("netroot.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with(key));
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        let text = text.replace(&format!("{table}\n"), &format!("{table}\n{line}\n"));
+        std::fs::write(&path, text).unwrap();
+    }
+
     pub(crate) fn client(&self, mac: &MacAddr) -> Client {
         self.lib.client(mac).unwrap()
     }
@@ -114,6 +134,31 @@ impl Site {
         self.runtime.block_on(ticket.log_in(server.iscsi))
     }
 
+    /// A client whose script was fetched logs in as that says. Dropping it cuts it off.
+    pub(crate) fn boot_by(&self, server: &Server, script: &Script) -> Peer {
+        self.runtime.block_on(script.log_in(server.iscsi))
+    }
+
+    /// The same by iPXE, before the system does.
+    pub(crate) fn firmware_boots_by(&self, server: &Server, script: &Script) -> Peer {
+        // T = 01b and the enterprise number of Fen Systems (RFC 7143 §11.12.5).
+        const IPXE: [u8; 6] = [0x40, 0, 0x27, 0x23, 0, 1];
+        self.runtime.block_on(script.log_in_as(server.iscsi, IPXE))
+    }
+
+    /// What a command prints.
+    pub(crate) fn netroot(&self, args: &[&str]) -> String {
+        let output = Command::new(NETROOT)
+            .arg("--library")
+            .arg(self.lib.root())
+            .args(args)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// An initiator of other people's logs in. Dropping it cuts it off.
     pub(crate) fn log_in(&self, server: &Server, initiator: &str, target: &str) -> Peer {
         let script = Script {
@@ -121,6 +166,20 @@ impl Site {
             target: target.to_owned(),
         };
         self.runtime.block_on(script.log_in(server.iscsi))
+    }
+
+    /// Whether an initiator may log in.
+    pub(crate) fn is_let_in(&self, server: &Server, initiator: &str, target: &str) -> bool {
+        self.runtime.block_on(async {
+            let mut peer = Peer::connect(server.iscsi).await;
+            let answer = peer.try_login_as(initiator, target, "").await;
+            answer.login_status() == 0
+        })
+    }
+
+    /// Does what initiators do.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
     }
 
     /// A client reads the first 64 KiB of its disk.
@@ -172,7 +231,13 @@ impl Script {
 
     /// Logs in as it says. Dropping the initiator cuts it off.
     pub(crate) async fn log_in(&self, iscsi: SocketAddr) -> Peer {
+        self.log_in_as(iscsi, [0x80, 0, 0, 0, 0, 1]).await
+    }
+
+    /// The same with an identifier of its sessions of its own.
+    async fn log_in_as(&self, iscsi: SocketAddr, isid: [u8; 6]) -> Peer {
         let mut peer = Peer::connect(iscsi).await;
+        peer.isid = isid;
         let answer = peer.try_login_as(&self.initiator, &self.target, "").await;
         assert_eq!(answer.login_status(), 0, "{}", answer.text());
         peer
@@ -206,9 +271,20 @@ impl Server {
     }
 
     /// What the boot service answers.
-    pub(crate) fn from_boot(&self, path: &str) -> Answer {
+    pub(crate) fn ask_boot(&self, path: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.boot).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.boot);
+        answer(&mut stream, &request)
+    }
+
+    /// What the boot service answers to a form.
+    pub(crate) fn boots_post(&self, path: &str, body: &str) -> Answer {
+        let mut stream = TcpStream::connect(&self.boot).unwrap();
+        let (boot, length) = (&self.boot, body.len());
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {boot}\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         answer(&mut stream, &request)
     }
 
@@ -394,6 +470,6 @@ fn answer(stream: &mut (impl Read + Write), request: &str) -> Answer {
     }
 }
 
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }

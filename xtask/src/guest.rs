@@ -57,6 +57,9 @@ const MODULES: &[&str] = &[
     "xfs",
 ];
 
+/// What its console says when it has started.
+pub const STARTED: &str = "@0=0";
+
 /// What the guest calls itself.
 pub const INITIATOR: &str = "iqn.2026-01.edu.example:guest";
 
@@ -130,6 +133,16 @@ impl Guest {
         })
     }
 
+    /// Its kernel and initramfs, for who boots it by other ways. They are fetched and packed if they are
+    /// not there yet.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub fn boot_files() -> Result<(PathBuf, PathBuf)> {
+        let made = made()?;
+        Ok((made.join("vmlinuz"), made.join("initramfs.img")))
+    }
+
     /// Has bash run a script (`-eu -o pipefail`) to its end.
     ///
     /// # Errors
@@ -178,9 +191,12 @@ impl Guest {
     }
 }
 
-/// The directory with the guest's kernel and initramfs. What the host's package lists change is not
-/// followed; `cargo clean` is for that.
-fn made() -> Result<PathBuf> {
+/// The directory with the guest's kernel and initramfs (`vmlinuz`, `initramfs.img`), made if it is not
+/// there. What the host's package lists change is not followed; `cargo clean` is for that.
+///
+/// # Errors
+/// When its packages cannot be had.
+pub fn made() -> Result<PathBuf> {
     let lab = crate::lab_dir();
     fs::create_dir_all(&lab).with_context(|| format!("creating {}", lab.display()))?;
     let lock = fs::File::create(lab.join("guest-lock"))?;

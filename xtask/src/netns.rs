@@ -1,10 +1,11 @@
 //! A network of the laboratory's own: a namespace with a bridge, a tap device for each client, and
-//! dnsmasq, which gives addresses and names the boot script, nothing else.
+//! dnsmasq, which gives addresses and names the boot script, or, on a host of its own beside the server,
+//! addresses and nothing else.
 //!
 //! The namespace's name holds the process that made it, so that a run that was killed is recognised and
 //! swept by the next one.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +25,8 @@ pub const BOOT_PORT: u16 = 8080;
 const PREFIX: &str = "netroot-lab-";
 const BRIDGE: &str = "br0";
 const SERVER_V6: &str = "2001:db8::1/64";
+const BESIDE: &str = "192.0.2.2/24";
+const BESIDE_MAC: &str = "52:54:00:ff:00:02";
 
 /// One network; it ends, with all that runs in it, when this value does.
 #[derive(Debug)]
@@ -32,7 +35,17 @@ pub struct Network {
     taps: AtomicU32,
     // Both are only held: they end before the namespace does.
     dnsmasq: Option<Background>,
+    beside: Option<Station>,
     leases: tempfile::TempDir,
+}
+
+/// Who gives the addresses, and what is said with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dhcp {
+    /// The server's own host, to iPXE with the boot script.
+    WithScript,
+    /// Another host, and nothing is said with them.
+    AddressesOnly,
 }
 
 /// How long clients may keep their addresses.
@@ -50,6 +63,18 @@ impl Network {
     /// # Errors
     /// When this is not root, or a program of the host fails.
     pub fn create(leases: Leases) -> Result<Self> {
+        Self::create_with(leases, Dhcp::WithScript)
+    }
+
+    /// Makes a network whose DHCP server runs on a host of its own, and gives addresses only.
+    ///
+    /// # Errors
+    /// When this is not root, or a program of the host fails.
+    pub fn with_addresses_only(leases: Leases) -> Result<Self> {
+        Self::create_with(leases, Dhcp::AddressesOnly)
+    }
+
+    fn create_with(leases: Leases, dhcp: Dhcp) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         sweep()?;
         let name = format!(
@@ -63,6 +88,7 @@ impl Network {
             name,
             taps: AtomicU32::new(0),
             dnsmasq: None,
+            beside: None,
             leases: tempfile::tempdir()?,
         };
         let address = format!("{SERVER}/24");
@@ -81,7 +107,10 @@ impl Network {
         // Without duplicate address detection: dnsmasq would start before the address may be used.
         network.ip(&["addr", "add", SERVER_V6, "dev", BRIDGE, "nodad"])?;
         network.ip(&["link", "set", BRIDGE, "up"])?;
-        network.dnsmasq = Some(network.start_dnsmasq(leases)?);
+        if dhcp == Dhcp::AddressesOnly {
+            network.beside = Some(network.station(BESIDE_MAC, &[BESIDE])?);
+        }
+        network.dnsmasq = Some(network.start_dnsmasq(leases, dhcp)?);
         Ok(network)
     }
 
@@ -100,6 +129,11 @@ impl Network {
                 program.to_owned(),
             ],
         )
+    }
+
+    /// The host that gives the addresses, where that is one beside the server.
+    pub fn beside(&self) -> Option<&Station> {
+        self.beside.as_ref()
     }
 
     /// A further tap device on the bridge; its name.
@@ -155,13 +189,21 @@ impl Network {
         fs::read_to_string(&log).with_context(|| format!("reading {}", log.display()))
     }
 
-    fn start_dnsmasq(&self, leases: Leases) -> Result<Background> {
-        let log = fs::File::create(self.leases.path().join("log"))?;
+    fn start_dnsmasq(&self, leases: Leases, dhcp: Dhcp) -> Result<Background> {
+        let log = File::create(self.leases.path().join("log"))?;
         let time = match leases {
             Leases::Infinite => "infinite",
             Leases::TwoMinutes => "2m",
         };
-        let mut dnsmasq = self.command("dnsmasq");
+        let (mut dnsmasq, interface) = match &self.beside {
+            Some(beside) => (beside.command("dnsmasq"), "eth0"),
+            None => (self.command("dnsmasq"), BRIDGE),
+        };
+        if dhcp == Dhcp::WithScript {
+            dnsmasq.arg("--dhcp-match=set:ipxe,175").arg(format!(
+                "--dhcp-boot=tag:ipxe,http://{SERVER}:{BOOT_PORT}/boot.ipxe"
+            ));
+        }
         dnsmasq
             .args([
                 "--keep-in-foreground",
@@ -171,18 +213,14 @@ impl Network {
             // No DNS: nothing here has a name.
             .args(["--port=0", "--no-resolv", "--no-hosts", "--no-ping"])
             .args(["--dhcp-authoritative", "--bind-interfaces"])
-            .arg(format!("--interface={BRIDGE}"))
+            .arg(format!("--interface={interface}"))
             .arg(format!("--dhcp-range=192.0.2.100,192.0.2.200,{time}"))
             // To standard error, which is the log.
             .arg("--log-facility=-")
             // Where no router answers, iPXE waits 15 s for one before it goes on with IPv4. This one is
             // nobody's default route.
             .args(["--enable-ra", "--dhcp-range=2001:db8::,ra-only,64"])
-            .arg(format!("--ra-param={BRIDGE},0,0"))
-            .arg("--dhcp-match=set:ipxe,175")
-            .arg(format!(
-                "--dhcp-boot=tag:ipxe,http://{SERVER}:{BOOT_PORT}/boot.ipxe"
-            ))
+            .arg(format!("--ra-param={interface},0,0"))
             .arg(format!(
                 "--dhcp-leasefile={}",
                 self.leases.path().join("leases").display()
@@ -260,6 +298,7 @@ impl Drop for Station {
 impl Drop for Network {
     fn drop(&mut self) {
         drop(self.dnsmasq.take());
+        drop(self.beside.take());
         if let Err(error) = remove(&self.name) {
             eprintln!("the network {} is left behind: {error:#}", self.name);
         }

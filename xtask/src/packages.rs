@@ -36,6 +36,20 @@ const NEEDS: &[Need] = &[
         "dnsmasq-base",
         "gives the clients their addresses",
     ),
+    need("ss", "iproute2", "who listens in it"),
+    need("curl", "curl", "fetches boot loaders by TFTP and HTTP"),
+    need("tftp", "tftp-hpa", "fetches them by TFTP"),
+    need("atftp", "atftp", "the same, in windows"),
+    need(
+        "/usr/lib/ipxe/snponly.efi",
+        "ipxe",
+        "the boot loaders that are given",
+    ),
+    need(
+        "kea-dhcp4",
+        "kea-dhcp4-server",
+        "checks what it is to be told, and is never run",
+    ),
     need("mmdebstrap", "mmdebstrap", "makes the Debian tree"),
     need(
         "/usr/share/keyrings/debian-archive-keyring.gpg",

@@ -50,6 +50,8 @@ pub enum Rom {
     None,
     /// iPXE, which the firmware starts.
     Ipxe,
+    /// Nothing, and the firmware boots from the network by HTTP over IPv4 only.
+    HttpBoot,
 }
 
 /// A machine that is switched on. It is switched off, hard, when this value ends.
@@ -92,9 +94,16 @@ impl Machine {
         variables: &Path,
         log: &Path,
     ) -> Result<Self> {
-        let qemu = with_uefi(network, "512", variables);
+        let mut qemu = with_uefi(network, "512", variables);
+        // OVMF's own switches (OvmfPkg, "network boot of each kind by fw_cfg").
+        if rom == Rom::HttpBoot {
+            for way in ["IPv4PXESupport", "IPv6PXESupport"] {
+                qemu.arg("-fw_cfg")
+                    .arg(format!("name=opt/org.tianocore/{way},string=n"));
+            }
+        }
         let rom = match rom {
-            Rom::None => "romfile=",
+            Rom::None | Rom::HttpBoot => "romfile=",
             Rom::Ipxe => "bootindex=1",
         };
         let card = format!("virtio-net-pci,netdev=net,mac={mac},{rom}");

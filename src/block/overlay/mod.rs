@@ -26,13 +26,15 @@ use super::{Advice, Answer, Disk, Extent, Geometry, Result, Run, Segment, segmen
 
 mod bitmap;
 mod busy;
+mod section;
 #[cfg(test)]
 mod tests;
 
 /// A writable disk over a base that is only read.
 pub struct OverlayDisk {
     parts: Arc<Parts>,
-    geometry: Geometry,
+    /// The shape, but for the number of blocks.
+    shape: Geometry,
 }
 
 struct Parts {
@@ -69,6 +71,29 @@ impl OverlayDisk {
         Self::over(data, bitmap, base, BootId::of_this_host())
     }
 
+    /// Makes an overlay's files longer, durably, for a disk of `size` bytes; never shorter. Whoever has the
+    /// disk open finds what came with it by [`refresh`](Disk::refresh).
+    pub fn grow(data: &Path, bitmap: &Path, size: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(data)?;
+        if file.metadata()?.len() < size {
+            file.set_len(size)?;
+            file.sync_all()?;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(bitmap)?;
+        bitmap::grow(&file, size)
+    }
+
+    /// Makes durable what an overlay holds that nobody has open: afterwards copies of its files are copies
+    /// of the disk, whatever becomes of this host. Blocks.
+    pub fn make_durable(data: &Path, bitmap: &Path) -> io::Result<()> {
+        let open = |path| OpenOptions::new().read(true).write(true).open(path);
+        let data: File = open(data)?;
+        let bitmap = Bitmap::load(Arc::new(open(bitmap)?), BootId::of_this_host())?;
+        let snapshot = bitmap.snapshot();
+        data.sync_all()?;
+        bitmap.store(&snapshot)
+    }
+
     /// The whole disk in parts: ranges of bytes, and whether the overlay holds them. The others are
     /// the base's.
     pub fn parts(&self) -> impl Iterator<Item = (Range<u64>, bool)> {
@@ -84,7 +109,7 @@ impl OverlayDisk {
         let bitmap = Bitmap::load(bitmap, boot)?;
         let block_size = base.geometry().block_size;
         Ok(OverlayDisk {
-            geometry: Geometry {
+            shape: Geometry {
                 block_size,
                 physical_block_size: GRAIN as u32,
                 blocks: bitmap.size() / u64::from(block_size),
@@ -108,7 +133,10 @@ impl OverlayDisk {
 
 impl Disk for OverlayDisk {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry {
+            blocks: self.parts.bitmap.size() / u64::from(self.shape.block_size),
+            ..self.shape
+        }
     }
 
     fn read(&self, extent: Extent) -> Answer<Result<Vec<Segment>>> {
@@ -191,7 +219,7 @@ impl Disk for OverlayDisk {
     }
 
     fn mapping(&self, extent: Extent, most: usize) -> Answer<Result<Vec<Run>>> {
-        let (parts, block) = (self.parts.clone(), u64::from(self.geometry.block_size));
+        let (parts, block) = (self.parts.clone(), u64::from(self.shape.block_size));
         Answer::Later(Box::pin(async move {
             let mut runs = Vec::new();
             let owned: Vec<_> = parts.runs(extent.range()).take(most).collect();
@@ -228,6 +256,11 @@ impl Disk for OverlayDisk {
             }
             true
         }))
+    }
+
+    fn refresh(&self) -> io::Result<Geometry> {
+        self.parts.bitmap.refresh()?;
+        Ok(self.geometry())
     }
 }
 

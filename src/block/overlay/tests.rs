@@ -293,6 +293,47 @@ async fn what_was_answered_is_there_when_the_files_are_opened_again() {
     assert_eq!(len, bitmap::file_len(SIZE as u64));
 }
 
+/// An overlay of which a part is written grows under its users, once from within a grain.
+#[tokio::test]
+async fn an_overlay_grows_while_it_is_in_use_and_never_shrinks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, bitmap) = (dir.path().join("data"), dir.path().join("bitmap"));
+    OverlayDisk::create(&data, &bitmap, SIZE as u64).unwrap();
+    let (base, mut expected) = base();
+    let disk = OverlayDisk::open(&data, &bitmap, base.clone()).unwrap();
+    model::run(&disk, &mut expected, model::Op::Write(60, 7, 9)).await;
+    let mut blocks = model::BLOCKS;
+    for more in [1, 200_000, 8] {
+        let size = (blocks + more) * 512;
+        OverlayDisk::grow(&data, &bitmap, size).unwrap();
+        OverlayDisk::grow(&data, &bitmap, 512).unwrap();
+        assert_eq!(disk.geometry().blocks, blocks, "nobody has looked yet");
+        disk.refresh().unwrap();
+        disk.refresh().unwrap();
+        assert_eq!(disk.geometry().blocks, blocks + more);
+        expected.resize(size as usize, 0);
+        let new = (blocks + more - 3, 3);
+        for op in [
+            model::Op::Read(0, blocks + more),
+            model::Op::Write(blocks - 2, 3.min(more + 2), 5),
+            model::Op::Write(new.0, new.1, 6),
+            model::Op::Unmap(new.0, 1),
+            model::Op::Read(0, blocks + more),
+        ] {
+            model::run(&disk, &mut expected, op).await;
+        }
+        blocks += more;
+        // What nobody has flushed is there for the next server, and what was flushed for the next boot.
+        let again = OverlayDisk::open(&data, &bitmap, base.clone()).unwrap();
+        assert_eq!(again.geometry().blocks, blocks);
+        model::run(&again, &mut expected, model::Op::Read(0, blocks)).await;
+    }
+    disk.flush().wait().await.unwrap();
+    let open = |path| Arc::new(File::options().read(true).write(true).open(path).unwrap());
+    let next = OverlayDisk::over(open(&data), open(&bitmap), base, NEXT_BOOT).unwrap();
+    model::run(&next, &mut expected, model::Op::Read(0, blocks)).await;
+}
+
 #[tokio::test]
 async fn what_another_boot_wrote_last_is_forgotten_for_good() {
     for boot in [NEXT_BOOT, None] {

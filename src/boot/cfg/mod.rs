@@ -149,10 +149,9 @@ impl BootCfg<'_> {
     /// dracut logs in as the firmware's table says. Its timers are those of the image's iscsid.conf:
     /// `rd.iscsi.param` is not for this way.
     fn ibft_args(&self) -> Vec<String> {
-        let mut args = vec![
-            String::from("rd.iscsi.firmware=1"),
-            String::from("rd.iscsi.ibft=1"),
-        ];
+        // Not rd.iscsi.ibft=1, too: that takes the network's settings out of the same table, as one more
+        // `ip=`, and two of them stop dracut.
+        let mut args = vec![String::from("rd.iscsi.firmware=1")];
         let initiator = self.root.initiator.iter();
         args.extend(initiator.map(|name| format!("rd.iscsi.initiator={name}")));
         args
@@ -225,11 +224,6 @@ impl fmt::Display for BootCfg<'_> {
             .replace("@ARGS@", &self.kernel_args().join(" "));
         f.write_str(&script)
     }
-}
-
-/// The script that every client starts with, served under `base`, such as `http://192.0.2.1:8080`.
-pub fn boot_ipxe(base: &str) -> String {
-    include_str!("../../../esp/boot.ipxe").replace("@BASE@", base)
 }
 
 #[cfg(test)]
@@ -411,7 +405,7 @@ echo The server's page of this machine tells why; without the firmware's table: 
 sleep 10
 exit 1
 :attached
-kernel --name kernel.efi ${prefix}/vmlinuz-6.1.0 initrd=initrd.img rw ip=dhcp rd.neednet=1 rd.peerdns=0 nameserver=2001:db8::53 root=/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2026-01.edu.example:fc28.3-lun-26 rd.iscsi.firmware=1 rd.iscsi.ibft=1 rd.iscsi.initiator=iqn.2026-01.edu.example:client-525400123456.0 systemd.volatile=overlay
+kernel --name kernel.efi ${prefix}/vmlinuz-6.1.0 initrd=initrd.img rw ip=dhcp rd.neednet=1 rd.peerdns=0 nameserver=2001:db8::53 root=/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2026-01.edu.example:fc28.3-lun-26 rd.iscsi.firmware=1 rd.iscsi.initiator=iqn.2026-01.edu.example:client-525400123456.0 systemd.volatile=overlay
 initrd --name initrd.img ${prefix}/initramfs-6.1.0.img
 boot || exit
 ";
@@ -586,17 +580,5 @@ boot || exit
                 cfg.kernel_args()
             );
         }
-    }
-
-    #[test]
-    fn every_client_starts_with_one_script() {
-        let script = boot_ipxe("http://192.0.2.1:8080");
-        assert!(script.starts_with("#!ipxe\n"));
-        assert!(
-            script.contains(
-                "chain --autofree http://192.0.2.1:8080/boot.cfg?mac=${netX/mac:hexhyp} ||"
-            )
-        );
-        assert!(!script.contains('@'));
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use fatfs::{Dir, FatType, FileSystem, FormatVolumeOptions, FsOptions, format_volume};
 
 use super::check::{Opened, Tree};
+use super::dots::straightened;
 use super::{Esp, EspError, EspFile, gpt};
 
 /// FAT32 is told by at least so many clusters (Microsoft's FAT specification 1.03, "FAT Type
@@ -64,10 +65,13 @@ impl Esp {
         format_volume(&mut *part, options)?;
         part.seek(SeekFrom::Start(0))?;
         let system = FileSystem::new(&mut *part, FsOptions::new())?;
+        // Asked for, they are counted, and from then on kept: else nobody knows how many are free.
+        system.stats()?;
         for file in &self.files {
             copy_in(&system.root_dir(), file)?;
         }
-        system.unmount()
+        system.unmount()?;
+        straightened(part)
     }
 }
 

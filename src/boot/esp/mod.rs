@@ -1,10 +1,11 @@
 //! The EFI system partition of a client that loads its kernel from its own disk or stick.
 //!
 //! - here: its files, written as a tree; which iPXE is its loader
-//! - `image`: the same as the image of a disk; `gpt`: the partition table of that
+//! - `image`: the same as the image of a disk; `gpt`: the partition table of that; `dots`: its directories
 //! - `check`: whether a tree or an image is what would be written today
 
 mod check;
+mod dots;
 mod gpt;
 mod image;
 

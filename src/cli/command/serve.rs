@@ -21,6 +21,25 @@ pub(in crate::cli) enum Boot {
         #[arg(long, value_name = "WAY")]
         way: Option<Way>,
     },
+    /// Print what dnsmasq has to be told, where it is the site's DHCP server
+    ///
+    /// For a file of its own, such as /etc/dnsmasq.d/netroot.conf, beside the addresses that dnsmasq gives
+    /// already. Every kind of firmware is named the iPXE that it can start, by TFTP or as a URL, and iPXE
+    /// goes on with netroot's script. None of this is needed with [dhcp] mode = "proxy" in netroot.toml.
+    Dnsmasq {
+        /// The server's address as machines see it [default: as announced]
+        #[arg(long, value_name = "ADDRESS")]
+        server: Option<std::net::Ipv4Addr>,
+    },
+    /// Print what Kea has to be told, where it is the site's DHCP server
+    ///
+    /// The client classes go into the Dhcp4 object of /etc/kea/kea-dhcp4.conf, beside the subnets that are
+    /// there already. None of this is needed with [dhcp] mode = "proxy" in netroot.toml.
+    Kea {
+        /// The server's address as machines see it [default: as announced]
+        #[arg(long, value_name = "ADDRESS")]
+        server: Option<std::net::Ipv4Addr>,
+    },
 }
 
 /// `netroot esp …`

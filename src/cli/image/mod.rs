@@ -4,11 +4,13 @@ mod acts;
 mod diff;
 mod draw;
 mod show;
+mod trial;
 mod verify;
 
 pub(super) use acts::{prune, remove, rollback};
 pub(super) use diff::{diff, told_changes};
 pub(super) use show::{description, names, show};
+pub(super) use trial::{test, tried};
 pub(super) use verify::verify;
 
 use anyhow::Result;

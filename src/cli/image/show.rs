@@ -115,6 +115,7 @@ fn show_version(cli: &Cli, spec: &VersionSpec) -> Result<()> {
             "shared and ephemeral clients boot it, persistent ones after a reset".into(),
         );
     }
+    more("tested", tested(now));
     if !now.children.is_empty() {
         more("made of it", names(now.children.iter()));
     }
@@ -122,6 +123,27 @@ fn show_version(cli: &Cli, spec: &VersionSpec) -> Result<()> {
         more(if at == 0 { "used" } else { "" }, one.to_string());
     }
     print::lines(lines)
+}
+
+/// Whether a version boots, as far as somebody tried.
+fn tested(one: &VersionView) -> String {
+    let waits = match one.waits {
+        true => format!(
+            "; it becomes current by: netroot image test {}",
+            one.version
+        ),
+        false => String::new(),
+    };
+    match &one.trial {
+        None => format!("not yet{waits}"),
+        Some(trial) => match &trial.failed {
+            None => format!("it boots, {}", print::moment(trial.at)),
+            Some(why) => {
+                let why = print::printable(why);
+                format!("failed {}: {why}{waits}", print::moment(trial.at))
+            }
+        },
+    }
 }
 
 fn heading(view: &ImageView) -> String {
@@ -186,6 +208,9 @@ fn lines(one: &VersionView, there: &BTreeSet<&VersionId>) -> Vec<String> {
         one.filesystem,
         told_usage(&one.usage)
     ));
+    if one.trial.is_some() || one.waits {
+        more(format!("tested: {}", tested(one)));
+    }
     let elsewhere = |child: &&VersionId| child.image != one.version.image;
     let elsewhere: Vec<&VersionId> = one.children.iter().filter(elsewhere).collect();
     if !elsewhere.is_empty() {
@@ -208,6 +233,7 @@ fn used(one: &VersionView) -> Option<String> {
             Use::Runs { client } => ("running", client.to_string()),
             Use::Clone { client } => ("with a clone", client.to_string()),
             Use::Kept { client } => ("with a clone kept for undo", client.to_string()),
+            Use::Snapshot { client, name } => ("with a snapshot", format!("{client} ({name})")),
             // Told as a client that runs it.
             Use::Open {
                 client: Some(_), ..

@@ -91,6 +91,11 @@ pub fn examine(library: &Library, seen: Option<&[ClientView]>) -> Vec<Finding> {
     let config = library.config();
     let mut found = vec![host::loader(&config.boot.ipxe_dir)];
     found.extend(network::ports(&config, seen.is_some(), &network::bind));
+    found.extend(network::netboot(
+        &config,
+        seen.is_some(),
+        &network::bind_udp,
+    ));
     found.extend(network::reachable(&config));
     found.extend(site::room(library));
     found.push(site::sharing(library.shares_blocks()));

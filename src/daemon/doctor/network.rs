@@ -1,12 +1,15 @@
 //! Ports that can be had, and what stands between them and clients.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use super::Finding;
+use crate::boot::Loaders;
+use crate::boot::dhcp::{BOOT_PORT, SERVER_PORT};
 use crate::daemon::Doors;
 use crate::daemon::reach::{self, Door};
 use crate::library::Config;
+use crate::library::config::DhcpMode;
 
 /// What listens where.
 fn doors(config: &Config) -> Vec<Door> {
@@ -43,6 +46,50 @@ pub(super) fn ports(
         ),
     };
     all.map(of).collect()
+}
+
+/// Whether machines that boot from the network could be told what to boot, and given it, where that is
+/// asked for.
+pub(super) fn netboot(
+    config: &Config,
+    is_serving: bool,
+    bind: &dyn Fn(SocketAddr) -> io::Result<()>,
+) -> Vec<Finding> {
+    let everywhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let mut wanted: Vec<(&str, SocketAddr)> = match config.dhcp.mode {
+        DhcpMode::Off => Vec::new(),
+        DhcpMode::Proxy => [SERVER_PORT, BOOT_PORT]
+            .map(|port| ("ProxyDHCP", everywhere(port)))
+            .to_vec(),
+    };
+    let tftp = config.tftp_listen();
+    wanted.extend(tftp.iter().map(|&address| ("TFTP", address)));
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let missing = Loaders::new(&config.boot).warnings();
+    let missing = missing.into_iter().map(|why| {
+        let remedy = "install it, or see [boot] ipxe_dir and loaders in netroot.toml";
+        Finding::bad("iPXE", why, remedy)
+    });
+    let of = |(what, address): (&str, SocketAddr)| match (is_serving, bind(address)) {
+        (true, _) => Finding::good("network", format!("{what}: this library's server runs")),
+        (false, Ok(())) => Finding::good("network", format!("{what}: UDP {address} is free")),
+        (false, Err(error)) => Finding::bad(
+            "network",
+            format!("{what}: nobody could listen on UDP {address}: {error}"),
+            format!(
+                "end what has it (ss -lunp 'sport = :{}'), be root, or change [dhcp] mode and [tftp] \
+                 listen in netroot.toml",
+                address.port()
+            ),
+        ),
+    };
+    wanted.into_iter().map(of).chain(missing).collect()
+}
+
+pub(super) fn bind_udp(address: SocketAddr) -> io::Result<()> {
+    UdpSocket::bind(address).map(drop)
 }
 
 pub(super) fn bind(address: SocketAddr) -> io::Result<()> {
@@ -92,6 +139,25 @@ mod tests {
         assert_eq!(bad.len(), 1, "{found:?}");
         assert!(bad[0].found.contains("iSCSI") && bad[0].found.contains("[::]:3260"));
         assert!(bad[0].remedy.as_ref().unwrap().contains(":3260"));
+        let dhcp = |address: SocketAddr| match address.port() {
+            67 => Err(io::ErrorKind::AddrInUse.into()),
+            _ => Ok(()),
+        };
+        assert!(
+            netboot(&config, false, &dhcp).is_empty(),
+            "nobody asked for it"
+        );
+        let text = text.replace("mode = \"off\"", "mode = \"proxy\"");
+        let text = text.replace("/usr/lib/ipxe", "/nonexistent");
+        let proxy = Config::parse(std::path::Path::new("netroot.toml"), &text).unwrap();
+        let found = netboot(&proxy, false, &dhcp);
+        let bad = found.iter().filter(|one| one.verdict == Verdict::Bad);
+        let bad: Vec<&str> = bad.map(|one| one.found.as_str()).collect();
+        assert!(bad[0].contains("UDP 0.0.0.0:67"), "{bad:?}");
+        assert!(
+            bad[1].contains("BIOS") && bad[2].contains("UEFI"),
+            "{bad:?}"
+        );
         let own = ports(&config, true, &taken);
         assert!(
             own.iter().all(|one| one.verdict == Verdict::Good),

@@ -81,8 +81,8 @@ pub struct Revealed {
     pub secret: String,
 }
 
-/// How long a token holds: `90d`, `12h`, `never`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How long a token holds, or something is kept: `90d`, `12h`, `never` to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lifetime {
     /// So many hours.
     Hours(u32),

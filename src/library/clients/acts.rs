@@ -2,127 +2,33 @@
 //!
 //! While a boot is fenced no lock is held, so that its sessions can end.
 
-use std::fmt;
-
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
+use super::act::titled;
+use super::beside::{Beside, ensure_quick};
 use super::change::DiskChange;
-use super::{Armed, Client, ClientView, Ready, Step};
+use super::edit::plan;
+use super::{Act, Armed, Client, Done, Plan, Ready, Step, When};
 use crate::library::boots::BootState;
 use crate::library::document;
 use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::lock::WriteLock;
-use crate::library::names::{ClientName, Mode, VersionId, VersionSpec};
+use crate::library::names::{Mode, VersionId};
+use crate::library::store::Copying;
 use crate::library::store::clone::{self, CloneInfo};
-use crate::library::{Edition, Library, MacAddr, json, minute, now_millis};
-
-/// What can be done to a client's disk.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Act {
-    /// Back to a pristine clone; the old one is kept.
-    Reset,
-    /// Back to the clone and the assignment before the last reset or assignment. Where something
-    /// waits for the next boot, that is called off, and nothing else is undone.
-    Undo,
-    /// Another image, version or mode.
-    Assign(#[serde(deserialize_with = "json::object")] AssignTo),
-    /// Back to one of the disks that are kept, and to what was assigned when it was set aside.
-    Restore(#[serde(deserialize_with = "json::object")] KeptDisk),
-}
-
-/// What an assignment changes; what is not named stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-pub struct AssignTo {
-    /// The image, or one version of it.
-    pub image: Option<VersionSpec>,
-    /// What the disk is.
-    pub mode: Option<Mode>,
-}
-
-/// A disk that a client had before, while it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-pub struct KeptDisk {
-    /// The `clone.id` of one of its `discarded`.
-    pub disk: String,
-}
-
-/// When to do it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum When {
-    /// Now; refused while the client may be running on the disk.
-    #[default]
-    Now,
-    /// When the client boots next.
-    AtNextBoot,
-    /// Now, and a running boot is fenced first.
-    Force,
-}
-
-/// What would be done: printed by `--dry-run`, asked about before something is lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Plan {
-    /// The client.
-    pub client: ClientName,
-    /// Its address.
-    pub mac: MacAddr,
-    /// What is to be done.
-    pub what: String,
-    /// What it takes, in order. Empty: nothing changes.
-    pub steps: Vec<Step>,
-    /// What a person would miss afterwards; to be asked about.
-    pub loses: Option<String>,
-    /// Why there is nothing to do: the act itself would be refused for it.
-    #[serde(default)]
-    pub nothing: Option<String>,
-    /// What a person should know besides.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-}
-
-/// What was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Done {
-    /// What it took.
-    pub plan: Plan,
-    /// The client afterwards; nothing if it was removed, or left as it was.
-    pub client: Option<ClientView>,
-}
-
-impl fmt::Display for Act {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Act::Reset => f.write_str("reset"),
-            Act::Undo => f.write_str("undo"),
-            Act::Restore(KeptDisk { disk }) => write!(f, "restore {disk}"),
-            Act::Assign(AssignTo { image, mode }) => match (image, mode) {
-                (Some(image), Some(mode)) => write!(f, "assign {image} in mode {mode}"),
-                (Some(image), None) => write!(f, "assign {image}"),
-                (None, Some(mode)) => write!(f, "set mode {mode}"),
-                (None, None) => f.write_str("assign"),
-            },
-        }
-    }
-}
+use crate::library::{ByteSize, Edition, Library, MacAddr, minute, now_millis};
 
 impl Library {
     /// What `act` would do, or why it would be refused. Touches nothing.
     pub fn plan(&self, mac: &MacAddr, act: &Act, when: When, live: &dyn Live) -> Result<Plan> {
         let client = self.client(mac)?;
-        let mut plan = Plan {
-            client: client.name.clone(),
-            mac: client.mac,
-            what: act.to_string(),
-            steps: Vec::new(),
-            loses: None,
-            nothing: client.nothing_for(act).map(str::to_owned),
-            warnings: Vec::new(),
-        };
+        if let Some(beside) = Beside::of(act) {
+            return self.plan_beside(&client, &beside, live);
+        }
+        let mut plan = plan(&client, &act.to_string(), Vec::new());
+        plan.nothing = client.nothing_for(act).map(str::to_owned);
         if plan.nothing.is_some() {
             return Ok(plan);
         }
@@ -133,6 +39,7 @@ impl Library {
         }
         let when = client.due(act, when);
         if when == When::AtNextBoot {
+            ensure_quick(&client, act, &ready)?;
             plan.steps.push(Step::Arm);
         } else if touches_a_boot(&client, &ready, when, live) {
             if when == When::Now {
@@ -180,6 +87,9 @@ impl Library {
         live: &dyn Live,
         actor: &Actor,
     ) -> Result<Done> {
+        if let Some(beside) = Beside::of(act) {
+            return self.perform_beside(mac, edition, &beside, live, actor);
+        }
         let plan = self.plan(mac, act, when, live)?;
         let client = self.client(&plan.mac)?;
         client.ensure_edition(edition)?;
@@ -277,6 +187,8 @@ impl Library {
         when: When,
         live: &dyn Live,
     ) -> Result<Client> {
+        // What takes its time is copied before: nobody logs in while the lock is held.
+        let copied = self.copy_ahead(&self.client(mac)?, act)?;
         let lock = self.write_lock()?;
         let client = self.client_to_change(&lock, mac)?;
         client.ensure_edition(edition)?;
@@ -287,7 +199,8 @@ impl Library {
             return Err(still_running(&client, act, live));
         }
         let fresh = self.source_of(&client, act, &ready)?;
-        self.become_ready(&lock, &client, &ready, fresh.as_ref(), |after| {
+        let made = self.make_for(&lock, &client, &ready, fresh.as_ref(), copied)?;
+        self.become_ready(&lock, &client, &ready, made, |after| {
             if ready.disk != DiskChange::Stays {
                 // Rule 1: whoever still runs on the old disk is not let in again.
                 if after
@@ -305,21 +218,42 @@ impl Library {
         })
     }
 
-    /// Makes a client what `ready` says: clone, document, moves, all or nothing. `also` changes the
-    /// document further.
-    pub(crate) fn become_ready(
+    /// Makes the disk that `ready` asks for, beside its place: of the version `fresh`, or of a snapshot,
+    /// whose copy may be there already.
+    pub(crate) fn make_for(
         &self,
         lock: &WriteLock,
         client: &Client,
         ready: &Ready,
         fresh: Option<&VersionId>,
+        copied: Option<Copying>,
+    ) -> Result<Option<CloneInfo>> {
+        match (&ready.disk, fresh) {
+            (DiskChange::Fresh(_), Some(version)) => {
+                let size = self.settings(client)?.size.map(ByteSize::bytes);
+                let version = self.version(version)?;
+                clone::make(self.places(), &client.mac, &version, size).map(Some)
+            }
+            (DiskChange::Copied(snapshot), _) => {
+                self.copy_of(lock, client, snapshot, copied).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes a client what `ready` says: document and moves, all or nothing. `made` is the disk that was
+    /// made for it; `also` changes the document further.
+    pub(crate) fn become_ready(
+        &self,
+        lock: &WriteLock,
+        client: &Client,
+        ready: &Ready,
+        made: Option<CloneInfo>,
         also: impl FnOnce(&mut Client),
     ) -> Result<Client> {
-        let made = match (&ready.disk, fresh) {
-            (DiskChange::Fresh(_), Some(version)) => Some(self.make_clone(&client.mac, version)?),
-            _ => None,
-        };
         let mut change = client.become_ready(ready, made.clone(), Timestamp::now());
+        // Who had this address before may have left something, which is this client's from now on.
+        change.swap.prunes = client.revision == 0;
         also(&mut change.client);
         self.commit(lock, change).inspect_err(|_| {
             // Only if nothing points to it: once it is written down, the next command completes it.
@@ -329,10 +263,6 @@ impl Library {
                 clone::unmake(self.places(), &client.mac, made);
             }
         })
-    }
-
-    fn make_clone(&self, mac: &MacAddr, version: &VersionId) -> Result<CloneInfo> {
-        clone::make(self.places(), mac, &self.version(version)?)
     }
 
     /// A client, to be changed under the lock, after whatever was left half-done was completed.
@@ -347,7 +277,7 @@ impl Library {
     fn source_of(&self, client: &Client, act: &Act, ready: &Ready) -> Result<Option<VersionId>> {
         // Resolved for `shared` too: an assignment to an unknown image is refused.
         let version = self.resolve(&ready.assignment.image);
-        if matches!(ready.disk, DiskChange::Restored(_)) {
+        if matches!(ready.disk, DiskChange::Restored(_) | DiskChange::Copied(_)) {
             return Ok(None);
         }
         let version = version?;
@@ -359,29 +289,6 @@ impl Library {
     }
 }
 
-/// `reset lab-07`, `assign fc29 for lab-07`.
-pub(super) fn titled(what: &str, client: &ClientName) -> String {
-    match what.contains(' ') {
-        true => format!("{what} for {client}"),
-        false => format!("{what} {client}"),
-    }
-}
-
-impl Plan {
-    /// What is to be done to whom: `reset lab-07`.
-    pub fn title(&self) -> String {
-        titled(&self.what, &self.client)
-    }
-
-    /// What it calls off that waited for the next boot, where it does nothing else.
-    pub fn calls_off(&self) -> Option<&Act> {
-        match self.steps.as_slice() {
-            [Step::Disarm { act }] => Some(act),
-            _ => None,
-        }
-    }
-}
-
 impl Client {
     /// When an act is to be done that was asked for at `when`: what waits is called off at once, and
     /// nobody needs to be fenced for it.
@@ -390,19 +297,6 @@ impl Client {
             Some(_) => When::Now,
             None => when,
         }
-    }
-}
-
-impl Act {
-    /// What the event is called that records it.
-    pub(crate) fn event(&self) -> String {
-        let word = match self {
-            Act::Reset => "reset",
-            Act::Undo => "undo",
-            Act::Assign(_) => "assign",
-            Act::Restore(_) => "restore",
-        };
-        format!("client-{word}")
     }
 }
 

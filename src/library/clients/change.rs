@@ -5,13 +5,10 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-use super::acts::titled;
-use super::{Act, Armed, Assignment, Before, Client, Discarded, KeptDisk};
+use super::act::titled;
+use super::{Act, Armed, Assignment, Before, Client, Discarded, KeptDisk, Snapshot, Step};
 use crate::library::error::{Error, Result};
-use crate::library::minute;
 use crate::library::names::{Mode, VersionId, VersionSpec};
 use crate::library::store::clone::{CloneInfo, Swap};
 
@@ -38,6 +35,8 @@ pub(crate) enum DiskChange {
     Fresh(Old),
     /// A predecessor comes back.
     Restored(Discarded),
+    /// A copy of a snapshot takes its place.
+    Copied(Snapshot),
     /// It goes: the mode needs none.
     Goes,
 }
@@ -67,90 +66,6 @@ impl Ready {
 pub(crate) struct Change {
     pub(crate) client: Client,
     pub(crate) swap: Swap,
-}
-
-/// One step of a plan, for people and for programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Step {
-    /// It waits for the client's next boot.
-    Arm,
-    /// What waited so far is forgotten.
-    Disarm {
-        /// What waited.
-        act: Act,
-    },
-    /// The running boot is shut out and its sessions are ended.
-    Fence {
-        /// How many sessions there are.
-        sessions: usize,
-    },
-    /// The client's assignment changes.
-    Assign {
-        /// From what.
-        from: Assignment,
-        /// To what.
-        to: Assignment,
-    },
-    /// The clone is taken away and kept for undo.
-    Discard {
-        /// What it was made from.
-        from: VersionId,
-    },
-    /// A clone is made.
-    Clone {
-        /// Of which version.
-        from: VersionId,
-    },
-    /// A discarded clone comes back.
-    Restore {
-        /// What it was made from.
-        from: VersionId,
-        /// When it was discarded.
-        discarded: Timestamp,
-    },
-    /// The oldest discarded clone is removed for ever.
-    Expire {
-        /// When it was discarded.
-        discarded: Timestamp,
-    },
-    /// The client's document changes.
-    Edit {
-        /// What changes, in words.
-        what: String,
-    },
-    /// The document, the clone and its predecessors are removed for ever.
-    Remove,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::Arm => f.write_str("wait for the client's next boot, then do it"),
-            Step::Disarm { act } => write!(f, "forget what waited for the next boot: {act}"),
-            Step::Fence { sessions } => write!(
-                f,
-                "shut the running boot out and end its {sessions} session(s); unsaved work on the client is lost"
-            ),
-            Step::Assign { from, to } => write!(f, "assign {to} instead of {from}"),
-            Step::Discard { from } => {
-                write!(f, "take the clone of {from} away and keep it for undo")
-            }
-            Step::Clone { from } => write!(f, "make a copy-on-write clone of {from}"),
-            Step::Restore { from, discarded } => {
-                let at = minute(*discarded);
-                write!(f, "bring back the clone of {from} that was set aside {at}")
-            }
-            Step::Expire { discarded } => {
-                let at = minute(*discarded);
-                write!(f, "remove the clone that was set aside {at}, for ever")
-            }
-            Step::Edit { what } => f.write_str(what),
-            Step::Remove => {
-                f.write_str("remove the client, its clone and everything kept for undo, for ever")
-            }
-        }
-    }
 }
 
 impl fmt::Display for Assignment {
@@ -231,10 +146,19 @@ impl Client {
                 fixed: None,
             },
             Act::Undo => self.after_undo(),
-            Act::Restore(KeptDisk { disk }) => {
-                let kept = self.kept(disk).ok_or_else(|| self.keeps_no(disk))?;
-                Ready::restored(kept, kept.assignment.clone())
+            Act::Restore(kept @ KeptDisk { disk }) => {
+                match (self.kept(disk), self.snapshot(disk)) {
+                    (Some(old), _) => Ready::restored(old, old.assignment.clone()),
+                    (None, Some(snapshot)) => Ready {
+                        assignment: snapshot.assignment.clone(),
+                        fixed: Some(snapshot.clone.from.clone()),
+                        disk: DiskChange::Copied(snapshot.clone()),
+                    },
+                    (None, None) => return Err(self.keeps_no(&Act::Restore(kept.clone()), disk)),
+                }
             }
+            // They leave what it boots as it is, and are never armed.
+            Act::Snapshot(_) | Act::Forget(_) | Act::Resize(_) => self.unchanged(),
             Act::Assign(to) => self.after_assign(Assignment {
                 image: to.image.clone().unwrap_or_else(|| self.image.clone()),
                 mode: to.mode.unwrap_or(self.mode),
@@ -254,25 +178,28 @@ impl Client {
     }
 
     /// A disk that it had before, while it is kept.
-    fn kept(&self, disk: &str) -> Option<&Discarded> {
+    pub(super) fn kept(&self, disk: &str) -> Option<&Discarded> {
         self.discarded.iter().find(|old| old.clone.id == disk)
     }
 
-    fn keeps_no(&self, disk: &str) -> Error {
+    /// A snapshot by its name, while it is kept.
+    pub(super) fn snapshot(&self, name: &str) -> Option<&Snapshot> {
+        self.snapshots.iter().find(|one| one.name.as_str() == name)
+    }
+
+    pub(super) fn keeps_no(&self, act: &Act, disk: &str) -> Error {
+        let names = self.snapshots.iter().map(|one| one.name.as_str());
         let kept = self.discarded.iter().map(|old| old.clone.id.as_str());
-        let kept: Vec<&str> = kept.collect();
+        let kept: Vec<&str> = names.chain(kept).collect();
         let what = match kept.as_slice() {
             [] => {
                 "no disk of it is kept: only the last ones are, that were reset or replaced".into()
             }
             kept => format!(
-                "it is not kept, or not any more; these are: {}",
+                "{disk} is not kept, or not any more; these are: {}",
                 kept.join(", ")
             ),
         };
-        let act = Act::Restore(KeptDisk {
-            disk: disk.to_owned(),
-        });
         Error::refused(
             titled(&act.to_string(), &self.name),
             what,
@@ -379,6 +306,12 @@ impl Client {
             steps.push(Step::Restore {
                 from: old.clone.from.clone(),
                 discarded: old.at,
+            });
+        }
+        if let DiskChange::Copied(snapshot) = &ready.disk {
+            steps.push(Step::Copy {
+                snapshot: snapshot.name.clone(),
+                made: snapshot.at,
             });
         }
         if let (DiskChange::Fresh(_), Some(from)) = (&ready.disk, fresh) {

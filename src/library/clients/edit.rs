@@ -1,4 +1,4 @@
-//! Adding, describing and removing clients.
+//! Adding and describing clients.
 
 use std::collections::BTreeSet;
 
@@ -6,15 +6,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::acts::{is_running, titled};
 use super::change::{DiskChange, Old};
-use super::{Assignment, Client, Done, Plan, Ready, Settings, SettingsEdit, Step, When};
+use super::{Assignment, Client, Done, Plan, Ready, Settings, SettingsEdit, Step};
 use crate::library::document;
 use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
-use crate::library::{Edition, Library, MacAddr, now_millis};
+use crate::library::{Edition, Library, MacAddr, Person, minute, now_millis};
 
 /// A client that is to be added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -80,6 +79,21 @@ impl Library {
                 from: version.id().clone(),
             });
         }
+        if let Some(gone) = self.removed_of(&new.mac)? {
+            let kept = gone.client.kept_disks().count();
+            let data = match self.has_data(&new.mac) {
+                true => " and its data disk",
+                false => "",
+            };
+            steps.push(Step::Edit {
+                what: format!(
+                    "give it back what was kept since {}, when {} was removed: {kept} disk(s){data}; \
+                     `client restore` brings one into its place",
+                    minute(gone.at),
+                    gone.client.name
+                ),
+            });
+        }
         let mut plan = plan(&client, "add", steps);
         plan.warnings.extend(version.caution(new.mode));
         Ok(plan)
@@ -87,10 +101,27 @@ impl Library {
 
     /// Adds a client, and makes its clone at once where its mode has one.
     pub fn add_client(&self, new: &NewClient, live: &dyn Live, actor: &Actor) -> Result<Done> {
+        self.add_client_for(new, None, live, actor)
+    }
+
+    /// The same, for the disk of a person.
+    pub(crate) fn add_client_for(
+        &self,
+        new: &NewClient,
+        person: Option<Person>,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Done> {
         let lock = self.write_lock()?;
         self.finish_pending(&lock, &new.mac)?;
         let plan = self.plan_add(new)?;
-        let client = blank(new)?;
+        let mut client = Client {
+            person,
+            ..blank(new)?
+        };
+        if let Some(gone) = self.removed_of(&new.mac)? {
+            (client.discarded, client.snapshots) = (gone.client.discarded, gone.client.snapshots);
+        }
         let version = self.resolve(&new.image)?.id().clone();
         let disk = if new.mode.has_clone() {
             DiskChange::Fresh(Old::Dropped)
@@ -102,7 +133,9 @@ impl Library {
             disk,
             fixed: None,
         };
-        let client = self.become_ready(&lock, &client, &ready, Some(&version), |_| ())?;
+        let made = self.make_for(&lock, &client, &ready, Some(&version), None)?;
+        let client = self.become_ready(&lock, &client, &ready, made, |_| ())?;
+        self.forget_stranger(&lock, &client.mac);
         drop(lock);
         self.note(
             &Event::new(actor, "client-add")
@@ -189,7 +222,10 @@ impl Library {
             self.renew_identity(&lock, &client.mac)?;
         }
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
+        self.grow_data(&lock, &client)?;
         drop(lock);
+        // Larger disks and other quotas hold at once.
+        self.tell_open(&client, live)?;
         let steps: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
         self.note(
             &Event::new(actor, "client-set")
@@ -200,69 +236,6 @@ impl Library {
             plan,
             client: Some(self.view(client, live)?),
         })
-    }
-
-    /// What `remove_client` would do, or why it would be refused.
-    pub fn plan_remove(&self, mac: &MacAddr, when: When, live: &dyn Live) -> Result<Plan> {
-        let client = self.client(mac)?;
-        let mut steps = Vec::new();
-        if is_running(&client, live) {
-            if when != When::Force {
-                return Err(Error::refused(
-                    titled("remove", &client.name),
-                    "it is running, or nobody saw its last boot end",
-                    "shut it down first, or use --force, which cuts it off its disk",
-                ));
-            }
-            steps.push(Step::Fence {
-                sessions: live.sessions_of(&client.mac).len(),
-            });
-        }
-        steps.push(Step::Remove);
-        let mut plan = plan(&client, "remove", steps);
-        let disks = client.clone.is_some() || !client.discarded.is_empty();
-        plan.loses = Some(if disks {
-            "its disk, what was kept for undo and what is known about it are lost for ever".into()
-        } else {
-            "what is known about it is lost for ever".into()
-        });
-        Ok(plan)
-    }
-
-    /// Removes a client with its disks, for ever.
-    pub fn remove_client(
-        &self,
-        mac: &MacAddr,
-        when: When,
-        live: &dyn Live,
-        actor: &Actor,
-    ) -> Result<Done> {
-        self.remove_client_on(mac, None, when, live, actor)
-    }
-
-    /// The same, unless the client is not what it was in `edition`.
-    pub fn remove_client_on(
-        &self,
-        mac: &MacAddr,
-        edition: Option<&Edition>,
-        when: When,
-        live: &dyn Live,
-        actor: &Actor,
-    ) -> Result<Done> {
-        let plan = self.plan_remove(mac, when, live)?;
-        let lock = self.write_lock()?;
-        let client = self.client_to_change(&lock, mac)?;
-        client.ensure_edition(edition)?;
-        if when != When::Force {
-            self.plan_remove(mac, when, live)?;
-        }
-        // Without a document no login of it succeeds, so the sessions can be ended afterwards.
-        self.commit_removal(&lock, client)?;
-        drop(lock);
-        live.fence(&plan.mac, None);
-        self.sweep()?;
-        self.note(&Event::new(actor, "client-remove").of(&plan.mac));
-        Ok(Done { plan, client: None })
     }
 
     /// Two clients never share a name or an address.
@@ -293,7 +266,7 @@ impl Library {
 }
 
 /// A value, or the word that there is none.
-fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     match value {
         "" => String::from("nothing"),
         value => format!("`{value}`"),
@@ -321,11 +294,13 @@ fn blank(new: &NewClient) -> Result<Client> {
         settings: new.settings.clone(),
         clone: None,
         discarded: Vec::new(),
+        snapshots: Vec::new(),
         before: None,
         boot: None,
         // A machine of this address may still run a boot of a client that was removed.
         oldest: now_millis(),
         armed: None,
+        person: None,
         added: Timestamp::now(),
     })
 }
@@ -346,7 +321,7 @@ fn edited(client: &Client, edit: &Edit) -> Result<Client> {
     Ok(after)
 }
 
-fn plan(client: &Client, what: &str, steps: Vec<Step>) -> Plan {
+pub(super) fn plan(client: &Client, what: &str, steps: Vec<Step>) -> Plan {
     Plan {
         client: client.name.clone(),
         mac: client.mac,
@@ -358,7 +333,7 @@ fn plan(client: &Client, what: &str, steps: Vec<Step>) -> Plan {
     }
 }
 
-fn words<T: ToString>(list: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn words<T: ToString>(list: impl IntoIterator<Item = T>) -> String {
     let words: Vec<String> = list.into_iter().map(|word| word.to_string()).collect();
     words.join(" ")
 }

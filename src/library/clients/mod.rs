@@ -1,20 +1,31 @@
 //! Clients: who boots what, and the rules about changing it (rules 1 and 5 of the design).
 //!
-//! - `change`: what an act does to a client's document and disks, as a value
+//! - `act`: what is asked for; `step`: what it takes; `change`: what it does to a client's document and
+//!   disks, all of them values
 //! - `acts`: plan it, refuse it, do it; `pending`: complete what a killed command began
-//! - `edit`: adding, describing and removing clients, where no disk is at stake
+//! - `beside`: acts that disturb no boot: snapshots, larger disks; `expiry`: what is kept, and how long
+//! - `edit`: adding and describing clients, where no disk is at stake; `removal`: an end to them
+//! - `import`: many of them at a time, from a table
 //! - `edition`: what tells one admin that another was quicker
+//! - `menu`: what their machines offer
 //! - `modes`: which versions can be written to
 //! - `settings`: what can be said for one client, a group, or all
 //! - `view`: what a person is shown
 
+mod act;
 mod acts;
+mod beside;
 mod change;
 mod edit;
 mod edition;
+mod expiry;
+mod import;
+mod menu;
 mod modes;
 mod pending;
+mod removal;
 mod settings;
+mod step;
 mod view;
 
 use std::collections::BTreeSet;
@@ -26,20 +37,27 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use act::{Act, AssignTo, Done, KeptDisk, NewSize, NewSnapshot, Plan, When};
 pub(crate) use acts::is_running;
-pub use acts::{Act, AssignTo, Done, KeptDisk, Plan, When};
-pub use change::Step;
 pub(crate) use change::{Change, DiskChange, Ready};
 pub use edit::{Edit, NewClient};
+pub(crate) use edit::{quoted, words};
+pub use import::{COLUMNS, Import, Known};
+pub use menu::{Menu, MenuItem, MenuSeconds, MenuWhen};
+pub use removal::Removing;
+pub(crate) use settings::said;
 pub use settings::{Settings, SettingsEdit, Way};
-pub use view::{ClientState, ClientView, OwnEsp};
+pub use step::Step;
+pub use view::{ClientState, ClientView, HeldTo, OwnEsp};
 
 use super::boots::Boot;
 use super::document::{self, Document};
 use super::error::{Error, Result};
-use super::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec, serde_as_text};
+use super::names::{
+    ClientName, GroupName, KernelArg, Mode, SnapshotName, VersionSpec, serde_as_text,
+};
 use super::store::clone::CloneInfo;
-use super::{Library, MacAddr, NameError};
+use super::{Library, MacAddr, NameError, Person};
 
 /// A client's document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -71,6 +89,9 @@ pub struct Client {
     /// Disks that it had before, the latest last.
     #[serde(default)]
     pub discarded: Vec<Discarded>,
+    /// Copies of its disk that somebody made, the latest last.
+    #[serde(default)]
+    pub snapshots: Vec<Snapshot>,
     /// What undo goes back to.
     #[serde(default)]
     pub before: Option<Before>,
@@ -80,6 +101,9 @@ pub struct Client {
     pub oldest: u64,
     /// What is to be done at its next boot.
     pub armed: Option<Armed>,
+    /// Whose disk it has, where it is no machine's but a person's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<Person>,
     /// When it was added.
     pub added: Timestamp,
 }
@@ -108,6 +132,22 @@ pub struct Discarded {
     pub assignment: Assignment,
     /// When it was discarded.
     pub at: Timestamp,
+}
+
+/// A copy of a client's disk under a name, kept until somebody forgets it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: SnapshotName,
+    /// The copy.
+    pub clone: CloneInfo,
+    /// What the client was assigned to then.
+    pub assignment: Assignment,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The client was running: the copy is what a power cut would have left.
+    #[serde(default)]
+    pub running: bool,
 }
 
 /// What the last reset or assignment changed, whether a disk moved by it or not. An undo is
@@ -183,6 +223,12 @@ impl Client {
     /// Whether an address is one of this machine's.
     pub fn has_mac(&self, mac: &MacAddr) -> bool {
         self.mac == *mac || self.more_macs.contains(mac)
+    }
+
+    /// The disks that are kept for it beside the one in place.
+    pub(crate) fn kept_disks(&self) -> impl Iterator<Item = &CloneInfo> {
+        let discarded = self.discarded.iter().map(|old| &old.clone);
+        discarded.chain(self.snapshots.iter().map(|one| &one.clone))
     }
 
     /// Its disk, where it has one.

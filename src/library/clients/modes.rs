@@ -106,7 +106,7 @@ impl Client {
                 to.image.as_ref().unwrap_or(&self.image),
                 to.mode.unwrap_or(self.mode),
             ),
-            Act::Reset | Act::Undo | Act::Restore(_) => false,
+            _ => false,
         });
         armed || follows(&self.image, self.mode)
     }

@@ -3,8 +3,10 @@
 //! The note in `pending/` tells the document as it will be and which disks move. Each step can be
 //! done again, so a change that was cut off is completed from the note, wherever it was.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::removal::Removed;
 use super::{Change, Client};
 use crate::library::document;
 use crate::library::error::Result;
@@ -22,6 +24,9 @@ struct Pending {
     /// The client goes, with all its disks.
     #[serde(default)]
     removed: bool,
+    /// Its disks are kept since then, although it goes.
+    #[serde(default)]
+    kept: Option<Timestamp>,
 }
 
 impl Library {
@@ -38,29 +43,55 @@ impl Library {
             client,
             swap,
             removed: false,
+            kept: None,
         };
         document::put(lock, &self.places().pending(&mac), &pending)?;
         self.finish(lock, pending)
     }
 
-    /// Removes a client with its disks: written down, done, crossed out.
-    pub(crate) fn commit_removal(&self, lock: &WriteLock, client: Client) -> Result<()> {
+    /// Removes a client: written down, done, crossed out. Its disks go, unless they are `kept` from this
+    /// moment on.
+    pub(super) fn commit_removal(
+        &self,
+        lock: &WriteLock,
+        client: Client,
+        kept: Option<Timestamp>,
+    ) -> Result<()> {
+        let (client, swap) = match kept {
+            Some(now) => client.set_aside(now),
+            None => (client, Swap::default()),
+        };
         let pending = Pending {
             client,
-            swap: Swap::default(),
+            swap,
             removed: true,
+            kept,
         };
         let mac = pending.client.mac;
         document::put(lock, &self.places().pending(&mac), &pending)?;
-        self.finish_removal(lock, &mac)
+        self.finish_removal(lock, pending)
     }
 
-    fn finish_removal(&self, lock: &WriteLock, mac: &MacAddr) -> Result<()> {
-        clone::take_out(self.places(), mac)?;
-        self.forget_identity(lock, mac)?;
-        document::remove(lock, &self.places().client(mac))?;
-        document::remove(lock, &self.places().boots(mac))?;
-        document::remove(lock, &self.places().pending(mac))
+    fn finish_removal(&self, lock: &WriteLock, pending: Pending) -> Result<()> {
+        let Pending { client, swap, .. } = pending;
+        let mac = client.mac;
+        match pending.kept {
+            Some(at) => {
+                clone::swap(self.places(), &mac, &swap)?;
+                let kept: Vec<&CloneInfo> = client.kept_disks().collect();
+                // Whoever copies its disk holds what is nobody's disk any more.
+                clone::end_hold(self.places(), &mac)?;
+                clone::prune(self.places(), &mac, &kept)?;
+                self.put_removed(lock, &Removed { at, client })?;
+            }
+            None => {
+                clone::take_out(self.places(), &mac)?;
+            }
+        }
+        self.forget_identity(lock, &mac)?;
+        document::remove(lock, &self.places().client(&mac))?;
+        document::remove(lock, &self.places().boots(&mac))?;
+        document::remove(lock, &self.places().pending(&mac))
     }
 
     fn finish(&self, lock: &WriteLock, pending: Pending) -> Result<Client> {
@@ -75,8 +106,9 @@ impl Library {
 
     /// The last step: what is not kept any longer is removed, then the note itself.
     fn cross_out(&self, lock: &WriteLock, client: &Client) -> Result<()> {
-        let kept: Vec<&CloneInfo> = client.discarded.iter().map(|old| &old.clone).collect();
+        let kept: Vec<&CloneInfo> = client.kept_disks().collect();
         clone::prune(self.places(), &client.mac, &kept)?;
+        self.forget_removed(lock, &client.mac)?;
         document::remove(lock, &self.places().pending(&client.mac))
     }
 
@@ -87,7 +119,7 @@ impl Library {
             return Ok(false);
         };
         if pending.removed {
-            self.finish_removal(lock, mac)?;
+            self.finish_removal(lock, pending)?;
             return Ok(true);
         }
         let there: Option<Client> = document::read(&self.places().client(mac))?;

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+use super::menu::{MenuItem, MenuSeconds, MenuWhen};
+use crate::library::accounts::Lifetime;
+use crate::library::bytes::ByteSize;
 use crate::library::names::NameError;
 use crate::library::{ChapBy, SshKey, Switch};
 use std::fmt;
@@ -16,6 +19,31 @@ pub struct Settings {
     /// How it gets kernel and root disk; over HTTP if nobody says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub way: Option<Way>,
+    /// When its machine shows a menu; never if nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub menu: Option<MenuWhen>,
+    /// What that menu offers, in this order: the first is taken where nobody chooses. What it is assigned
+    /// to and the machine's own disk if nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub menu_items: Option<Vec<MenuItem>>,
+    /// How many seconds the menu waits; 10 if nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub menu_timeout: Option<MenuSeconds>,
+    /// Bytes that its disk may hold beyond the version that it was made from; as many as there is room
+    /// for if nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<ByteSize>,
+    /// Bytes that its disk has at least, from the next that is made for it on; as many as the version if
+    /// nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<ByteSize>,
+    /// Bytes of a disk beside the one that it boots from, which stays whatever becomes of that; there is
+    /// none if nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<ByteSize>,
+    /// How long disks are kept that were reset or replaced; 14d if nobody says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_discarded: Option<Lifetime>,
     /// Where it is given what it proves at its login (CHAP); in the firmware's table, where its way is
     /// `ibft`, if nobody says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +68,34 @@ pub struct SettingsEdit {
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Way>)]
     pub way: Option<Option<Way>>,
+    /// When its machine shows a menu.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<MenuWhen>)]
+    pub menu: Option<Option<MenuWhen>>,
+    /// What that menu offers, all of it.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<MenuItem>>)]
+    pub menu_items: Option<Option<Vec<MenuItem>>>,
+    /// How many seconds the menu waits.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<MenuSeconds>)]
+    pub menu_timeout: Option<Option<MenuSeconds>>,
+    /// Bytes that its disk may hold beyond the version.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ByteSize>)]
+    pub quota: Option<Option<ByteSize>>,
+    /// Bytes that its next disk has at least.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ByteSize>)]
+    pub size: Option<Option<ByteSize>>,
+    /// Bytes of its data disk, which only grows.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ByteSize>)]
+    pub data: Option<Option<ByteSize>>,
+    /// How long disks are kept that were reset or replaced.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Lifetime>)]
+    pub keep_discarded: Option<Option<Lifetime>>,
     /// Where it is given what it proves at its login (CHAP).
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ChapBy>)]
@@ -91,6 +147,13 @@ impl Settings {
     pub fn or(self, next: &Settings) -> Settings {
         Settings {
             way: self.way.or(next.way),
+            menu: self.menu.or(next.menu),
+            menu_items: self.menu_items.or_else(|| next.menu_items.clone()),
+            menu_timeout: self.menu_timeout.or(next.menu_timeout),
+            quota: self.quota.or(next.quota),
+            size: self.size.or(next.size),
+            data: self.data.or(next.data),
+            keep_discarded: self.keep_discarded.or(next.keep_discarded),
             chap: self.chap.or(next.chap),
             mutual: self.mutual.or(next.mutual),
             identity: self.identity.or(next.identity),
@@ -109,13 +172,24 @@ impl Settings {
     pub fn edited(&self, edit: &SettingsEdit) -> Settings {
         let SettingsEdit {
             way,
+            quota,
+            size,
+            data,
+            keep_discarded,
             chap,
             mutual,
             identity,
             authorized_keys,
+            menu,
+            menu_items,
+            menu_timeout,
         } = edit;
         Settings {
             way: way.unwrap_or(self.way),
+            quota: quota.unwrap_or(self.quota),
+            size: size.unwrap_or(self.size),
+            data: data.unwrap_or(self.data),
+            keep_discarded: keep_discarded.unwrap_or(self.keep_discarded),
             chap: chap.unwrap_or(self.chap),
             mutual: mutual.unwrap_or(self.mutual),
             identity: identity.unwrap_or(self.identity),
@@ -123,6 +197,12 @@ impl Settings {
                 Some(said) => said.clone(),
                 None => self.authorized_keys.clone(),
             },
+            menu: menu.unwrap_or(self.menu),
+            menu_items: match menu_items {
+                Some(said) => said.clone(),
+                None => self.menu_items.clone(),
+            },
+            menu_timeout: menu_timeout.unwrap_or(self.menu_timeout),
         }
     }
 
@@ -130,13 +210,26 @@ impl Settings {
     pub fn words(&self) -> Vec<(&'static str, String)> {
         let Settings {
             way,
+            quota,
+            size,
+            data,
+            keep_discarded,
             chap,
             mutual,
             identity,
             authorized_keys,
+            menu,
+            menu_items,
+            menu_timeout,
         } = self;
+        let items = menu_items.as_deref().unwrap_or_default();
+        let items: Vec<String> = items.iter().map(MenuItem::to_string).collect();
         vec![
             ("way", text(way.as_ref())),
+            ("quota", text(quota.as_ref())),
+            ("size", text(size.as_ref())),
+            ("data disk", text(data.as_ref())),
+            ("keeps", text(keep_discarded.as_ref())),
             ("chap", text(chap.as_ref())),
             ("mutual", text(mutual.as_ref())),
             ("identity", text(identity.as_ref())),
@@ -147,6 +240,9 @@ impl Settings {
                     .map(names_of_keys)
                     .unwrap_or_default(),
             ),
+            ("menu", text(menu.as_ref())),
+            ("offers", items.join(" ")),
+            ("waits", text(menu_timeout.as_ref())),
         ]
     }
 }
@@ -165,7 +261,7 @@ fn text<T: ToString>(value: Option<&T>) -> String {
 }
 
 /// A value that is there, be it null.
-fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+pub(crate) fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)

@@ -12,8 +12,8 @@ use crate::library::boots::BootState;
 use crate::library::error::Result;
 use crate::library::live::{Live, LiveSession};
 use crate::library::names::{VersionId, VersionSpec};
-use crate::library::store::clone;
-use crate::library::{Library, MacAddr, PublicIdentity};
+use crate::library::store::{DataDisk, clone};
+use crate::library::{ByteSize, Library, MacAddr, PublicIdentity};
 
 /// A client's document, and what follows from it and from the rest of the library.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -39,6 +39,12 @@ pub struct ClientView {
     /// takes a look at every extent; nothing too where the file system does not tell.
     #[serde(default)]
     pub clone_own: Option<u64>,
+    /// What its disk is held to. Told only where clients are looked at closely.
+    #[serde(default)]
+    pub held_to: Option<HeldTo>,
+    /// Its data disk. Told only where clients are looked at closely.
+    #[serde(default)]
+    pub data: Option<DataDisk>,
     /// What it is known by, if it has been given that yet. Told only where clients are looked at closely.
     #[serde(default)]
     pub identity: Option<PublicIdentity>,
@@ -48,6 +54,25 @@ pub struct ClientView {
     pub esp: Option<OwnEsp>,
     /// Its sessions.
     pub sessions: Vec<LiveSession>,
+}
+
+/// The quota of a client's disk, and how much of it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct HeldTo {
+    /// Bytes that the disk may hold beyond its version.
+    pub quota: ByteSize,
+    /// Bytes that it holds, as far as they have their place on the storage; nothing where the file
+    /// system does not tell, and so nobody is held to a quota.
+    pub held: Option<u64>,
+}
+
+impl HeldTo {
+    /// Whether most of it is taken.
+    pub fn is_near(&self) -> bool {
+        let quota = u128::from(self.quota.bytes());
+        self.held
+            .is_some_and(|held| u128::from(held) * 100 >= quota * 90)
+    }
 }
 
 /// What is on a client's own EFI system partition.
@@ -136,11 +161,18 @@ impl Library {
     /// What a person is shown of a client, with what takes longer to find out.
     pub fn close_view(&self, client: Client, live: &dyn Live) -> Result<ClientView> {
         let usage = self.clone_usage(&client.mac)?;
+        let quota = self.settings(&client)?.quota;
+        let data = self.data_disk(&client)?;
         let mut view = self.view(client, live)?;
         view.identity = self
             .find_identity(&view.client.mac)?
             .map(|known| known.public());
         view.clone_own = usage.and_then(|usage| usage.exclusive);
+        if let (Some(quota), Some(_)) = (quota, &view.client.clone) {
+            let held = self.own_bytes(&view.client.mac)?;
+            view.held_to = Some(HeldTo { quota, held });
+        }
+        view.data = data;
         Ok(view)
     }
 
@@ -176,6 +208,8 @@ impl Library {
                 None => 0,
             },
             clone_own: None,
+            held_to: None,
+            data: None,
             identity: None,
             client,
             state,

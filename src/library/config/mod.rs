@@ -1,6 +1,8 @@
 //! `netroot.toml`: written by people, read strictly. A mistake is told with its line and key.
 
+mod netboot;
 mod reload;
+mod unknown;
 mod values;
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use netboot::{Dhcp, DhcpMode, InterfaceName, LoaderFiles, Tftp};
 pub use reload::Changed;
+pub use unknown::{ForUnknown, MenuLogin, PlainPolicy};
 pub use values::{AbsolutePath, AddressRange, Announce, DiskLun, HostName, IqnPrefix};
 
 use values::Format;
@@ -37,6 +41,12 @@ pub struct Config {
     /// The boot service.
     #[serde(default)]
     pub boot: Boot,
+    /// What is said over DHCP.
+    #[serde(default)]
+    pub dhcp: Dhcp,
+    /// Loaders over TFTP.
+    #[serde(default)]
+    pub tftp: Tftp,
     /// Dashboard and API.
     #[serde(default)]
     pub admin: Admin,
@@ -54,6 +64,8 @@ pub struct Config {
 pub struct Images {
     /// Make sealed files immutable (`chattr +i`) where the file system can.
     pub immutable: bool,
+    /// A version becomes current only when its test went well.
+    pub publish_gate: bool,
 }
 
 /// Files and block devices that are published as they are.
@@ -95,6 +107,12 @@ pub struct Boot {
     pub kernel_args: Vec<KernelArg>,
     /// Where iPXE's binaries are found.
     pub ipxe_dir: PathBuf,
+    /// Those that are elsewhere.
+    pub loaders: LoaderFiles,
+    /// What a machine gets that is nobody's client.
+    pub unknown: ForUnknown,
+    /// Whether people can log in at a machine's menu.
+    pub login: MenuLogin,
     /// Where it listens for connections over TLS, if it has a certificate.
     pub tls_listen: Vec<SocketAddr>,
     /// Whether it speaks TLS there, and by which certificate.
@@ -178,6 +196,8 @@ pub enum Metrics {
 struct Override {
     iscsi: IscsiOverride,
     boot: BootOverride,
+    dhcp: DhcpOverride,
+    tftp: ListenOverride,
     admin: AdminOverride,
     volumes: VolumesOverride,
 }
@@ -209,6 +229,19 @@ struct BootOverride {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct ListenOverride {
+    listen: Option<Vec<SocketAddr>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DhcpOverride {
+    mode: Option<DhcpMode>,
+    interfaces: Option<Vec<InterfaceName>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct AdminOverride {
     listen: Option<Vec<SocketAddr>>,
     tls: Option<ServerTls>,
@@ -218,7 +251,10 @@ struct AdminOverride {
 
 impl Default for Images {
     fn default() -> Self {
-        Images { immutable: true }
+        Images {
+            immutable: true,
+            publish_gate: false,
+        }
     }
 }
 
@@ -242,6 +278,9 @@ impl Default for Boot {
             nameservers: Vec::new(),
             kernel_args: Vec::new(),
             ipxe_dir: PathBuf::from("/usr/lib/ipxe"),
+            loaders: LoaderFiles::default(),
+            unknown: ForUnknown::default(),
+            login: MenuLogin::Off,
             tls_listen: vec![everywhere(8443)],
             tls: None,
             secrets: SecretsOver::Http,
@@ -268,6 +307,9 @@ fn at_least_one(number: u32) -> NonZeroU32 {
 /// The port of iSCSI, RFC 7143 §13.8.
 pub const ISCSI_PORT: u16 = 3260;
 
+/// The port of TFTP, RFC 1350 §4.
+const TFTP_PORT: u16 = 69;
+
 fn everywhere(port: u16) -> SocketAddr {
     SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port))
 }
@@ -287,6 +329,15 @@ pub struct ConfigError {
 }
 
 impl Config {
+    /// Where loaders are given over TFTP: where it is said, or wherever DHCP clients are told of them.
+    pub fn tftp_listen(&self) -> Vec<SocketAddr> {
+        match (self.tftp.listen.as_slice(), self.dhcp.mode) {
+            ([], DhcpMode::Off) => Vec::new(),
+            ([], DhcpMode::Proxy) => vec![everywhere(TFTP_PORT)],
+            (given, _) => given.to_vec(),
+        }
+    }
+
     /// Reads the text of `file`.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| located(file, text, &error))?;
@@ -319,6 +370,9 @@ impl Config {
         if own.boot.tls.is_some() {
             self.boot.tls = own.boot.tls;
         }
+        take(&mut self.dhcp.mode, own.dhcp.mode);
+        take(&mut self.dhcp.interfaces, own.dhcp.interfaces);
+        take(&mut self.tftp.listen, own.tftp.listen);
         take(&mut self.admin.listen, own.admin.listen);
         take(&mut self.admin.names, own.admin.names);
         take(&mut self.admin.metrics, own.admin.metrics);
@@ -415,6 +469,8 @@ mod tests {
         );
         assert_eq!(config.iscsi, Iscsi::default());
         assert_eq!(config.boot, Boot::default());
+        assert_eq!(config.dhcp, Dhcp::default());
+        assert_eq!(config.tftp, Tftp::default());
         assert_eq!(config.admin, Admin::default());
         assert_eq!(config.images, Images::default());
         assert_eq!(config.volumes, Volumes::default());
@@ -462,6 +518,9 @@ mod tests {
             "announce = [\"0.0.0.0\"]",
             "iscsi.announce",
         );
+        check("mode = \"off\"", "mode = \"on\"", "dhcp.mode");
+        check("interfaces = []", "interfaces = [\"\"]", "dhcp.interfaces");
+        check("loaders = {}", "loaders = { bios = \"a\" }", "boot.loaders");
         check("names = []", "names = [\"a b\"]", "admin.names");
         check("# tls = \"made\"", "tls = \"mad\"", "admin.tls");
         check(
@@ -473,6 +532,23 @@ mod tests {
             "directories = []",
             "directories = [\"srv/disks\"]",
             "volumes.directories",
+        );
+        check("unknown = \"menu\"", "unknown = \"shell\"", "boot.unknown");
+        check(
+            "unknown = \"menu\"",
+            "unknown = { image = \"Fc28\" }",
+            "boot.unknown",
+        );
+        check("login = false", "login = \"yes\"", "boot.login");
+        check(
+            "# menu_timeout = 10",
+            "menu_timeout = 0",
+            "clients.menu_timeout",
+        );
+        check(
+            "# menu_items = [\"own\", \"local\"]",
+            "menu_items = [\"own\", \"Fc28\"]",
+            "clients.menu_items",
         );
         check("trusted = []", "trusted = [\"any\"]", "boot.trusted");
         check("secrets = \"http\"", "secrets = \"ftp\"", "boot.secrets");
@@ -491,6 +567,23 @@ mod tests {
             text.lines().nth(error.line - 1).unwrap().contains("\"x\""),
             "{error}"
         );
+    }
+
+    #[test]
+    fn loaders_go_over_tftp_wherever_clients_are_told_of_them() {
+        let listens = |to: &str| {
+            let text = example().replace("mode = \"off\"", to);
+            let listens = parse(&text).unwrap().tftp_listen();
+            listens
+                .iter()
+                .map(SocketAddr::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert!(listens("mode = \"off\"").is_empty());
+        assert_eq!(listens("mode = \"proxy\""), ["[::]:69"]);
+        let own = example().replace("[tftp]\n", "[tftp]\nlisten = [\"192.0.2.1:69\"]\n#");
+        let config = parse(&own.replace("\nlisten = []", "")).unwrap();
+        assert_eq!(config.tftp_listen(), ["192.0.2.1:69".parse().unwrap()]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What of a changed configuration a running server takes on, and what waits for its next start.
 
-use super::{Boot, Config, Iscsi};
+use super::{Boot, Config, Dhcp, Iscsi};
 
 /// Which keys are others, such as `iscsi.listen`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +16,14 @@ impl Config {
     pub fn taking_on(&self, new: &Config) -> (Config, Changed) {
         let mut changed = Changed::default();
         let now = [
-            ("images.immutable", self.images == new.images),
+            (
+                "images.immutable",
+                self.images.immutable == new.images.immutable,
+            ),
+            (
+                "images.publish_gate",
+                self.images.publish_gate == new.images.publish_gate,
+            ),
             ("iscsi.listen", self.iscsi.listen == new.iscsi.listen),
             ("iscsi.announce", self.iscsi.announce == new.iscsi.announce),
             (
@@ -29,6 +36,22 @@ impl Config {
             ),
             ("volumes.directories", self.volumes == new.volumes),
             ("boot.ipxe_dir", self.boot.ipxe_dir == new.boot.ipxe_dir),
+            ("boot.loaders", self.boot.loaders == new.boot.loaders),
+            (
+                "dhcp.interfaces",
+                self.dhcp.interfaces == new.dhcp.interfaces,
+            ),
+            ("boot.unknown", self.boot.unknown == new.boot.unknown),
+            ("boot.login", self.boot.login == new.boot.login),
+            ("clients.menu", self.clients.menu == new.clients.menu),
+            (
+                "clients.menu_items",
+                self.clients.menu_items == new.clients.menu_items,
+            ),
+            (
+                "clients.menu_timeout",
+                self.clients.menu_timeout == new.clients.menu_timeout,
+            ),
             ("boot.secrets", self.boot.secrets == new.boot.secrets),
             ("boot.trusted", self.boot.trusted == new.boot.trusted),
             ("clients.way", self.clients.way == new.clients.way),
@@ -63,6 +86,8 @@ impl Config {
                 self.boot.tls_listen == new.boot.tls_listen,
             ),
             ("boot.tls", self.boot.tls == new.boot.tls),
+            ("dhcp.mode", self.dhcp.mode == new.dhcp.mode),
+            ("tftp.listen", self.tftp == new.tftp),
             ("admin.listen", self.admin.listen == new.admin.listen),
             ("admin.tls", self.admin.tls == new.admin.tls),
             ("admin.names", self.admin.names == new.admin.names),
@@ -88,6 +113,10 @@ impl Config {
                 tls_listen: self.boot.tls_listen.clone(),
                 tls: self.boot.tls.clone(),
                 ..new.boot.clone()
+            },
+            dhcp: Dhcp {
+                mode: self.dhcp.mode,
+                interfaces: new.dhcp.interfaces.clone(),
             },
             ..self.clone()
         };
@@ -127,6 +156,12 @@ mod tests {
             "images.immutable",
             true,
         );
+        check(
+            "publish_gate = false",
+            "publish_gate = true",
+            "images.publish_gate",
+            true,
+        );
         check("[::]:3260", "127.0.0.1:3260", "iscsi.listen", true);
         check(
             "announce = []",
@@ -153,7 +188,46 @@ mod tests {
             true,
         );
         check("/usr/lib/ipxe", "/srv/ipxe", "boot.ipxe_dir", true);
+        check(
+            "loaders = {}",
+            "loaders = { bios = \"/srv/u\" }",
+            "boot.loaders",
+            true,
+        );
+        check(
+            "interfaces = []",
+            "interfaces = [\"eth0\"]",
+            "dhcp.interfaces",
+            true,
+        );
+        check("mode = \"off\"", "mode = \"proxy\"", "dhcp.mode", false);
+        check(
+            "\nlisten = []\n",
+            "\nlisten = [\"[::]:69\"]\n",
+            "tftp.listen",
+            false,
+        );
+        check(
+            "unknown = \"menu\"",
+            "unknown = { image = \"fc28@3\" }",
+            "boot.unknown",
+            true,
+        );
         check("# way = \"http\"", "way = \"ibft\"", "clients.way", true);
+        check("login = false", "login = true", "boot.login", true);
+        check("# menu = \"off\"", "menu = \"key\"", "clients.menu", true);
+        check(
+            "# menu_items = [\"own\", \"local\"]",
+            "menu_items = [\"local\", \"fc28\"]",
+            "clients.menu_items",
+            true,
+        );
+        check(
+            "# menu_timeout = 10",
+            "menu_timeout = 30",
+            "clients.menu_timeout",
+            true,
+        );
         check("# chap = \"ibft\"", "chap = \"off\"", "clients.chap", true);
         check(
             "# mutual = \"on\"",

@@ -45,8 +45,14 @@ impl Document for Drawn {
 }
 
 impl Library {
-    /// Refuses what is not there, and what the image's clients could not boot.
+    /// Refuses what is not there, what the image's clients could not boot, and what nobody has tried
+    /// where that is asked for.
     pub(super) fn ensure_may_be_current(&self, version: &VersionId) -> Result<()> {
+        self.ensure_bootable(version)?;
+        self.ensure_tried(version)
+    }
+
+    fn ensure_bootable(&self, version: &VersionId) -> Result<()> {
         let found = self.version(version)?;
         match found.manifest().facts.filesystem.is_read_only() {
             true => self.ensure_only_shared(&version.image),
@@ -144,7 +150,7 @@ impl Library {
     }
 
     /// A version that its builder marked was published by one that was killed before it could make it
-    /// current: whole and checked, so that last step is done here. Directories without a mark are left
+    /// current: whole and checked, so that last step is done here, unless it has to be tested first. Directories without a mark are left
     /// alone: somebody may be copying a library, or have made them.
     pub(crate) fn finish_publishing(
         &self,
@@ -161,7 +167,10 @@ impl Library {
                 continue;
             }
             if number > document.drawn && self.is_whole(&version) {
-                self.make_current(lock, &version)?;
+                match self.ensure_tried(&version) {
+                    Ok(()) => self.make_current(lock, &version)?,
+                    Err(_) => self.note_drawn(lock, &version)?,
+                }
                 finished = Some(version.clone());
             }
             self.unmark(&version);
@@ -186,6 +195,6 @@ impl Library {
         manifest.version == *version
             && has(found.disk_path(), manifest.disk.size)
             && beside
-            && self.ensure_may_be_current(version).is_ok()
+            && self.ensure_bootable(version).is_ok()
     }
 }

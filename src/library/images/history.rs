@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Image, Use};
+use super::{Image, Trial, Use};
 use crate::library::Library;
 use crate::library::error::{Error, Result};
 use crate::library::live::LiveSession;
@@ -50,6 +50,12 @@ pub struct VersionView {
     pub distribution: Option<String>,
     /// The recipe that made it.
     pub recipe: Option<String>,
+    /// What came of its last test boot, if there was one.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+    /// Only its test keeps it from becoming current.
+    #[serde(default)]
+    pub waits: bool,
     /// Who uses it. Nothing for who may not read that.
     pub uses: Option<Vec<Use>>,
 }
@@ -103,6 +109,8 @@ impl Library {
             kernel: facts.kernel_version.clone(),
             distribution: facts.distribution.as_ref().map(ToString::to_string),
             recipe: facts.recipe.as_ref().map(|recipe| recipe.name.clone()),
+            trial: self.trial(id)?,
+            waits: self.waits_for_trial(id)?,
             uses: None,
         })
     }

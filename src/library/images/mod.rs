@@ -3,6 +3,7 @@
 //! - `current`: which version clients get, and which numbers were drawn
 //! - `uses`: who uses a version; `history`: all that is told of an image's versions
 //! - `followers`: which clients a new version reaches
+//! - `trials`: whether a version boots
 //! - `rollback`, `removal`, `prune`: moving `current`, and what goes for ever
 
 mod current;
@@ -11,6 +12,7 @@ mod history;
 mod prune;
 mod removal;
 mod rollback;
+mod trials;
 mod uses;
 
 use std::fs::File;
@@ -25,6 +27,7 @@ pub use history::{ImageView, VersionView};
 pub use prune::{Pruned, Pruning, Staying};
 pub use removal::Removal;
 pub use rollback::Rollback;
+pub use trials::{Publish, Trial};
 pub use uses::Use;
 
 use super::Library;
@@ -169,6 +172,15 @@ impl Library {
             image: spec.image.clone(),
             number,
         })
+    }
+
+    /// The version that is meant where the newest one is, whether it is current or not.
+    pub fn newest(&self, spec: &VersionSpec) -> Result<VersionId> {
+        let image = self.image(&spec.image)?;
+        let number = spec.number.or(image.versions.last().copied());
+        let number = number.ok_or_else(|| Error::unknown("image", spec))?;
+        self.version(&image.id(number))
+            .map(|found| found.id().clone())
     }
 
     /// Begins a new version of an image, or the first one of a new image.

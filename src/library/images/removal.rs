@@ -19,7 +19,7 @@ use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::lock::WriteLock;
 use crate::library::names::{ClientName, ImageName, VersionId, VersionSpec};
-use crate::library::store::clone::{self, Swap};
+use crate::library::store::clone::Swap;
 use crate::library::{Library, store};
 
 /// What a removal takes, or took.
@@ -184,6 +184,11 @@ impl Library {
                 removal.dangling.push(client.name.clone());
             }
         }
+        for gone in self.removed()? {
+            if has_disk_of(&gone.client, &versions) {
+                removal.discarded.push(gone.client.name);
+            }
+        }
         let readers = live
             .sessions()
             .into_iter()
@@ -295,18 +300,29 @@ impl Library {
             client
                 .discarded
                 .retain(|old| !versions.contains(&old.clone.from));
+            client
+                .snapshots
+                .retain(|one| !versions.contains(&one.clone.from));
             let out = client.clone.take_if(|clone| versions.contains(&clone.from));
-            let swap = Swap { out, into: None };
-            let client = self.commit(lock, Change { client, swap })?;
-            // Also where only a disk that was kept goes, and nothing moves.
-            let kept: Vec<_> = client.discarded.iter().map(|old| &old.clone).collect();
-            clone::prune(self.places(), &client.mac, &kept)?;
+            let swap = Swap {
+                out,
+                // Also where only a disk that was kept goes, and nothing moves.
+                prunes: true,
+                ..Swap::default()
+            };
+            self.commit(lock, Change { client, swap })?;
+        }
+        for gone in self.removed()? {
+            if has_disk_of(&gone.client, versions) {
+                self.purge(lock, &gone.client.mac)?;
+            }
         }
         Ok(())
     }
 
     /// Puts a version where the sweep completes its removal.
-    fn take_out(&self, _: &WriteLock, version: &VersionId) -> Result<()> {
+    fn take_out(&self, lock: &WriteLock, version: &VersionId) -> Result<()> {
+        document::remove(lock, &self.places().trial(version))?;
         let home = self.places().image(&version.image);
         let name = store::random_name().doing("drawing a name in", &home)?;
         let place = self.places().version(version);
@@ -319,6 +335,11 @@ impl Library {
     fn take_out_image(&self, lock: &WriteLock, image: &ImageName) -> Result<()> {
         let place = self.places().image(image);
         self.keep_drawn(lock, image)?;
+        for number in self.numbers(image)? {
+            let image = image.clone();
+            let trial = self.places().trial(&VersionId { image, number });
+            document::remove(lock, &trial)?;
+        }
         let images = self.places().images();
         let name = store::random_name().doing("drawing a name for", &place)?;
         fs::rename(&place, images.join(format!("{}{name}", store::REMOVED)))
@@ -335,8 +356,7 @@ impl Library {
 }
 
 fn has_disk_of(client: &Client, versions: &[VersionId]) -> bool {
-    let discarded = client.discarded.iter().map(|old| &old.clone);
-    let mut disks = client.clone.iter().chain(discarded);
+    let mut disks = client.clone.iter().chain(client.kept_disks());
     disks.any(|clone| versions.contains(&clone.from))
 }
 
@@ -370,7 +390,7 @@ fn is_assigned(client: &Client, gone: &VersionSpec) -> bool {
 fn assignments(client: &Client) -> impl Iterator<Item = &VersionSpec> {
     let armed = client.armed.as_ref().and_then(|armed| match &armed.act {
         Act::Assign(to) => to.image.as_ref(),
-        Act::Reset | Act::Undo | Act::Restore(_) => None,
+        _ => None,
     });
     std::iter::once(&client.image).chain(armed)
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::library::clients::{Act, Armed, Client};
 use crate::library::error::Result;
 use crate::library::live::LiveSession;
-use crate::library::names::{ClientName, VersionId, VersionSpec};
+use crate::library::names::{ClientName, SnapshotName, VersionId, VersionSpec};
 use crate::library::{Library, MacAddr};
 
 /// One way in which somebody uses a version. Each keeps it from being removed.
@@ -36,6 +36,13 @@ pub enum Use {
     Kept {
         /// The client.
         client: ClientName,
+    },
+    /// A snapshot of a disk that was made from it is kept.
+    Snapshot {
+        /// The client.
+        client: ClientName,
+        /// The snapshot.
+        name: SnapshotName,
     },
     /// A boot of a client runs it, or nobody saw that boot end.
     Runs {
@@ -77,6 +84,11 @@ impl fmt::Display for Use {
                 f,
                 "client {client} has a discarded clone of it, kept for undo"
             ),
+            Use::Snapshot { client, name } => write!(
+                f,
+                "client {client} has a snapshot of a clone of it, {name}, which `netroot client forget \
+                 {client} {name}` removes"
+            ),
             Use::Runs { client } => write!(f, "client {client} runs it"),
             Use::Open {
                 initiator, peer, ..
@@ -102,6 +114,10 @@ impl Library {
             uses.extend(client.uses(version, |spec| {
                 self.resolve(spec).is_ok_and(|found| found.id() == version)
             }));
+        }
+        // Somebody may add them again, and bring their disks back.
+        for gone in self.removed()? {
+            uses.extend(gone.client.kept_uses(version));
         }
         let on_it = sessions
             .iter()
@@ -141,9 +157,7 @@ impl Client {
         {
             uses.push(Use::Clone { client: client() });
         }
-        if self.discarded.iter().any(|old| old.clone.from == *version) {
-            uses.push(Use::Kept { client: client() });
-        }
+        uses.extend(self.kept_uses(version));
         if self
             .boot
             .as_ref()
@@ -151,6 +165,25 @@ impl Client {
         {
             uses.push(Use::Runs { client: client() });
         }
+        uses
+    }
+
+    /// How disks that are kept for it use `version`.
+    fn kept_uses(&self, version: &VersionId) -> Vec<Use> {
+        let client = || self.name.clone();
+        let mut uses = Vec::new();
+        if self.discarded.iter().any(|old| old.clone.from == *version) {
+            uses.push(Use::Kept { client: client() });
+        }
+        let snapshots = self.snapshots.iter();
+        uses.extend(
+            snapshots
+                .filter(|one| one.clone.from == *version)
+                .map(|one| Use::Snapshot {
+                    client: client(),
+                    name: one.name.clone(),
+                }),
+        );
         uses
     }
 }

@@ -25,7 +25,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 pub use claim::{Claim, Ending, this_worker};
 pub use log::LogPart;
-pub use task::{BuildTask, DiffTask, PromoteTask, Task, UpdateTask, UpgradeTask, VerifyTask};
+pub use task::{
+    BuildTask, DiffTask, PromoteTask, Task, TestTask, UpdateTask, UpgradeTask, VerifyTask,
+};
 
 use super::Library;
 use super::document::{self, Document};
@@ -120,6 +122,15 @@ pub enum JobOutcome {
         version: VersionId,
         /// What is wrong with it; nothing if it is whole.
         damage: Option<String>,
+    },
+    /// A version was booted.
+    Tested {
+        /// It.
+        version: VersionId,
+        /// Why it did not come up; nothing if it did.
+        failed: Option<String>,
+        /// Whether it became current by it.
+        published: bool,
     },
     /// There is a report to read: [`Library::job_report`].
     Report {

@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::library::error::{Error, Result};
 use crate::library::names::{ImageName, VersionId, VersionSpec};
 use crate::library::wanted::{FileSystem, PackageName, ReleaseName, ReleaseSpec, SizeSpec, SshKey};
-use crate::library::{HostName, Library, MacAddr};
+use crate::library::{HostName, Library, MacAddr, Publish};
 
 /// What a worker is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub enum Task {
     Diff(DiffTask),
     /// Check a version against its manifest: all hashes, and the file system.
     Verify(VerifyTask),
+    /// Boot a version, to see whether it comes up.
+    Test(TestTask),
 }
 
 /// See [`Task::Build`].
@@ -117,6 +119,21 @@ pub struct VerifyTask {
     pub version: VersionId,
 }
 
+/// See [`Task::Test`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestTask {
+    /// The version.
+    pub version: VersionId,
+    /// Whether it becomes current where only its test keeps it from that.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub publish: Publish,
+}
+
+fn is_default(publish: &Publish) -> bool {
+    *publish == Publish::default()
+}
+
 /// More than a person lists by hand; a document stays small.
 const MOST_PACKAGES: usize = 500;
 const MOST_KEYS: usize = 100;
@@ -132,6 +149,7 @@ impl Task {
             Task::PreviewPromotion(_) => "preview-promotion",
             Task::Diff(_) => "diff",
             Task::Verify(_) => "verify",
+            Task::Test(_) => "test",
         }
     }
 
@@ -144,6 +162,7 @@ impl Task {
             Task::Promote(task) | Task::PreviewPromotion(task) => task.client.to_string(),
             Task::Diff(task) => task.b.to_string(),
             Task::Verify(task) => task.version.to_string(),
+            Task::Test(task) => task.version.to_string(),
         }
     }
 
@@ -172,6 +191,7 @@ impl Task {
                 library.version(&task.b).map(drop)
             }
             Task::Verify(task) => library.version(&task.version).map(drop),
+            Task::Test(task) => library.version(&task.version).map(drop),
         }
     }
 }
@@ -196,6 +216,7 @@ impl fmt::Display for Task {
             }
             Task::Diff(DiffTask { a, b }) => write!(f, "compare {a} with {b}"),
             Task::Verify(VerifyTask { version }) => write!(f, "verify {version}"),
+            Task::Test(TestTask { version, .. }) => write!(f, "test {version}"),
         }
     }
 }
@@ -223,6 +244,7 @@ impl PartialSchema for Task {
             .item(one("preview-promotion", PromoteTask::schema()))
             .item(one("diff", DiffTask::schema()))
             .item(one("verify", VerifyTask::schema()))
+            .item(one("test", TestTask::schema()))
             .into()
     }
 }
@@ -235,6 +257,7 @@ impl ToSchema for Task {
         PromoteTask::schemas(schemas);
         DiffTask::schemas(schemas);
         VerifyTask::schemas(schemas);
+        TestTask::schemas(schemas);
     }
 }
 
@@ -256,6 +279,8 @@ mod tests {
             r#"{"task":"preview-promotion","client":"52:54:00:12:34:56","image":"tools"}"#,
             r#"{"task":"diff","a":"lab@1","b":"lab@2"}"#,
             r#"{"task":"verify","version":"lab@1"}"#,
+            r#"{"task":"test","version":"lab@1"}"#,
+            r#"{"task":"test","version":"lab@1","publish":"never"}"#,
         ] {
             let task = parse(text).unwrap();
             assert_eq!(serde_json::to_string(&task).unwrap(), text);
@@ -267,7 +292,7 @@ mod tests {
     fn every_task_has_its_document() {
         let schema = serde_json::to_value(Task::schema()).unwrap();
         let kinds = schema["oneOf"].as_array().unwrap();
-        assert_eq!(kinds.len(), 7);
+        assert_eq!(kinds.len(), 8);
         for kind in kinds {
             assert_eq!(kind["required"][0], "task", "{kind}");
             assert_eq!(kind["additionalProperties"], false, "{kind}");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::{Caller, Entry, Grant, GrantedDisk, Login, LoginError};
-use crate::library::boots::{Boot, BootId, BootState, Verdict, disk_target};
+use crate::library::boots::{Beginning, Boot, BootId, BootState, Kind, Verdict, disk_target};
 use crate::library::clients::{Client, DiskChange, Ready};
 use crate::library::error::{Error, Result};
 use crate::library::events::Event;
@@ -29,24 +29,36 @@ impl Library {
         let own = self
             .target_of(&client, &id)?
             .map_err(LoginError::Forbidden)?;
-        if own != *target {
+        let is_data = self.data_target(&client, &own)?.as_ref() == Some(target);
+        if own != *target && !is_data {
             return Err(LoginError::Forbidden(format!(
                 "the disk of this boot is {}",
                 self.target_name(&own)
             )));
         }
-        if self.judge(&client, &id)? == Verdict::Reconnect {
-            return self.reconnect(&lock, client, caller, enter);
+        let beginning = match self.judge(&client, &id)? {
+            Verdict::Reconnect => return self.reconnect(&lock, client, is_data, caller, enter),
+            Verdict::Begin(beginning) => beginning,
+            Verdict::Refused(why) => return Err(LoginError::Forbidden(why)),
+        };
+        if is_data {
+            return Err(LoginError::Forbidden(format!(
+                "a boot begins with its root: log in to {} first",
+                self.target_name(&own)
+            )));
         }
-        self.note_entering(&lock, client, &id, caller.peer.ip())?;
+        self.note_entering(&lock, client, &id, beginning, caller.peer.ip())?;
         drop(lock);
         live.fence(&mac, Some(&id));
         let lock = self.write_lock()?;
         let client = self.client_or_forbidden(&lock, &mac)?;
         // Another session of this boot may have gone through meanwhile, or a newer boot begun.
         match self.judge(&client, &id)? {
-            Verdict::Reconnect => self.reconnect(&lock, client, caller, enter),
-            Verdict::Begin => self.begin(&lock, client, &id, caller, enter),
+            Verdict::Reconnect => self.reconnect(&lock, client, false, caller, enter),
+            Verdict::Begin(beginning) if beginning.kind == Kind::Once => {
+                self.begin_once(&lock, client, caller, enter)
+            }
+            Verdict::Begin(_) => self.begin(&lock, client, &id, caller, enter),
             Verdict::Refused(why) => Err(LoginError::Forbidden(why)),
         }
     }
@@ -67,16 +79,21 @@ impl Library {
         client: &Client,
         id: &BootId,
     ) -> Result<std::result::Result<(VersionId, Mode), String>> {
-        if let Verdict::Refused(why) = self.judge(client, id)? {
-            return Ok(Err(why));
-        }
-        Ok(Ok(match client.boot.as_ref() {
-            Some(boot) if boot.id == *id => (boot.version.clone(), boot.mode),
-            _ => {
-                let next = client.next_boot()?;
-                (id.version_of(&next.assignment), next.assignment.mode)
-            }
-        }))
+        Ok(match self.judge(client, id)? {
+            Verdict::Refused(why) => Err(why),
+            Verdict::Begin(Beginning { version, mode, .. }) => Ok((version, mode)),
+            Verdict::Reconnect => match client.boot.as_ref() {
+                Some(boot) => Ok((boot.version.clone(), boot.mode)),
+                None => Err("the client has no boot".into()),
+            },
+        })
+    }
+
+    /// The target of a client's data disk, where that of its root is one that others have too.
+    pub(super) fn data_target(&self, client: &Client, root: &Target) -> Result<Option<Target>> {
+        let own = Target::Clone(client.mac);
+        let has_one = *root != own && self.settings(client)?.data.is_some();
+        Ok(has_one.then_some(own))
     }
 
     fn client_or_forbidden(
@@ -114,19 +131,19 @@ impl Library {
         lock: &WriteLock,
         mut client: Client,
         id: &BootId,
+        beginning: Beginning,
         peer: IpAddr,
     ) -> Result<()> {
         if client.boot.as_ref().is_some_and(|boot| boot.id == *id) {
             return Ok(());
         }
-        let next = client.next_boot()?;
-        let version = id.version_of(&next.assignment);
+        let Beginning { version, mode, .. } = beginning;
         // Refused before anybody is fenced for it.
         self.version(&version)?;
         client.boot = Some(Boot {
             id: *id,
             version,
-            mode: next.assignment.mode,
+            mode,
             state: BootState::Entering,
             since: Timestamp::now(),
             peer,
@@ -160,7 +177,8 @@ impl Library {
         let version = id.version_of(&ready.assignment);
         let fresh = matches!(ready.disk, DiskChange::Fresh(_)).then_some(&version);
         let due = client.armed.clone();
-        let client = self.become_ready(lock, &client, &ready, fresh, |after| {
+        let made = self.make_for(lock, &client, &ready, fresh, None)?;
+        let client = self.become_ready(lock, &client, &ready, made, |after| {
             after.armed = waiting;
             if let Some(boot) = &mut after.boot {
                 boot.version = version.clone();
@@ -173,7 +191,24 @@ impl Library {
             let event = Event::new(&caller.actor(), &armed.act.event()).of(&client.mac);
             self.note(&event.with("armed", armed.since.to_string()));
         }
-        self.grant(&client, caller, Entry::NewBoot, enter)
+        self.grant(lock, &client, false, (caller, Entry::NewBoot), enter)
+    }
+
+    /// The first login of a boot of something that was chosen at a menu: it reads a version. Disk and
+    /// assignment stay, and so does what waits for a boot as it is assigned.
+    fn begin_once(
+        &self,
+        lock: &WriteLock,
+        mut client: Client,
+        caller: Caller<'_>,
+        enter: impl FnOnce(&Grant),
+    ) -> Login {
+        if let Some(boot) = &mut client.boot {
+            boot.state = BootState::Up;
+            boot.peer = caller.peer.ip();
+        }
+        document::write(lock, &self.places().client(&client.mac), &mut client)?;
+        self.grant(lock, &client, false, (caller, Entry::NewBoot), enter)
     }
 
     /// What the next boot gets, if that is what this boot's script was made for.
@@ -192,6 +227,7 @@ impl Library {
         &self,
         lock: &WriteLock,
         mut client: Client,
+        is_data: bool,
         caller: Caller<'_>,
         enter: impl FnOnce(&Grant),
     ) -> Login {
@@ -202,25 +238,34 @@ impl Library {
             boot.peer = caller.peer.ip();
             document::write(lock, &self.places().client(&client.mac), &mut client)?;
         }
-        self.grant(&client, caller, Entry::Reconnect, enter)
+        self.grant(lock, &client, is_data, (caller, Entry::Reconnect), enter)
     }
 
     fn grant(
         &self,
+        lock: &WriteLock,
         client: &Client,
-        caller: Caller<'_>,
-        entry: Entry,
+        is_data: bool,
+        (caller, entry): (Caller<'_>, Entry),
         enter: impl FnOnce(&Grant),
     ) -> Login {
         let Some(boot) = &client.boot else {
             return Err(LoginError::Forbidden("the client has no boot".into()));
         };
-        let disk = if boot.mode.has_clone() {
+        let disk = if is_data {
+            GrantedDisk::Data(client.mac)
+        } else if boot.mode.has_clone() {
             GrantedDisk::Clone(client.mac, client.own_disk()?.id.clone())
         } else {
             GrantedDisk::Version(boot.version.clone())
         };
-        let target = disk_target(client, &boot.version, boot.mode);
+        if is_data || boot.mode.has_clone() {
+            self.ready_data(lock, client)?;
+        }
+        let target = match is_data {
+            true => Target::Clone(client.mac),
+            false => disk_target(client, &boot.version, boot.mode),
+        };
         let grant = Grant {
             disk,
             version: boot.version.clone(),

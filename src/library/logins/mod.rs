@@ -52,11 +52,13 @@ pub struct Grant {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GrantedDisk {
-    /// A version, read-only: [`Library::open_version`].
+    /// A version, read-only.
     Version(VersionId),
-    /// A client's clone: [`Library::open_clone`]. The second part tells it from the client's next
+    /// A client's clone, with its data disk if it has one. The second part tells it from the client's next
     /// one, so that nobody goes on with a disk that was replaced.
     Clone(MacAddr, String),
+    /// A client's data disk alone, beside a version that it shares: the same over all its boots.
+    Data(MacAddr),
 }
 
 /// How a session was let in.
@@ -85,6 +87,16 @@ pub enum LoginError {
     Failed(#[from] Error),
 }
 
+impl GrantedDisk {
+    /// Whose it is, where it is one client's alone.
+    pub fn client(&self) -> Option<&MacAddr> {
+        match self {
+            GrantedDisk::Version(_) => None,
+            GrantedDisk::Clone(mac, _) | GrantedDisk::Data(mac) => Some(mac),
+        }
+    }
+}
+
 type Login = std::result::Result<Grant, LoginError>;
 
 impl Library {
@@ -93,14 +105,16 @@ impl Library {
         match self.who(caller.initiator) {
             Who::Forged => Ok(Vec::new()),
             Who::Boot(mac, id) => {
-                let target = match self.find_client(&mac)?.filter(|found| found.mac == mac) {
-                    Some(client) => self.target_of(&client, &id)?.ok(),
+                let Some(client) = self.find_client(&mac)?.filter(|found| found.mac == mac) else {
+                    return Ok(Vec::new());
+                };
+                let own = self.target_of(&client, &id)?.ok();
+                let data = match &own {
+                    Some(own) => self.data_target(&client, own)?,
                     None => None,
                 };
-                Ok(target
-                    .iter()
-                    .map(|target| self.target_name(target))
-                    .collect())
+                let targets = own.iter().chain(&data);
+                Ok(targets.map(|target| self.target_name(target)).collect())
             }
             Who::Other => {
                 self.unbind(caller, live)?;
@@ -220,6 +234,11 @@ impl Library {
     fn tell(&self, caller: Caller<'_>, target: &str, login: &Login) {
         let event = match login {
             Ok(grant) if grant.entry == Entry::Reader => return,
+            // No news beside the login to the root.
+            Ok(Grant {
+                disk: GrantedDisk::Data(_),
+                ..
+            }) => return,
             Ok(grant) => {
                 let what = match grant.entry {
                     Entry::NewBoot => "boot",

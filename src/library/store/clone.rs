@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::draft::remove_tree;
+use super::draft::{is_dead, remove_tree};
 use super::{DISK, Places, random_name};
 use crate::block::OverlayDisk;
 use crate::library::error::{Doing, Result};
@@ -28,7 +28,9 @@ pub(super) const BITMAP: &str = "disk.bitmap";
 /// Where predecessors are kept, below a clone's directory.
 const DISCARDED: &str = "discarded";
 /// Begins the name of a clone that is made and not yet in its place.
-const NEW: &str = ".new-";
+pub(super) const NEW: &str = ".new-";
+/// Begins the name of a copy that is being made, for as long as somebody holds its lock.
+pub(super) const COPY: &str = ".copy-";
 
 /// How a clone leaves unsaid what it shares with its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -69,6 +71,12 @@ pub struct CloneInfo {
 pub(crate) struct Swap {
     pub(crate) out: Option<CloneInfo>,
     pub(crate) into: Option<CloneInfo>,
+    /// A copy that is to be kept beside it.
+    #[serde(default)]
+    pub(crate) aside: Option<CloneInfo>,
+    /// Nothing moves, but something is not kept any longer.
+    #[serde(default)]
+    pub(crate) prunes: bool,
 }
 
 /// Whether this error of a reflink means that the file system cannot, rather than that it failed.
@@ -98,13 +106,22 @@ impl Library {
     }
 }
 
-/// Makes a clone of `version` for a client, beside its place.
-pub(crate) fn make(places: &Places, mac: &MacAddr, version: &Version) -> Result<CloneInfo> {
+/// Makes a clone of `version` for a client, beside its place, of `size` bytes if that is more than the
+/// version has.
+pub(crate) fn make(
+    places: &Places,
+    mac: &MacAddr,
+    version: &Version,
+    size: Option<u64>,
+) -> Result<CloneInfo> {
     let home = places.clone(mac);
     let id = random_name().doing("drawing a name in", &home)?;
     let dir = home.join(format!("{NEW}{id}"));
     owner::make_dirs(&dir).doing("creating", &dir)?;
-    let made = fill(&dir, version);
+    let made = fill(&dir, version).and_then(|kind| match size {
+        Some(size) => grow_in(&dir, kind, size).map(|()| kind),
+        None => Ok(kind),
+    });
     match made {
         Ok(kind) => Ok(CloneInfo {
             id,
@@ -145,6 +162,41 @@ fn fill(dir: &Path, version: &Version) -> Result<CloneKind> {
     Ok(kind)
 }
 
+/// Makes a client's disk longer, by a hole; never shorter.
+pub(crate) fn grow(places: &Places, mac: &MacAddr, clone: &CloneInfo, size: u64) -> Result<()> {
+    grow_in(&places.clone(mac), clone.kind, size)
+}
+
+fn grow_in(dir: &Path, kind: CloneKind, size: u64) -> Result<()> {
+    let path = dir.join(DISK);
+    let grown = match kind {
+        CloneKind::Overlay => OverlayDisk::grow(&path, &dir.join(BITMAP), size),
+        CloneKind::Reflink => lengthen(&path, size),
+    };
+    grown.doing("enlarging", &path)
+}
+
+/// Makes a file longer, durably; never shorter.
+pub(super) fn lengthen(path: &Path, size: u64) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    if file.metadata()?.len() >= size {
+        return Ok(());
+    }
+    file.set_len(size)?;
+    file.sync_all()
+}
+
+/// Bytes of a client's disk, as the client sees it.
+pub(crate) fn size(places: &Places, mac: &MacAddr) -> Result<u64> {
+    let (path, _) = paths(places, mac);
+    Ok(fs::metadata(&path).doing("looking at", &path)?.len())
+}
+
+/// Where a disk is that is kept for a client.
+pub(super) fn kept_dir(places: &Places, mac: &MacAddr, clone: &CloneInfo) -> PathBuf {
+    places.clone(mac).join(DISCARDED).join(&clone.id)
+}
+
 /// Takes back a clone that was made and is not wanted after all.
 pub(crate) fn unmake(places: &Places, mac: &MacAddr, clone: &CloneInfo) {
     // What cannot be removed now is swept with the client's next change.
@@ -174,6 +226,15 @@ pub(crate) fn swap(places: &Places, mac: &MacAddr, swap: &Swap) -> Result<()> {
             move_file(&from.join(name), &home.join(name))?;
         }
     }
+    if let Some(aside) = &swap.aside {
+        let to = home.join(DISCARDED);
+        owner::make_dirs(&to).doing("creating", &to)?;
+        move_file(
+            &home.join(format!("{NEW}{}", aside.id)),
+            &to.join(&aside.id),
+        )?;
+        document::sync_dir(&to)?;
+    }
     if home.exists() {
         document::sync_dir(&home)?;
     }
@@ -196,12 +257,24 @@ pub(crate) fn prune(places: &Places, mac: &MacAddr, kept: &[&CloneInfo]) -> Resu
     Ok(())
 }
 
+/// Takes the file of a hold away; who holds it notices when he looks whose disk it is.
+pub(crate) fn end_hold(places: &Places, mac: &MacAddr) -> Result<()> {
+    let path = places.held(mac);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).doing("removing", &path)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes clones that a killed command made and never wrote down. Tells whether there was one.
 pub(crate) fn sweep_new(home: &Path) -> Result<bool> {
     let mut any = false;
     for name in document::entries(home)? {
-        if name.starts_with(NEW) {
-            remove_tree(&home.join(name))?;
+        let dead = || is_dead(&home.join(&name));
+        if name.starts_with(NEW) || (name.starts_with(COPY) && dead()?) {
+            remove_tree(&home.join(&name))?;
             any = true;
         }
     }
@@ -226,7 +299,7 @@ pub(crate) fn allocated(places: &Places, mac: &MacAddr) -> u64 {
 
 /// The same of one that is kept for undo.
 pub(crate) fn allocated_kept(places: &Places, mac: &MacAddr, clone: &CloneInfo) -> u64 {
-    let dir = places.clone(mac).join(DISCARDED).join(&clone.id);
+    let dir = kept_dir(places, mac, clone);
     let files = files(clone.kind).iter().map(|name| dir.join(name));
     blocks(&files.collect::<Vec<_>>())
 }
@@ -239,7 +312,7 @@ fn blocks(files: &[PathBuf]) -> u64 {
         .sum()
 }
 
-fn files(kind: CloneKind) -> &'static [&'static str] {
+pub(super) fn files(kind: CloneKind) -> &'static [&'static str] {
     match kind {
         CloneKind::Reflink => &[DISK],
         CloneKind::Overlay => &[DISK, BITMAP],
@@ -255,16 +328,18 @@ fn move_file(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// Takes a client's whole directory of clones to where the sweep removes it. It may be gone already.
-pub(crate) fn take_out(places: &Places, mac: &MacAddr) -> Result<()> {
+/// Takes a client's whole directory of clones to where the sweep removes it, and tells where that is. It
+/// may be gone already.
+pub(crate) fn take_out(places: &Places, mac: &MacAddr) -> Result<Option<PathBuf>> {
     let home = places.clone(mac);
-    if home.exists() {
-        let name = random_name().doing("drawing a name for", &home)?;
-        let away = places.clones().join(format!("{}{name}", super::REMOVED));
-        fs::rename(&home, &away).doing("removing", &home)?;
-        document::sync_dir(&places.clones())?;
+    if !home.exists() {
+        return Ok(None);
     }
-    Ok(())
+    let name = random_name().doing("drawing a name for", &home)?;
+    let away = places.clones().join(format!("{}{name}", super::REMOVED));
+    fs::rename(&home, &away).doing("removing", &home)?;
+    document::sync_dir(&places.clones())?;
+    Ok(Some(away))
 }
 
 /// Removes a client's whole directory of clones, which was renamed out of its place before.

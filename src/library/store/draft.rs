@@ -26,7 +26,7 @@ use crate::library::progress::Progress;
 use crate::library::{Library, document, lock, owner};
 
 /// The file whose lock says that a draft's maker is alive.
-const HELD: &str = "held";
+pub(super) const HELD: &str = "held";
 
 /// The file of a scratch file system.
 const SCRATCH: &str = "scratch.img";
@@ -219,7 +219,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Makes it the image's next version, which clients get from now on: unless it was made of another
-    /// version of that image, and a person has made yet another one current meanwhile.
+    /// version of that image, and a person has made yet another one current meanwhile; or it has to pass
+    /// its test first.
     ///
     /// The disk must be clean and unmounted (rule 6). Everything is synced and hashed before the
     /// rename that publishes it.
@@ -258,7 +259,8 @@ impl<'a> Draft<'a> {
             facts,
         };
         self.close(&manifest)?;
-        let published = self.publish(&version).and_then(|()| match is_news {
+        let is_current = is_news && !library.config().images.publish_gate;
+        let published = self.publish(&version).and_then(|()| match is_current {
             true => library.make_current(&lock, &version),
             false => library.note_drawn(&lock, &version),
         });

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -35,7 +36,11 @@ struct Extent {
 }
 
 const LAST: u32 = 0x1;
+const UNKNOWN: u32 = 0x2;
 const SHARED: u32 = 0x2000;
+
+/// FIEMAP_FLAG_SYNC: what is on its way gets its place first.
+const SYNC: u32 = 0x1;
 
 #[repr(C)]
 struct Request {
@@ -47,22 +52,117 @@ mod ioctl {
     nix::ioctl_readwrite!(fiemap, b'f', 11, super::Head);
 }
 
+/// What to do about data that have no place on the storage yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unplaced {
+    /// They are written first, which may take its time.
+    Written,
+    /// They count as what was there before.
+    Ignored,
+}
+
 /// Bytes of `file` whose blocks another file has as well; nothing where the file system does not tell.
 ///
 /// What was written and not synced yet has no place so far and shares with nobody.
 pub(super) fn shared_bytes(file: &File) -> io::Result<Option<u64>> {
-    let mut shared = 0_u64;
-    let mut start = 0;
+    let extents = extents(file, &(0..u64::MAX), Unplaced::Ignored)?;
+    let shared = |extents: Vec<Extent>| {
+        let shared = extents.iter().filter(|extent| extent.is(SHARED));
+        shared.fold(0, |sum: u64, extent| sum.saturating_add(extent.length))
+    };
+    Ok(extents.map(shared))
+}
+
+/// Bytes of a range of `file` that have blocks, and others than those of `base` at the same place;
+/// nothing where the file system does not tell.
+pub(super) fn bytes_beyond(
+    file: &File,
+    base: &File,
+    range: &Range<u64>,
+    unplaced: Unplaced,
+) -> io::Result<Option<u64>> {
+    let Some(mut ours) = extents(file, range, unplaced)? else {
+        return Ok(None);
+    };
+    ours.iter_mut().for_each(|extent| extent.cut(range));
+    let theirs = match ours.iter().any(|extent| extent.is(SHARED)) {
+        true => extents(base, range, Unplaced::Ignored)?.unwrap_or_default(),
+        // Who shares with nobody does not share with the base.
+        false => Vec::new(),
+    };
+    let mut theirs = theirs.iter().peekable();
+    let mut beyond = 0_u64;
+    for extent in &ours {
+        while theirs
+            .next_if(|base| base.end() <= extent.logical)
+            .is_some()
+        {}
+        let mut common = 0;
+        // The last of them may reach into the next extent.
+        for base in theirs
+            .clone()
+            .take_while(|base| base.logical < extent.end())
+        {
+            common += extent.common_with(base);
+        }
+        beyond = beyond.saturating_add(extent.length.saturating_sub(common));
+    }
+    Ok(Some(beyond))
+}
+
+impl Extent {
+    fn is(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn end(&self) -> u64 {
+        self.logical.saturating_add(self.length)
+    }
+
+    /// Leaves what is within a range.
+    fn cut(&mut self, range: &Range<u64>) {
+        let start = self.logical.max(range.start);
+        let end = self.end().min(range.end).max(start);
+        self.physical = self.physical.saturating_add(start - self.logical);
+        (self.logical, self.length) = (start, end - start);
+    }
+
+    /// Bytes that lie at the same place of both files, and on the storage too.
+    fn common_with(&self, other: &Extent) -> u64 {
+        if !self.is(SHARED) || self.is(UNKNOWN) || other.is(UNKNOWN) {
+            return 0;
+        }
+        // Where byte 0 of the file would lie, if all of it were one extent.
+        let origin = |extent: &Extent| extent.physical.wrapping_sub(extent.logical);
+        if origin(self) != origin(other) {
+            return 0;
+        }
+        let start = self.logical.max(other.logical);
+        self.end().min(other.end()).saturating_sub(start)
+    }
+}
+
+/// The extents that touch a range, in order; nothing where the file system does not tell.
+fn extents(file: &File, range: &Range<u64>, unplaced: Unplaced) -> io::Result<Option<Vec<Extent>>> {
+    let mut all = Vec::new();
+    let mut start = range.start;
     loop {
         let mut request = Request {
             head: Head {
                 start,
-                length: u64::MAX - start,
+                length: range.end.saturating_sub(start),
                 room: AT_ONCE as u32,
+                flags: match unplaced {
+                    Unplaced::Written if all.is_empty() => SYNC,
+                    _ => 0,
+                },
                 ..Head::default()
             },
             extents: [Extent::default(); AT_ONCE],
         };
+        if request.head.length == 0 {
+            return Ok(Some(all));
+        }
         let head = (&raw mut request).cast::<Head>();
         // SAFETY: the descriptor is open for the whole call, and behind the header there is room for
         // as many extents as it says; the pointer may reach them, since it is one to the whole request.
@@ -73,15 +173,13 @@ pub(super) fn shared_bytes(file: &File) -> io::Result<Option<u64>> {
         }
         let found = usize::try_from(request.head.mapped).unwrap_or(AT_ONCE);
         let found = request.extents.get(..found).unwrap_or(&request.extents);
-        for extent in found.iter().filter(|extent| extent.flags & SHARED != 0) {
-            shared = shared.saturating_add(extent.length);
-        }
+        all.extend_from_slice(found);
         let Some(last) = found.last() else {
-            return Ok(Some(shared));
+            return Ok(Some(all));
         };
-        let next = last.logical.saturating_add(last.length);
-        if last.flags & LAST != 0 || next <= start {
-            return Ok(Some(shared));
+        let next = last.end();
+        if last.is(LAST) || next <= start || next >= range.end {
+            return Ok(Some(all));
         }
         start = next;
     }

@@ -4,12 +4,15 @@
 
 pub(crate) mod clone;
 mod copy;
+mod copying;
+mod data;
 mod draft;
 mod extents;
 mod flags;
 mod hash;
 mod held;
 mod open;
+mod own;
 mod sweep;
 mod usage;
 
@@ -17,12 +20,15 @@ use std::path::{Path, PathBuf};
 
 pub use clone::CloneKind;
 pub use copy::CopyKind;
+pub use data::DataDisk;
 pub use draft::Draft;
 pub use held::{HeldClone, Hold};
+pub use open::OpenDisk;
 pub use sweep::Swept;
 pub use usage::Usage;
 
 pub(crate) use copy::copy_file;
+pub(crate) use copying::{Copying, Source};
 pub(crate) use draft::{has_live_draft, remove_mount_points};
 pub(crate) use hash::{CHUNK, hash_path, hash_reader};
 
@@ -165,6 +171,23 @@ impl Places {
 
     pub(crate) fn reservations(&self) -> PathBuf {
         self.root.join("reservations")
+    }
+
+    pub(crate) fn trials(&self) -> PathBuf {
+        self.root.join("trials")
+    }
+
+    pub(crate) fn trial(&self, version: &VersionId) -> PathBuf {
+        self.trials().join(format!("{version}.json"))
+    }
+
+    pub(crate) fn rollouts(&self) -> PathBuf {
+        self.root.join("rollouts")
+    }
+
+    /// Machines that are nobody's clients: one document for each server.
+    pub(crate) fn strangers(&self) -> PathBuf {
+        self.root.join("strangers")
     }
 
     pub(crate) fn users(&self) -> PathBuf {

@@ -5,14 +5,15 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::draft::{is_dead, remove_tree};
 use super::{DRAFT, REMOVED, clone, held};
 use crate::library::document;
 use crate::library::error::{Error, Result, chain};
-use crate::library::names::{ImageName, VersionId};
-use crate::library::{JobId, Library, MacAddr};
+use crate::library::names::{ClientName, ImageName, VersionId};
+use crate::library::{JobId, Library, MacAddr, minute};
 
 /// Something that was found half-done, and what was done about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,20 @@ pub enum Swept {
     Clone {
         /// The client.
         mac: MacAddr,
+    },
+    /// A disk that was kept for undo was removed, because its time was over.
+    Kept {
+        /// Whose it was.
+        client: ClientName,
+        /// When it was set aside.
+        since: Timestamp,
+    },
+    /// The disks of a client that was removed are gone, because their time was over.
+    Removed {
+        /// What it was called.
+        client: ClientName,
+        /// When it was removed.
+        since: Timestamp,
     },
     /// What was left of a volume that was being made or removed was removed.
     Volume {
@@ -81,6 +96,16 @@ impl fmt::Display for Swept {
             ),
             Swept::Client { mac } => write!(f, "completed an interrupted change of client {mac}"),
             Swept::Clone { mac } => write!(f, "removed an unfinished clone of client {mac}"),
+            Swept::Kept { client, since } => write!(
+                f,
+                "removed the disk of client {client} that was kept since {}: its time was over",
+                minute(*since)
+            ),
+            Swept::Removed { client, since } => write!(
+                f,
+                "removed the disks of {client}, a client until {}: their time was over",
+                minute(*since)
+            ),
             Swept::Volume { id } => write!(f, "removed what was left of volume {id}"),
             Swept::Job { id } => write!(f, "job {id} failed: its worker was killed"),
             Swept::Temporary { path } => write!(f, "removed {}", path.display()),
@@ -89,6 +114,17 @@ impl fmt::Display for Swept {
                 "{} is still there ({why}); unmount what is mounted below it",
                 path.display()
             ),
+        }
+    }
+}
+
+impl Swept {
+    /// It, and why it had to be done.
+    pub fn told(&self) -> String {
+        match self {
+            // That was only due.
+            Swept::Kept { .. } | Swept::Removed { .. } => self.to_string(),
+            _ => format!("an earlier command was interrupted: {self}"),
         }
     }
 }
@@ -121,6 +157,7 @@ impl Library {
             places.boots_all(),
             places.bindings(),
             places.jobs(),
+            places.strangers(),
             places.volumes(),
         ] {
             let files = document::sweep(&lock, &dir)?;
@@ -150,6 +187,7 @@ impl Library {
             }
         }
         swept.extend(self.sweep_volumes(&lock)?);
+        self.sweep_kept(&lock, Timestamp::now(), &mut swept)?;
         drop(lock);
         let settled = self.settle_jobs()?;
         swept.extend(settled.into_iter().map(|id| Swept::Job { id }));

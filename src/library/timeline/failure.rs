@@ -114,7 +114,8 @@ impl fmt::Display for FailedAt {
 impl fmt::Display for BootFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "iPXE could not {}", self.at)?;
-        let Some(errno) = self.errno.filter(|errno| errno.0 != 0) else {
+        // A script that ends with a number of its own tells no error of iPXE's.
+        let Some(errno) = self.errno.filter(|errno| errno.0 >> 24 != 0) else {
             return Ok(());
         };
         if let Some(meaning) = errno.meaning() {

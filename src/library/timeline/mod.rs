@@ -2,8 +2,9 @@
 //!
 //! A running server sees the stages and keeps what it saw; the last few boots of each client stand in a
 //! document of their own, so that they are told after a restart, too. `words` says in a sentence where a
-//! boot is or why it went no further; `failure` is what iPXE tells of itself.
+//! boot is or why it went no further; `drawn` puts it on a line; `failure` is what iPXE tells of itself.
 
+mod drawn;
 mod failure;
 mod words;
 
@@ -14,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use drawn::{DrawnStep, stretch};
 pub use failure::{BootFailure, FailedAt, IpxeErrno};
 
 use super::error::Result;
@@ -181,6 +183,7 @@ impl Firmware {
         Some(match arch {
             0 => Firmware::Bios,
             6 => Firmware::EfiIa32,
+            // RFC 4578 has 7 for EFI byte code and 9 for x86-64; firmware means x86-64 by both.
             7 | 9 => Firmware::EfiX64,
             11 => Firmware::EfiArm64,
             16 => Firmware::HttpX64,

@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use super::etag::{EntityTags, IfMatch, tagged};
 use super::{Answer, Body, Named, answer};
-use crate::daemon::{Server, Stranger};
-use crate::library::{ClientSelector, ClientView, Done, MacAddr, Plan};
+use crate::daemon::Server;
+use crate::library::{BootLine, ClientSelector, ClientView, Done, MacAddr, Plan, Stranger};
 use crate::web::boot::preview;
 use crate::web::calls::{ActCall, ActsCall, AddCall, EditCall, Outcome, RemoveCall};
 use crate::web::{Problem, Who, blocking};
@@ -24,6 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
         .routes(routes!(act))
         .routes(routes!(acts))
         .routes(routes!(boot_cfg))
+        .routes(routes!(boots))
         .routes(routes!(strangers))
 }
 
@@ -85,7 +86,7 @@ async fn add_client(
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let (library, dry_run) = (server.library(), call.dry_run);
-        let new = &call.client();
+        let new = &call.client(library)?;
         if dry_run {
             return library.plan_add(new).map(answer);
         }
@@ -139,9 +140,10 @@ async fn edit_client(
     .await
 }
 
-/// Reset, undo or assign
+/// Reset, undo, assign, restore, snapshot, forget or resize
 ///
-/// Refused while the client may be running on the disk, unless it waits for the next boot
+/// The last three disturb no boot, and are done at once whatever `when` says. The others are
+/// refused while the client may be running on the disk, unless it waits for the next boot
 /// (`at-next-boot`) or the client is cut off first (`force`).
 #[utoipa::path(
     post,
@@ -228,7 +230,10 @@ async fn acts(
     .map(Json)
 }
 
-/// Remove a client with its disks, for ever
+/// Remove a client
+///
+/// Its disks are kept for as long as those that were reset, and come back when a client of the same address
+/// is added; with `purge` they go at once, for ever.
 #[utoipa::path(
     delete,
     path = "/clients/{mac}",
@@ -257,16 +262,16 @@ async fn remove_client(
         let edition = condition.edition(client.edition());
         client.ensure_edition(edition.as_ref())?;
         match call.dry_run {
-            true => library.plan_remove(&mac, call.when, live).map(answer),
+            true => library.plan_remove(&mac, call.how(), live).map(answer),
             false => library
-                .remove_client_on(&mac, edition.as_ref(), call.when, live, who.actor())
+                .remove_client_on(&mac, edition.as_ref(), call.how(), live, who.actor())
                 .map(answer),
         }
     })
     .await
 }
 
-/// Machines that asked for a boot script in the last day and are nobody's clients, the latest first
+/// Machines that asked what to boot in the last week and are nobody's clients, the latest first
 #[utoipa::path(get, path = "/strangers", tag = "clients", responses((status = 200, body = Vec<Stranger>)))]
 async fn strangers(State(server): State<Arc<Server>>) -> Json<Vec<Stranger>> {
     Json(server.strangers())
@@ -295,11 +300,35 @@ async fn boot_cfg(
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], cfg).into_response())
 }
 
+/// The last boots of a client, the latest first: their stages, and where and why they stopped
+#[utoipa::path(
+    get,
+    path = "/clients/{mac}/boots",
+    tag = "clients",
+    params(("mac" = MacAddr, Path)),
+    responses(
+        (status = 200, body = Vec<BootLine>),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn boots(
+    State(server): State<Arc<Server>>,
+    Named(mac): Named<MacAddr>,
+) -> Answer<Vec<BootLine>> {
+    blocking(&server, move |server| {
+        let client = server.library().client(&mac)?;
+        server.boots_of(&client.mac)
+    })
+    .await
+    .map(Json)
+}
+
 /// What was done, or what would be.
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, clippy::large_enum_variant, reason = "only described")]
-enum DoneOrPlan {
+pub(super) enum DoneOrPlan {
     Done(Done),
     Plan(Plan),
 }

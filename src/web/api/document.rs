@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::etag::EntityTags;
-use super::{accounts, clients, events, images, jobs, sessions, volumes};
+use super::{accounts, clients, events, groups, images, jobs, rollouts, sessions, volumes};
 use crate::daemon::Server;
 use crate::library::Moment;
 
@@ -62,8 +62,10 @@ pub(super) fn described() -> (Router<Arc<Server>>, Document) {
         .merge(accounts::routes())
         .merge(clients::routes())
         .merge(events::routes())
+        .merge(groups::routes())
         .merge(images::routes())
         .merge(jobs::routes())
+        .merge(rollouts::routes())
         .merge(sessions::routes())
         .merge(volumes::routes());
     let (router, mut document) = OpenApiRouter::with_openapi(About::openapi())

@@ -8,9 +8,11 @@ mod document;
 mod etag;
 mod events;
 mod extract;
+mod groups;
 mod images;
 mod jobs;
 mod problems;
+mod rollouts;
 mod sessions;
 mod volumes;
 

@@ -40,13 +40,13 @@ struct Tries {
 
 /// Who tries to come in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller<'a> {
+pub(in crate::web) struct Caller<'a> {
     /// As whom: what was typed.
-    pub(super) name: &'a str,
+    pub(in crate::web) name: &'a str,
     /// From where.
-    pub(super) peer: IpAddr,
+    pub(in crate::web) peer: IpAddr,
     /// With which of that user's browsers, if it is one of theirs.
-    pub(super) device: Option<&'a str>,
+    pub(in crate::web) device: Option<&'a str>,
 }
 
 /// Whose tries are counted together.

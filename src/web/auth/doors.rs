@@ -87,7 +87,7 @@ async fn log_in(
         peer,
         device: cookies.find_map(|cookie| gate.devices.known(cookie, &name)),
     };
-    let tried = gate.hashing(caller, move |library| {
+    let tried = gate.passwords.hashing(caller, move |library| {
         let user = library.log_in(&typed, &password)?;
         if user.is_none() {
             library.note_refused_login(&typed, peer);
@@ -96,7 +96,7 @@ async fn log_in(
     });
     let (status, wrong) = match tried.await {
         Ok(Some(user)) => {
-            gate.attempts.was_right(caller);
+            gate.passwords.was_right(caller);
             return Ok(gate.let_in(user, peer, &headers, inside(&next)).await?);
         }
         // The same for a name that nobody has.
@@ -143,12 +143,12 @@ async fn choose(
         // A link is its own proof: whoever has one does not wait for others' mistakes.
         device: Some(&key),
     };
-    let redeemed = gate.hashing(caller, move |library| {
+    let redeemed = gate.passwords.hashing(caller, move |library| {
         library.redeem(&link, &password, &peer.to_string())
     });
     match redeemed.await {
         Ok(Some(user)) => {
-            gate.attempts.was_right(caller);
+            gate.passwords.was_right(caller);
             Ok(gate.let_in(user, peer, &headers, "/").await?)
         }
         Ok(None) => Ok(gate.welcome_page(key, None).await?),

@@ -6,7 +6,8 @@
 //!    [`OPEN`]; whoever changes something is an operator; and a form comes from a page of ours.
 //! 3. `headers`: every answer tells the browser what it may do with it.
 //!
-//! `logins` are the sessions behind cookies, `attempts` slows down who guesses passwords, `device` knows
+//! `logins` are the sessions behind cookies, `passwords` compares passwords, and `attempts` slows
+//! down who guesses them, `device` knows
 //! browsers again, `doors` are
 //! the pages on which one comes in and goes out.
 
@@ -19,25 +20,25 @@ mod guard;
 mod headers;
 mod host;
 mod logins;
+mod passwords;
 
+pub(super) use attempts::Caller;
 pub(super) use form::Fields;
 pub(super) use headers::always;
 pub(super) use logins::{LoginId, LoginRow};
+pub(super) use passwords::Passwords;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
-use tokio::sync::Semaphore;
 
-use super::{Problem, blocking};
+use super::Problem;
 use crate::daemon::{Peer, Server, unmapped};
 use crate::library::config::{Metrics, ServerTls};
 use crate::library::{self, Library};
-use attempts::{Attempts, Caller};
 use device::Devices;
 use host::OwnNames;
 use logins::Logins;
@@ -51,20 +52,12 @@ const OPEN_MOST: usize = 16 << 10;
 /// What everybody who is logged in may change: only what is theirs.
 const OWN: [&str; 3] = ["/logout", "/account/password", "/account/logins/end"];
 
-/// Passwords that are hashed at a time: each takes 46 MiB.
-const HASHING: usize = 2;
-
-/// Those that may wait for it. More are told to come again.
-const WAITING: usize = 16;
-
 /// What the parts of the way in share.
 pub(super) struct Gate {
     server: Arc<Server>,
     logins: Logins,
-    attempts: Attempts,
     devices: Devices,
-    hashing: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    passwords: Passwords,
     own_names: OwnNames,
     tls: bool,
     /// The certificate is one that browsers know: they may insist on it.
@@ -89,10 +82,8 @@ impl Gate {
         let admin = &config.admin;
         Gate {
             logins: Logins::default(),
-            attempts: Attempts::default(),
             devices: Devices::of(server.library()),
-            hashing: Arc::new(Semaphore::new(HASHING)),
-            waiting: Arc::new(Semaphore::new(WAITING)),
+            passwords: Passwords::new(server.clone()),
             own_names: OwnNames::of(&config),
             tls: admin.tls.is_some(),
             hsts: matches!(admin.tls, Some(ServerTls::Given(_))),
@@ -143,43 +134,10 @@ impl Gate {
             peer,
             device: number.as_deref(),
         };
-        let done = self.hashing(caller, work).await;
+        let done = self.passwords.hashing(caller, work).await;
         if done.is_ok() {
-            self.attempts.was_right(caller);
+            self.passwords.was_right(caller);
         }
-        done
-    }
-
-    /// Work that hashes a password for `caller`: few at a time, and not again and again.
-    async fn hashing<T: Send + 'static>(
-        &self,
-        caller: Caller<'_>,
-        work: impl FnOnce(&Library) -> Result<T, library::Error> + Send + 'static,
-    ) -> Result<T, Problem> {
-        if let Err(wait) = self.attempts.begin(caller, Instant::now()) {
-            let seconds = wait.as_secs() + 1;
-            return Err(Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                format!("that was wrong too often; wait {seconds} s, then try again"),
-            ));
-        }
-        let busy = || {
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many people try to log in at this moment; try again soon",
-            )
-        };
-        let waits = self.waiting.clone().try_acquire_owned();
-        let waits = waits.map_err(|_| busy())?;
-        let place = self.hashing.clone().acquire_owned().await;
-        let place = place.map_err(|_| busy())?;
-        let done = blocking(&self.server, move |server| {
-            // The work keeps its places, also when whoever asked for it hangs up.
-            let _held = (waits, place);
-            work(server.library())
-        });
-        let done = done.await;
-        self.attempts.answered(caller, Instant::now());
         done
     }
 }

@@ -8,24 +8,17 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 
-use super::given::{Asker, Given, given};
-use super::place::{base, ends};
-use super::script::{boots_nothing, text};
-use crate::boot::{BootCfg, Files, Handover, Portal, Root, SanBoot, Writes};
+use super::asker::{Asker, Call};
+use super::given::{Given, given};
+use super::menu::{self, Shown};
+use super::script::text;
+use super::unknown;
+use crate::boot::{BootCfg, Files, Handover, Portal, Root, SanBoot, Writes, failing};
 use crate::daemon::{Peer, Server, own_address};
 use crate::library::manifest::{BootFrom, BootStamp};
-use crate::library::{BootTicket, Error, Event, Library, MacAddr, Mode, VersionId, Way};
+use crate::library::{BootTicket, Client, Error, Event, Library, MacAddr, Mode, VersionId, Way};
 use crate::web::{Problem, blocking_for_client};
-
-/// Who asks for a boot.cfg.
-#[derive(Deserialize)]
-pub(super) struct Who {
-    mac: MacAddr,
-    /// Whose kernel and initramfs lie on its own EFI system partition, where it boots from one.
-    esp: Option<BootStamp>,
-}
 
 /// The boot.cfg of a ticket, for a client that reaches the boot service at `base` and the target at
 /// `portal`, whose own partition, if it boots from one, has the files of `esp`, and that is given this
@@ -108,53 +101,92 @@ pub(super) async fn cfg(
     State(server): State<Arc<Server>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-    who: Result<Query<Who>, QueryRejection>,
+    asker: Result<Query<Asker>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Query(Who { mac, esp }) = who.map_err(|wrong| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!(
-                "whose boot.cfg? Ask for /boot.cfg?mac=52:54:00:12:34:56 ({})",
-                wrong.body_text()
-            ),
-        )
-    })?;
-    let base = base(&peer, &headers)?;
-    let (peer_ip, local) = ends(&peer)?;
-    let asker = Asker::of(&peer)?;
+    let asker = asker.map_err(|wrong| unasked(&wrong))?.0;
+    let call = Call::new(asker, peer, &headers)?;
     blocking_for_client(&server, move |server| {
-        let library = server.library();
-        let client = library.client(&mac).inspect_err(|error| {
-            let stranger = matches!(error, Error::Unknown { .. });
-            if !stranger || server.saw_stranger(mac, peer_ip) {
-                tracing::warn!(%mac, peer = %peer.actor(), "no boot.cfg was given: {error}");
+        let answer = match server.library().client(&call.asker.mac) {
+            Ok(client) => known(server, &call, &client),
+            Err(error @ Error::Unknown { .. }) => unknown::answer(server, &call, error).map(Ok),
+            Err(error) => {
+                let (mac, peer) = (call.asker.mac, call.peer.actor());
+                tracing::warn!(%mac, %peer, "no boot.cfg was given: {error}");
+                Err(error)
             }
-        })?;
-        let ticket = match library.issue_boot(&client) {
-            Ok(ticket) => ticket,
-            // Known, and yet there is nothing for it: who stands before the machine is told why.
-            Err(why @ Error::Refused { .. }) => {
-                server.saw_nothing_to_boot(client.mac, peer_ip, &why.to_string());
-                return Ok(text(boots_nothing(&why)));
-            }
-            Err(error) => return Err(error),
         };
-        let given = match given(server, asker, &client, &ticket, &base)? {
-            Ok(given) => given,
-            Err(withheld) => return Ok(withheld.into_response()),
-        };
-        let portal = server.portal(local);
-        let cfg = client_cfg(library, &ticket, mac, &base, portal, esp, given)?;
-        if let Some(stamp) = esp {
-            server.saw_esp(ticket.client, stamp);
-        }
-        server.saw_script(&ticket, peer_ip);
-        if server.is_news(&ticket.client) {
-            let event = Event::new(&peer.actor(), "boot-script").of(&ticket.client);
-            let event = event.with("boot", ticket.id.to_string());
-            library.note(&event.with("version", ticket.version.to_string()));
-        }
-        Ok(text(cfg))
+        Ok(match answer? {
+            Ok(script) => text(script),
+            Err(withheld) => withheld.into_response(),
+        })
     })
     .await
+}
+
+/// A script; or inside, why whoever asks is not given it.
+pub(super) type Answer = Result<Result<String, Problem>, Error>;
+
+/// What a client boots, or the menu that it chooses that from.
+fn known(server: &Server, call: &Call, client: &Client) -> Answer {
+    if let Some(image) = &call.asker.image {
+        let ticket = server.library().issue_once(client, image);
+        return booted(server, call, (client, client), ticket);
+    }
+    let shown = Shown::to(server, call, client)?;
+    if let Shown::Instead(menu) = shown {
+        server.saw_menu(&client.mac, call.from);
+        return Ok(Ok(menu::script(server, call, client, &menu)));
+    }
+    let ticket = server.library().issue_boot(client);
+    let answer = booted(server, call, (client, client), ticket)?;
+    Ok(answer.map(|cfg| match shown {
+        Shown::BehindKey(menu) => menu::behind_a_key(call, client, &menu, &cfg),
+        _ => cfg,
+    }))
+}
+
+/// The boot.cfg of a ticket for `client` at this machine, which is noted; or why there is none, for who
+/// stands before the machine.
+pub(super) fn booted(
+    server: &Server,
+    call: &Call,
+    (client, machine): (&Client, &Client),
+    ticket: Result<BootTicket, Error>,
+) -> Answer {
+    let library = server.library();
+    let ticket = match ticket {
+        Ok(ticket) => ticket,
+        // Known, and yet there is nothing for it.
+        Err(why @ Error::Refused { .. }) => {
+            server.saw_nothing_to_boot(client.mac, call.from, &why.to_string());
+            return Ok(Ok(failing(&why.to_string(), 30)));
+        }
+        Err(error) => return Err(error),
+    };
+    let given = match given(server, call.door, (client, machine), &ticket, &call.base)? {
+        Ok(given) => given,
+        Err(withheld) => return Ok(Err(withheld)),
+    };
+    let (mac, portal, esp) = (call.asker.mac, server.portal(call.local), call.asker.esp);
+    let cfg = client_cfg(library, &ticket, mac, &call.base, portal, esp, given)?;
+    if let Some(stamp) = esp {
+        server.saw_esp(ticket.client, stamp);
+    }
+    server.saw_script(&ticket, call.from);
+    if server.is_news(&ticket.client) {
+        let event = Event::new(&call.peer.actor(), "boot-script").of(&ticket.client);
+        let event = event.with("boot", ticket.id.to_string());
+        library.note(&event.with("version", ticket.version.to_string()));
+    }
+    Ok(Ok(cfg))
+}
+
+pub(super) fn unasked(wrong: &QueryRejection) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        format!(
+            "whose boot.cfg? Ask for /boot.cfg?mac=52:54:00:12:34:56 ({})",
+            wrong.body_text()
+        ),
+    )
 }

@@ -88,14 +88,15 @@ impl Asker {
     }
 }
 
-/// What a client is given with the script of this ticket.
+/// What a client is given with the script of this ticket, at a machine whose address has to be known: its
+/// own, or that where the person is whose disk it has.
 ///
 /// # Errors
 /// Inside, why there is no script for whoever asks: it has to have a secret that he may not be given.
 pub(super) fn given(
     server: &Server,
     asker: Asker,
-    client: &Client,
+    (client, machine): (&Client, &Client),
     ticket: &BootTicket,
     base: &str,
 ) -> Result<Result<Given, Problem>, Error> {
@@ -104,7 +105,7 @@ pub(super) fn given(
     if ticket.proof == Proof::None && !has_identity {
         return Ok(Ok(Given::default()));
     }
-    match asker.may_have(server, client) {
+    match asker.may_have(server, machine) {
         Ok(()) => Ok(Ok(Given {
             secrets: library.boot_secrets(&ticket.client, &ticket.id, ticket.proof)?,
             identity: has_identity.then(|| identity_url(base, ticket)),
@@ -155,6 +156,7 @@ pub(super) async fn identity(
             doing: format!("making the identity of {}", client.name),
             source,
         })?;
+        server.saw_identity(&client.mac, asker.from.ip().to_canonical());
         Ok(Ok(packed))
     })
     .await??;
@@ -168,7 +170,8 @@ pub(super) async fn identity(
 /// Whether a client is given an identity, and its image can take it.
 fn has_identity(library: &Library, client: &Client, ticket: &BootTicket) -> Result<bool, Error> {
     let Settings { identity, .. } = library.settings(client)?;
-    if identity == Some(Switch::Off) {
+    // A person's disk goes from machine to machine, and its own address is nobody's neighbour.
+    if identity == Some(Switch::Off) || client.person.is_some() {
         return Ok(false);
     }
     let version = library.version(&ticket.version)?;

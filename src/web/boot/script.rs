@@ -1,4 +1,4 @@
-//! The script that all clients begin with, and those that tell a person something.
+//! The script that all clients begin with, and how scripts are answered.
 
 use std::sync::Arc;
 
@@ -8,11 +8,10 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use super::place::{base, over_tls};
-use crate::boot::boot_ipxe;
+use crate::boot::{boot_ipxe, local_ipxe};
 use crate::daemon::{Peer, Server};
-use crate::library::Error;
 use crate::library::config::SecretsOver;
-use crate::web::Problem;
+use crate::web::{Problem, blocking_for_client};
 
 pub(super) async fn all(
     State(server): State<Arc<Server>>,
@@ -20,29 +19,23 @@ pub(super) async fn all(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let base = base(&peer, &headers)?;
-    let only_https = server.library().config().boot.secrets == SecretsOver::Https;
-    let secure = server
-        .doors()
-        .boot_tls
-        .first()
-        .filter(|_| only_https)
-        .copied();
-    let base = match secure {
-        Some(door) => over_tls(&base, door.port()),
-        None => base,
+    let script = move |server: &Server| {
+        let only_https = server.library().config().boot.secrets == SecretsOver::Https;
+        let doors = server.doors();
+        let secure = doors.boot_tls.first().filter(|_| only_https);
+        let base = match secure {
+            Some(door) => over_tls(&base, door.port()),
+            None => base,
+        };
+        Ok(boot_ipxe(server.library(), &base))
     };
-    Ok(text(boot_ipxe(&base)))
+    blocking_for_client(&server, script).await.map(text)
 }
 
-/// A script that says why there is nothing to boot, for long enough to be read, and fails.
-pub(super) fn boots_nothing(why: &Error) -> String {
-    // It goes into a script: nothing in it is expanded, ends the line or begins a comment.
-    let plain = |c: char| match c {
-        ' '..='~' if !matches!(c, '$' | '#' | '"' | '\\') => c,
-        _ => '?',
-    };
-    let why: String = why.to_string().chars().map(plain).collect();
-    format!("#!ipxe\necho netroot: {why}\nsleep 30\nexit 1\n")
+/// On to the machine's own disk.
+pub(super) async fn local(State(server): State<Arc<Server>>) -> Result<Response, Problem> {
+    let script = |server: &Server| Ok(local_ipxe(server.library()));
+    blocking_for_client(&server, script).await.map(text)
 }
 
 pub(super) fn text(text: String) -> Response {
@@ -54,18 +47,4 @@ pub(super) fn text(text: String) -> Response {
         text,
     )
         .into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn why_there_is_nothing_to_boot_is_one_line_of_text() {
-        let why = Error::Invalid("no `fc28`\nshell ${uuid} \"x\" # \u{1b}[1m\\".into());
-        assert_eq!(
-            boots_nothing(&why),
-            "#!ipxe\necho netroot: no `fc28`?shell ?{uuid} ?x? ? ?[1m?\nsleep 30\nexit 1\n"
-        );
-    }
 }

@@ -11,14 +11,15 @@ use axum::routing::{get, post};
 use jiff::{SignedDuration, Timestamp};
 
 use super::act::{FormFields, field, parsed, words};
+use super::boots::Boots;
 use super::events::{EventLine, Names};
 use super::page::{Failure, Html, Notice, Page};
 use super::spark::Spark;
 use super::text;
 use crate::daemon::{History, Server, SessionRow};
 use crate::library::{
-    Client, ClientSelector, ClientView, Discarded, Edit, Edition, Error, Filter, Image, MacAddr,
-    Mode, Moment, OwnEsp, PromoteTask, SettingsEdit, Task,
+    Client, ClientSelector, ClientView, DataDisk, Discarded, Edit, Edition, Error, Filter, HeldTo,
+    Image, MacAddr, Mode, Moment, OwnEsp, PromoteTask, SettingsEdit, Snapshot, Task,
 };
 use crate::web::boot::preview;
 use crate::web::stream::{Drawing, Topic};
@@ -40,6 +41,10 @@ struct ClientPage {
     images: Vec<Image>,
     /// Bytes of its clone that nobody shares, where the file system tells.
     own: Option<text::Bytes>,
+    /// Its quota, and what of that is taken.
+    held_to: Option<HeldTo>,
+    held: Option<text::Bytes>,
+    data: Option<DataDisk>,
     /// What it would be told to boot, or why nothing.
     boot_cfg: Result<String, String>,
     /// What it did and what was done to it, the latest first.
@@ -56,6 +61,7 @@ struct PromotePage {
 /// What changes by itself.
 struct Pieces {
     facts: Facts,
+    boots: Boots,
     sessions: Sessions,
     disks: Disks,
 }
@@ -78,6 +84,14 @@ struct Sessions {
 struct Disks {
     view: ClientView,
     kept: Vec<Kept>,
+    /// The latest first.
+    snapshots: Vec<Copied>,
+}
+
+/// A snapshot.
+struct Copied {
+    snapshot: Snapshot,
+    bytes: u64,
 }
 
 /// A disk that can come back.
@@ -94,6 +108,7 @@ impl Topic for ClientTopic {
         let client = server.library().client(&self.0)?;
         let pieces = Pieces::of(server, server.view(client)?);
         drawing.piece("client-facts", &pieces.facts);
+        drawing.piece("client-boots", &pieces.boots);
         drawing.piece("client-sessions", &pieces.sessions);
         drawing.piece("client-disks", &pieces.disks);
         Ok(())
@@ -112,8 +127,10 @@ impl Pieces {
                 sessions: sessions.collect(),
                 history: server.client_rates(&view.client.mac),
             },
+            boots: Boots::of(server, &view.client.mac),
             disks: Disks {
                 kept: kept(server, &view.client),
+                snapshots: snapshots(server, &view.client),
                 view: view.clone(),
             },
             facts: Facts { view },
@@ -134,6 +151,15 @@ fn kept(server: &Server, client: &Client) -> Vec<Kept> {
         disk: disk.clone(),
     });
     kept.collect()
+}
+
+/// The latest first.
+fn snapshots(server: &Server, client: &Client) -> Vec<Copied> {
+    let snapshots = client.snapshots.iter().rev().map(|one| Copied {
+        bytes: server.library().kept_bytes(&client.mac, &one.clone),
+        snapshot: one.clone(),
+    });
+    snapshots.collect()
 }
 
 impl ClientPage {
@@ -177,6 +203,9 @@ async fn client(
         Ok(ClientPage {
             page,
             own: view.clone_own.map(text::Bytes),
+            held: view.held_to.and_then(|to| to.held).map(text::Bytes),
+            held_to: view.held_to,
+            data: view.data.clone(),
             pieces: Pieces::of(server, view),
             images: server.library().images()?,
             boot_cfg: boot_cfg(server, &client.mac),

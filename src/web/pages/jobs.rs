@@ -188,6 +188,12 @@ pub(super) fn badge(state: &JobState) -> &'static str {
             },
             ..
         }
+        | JobState::Done {
+            result: JobOutcome::Tested {
+                failed: Some(_), ..
+            },
+            ..
+        }
         | JobState::Failed { .. } => "bad",
         JobState::Done { .. } => "good",
         JobState::Cancelled { .. } => "idle",

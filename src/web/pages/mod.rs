@@ -4,8 +4,10 @@
 mod account;
 mod act;
 mod api;
+mod boots;
 mod client;
 mod events;
+mod groups;
 mod images;
 mod jobs;
 mod live;
@@ -20,6 +22,7 @@ mod volumes;
 
 pub(in crate::web) use client::ClientTopic;
 pub(in crate::web) use events::EventsTopic;
+pub(in crate::web) use groups::GroupsTopic;
 pub(in crate::web) use images::{ImageTopic, ImagesTopic};
 pub(in crate::web) use jobs::{JobTopic, JobsTopic};
 pub(in crate::web) use live::LiveTopic;
@@ -39,8 +42,9 @@ use crate::daemon::Server;
 use page::Notices;
 
 /// The parts of the dashboard, as its head names them.
-const NAV: [(&str, &str); 6] = [
+const NAV: [(&str, &str); 7] = [
     ("/", "Room"),
+    ("/groups", "Groups"),
     ("/images", "Images"),
     ("/volumes", "Volumes"),
     ("/live", "Live"),
@@ -57,6 +61,7 @@ pub(super) fn pages(server: Arc<Server>) -> Router {
         .merge(client::routes())
         .merge(api::routes())
         .merge(events::routes())
+        .merge(groups::routes())
         .merge(images::routes())
         .merge(jobs::routes())
         .merge(live::routes())

@@ -35,6 +35,7 @@ impl Page {
     pub(in crate::web) fn is_at(&self, part: &str) -> bool {
         match part {
             "/" => self.path == "/" || self.path.starts_with("/clients"),
+            "/groups" => self.path.starts_with(part) || self.path.starts_with("/rollouts"),
             _ => self.path.starts_with(part),
         }
     }

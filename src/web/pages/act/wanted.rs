@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use crate::daemon::Server;
+use crate::daemon::{self, Server};
 use crate::library::{
-    Act, Actor, AssignTo, Client, Done, Edit, Edition, Error, GroupName, KeptDisk, KernelArg,
-    MacAddr, Plan, When,
+    Act, Actor, AssignTo, Client, ClientSelector, Done, Edit, Edition, Error, GroupName, KeptDisk,
+    KernelArg, MacAddr, NewSize, NewSnapshot, Plan, Step, When,
 };
 
 /// The fields of a form, in their order.
@@ -36,11 +36,14 @@ pub(super) enum What {
     Args(Vec<KernelArg>),
     Join(GroupName),
     Leave(GroupName),
+    Wake,
     Remove,
 }
 
 /// A button has one value: what it brings back stands behind this.
 const RESTORE: &str = "restore:";
+/// The same for what it removes.
+const FORGET: &str = "forget:";
 
 /// The first field of this name.
 pub(in crate::web::pages) fn field<'a>(fields: &'a [(String, String)], name: &str) -> &'a str {
@@ -112,6 +115,18 @@ impl Wanted {
             act if act.starts_with(RESTORE) => What::Act(Act::Restore(KeptDisk {
                 disk: act.trim_start_matches(RESTORE).to_owned(),
             })),
+            act if act.starts_with(FORGET) => What::Act(Act::Forget(KeptDisk {
+                disk: act.trim_start_matches(FORGET).to_owned(),
+            })),
+            "snapshot" => What::Act(Act::Snapshot(NewSnapshot {
+                name: match field("name") {
+                    "" => None,
+                    name => Some(parsed(name)?),
+                },
+            })),
+            "resize" => What::Act(Act::Resize(NewSize {
+                size: parsed(field("size"))?,
+            })),
             "assign" if field("image").is_empty() => {
                 return Err("Nothing was assigned: choose an image.".to_owned());
             }
@@ -120,6 +135,7 @@ impl Wanted {
             "args" => What::Args(words(field("args"))?),
             "join" => What::Join(parsed(field("group"))?),
             "leave" => What::Leave(parsed(field("group"))?),
+            "wake" => What::Wake,
             "remove" => What::Remove,
             _ => return Err("Nothing was done: choose what to do by its button.".to_owned()),
         };
@@ -139,6 +155,29 @@ impl Wanted {
     }
 }
 
+/// Calls a client, or tells what calling it would do where nobody does it.
+fn wake(client: &Client, server: &Server, actor: Option<&Actor>) -> Result<Done, Error> {
+    let (library, whom) = (server.library(), ClientSelector::Mac(client.mac));
+    let by = actor.unwrap_or(&Actor::Server);
+    let woken = daemon::wake(library, &whom, actor.is_none(), by)?;
+    let ways = woken.iter().flat_map(|one| &one.by);
+    let steps = ways.map(|way| Step::Edit {
+        what: format!("call it on {}", way.interface),
+    });
+    Ok(Done {
+        plan: Plan {
+            client: client.name.clone(),
+            mac: client.mac,
+            what: "wake".to_owned(),
+            steps: steps.collect(),
+            loses: None,
+            nothing: None,
+            warnings: Vec::new(),
+        },
+        client: None,
+    })
+}
+
 impl What {
     /// What it would do to a client, or why it would be refused.
     pub(super) fn plan(&self, client: &Client, when: When, server: &Server) -> Result<Plan, Error> {
@@ -146,6 +185,7 @@ impl What {
         match self {
             What::Act(act) => library.plan(&client.mac, act, when, live),
             What::Remove => library.plan_remove(&client.mac, when, live),
+            What::Wake => wake(client, server, None).map(|done| done.plan),
             edit => library.plan_edit(&client.mac, &edit.edit(client)),
         }
     }
@@ -163,6 +203,7 @@ impl What {
         match self {
             What::Act(act) => library.perform_on(mac, edition, act, when, live, actor),
             What::Remove => library.remove_client_on(mac, edition, when, live, actor),
+            What::Wake => wake(client, server, Some(actor)),
             edit => {
                 // Made of this client's groups, so it is for this edition in any case.
                 let now = client.edition();
@@ -191,7 +232,7 @@ impl What {
                 groups: groups(&|groups| groups.remove(group)),
                 ..Edit::default()
             },
-            What::Act(_) | What::Remove => Edit::default(),
+            What::Act(_) | What::Remove | What::Wake => Edit::default(),
         }
     }
 
@@ -201,6 +242,11 @@ impl What {
             What::Act(Act::Reset) => format!("Reset {whom} to pristine?"),
             What::Act(Act::Undo) => format!("Undo the last change of {whom}?"),
             What::Act(Act::Restore(_)) => format!("Bring back a kept disk of {whom}?"),
+            What::Act(Act::Snapshot(_)) => format!("Make a snapshot of {whom}?"),
+            What::Act(Act::Forget(_)) => format!("Remove a kept disk of {whom} for ever?"),
+            What::Act(Act::Resize(NewSize { size })) => {
+                format!("Enlarge the disk of {whom} to {size}?")
+            }
             What::Act(Act::Assign(AssignTo {
                 image: Some(image), ..
             })) => {
@@ -211,6 +257,7 @@ impl What {
                 None => format!("Assign {whom} anew?"),
             },
             What::Remove => format!("Remove {whom}?"),
+            What::Wake => format!("Wake {whom}?"),
             What::Args(_) => format!("Set the kernel arguments of {whom}?"),
             What::Join(group) => format!("Add {whom} to {group}?"),
             What::Leave(group) => format!("Take {whom} out of {group}?"),
@@ -223,9 +270,13 @@ impl What {
             What::Act(Act::Reset) => "Reset",
             What::Act(Act::Undo) => "Undo",
             What::Act(Act::Restore(_)) => "Bring it back",
+            What::Act(Act::Snapshot(_)) => "Make a snapshot",
+            What::Act(Act::Forget(_)) => "Remove for ever",
+            What::Act(Act::Resize(_)) => "Enlarge",
             What::Act(Act::Assign(AssignTo { image: Some(_), .. })) => "Assign",
             What::Act(Act::Assign(_)) => "Set mode",
             What::Remove => "Remove",
+            What::Wake => "Wake",
             What::Args(_) => "Set arguments",
             What::Join(_) => "Add to group",
             What::Leave(_) => "Take out",
@@ -245,6 +296,13 @@ impl What {
             What::Act(Act::Reset) => format!("Reset {whom}."),
             What::Act(Act::Undo) => format!("Undone for {whom}."),
             What::Act(Act::Restore(_)) => format!("Brought the kept disk of {whom} back."),
+            What::Act(Act::Snapshot(_)) => format!("Made a snapshot of {whom}."),
+            What::Act(Act::Forget(_)) => format!("Removed a kept disk of {whom}."),
+            What::Act(Act::Resize(NewSize { size })) => {
+                format!(
+                    "Enlarged the disk of {whom} to {size}; what is on it, the client enlarges."
+                )
+            }
             What::Act(Act::Assign(AssignTo {
                 image: Some(image), ..
             })) => {
@@ -255,6 +313,7 @@ impl What {
                 None => format!("Assigned {whom} anew."),
             },
             What::Remove => format!("Removed {whom}."),
+            What::Wake => format!("Called {whom}: whoever heard it starts now."),
             What::Args(_) => {
                 format!("Set the kernel arguments of {whom}; they count from the next boot.")
             }
@@ -265,7 +324,8 @@ impl What {
 
     /// Whether it can be armed.
     pub(super) fn can_wait(&self) -> bool {
-        matches!(self, What::Act(_))
+        let at_once = |act: &Act| matches!(act, Act::Snapshot(_) | Act::Forget(_) | Act::Resize(_));
+        matches!(self, What::Act(act) if !at_once(act))
     }
 
     /// Whether a button should offer to take it back.
@@ -305,6 +365,11 @@ mod tests {
         let wanted = parse(&[pick, ("act", "restore:0123abcd")]).unwrap();
         let disk = "0123abcd".to_owned();
         assert_eq!(wanted.what, What::Act(Act::Restore(KeptDisk { disk })));
+        let wanted = parse(&[pick, ("act", "forget:before")]).unwrap();
+        let disk = "before".to_owned();
+        assert_eq!(wanted.what, What::Act(Act::Forget(KeptDisk { disk })));
+        let wanted = parse(&[pick, ("act", "resize"), ("size", "40G")]).unwrap();
+        assert!(!wanted.what.can_wait());
         let wanted = parse(&[pick, ("act", "args"), ("args", " a=1  b ")]).unwrap();
         assert!(matches!(wanted.what, What::Args(args) if args.len() == 2));
     }

@@ -36,7 +36,7 @@ pub(in crate::web::pages) struct Names {
 }
 
 /// What stands before and behind the name of what it was done to.
-const SAID: [(&str, &str, &str); 37] = [
+const SAID: &[(&str, &str, &str)] = &[
     ("client-add", "added", ""),
     ("client-set", "changed the description of", ""),
     ("client-remove", "removed", ""),
@@ -65,8 +65,27 @@ const SAID: [(&str, &str, &str); 37] = [
         "called off what waited for the next boot of",
         "",
     ),
+    ("client-snapshot", "made a snapshot of the disk of", ""),
+    ("client-forget", "removed a kept disk of", ""),
+    ("client-resize", "enlarged the disk of", ""),
+    ("quota-near", "warns: most of its quota is taken by", ""),
+    ("quota-full", "refused to write more than its quota for", ""),
     ("client-promote", "made a version of the disk of", ""),
+    ("client-wake", "called", "to wake it up"),
+    ("group-set", "said something for all of", ""),
+    ("group-remove", "removed the group", ""),
+    ("image-test", "tested", ""),
+    ("rollout-begin", "began a rollout to", ""),
+    (
+        "rollout-proven",
+        "saw the canaries stay, in the rollout to",
+        "",
+    ),
+    ("rollout-done", "finished the rollout to", ""),
+    ("rollout-set-back", "set back the rollout to", ""),
+    ("rollout-stop", "stopped the rollout to", ""),
     ("boot-script", "gave", "its script"),
+    ("boot-failed", "saw the boot of", "fail"),
     ("image-current", "sealed", "which is current now"),
     ("image-rollback", "made", "current"),
     ("image-remove", "removed", ""),
@@ -232,6 +251,10 @@ impl Sentence {
             (event.what.as_str(), detail("what"))
         {
             rest = format!("{rest}: {what}");
+        }
+        if let (true, Some(image)) = (event.what.starts_with("rollout-"), detail("image")) {
+            let why = detail("why").map(|why| format!(": {why}"));
+            rest = format!("of {image}{}", why.unwrap_or_default());
         }
         Sentence { who, did, to, rest }
     }

@@ -14,8 +14,8 @@ use super::build::given;
 use super::named;
 use crate::daemon::Server;
 use crate::library::{
-    self, Error, ImageName, Library, Pruned, Pruning, Removal, Rollback, Task, UpdateTask,
-    UpgradeTask, VerifyTask, VersionId, VersionSpec, When, mask_boot_ids,
+    self, Error, ImageName, Library, Pruned, Pruning, Publish, Removal, Rollback, Task, TestTask,
+    UpdateTask, UpgradeTask, VerifyTask, VersionId, VersionSpec, When, mask_boot_ids,
 };
 use crate::web::blocking;
 use crate::web::pages::act::{FormFields, field, parsed};
@@ -33,6 +33,7 @@ pub(super) fn routes() -> Router<Arc<Server>> {
             get(ask_image_removal).post(remove_image),
         )
         .route("/images/{image}/{number}/verify", post(verify))
+        .route("/images/{image}/{number}/test", post(test))
         .route(
             "/images/{image}/{number}/current",
             get(ask_current).post(make_current),
@@ -162,6 +163,18 @@ async fn verify(
         None,
     )
     .await)
+}
+
+async fn test(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path((image, number)): Path<(String, String)>,
+) -> Result<Response, Failure> {
+    let version: VersionId = named(&format!("{image}@{number}"))?;
+    let back = format!("/images/{image}/{number}");
+    let publish = Publish::default();
+    let task = Task::Test(TestTask { version, publish });
+    Ok(queue(&server, page, task, &back, None).await)
 }
 
 async fn ask_current(

@@ -65,6 +65,9 @@ impl VersionPage {
                 Use::Armed { client } => ("Are assigned to it from their next boot on", client),
                 Use::Clone { client } => ("Have a disk that was made from it", client),
                 Use::Kept { client } => ("Could bring back a disk that was made from it", client),
+                Use::Snapshot { client, .. } => {
+                    ("Have a snapshot of a disk that was made from it", client)
+                }
                 Use::Open { .. } | Use::Bound { .. } => continue,
             };
             match groups.iter_mut().find(|(known, _)| *known == what) {

@@ -47,7 +47,7 @@ impl Work {
 fn makes_a_version(task: &Task) -> bool {
     match task {
         Task::Build(_) | Task::Update(_) | Task::Upgrade(_) | Task::Promote(_) => true,
-        Task::PreviewPromotion(_) | Task::Diff(_) | Task::Verify(_) => false,
+        Task::PreviewPromotion(_) | Task::Diff(_) | Task::Verify(_) | Task::Test(_) => false,
     }
 }
 
@@ -60,5 +60,6 @@ fn images(task: &Task) -> Vec<&ImageName> {
         Task::Promote(task) | Task::PreviewPromotion(task) => vec![&task.image],
         Task::Diff(task) => vec![&task.a.image, &task.b.image],
         Task::Verify(task) => vec![&task.version.image],
+        Task::Test(task) => vec![&task.version.image],
     }
 }

@@ -1,0 +1,177 @@
+//! The menu of a machine, as iPXE reads it.
+
+use super::{Text, scripts::plain};
+use crate::library::{ClientName, Library, MacAddr, Menu, MenuItem};
+
+/// A menu, for one machine.
+#[derive(Debug, Clone)]
+pub struct MenuScript<'a> {
+    /// Whose machine it is.
+    pub name: &'a ClientName,
+    /// The address that the machine told.
+    pub mac: &'a MacAddr,
+    /// What is offered.
+    pub menu: &'a Menu,
+    /// What the machine boots as it is assigned, in words.
+    pub own: &'a str,
+    /// The URL that the boot service is reached by.
+    pub base: &'a str,
+}
+
+impl MenuScript<'_> {
+    /// The script.
+    pub fn script(&self, library: &Library) -> String {
+        let items = &self.menu.items;
+        let lines: Vec<String> = items.iter().map(|item| self.item(item)).collect();
+        let actions: Vec<String> = items.iter().map(|item| self.action(item)).collect();
+        let default = label(items.first().unwrap_or(&MenuItem::Own));
+        Text::Menu.filled(
+            library,
+            &[
+                ("NAME", self.name.as_str()),
+                ("ITEMS", &lines.join("\n")),
+                ("DEFAULT", &default),
+                ("TIMEOUT", &self.menu.seconds.millis().to_string()),
+                ("ACTIONS", &actions.join("\n")),
+            ],
+        )
+    }
+
+    /// A script that boots as it is assigned, and shows the menu if somebody presses a key.
+    pub fn behind_a_key(&self, script: &str) -> String {
+        let prompt = include_str!("../../esp/key.cfg").replace("@URL@", &self.url("menu=show"));
+        let (shebang, rest) = script.split_once('\n').unwrap_or(("#!ipxe", script));
+        format!("{shebang}\n{prompt}{rest}")
+    }
+
+    fn item(&self, item: &MenuItem) -> String {
+        let words = match item {
+            MenuItem::Own => plain(self.own),
+            MenuItem::Local => "The local disk".to_owned(),
+            MenuItem::Shell => "The command line of iPXE".to_owned(),
+            MenuItem::Login => "Log in, to boot a disk of your own".to_owned(),
+            MenuItem::Image(image) => format!("{image}, this once"),
+        };
+        format!("item {} {words}", label(item))
+    }
+
+    fn action(&self, item: &MenuItem) -> String {
+        let chain = |url: String| format!("chain --autofree {url} || goto failed\nexit");
+        let does = match item {
+            MenuItem::Own => chain(self.url("menu=skip")),
+            MenuItem::Local => chain(format!("{}/local.ipxe", self.base)),
+            MenuItem::Image(image) => chain(self.url(&format!("image={image}"))),
+            MenuItem::Shell => "echo Type `exit` to come back\nshell ||\ngoto menu".to_owned(),
+            MenuItem::Login => {
+                let url = format!("{}/login?mac={}", self.base, self.mac.hyphens());
+                let login = include_str!("../../esp/login.cfg").replace("@URL@", &url);
+                return login.trim_end().to_owned();
+            }
+        };
+        format!(":{}\n{does}", label(item))
+    }
+
+    /// This machine's boot.cfg, of this kind.
+    fn url(&self, which: &str) -> String {
+        format!("{}/boot.cfg?mac={}&{which}", self.base, self.mac.hyphens())
+    }
+}
+
+/// What an item is called in the script. No image has a dot in its name.
+fn label(item: &MenuItem) -> String {
+    match item {
+        MenuItem::Image(image) => format!("image.{image}"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::library::{InitOptions, MenuWhen};
+
+    const SCRIPT: &str = "\
+#!ipxe
+# The menu of one machine: what it offers and how long it waits are settings (menu_items, menu_timeout).
+:menu
+menu netroot: lab-07 || goto local
+item local The local disk
+item own fc28@3 ?{x}
+item image.fc29 fc29, this once
+item shell The command line of iPXE
+item login Log in, to boot a disk of your own
+choose --default local --timeout 10000 chosen || goto local
+goto ${chosen}
+:local
+chain --autofree http://b:8080/local.ipxe || goto failed
+exit
+:own
+chain --autofree http://b:8080/boot.cfg?mac=52-54-00-12-34-56&menu=skip || goto failed
+exit
+:image.fc29
+chain --autofree http://b:8080/boot.cfg?mac=52-54-00-12-34-56&image=fc29 || goto failed
+exit
+:shell
+echo Type `exit` to come back
+shell ||
+goto menu
+:login
+login || goto menu
+params || goto unable
+param name ${username} ||
+param password ${password} ||
+clear username ||
+clear password ||
+chain --autofree http://b:8080/login?mac=52-54-00-12-34-56##params || goto failed
+exit
+:unable
+echo This iPXE sends no passwords: it was built without PARAM_CMD.
+goto failed
+:failed
+echo That did not work. The menu comes back.
+sleep 5
+goto menu
+";
+
+    fn check(items: &str, test: impl Fn(&MenuScript<'_>, &Library)) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            host: "server-01.example.edu".parse().unwrap(),
+            iqn_prefix: None,
+            immutable: false,
+        };
+        let library = Library::init(&dir.path().join("library"), &options).unwrap();
+        let menu = Menu {
+            when: MenuWhen::Always,
+            items: items.split(' ').map(|item| item.parse().unwrap()).collect(),
+            seconds: Default::default(),
+        };
+        let script = MenuScript {
+            name: &"lab-07".parse().unwrap(),
+            mac: &"52:54:00:12:34:56".parse().unwrap(),
+            menu: &menu,
+            own: "fc28@3 ${x}",
+            base: "http://b:8080",
+        };
+        test(&script, &library);
+    }
+
+    #[test]
+    fn the_menu_offers_what_is_offered_in_that_order() {
+        check("local own fc29 shell login", |menu, library| {
+            assert_eq!(menu.script(library), SCRIPT);
+        });
+    }
+
+    #[test]
+    fn a_key_leads_from_a_script_to_the_menu() {
+        check("own", |menu, _| {
+            assert_eq!(
+                menu.behind_a_key("#!ipxe\nkernel x\n"),
+                "#!ipxe\nprompt --key 0x02 --timeout 2000 Press Ctrl-B for the menu && chain \
+                 --autofree http://b:8080/boot.cfg?mac=52-54-00-12-34-56&menu=show && exit ||\n\
+                 kernel x\n"
+            );
+        });
+    }
+}

@@ -1,0 +1,233 @@
+//! A ProxyDHCP server: hears which machines want to boot from the network, and tells those that it wants
+//! what to boot. What is said stands in [`crate::boot::dhcp`].
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Server;
+use super::datagrams::{Arrival, Datagrams};
+use super::listen;
+use crate::boot::Loaders;
+use crate::boot::dhcp::{
+    BOOT_PORT, CLIENT_PORT, Door, Found, Ignored, Query, Receiver, SERVER_PORT,
+};
+use crate::library::Error;
+use crate::library::config::{self, ForUnknown, InterfaceName, PlainPolicy};
+
+/// Larger than every packet that is read; what is cut off is none.
+const BUFFER: usize = 8192;
+
+/// A socket that does not work is left alone for so long.
+const REST: Duration = Duration::from_millis(200);
+
+/// Numbers of architectures without a loader that are told of, each once: firmware has few.
+const TOLD: usize = 16;
+
+/// The two sockets, open.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    server: Datagrams,
+    boot: Datagrams,
+}
+
+impl Sockets {
+    /// Opens both.
+    pub(super) fn open() -> Result<Self> {
+        const WHAT: &str = "ProxyDHCP";
+        const TAKEN: &str = "is a DHCP server (dnsmasq, Kea) running on this host? A ProxyDHCP server stands \
+                             beside it on another host: set [dhcp] mode = \"off\" in netroot.toml, and add \
+                             what `netroot boot dnsmasq` or `netroot boot kea` prints to its configuration";
+        let open = |port| listen::udp(WHAT, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), TAKEN);
+        Ok(Self {
+            server: open(SERVER_PORT)?,
+            boot: open(BOOT_PORT)?,
+        })
+    }
+
+    /// Where they are.
+    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        Ok(vec![self.server.local_addr()?, self.boot.local_addr()?])
+    }
+
+    /// Answers until `over` resolves.
+    pub(super) async fn serve(self, server: Arc<Server>, over: impl Future<Output = ()>) {
+        let answering = async {
+            tokio::join!(
+                Desk::new(&server, self.server, Door::Server).answer_all(),
+                Desk::new(&server, self.boot, Door::Boot).answer_all(),
+            )
+        };
+        tokio::select! {
+            _ = answering => {}
+            () = over => {}
+        }
+    }
+}
+
+/// One of the sockets, at work. One packet after the other: each takes less than a millisecond, and a
+/// flood waits in the socket's buffer, which drops what is too much.
+struct Desk {
+    server: Arc<Server>,
+    socket: Datagrams,
+    door: Door,
+    /// Architectures that somebody was told of that there is nothing for.
+    told: BTreeSet<u16>,
+}
+
+/// What a machine is to be told.
+enum Word {
+    /// What to boot, by the boot service at this URL.
+    Boot(String),
+    /// Nothing: this server lacks something that it would need.
+    Lacks(String),
+    /// Nothing: it is not to boot from here.
+    Unwanted,
+}
+
+impl Desk {
+    fn new(server: &Arc<Server>, socket: Datagrams, door: Door) -> Self {
+        Desk {
+            server: server.clone(),
+            socket,
+            door,
+            told: BTreeSet::new(),
+        }
+    }
+
+    async fn answer_all(mut self) {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            match self.socket.receive(&mut buffer).await {
+                Ok((length, came)) => {
+                    let packet = buffer.get(..length).unwrap_or_default();
+                    if let Err(error) = self.answer(packet, &came).await {
+                        tracing::warn!(from = %came.from, %error, "a DHCP answer could not be sent");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "DHCP cannot be heard");
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, packet: &[u8], came: &Arrival) -> io::Result<()> {
+        let (IpAddr::V4(local), SocketAddr::V4(from)) = (came.local, came.from) else {
+            return Ok(());
+        };
+        if !self.listens_on(came.interface) {
+            return Ok(());
+        }
+        let query = match Query::parse(packet) {
+            Ok(query) => query,
+            Err(why) => {
+                self.ignore(why, from);
+                return Ok(());
+            }
+        };
+        let Some(receiver) = query.receiver(self.door, from, came.is_unicast()) else {
+            return Ok(());
+        };
+        let mac = query.mac;
+        let asked = query.clone();
+        let peer = query.has_chosen.then(|| from.ip().to_owned().into());
+        let word = self.server.call_for_client(move |server| {
+            server.saw_dhcp(&asked.mac, peer, asked.firmware);
+            word(server, &asked, local)
+        });
+        let base = match word.await {
+            Some(Word::Boot(base)) => base,
+            Some(Word::Lacks(why)) => {
+                self.tell(query.firmware.architectures().first().copied(), &why);
+                return Ok(());
+            }
+            // It is nobody's client, or this panicked, which is in the log.
+            Some(Word::Unwanted) | None => return Ok(()),
+        };
+        let answer = query.answer(&Found {
+            server: local,
+            base: &base,
+        });
+        let to = match receiver {
+            Receiver::Everybody => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
+            Receiver::One(one) => one,
+        };
+        tracing::debug!(%mac, firmware = %query.firmware, file = query.boot_file(&base), %to, "told what to boot");
+        self.socket
+            .send_back(&answer, to, (local, came.interface))
+            .await
+    }
+
+    /// Whether this interface is one of those that are meant.
+    fn listens_on(&self, interface: u32) -> bool {
+        let config = self.server.library().config();
+        let name = nix::net::if_::if_indextoname(interface);
+        let name = name.ok().and_then(|name| name.into_string().ok());
+        match (config.dhcp.interfaces.as_slice(), name) {
+            // It has gone since.
+            (_, None) => false,
+            ([], Some(name)) => name != "lo",
+            (wanted, Some(name)) => wanted.iter().any(|wanted| wanted.as_str() == name),
+        }
+    }
+
+    /// Most of what is heard is none of ours; that somebody's machine cannot be booted is worth a word.
+    fn ignore(&mut self, why: Ignored, from: SocketAddrV4) {
+        tracing::trace!(%from, "a DHCP packet is left alone: {why}");
+        if let Ignored::Architecture(number) = why {
+            self.tell(Some(number), &why.to_string());
+        }
+    }
+
+    /// Tells why machines of an architecture are not booted, once.
+    fn tell(&mut self, architecture: Option<u16>, why: &str) {
+        let number = architecture.unwrap_or(u16::MAX);
+        if self.told.len() < TOLD && self.told.insert(number) {
+            tracing::warn!("a machine asks what to boot, and is told nothing: {why}");
+        }
+    }
+}
+
+/// What would keep machines from being told.
+pub(super) fn warnings(config: &config::Dhcp) -> Vec<String> {
+    let names = config.interfaces.iter().map(InterfaceName::as_str);
+    let missing = names.filter(|name| nix::net::if_::if_nametoindex(*name).is_err());
+    let warning = |name| {
+        format!(
+            "there is no network interface {name} now, which [dhcp] interfaces names: machines behind it \
+             are told nothing"
+        )
+    };
+    missing.map(warning).collect()
+}
+
+/// What a machine is to be told, where it is known by `local`. Blocks.
+fn word(server: &Server, query: &Query, local: Ipv4Addr) -> Word {
+    let config = server.library().config();
+    let refuses_strangers = config.boot.unknown == ForUnknown::Plain(PlainPolicy::Refuse);
+    // What is wrong with a client's document is told by its script, to who stands before the machine.
+    let is_stranger = || {
+        matches!(
+            server.library().client(&query.mac),
+            Err(Error::Unknown { .. })
+        )
+    };
+    if refuses_strangers && is_stranger() {
+        return Word::Unwanted;
+    }
+    let (loaders, loader) = (Loaders::new(&config.boot), query.firmware.loader());
+    if !query.is_ipxe && loaders.path(loader).is_none() {
+        return Word::Lacks(loaders.missing(loader));
+    }
+    match server.boot_base(local.into()) {
+        Some(base) => Word::Boot(base),
+        None => Word::Lacks("the boot service listens nowhere ([boot] listen)".into()),
+    }
+}

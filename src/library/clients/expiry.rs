@@ -1,0 +1,95 @@
+//! How long disks are kept that were reset or replaced.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Change, Client, Discarded};
+use crate::library::accounts::Lifetime;
+use crate::library::error::Result;
+use crate::library::lock::WriteLock;
+use crate::library::store::Swept;
+use crate::library::store::clone::Swap;
+use crate::library::{Library, MacAddr};
+
+/// What is kept where nobody says how long.
+const DEFAULT: Lifetime = Lifetime::Hours(14 * 24);
+
+impl Library {
+    /// Removes the disks that were kept for undo and whose time is over at `now`, for ever. Snapshots are
+    /// kept until somebody forgets them.
+    pub fn expire(&self, now: Timestamp) -> Result<Vec<Swept>> {
+        let lock = self.write_lock()?;
+        let mut swept = Vec::new();
+        self.sweep_kept(&lock, now, &mut swept)?;
+        Ok(swept)
+    }
+
+    pub(crate) fn sweep_kept(
+        &self,
+        lock: &WriteLock,
+        now: Timestamp,
+        swept: &mut Vec<Swept>,
+    ) -> Result<()> {
+        for client in self.clients()? {
+            if !client.discarded.is_empty() {
+                self.expire_of(lock, &client.mac, now, swept)?;
+            }
+        }
+        for gone in self.removed()? {
+            let keep = self.keep_of(&gone.client)?;
+            if keep.is_some_and(|keep| now.duration_since(gone.at) >= keep) {
+                self.purge(lock, &gone.client.mac)?;
+                swept.push(Swept::Removed {
+                    client: gone.client.name,
+                    since: gone.at,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a client's disks are kept; nothing for ever.
+    pub(super) fn keep_of(&self, client: &Client) -> Result<Option<SignedDuration>> {
+        let keep = self.settings(client)?.keep_discarded;
+        Ok(match keep.unwrap_or(DEFAULT) {
+            Lifetime::Hours(hours) => Some(SignedDuration::from_hours(hours.into())),
+            Lifetime::Never => None,
+        })
+    }
+
+    fn expire_of(
+        &self,
+        lock: &WriteLock,
+        mac: &MacAddr,
+        now: Timestamp,
+        swept: &mut Vec<Swept>,
+    ) -> Result<()> {
+        let Some(keep) = self.keep_of(&self.client(mac)?)? else {
+            return Ok(());
+        };
+        let mut client = self.client_to_change(lock, mac)?;
+        let over: Vec<Discarded> = client.expired(keep, now);
+        if over.is_empty() {
+            return Ok(());
+        }
+        client.discarded.retain(|old| !over.contains(old));
+        let swap = Swap {
+            prunes: true,
+            ..Swap::default()
+        };
+        let client = self.commit(lock, Change { client, swap })?;
+        swept.extend(over.iter().map(|old| Swept::Kept {
+            client: client.name.clone(),
+            since: old.at,
+        }));
+        Ok(())
+    }
+}
+
+impl Client {
+    /// Disks that were set aside longer ago than `keep`, but for one that is to come back.
+    fn expired(&self, keep: SignedDuration, now: Timestamp) -> Vec<Discarded> {
+        let over =
+            |old: &&Discarded| now.duration_since(old.at) >= keep && !self.waits_for(&old.clone);
+        self.discarded.iter().filter(over).cloned().collect()
+    }
+}

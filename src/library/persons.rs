@@ -1,0 +1,112 @@
+//! People's own disks, which they find at every machine where they log in.
+//!
+//! Such a disk is that of a client without a machine: its address is made up from who the person is. So
+//! everything that can be done to a client's disk can be done to a person's, and the rules are the same:
+//! its writer is one boot (rule 3), and whoever logs in at another machine fences the one that they left.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use super::accounts::User;
+use super::boots::BootTicket;
+use super::clients::{Client, NewClient, Settings};
+use super::error::{Error, Result};
+use super::events::Actor;
+use super::live::Live;
+use super::names::{ClientName, Mode, UserName};
+use super::{Library, MacAddr};
+
+/// Whose disk it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Person {
+    /// The user.
+    pub user: UserName,
+    /// Since when they are one: who has the same name later is somebody else.
+    pub added: Timestamp,
+}
+
+impl Library {
+    /// The client that has a person's disk. At their first login it is made, in mode persistent, of what
+    /// the machine is assigned to that they log in at.
+    pub fn client_of_person(
+        &self,
+        user: &User,
+        machine: &Client,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Client> {
+        let person = Person::of(user);
+        let has_it = |client: &Client| client.person.as_ref() == Some(&person);
+        if let Some(client) = self.clients()?.into_iter().find(has_it) {
+            return Ok(client);
+        }
+        let mac = person.address()?;
+        let new = NewClient {
+            mac,
+            name: Some(self.name_for(&person, &mac)?),
+            image: machine.image.clone(),
+            mode: Mode::Persistent,
+            args: Vec::new(),
+            groups: Default::default(),
+            settings: Settings::default(),
+        };
+        match self.add_client_for(&new, Some(person.clone()), live, actor) {
+            Ok(done) => self.client(&done.plan.mac),
+            // They were logging in at two machines at once.
+            Err(Error::Exists { .. }) => {
+                self.client(&mac).and_then(|client| match has_it(&client) {
+                    true => Ok(client),
+                    false => Err(Error::Exists {
+                        kind: "client",
+                        name: format!(
+                            "{mac} ({}), the address made for {}",
+                            client.name, user.name
+                        ),
+                    }),
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the ticket for a script that boots a person's disk at a machine. Nothing is written.
+    pub fn issue_boot_at(&self, person: &Client, machine: &Client) -> Result<BootTicket> {
+        let mut ticket = self.issue_boot(person)?;
+        // What a machine is told about itself (its console, say) belongs to it and not to who sits there.
+        ticket.args.extend(machine.args.iter().cloned());
+        Ok(ticket)
+    }
+
+    /// `person-anna`; by the address where that is too long, or somebody's.
+    fn name_for(&self, person: &Person, mac: &MacAddr) -> Result<ClientName> {
+        let by_name = format!("person-{}", person.user).parse::<ClientName>().ok();
+        let taken = self.clients()?;
+        let free = by_name.filter(|name| taken.iter().all(|client| client.name != *name));
+        match free {
+            Some(name) => Ok(name),
+            None => Ok(format!("person-{}", mac.bare()).parse()?),
+        }
+    }
+}
+
+impl Person {
+    fn of(user: &User) -> Self {
+        Person {
+            user: user.name.clone(),
+            added: user.added,
+        }
+    }
+
+    /// An address that no maker gives to a machine (IEEE 802-2014 8.2.2: locally administered).
+    fn address(&self) -> Result<MacAddr> {
+        let Person { user, added } = self;
+        let hash = Sha256::digest(format!("person|{user}|{added}"));
+        let mut bytes = [0; 6];
+        bytes.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        let [first, ..] = &mut bytes;
+        *first = (*first & !0b11) | 0b10;
+        Ok(MacAddr::new(bytes)?)
+    }
+}

@@ -1,0 +1,447 @@
+//! A rollout begins, goes on, and is stopped.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::course::{Facts, Next, Seen, Standing};
+use super::{Member, Rollout, Stage, Within, assign};
+use crate::library::clients::{Act, AssignTo, Client, ClientSelector, Plan, When};
+use crate::library::error::{Error, Result, chain};
+use crate::library::events::Actor;
+use crate::library::live::Live;
+use crate::library::names::{ClientName, VersionId, VersionSpec};
+use crate::library::{Library, MacAddr, document};
+
+/// A rollout that is to begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewRollout {
+    /// Whom it is for.
+    pub clients: ClientSelector,
+    /// What they are to boot.
+    pub image: VersionSpec,
+    /// How many of them go first.
+    #[schema(value_type = u32, minimum = 1)]
+    pub canary: NonZeroU32,
+    /// How long those have to boot, to log in and to stay for two minutes.
+    #[serde(default)]
+    pub within: Within,
+}
+
+/// What a rollout would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutPlan {
+    /// Whom it is for.
+    pub clients: ClientSelector,
+    /// What they are to boot.
+    pub image: VersionSpec,
+    /// The version that this means.
+    pub version: VersionId,
+    /// How long the canaries have.
+    pub within: Within,
+    /// Who goes first: by name.
+    pub canaries: Vec<ClientName>,
+    /// Who follows when they stayed.
+    pub rest: Vec<ClientName>,
+    /// Who boots it already, and is left alone.
+    pub already: Vec<ClientName>,
+    /// What people would miss afterwards; to be asked about.
+    pub loses: Vec<String>,
+    /// What a person should know besides.
+    pub warnings: Vec<String>,
+}
+
+/// The time, and since when somebody watches the clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watching {
+    /// The time.
+    pub now: Timestamp,
+    /// Since when clients are watched: when the server began.
+    pub since: Timestamp,
+}
+
+/// More steps than these are not done in a row for one rollout: the clock is asked again.
+const AT_ONCE: usize = 8;
+
+impl Library {
+    /// What `begin_rollout` would do, or why it would be refused.
+    pub fn plan_rollout(&self, new: &NewRollout, live: &dyn Live) -> Result<RolloutPlan> {
+        self.prepare(new, live).map(|(plan, _)| plan)
+    }
+
+    /// Gives an image to the canaries of a group, and to the others when those have stayed with it.
+    pub fn begin_rollout(
+        &self,
+        new: &NewRollout,
+        watching: Watching,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Rollout> {
+        let driving = self.driving();
+        let (plan, members) = self.prepare(new, live)?;
+        self.make_dir(&self.places().rollouts())?;
+        let lock = self.write_lock()?;
+        let last = self.rollout_ids()?.last().copied().unwrap_or(0);
+        let mut rollout = Rollout {
+            revision: 0,
+            id: last + 1,
+            clients: plan.clients,
+            image: plan.image,
+            version: plan.version,
+            within: plan.within,
+            by: actor.clone(),
+            began: watching.now,
+            stage: Stage::Canaries,
+            members,
+        };
+        document::write(&lock, &self.rollout_place(rollout.id), &mut rollout)?;
+        self.prune_rollouts(&lock)?;
+        drop(lock);
+        self.note(
+            &rollout.event("rollout-begin", actor).with(
+                "canaries",
+                plan.canaries
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>(),
+            ),
+        );
+        self.advance(&mut rollout, watching, live)?;
+        drop(driving);
+        Ok(rollout)
+    }
+
+    /// Ends a rollout: those who were given the image are set back, or keep it.
+    ///
+    /// # Errors
+    /// When it is over already.
+    pub fn stop_rollout(
+        &self,
+        id: u64,
+        keep: Keep,
+        watching: Watching,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Rollout> {
+        let _driving = self.driving();
+        let mut rollout = self.rollout(id)?;
+        rollout.ensure_open()?;
+        let by = actor.to_string();
+        rollout.stage = match keep {
+            Keep::Image => Stage::Stopped {
+                at: watching.now,
+                by,
+            },
+            Keep::Nothing => Stage::Back {
+                why: format!("{by} stopped it"),
+            },
+        };
+        self.write_rollout(&mut rollout)?;
+        self.note(&rollout.event("rollout-stop", actor));
+        self.advance(&mut rollout, watching, live)?;
+        Ok(rollout)
+    }
+
+    /// Does what is next for every rollout. One that fails does not hold up the others; the first
+    /// failure is told. Tells whether anything was done.
+    pub fn advance_rollouts(&self, watching: Watching, live: &dyn Live) -> Result<bool> {
+        let _driving = self.driving();
+        let mut first = Ok(());
+        let mut moved = false;
+        for mut rollout in self.rollouts()?.into_iter().filter(Rollout::is_open) {
+            let before = rollout.revision;
+            let done = self.advance(&mut rollout, watching, live);
+            moved |= rollout.revision != before;
+            first = first.and(done);
+        }
+        first.map(|()| moved)
+    }
+
+    fn advance(&self, rollout: &mut Rollout, watching: Watching, live: &dyn Live) -> Result<()> {
+        for _ in 0..AT_ONCE {
+            let facts = self.facts_of(rollout, watching, live)?;
+            match rollout.next(&facts) {
+                Next::Wait => return Ok(()),
+                Next::Give(macs) => self.give(rollout, &macs, live)?,
+                Next::TakeBack(macs) => self.take_back(rollout, &macs, live)?,
+                Next::Proven => {
+                    rollout.stage = Stage::Rest;
+                    self.write_rollout(rollout)?;
+                    self.note(&rollout.event("rollout-proven", &Actor::Server));
+                }
+                Next::Fail(why) => {
+                    rollout.stage = Stage::Back { why };
+                    self.write_rollout(rollout)?;
+                }
+                Next::End(stage) => self.end(rollout, stage)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, rollout: &mut Rollout, stage: Stage) -> Result<()> {
+        rollout.stage = stage;
+        self.write_rollout(rollout)?;
+        let event = match &rollout.stage {
+            Stage::SetBack { why, .. } => rollout
+                .event("rollout-set-back", &Actor::Server)
+                .with("why", why.clone()),
+            _ => rollout.event("rollout-done", &Actor::Server),
+        };
+        let troubles = rollout.members.iter().filter_map(|member| {
+            let trouble = member.trouble.as_ref()?;
+            Some(format!("{}: {trouble}", member.name))
+        });
+        let troubles: Vec<String> = troubles.collect();
+        self.note(&match troubles.is_empty() {
+            true => event,
+            false => event.with("not", troubles),
+        });
+        Ok(())
+    }
+
+    fn facts_of(&self, rollout: &Rollout, watching: Watching, live: &dyn Live) -> Result<Facts> {
+        let mut clients = BTreeMap::new();
+        for member in &rollout.members {
+            match self.client(&member.mac) {
+                Ok(client) if client.mac == member.mac => {
+                    clients.insert(member.mac, seen(rollout, &client, live));
+                }
+                Ok(_) | Err(Error::Unknown { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let means = match self.resolve(&rollout.image) {
+            Ok(version) => Some(version.id().clone()),
+            Err(Error::Unknown { .. } | Error::NoVersion { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Facts {
+            now: watching.now,
+            watching: watching.since,
+            means,
+            clients,
+        })
+    }
+
+    /// Arms the assignment. It is written down first: what is killed in between has given it to nobody
+    /// of whom that is not known.
+    fn give(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
+        for mac in macs {
+            rollout
+                .member(mac)
+                .into_iter()
+                .for_each(|one| one.given = true);
+        }
+        self.write_rollout(rollout)?;
+        let act = rollout.act();
+        self.on_each(rollout, macs, |_, mac| {
+            let when = When::AtNextBoot;
+            let done = self.perform(mac, &act, when, live, &Actor::Server);
+            done.map(drop)
+        })
+    }
+
+    fn take_back(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
+        self.on_each(rollout, macs, |rollout, mac| {
+            self.take_back_one(rollout, mac, live)
+        })?;
+        for mac in macs {
+            rollout
+                .member(mac)
+                .into_iter()
+                .for_each(|one| one.back = true);
+        }
+        self.write_rollout(rollout)
+    }
+
+    /// Notes for each why it did not work.
+    fn on_each(
+        &self,
+        rollout: &mut Rollout,
+        macs: &[MacAddr],
+        act: impl Fn(&Rollout, &MacAddr) -> Result<()>,
+    ) -> Result<()> {
+        let mut news = false;
+        for mac in macs {
+            match act(rollout, mac) {
+                // It was removed meanwhile, which the next look at the facts tells.
+                Ok(()) | Err(Error::Unknown { kind: "client", .. }) => {}
+                Err(error) => {
+                    let why = chain(&error);
+                    tracing::warn!(rollout = rollout.id, client = %mac, why, "a rollout met trouble");
+                    let member = rollout.member(mac).into_iter();
+                    member.for_each(|one| one.trouble = Some(why.clone()));
+                    news = true;
+                }
+            }
+        }
+        match news {
+            true => self.write_rollout(rollout),
+            false => Ok(()),
+        }
+    }
+
+    /// Whoever has the image gets again what it had: at once where no disk is in somebody's hands, else
+    /// at its next boot (rule 1). Whoever got something else from somebody keeps that.
+    fn take_back_one(&self, rollout: &Rollout, mac: &MacAddr, live: &dyn Live) -> Result<()> {
+        let client = self.client(mac)?;
+        let before = rollout.members.iter().find(|member| member.mac == *mac);
+        let Some(before) = before.map(|member| &member.before) else {
+            return Ok(());
+        };
+        let act = match Standing::of(&client, rollout) {
+            Standing::Otherwise => return Ok(()),
+            // It calls off what waits.
+            Standing::Armed => Act::Undo,
+            Standing::Applied
+                if client
+                    .before
+                    .as_ref()
+                    .is_some_and(|b| b.assignment == *before) =>
+            {
+                Act::Undo
+            }
+            // Somebody has reset it since: then undo means that.
+            Standing::Applied => Act::Assign(AssignTo {
+                image: Some(before.image.clone()),
+                mode: Some(before.mode),
+            }),
+        };
+        let when = match self.plan(mac, &act, When::Now, live) {
+            Err(Error::Refused { .. }) => When::AtNextBoot,
+            _ => When::Now,
+        };
+        self.perform(mac, &act, when, live, &Actor::Server)
+            .map(drop)
+    }
+
+    fn prepare(&self, new: &NewRollout, live: &dyn Live) -> Result<(RolloutPlan, Vec<Member>)> {
+        let what = || format!("rolling {} out to {}", new.image, new.clients);
+        let version = self.resolve(&new.image)?.id().clone();
+        let act = assign(&new.image);
+        let mut clients = self.select(&new.clients)?;
+        clients.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut plan = RolloutPlan {
+            clients: new.clients.clone(),
+            image: new.image.clone(),
+            version,
+            within: new.within,
+            canaries: Vec::new(),
+            rest: Vec::new(),
+            already: Vec::new(),
+            loses: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let canaries = usize::try_from(new.canary.get()).unwrap_or(usize::MAX);
+        let mut members = Vec::new();
+        for client in clients {
+            if let Some(other) = self.rollout_of(&client)? {
+                return Err(Error::refused(
+                    what(),
+                    format!(
+                        "{} is in rollout {} of {}",
+                        client.name, other.id, other.image
+                    ),
+                    format!(
+                        "wait until that is over, or stop it: netroot rollout stop {}",
+                        other.id
+                    ),
+                ));
+            }
+            let of_one = self.plan(&client.mac, &act, When::AtNextBoot, live)?;
+            if of_one.steps.is_empty() {
+                plan.already.push(client.name);
+                continue;
+            }
+            plan.take(&of_one);
+            let canary = members.len() < canaries;
+            let list = if canary {
+                &mut plan.canaries
+            } else {
+                &mut plan.rest
+            };
+            list.push(client.name.clone());
+            members.push(member(&client, canary));
+        }
+        if plan.rest.is_empty() {
+            let there = members.len();
+            return Err(Error::refused(
+                what(),
+                format!(
+                    "{there} client(s) would get it ({} boot it already), and with {canaries} of them as \
+                     canaries nobody is left to follow",
+                    plan.already.len()
+                ),
+                "name fewer canaries, or assign it without --canary",
+            ));
+        }
+        plan.warnings.sort();
+        plan.warnings.dedup();
+        Ok((plan, members))
+    }
+}
+
+impl RolloutPlan {
+    fn take(&mut self, of_one: &Plan) {
+        let loses = of_one.loses.as_ref();
+        self.loses
+            .extend(loses.map(|loses| format!("{}: {loses}", of_one.title())));
+        self.warnings.extend(of_one.warnings.iter().cloned());
+    }
+}
+
+/// What becomes of those who were given the image when a rollout is stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// They are set back.
+    #[default]
+    Nothing,
+    /// They keep it.
+    Image,
+}
+
+impl Rollout {
+    /// Refuses to stop what is over.
+    pub fn ensure_open(&self) -> Result<()> {
+        match self.is_open() {
+            true => Ok(()),
+            false => Err(Error::refused(
+                format!("stopping rollout {}", self.id),
+                format!("it is over: {}", self.stage.word()),
+                "assign its clients what they shall boot",
+            )),
+        }
+    }
+}
+
+fn member(client: &Client, canary: bool) -> Member {
+    Member {
+        mac: client.mac,
+        name: client.name.clone(),
+        canary,
+        before: client.assignment(),
+        given: false,
+        back: false,
+        trouble: None,
+    }
+}
+
+/// What is known of a member.
+pub(super) fn seen(rollout: &Rollout, client: &Client, live: &dyn Live) -> Seen {
+    let boot = client.boot.as_ref();
+    let sessions = live.sessions_of(&client.mac).into_iter();
+    // A loader that has the disk is no system that came up.
+    let of_boot = sessions
+        .filter(|one| one.boot.is_some() && one.boot == boot.map(|boot| boot.id))
+        .filter(|one| !one.firmware);
+    Seen {
+        standing: Standing::of(client, rollout),
+        boot: boot.map(|boot| (boot.version.clone(), boot.since)),
+        here: of_boot.map(|session| session.since).min(),
+    }
+}

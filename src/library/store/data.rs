@@ -1,0 +1,124 @@
+//! The data disks of clients: what stays whatever becomes of their roots.
+//!
+//! A data disk is a sparse file beside the clone, made when its client first logs in to it. Nothing but
+//! the end of the client removes it, a while later: where it is not asked for any more it is not published, and stays.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::draft::new_file;
+use super::{BLOCK_SIZE, OpenDisk, clone};
+use crate::block::FileDisk;
+use crate::library::clients::Client;
+use crate::library::error::{Doing, Result};
+use crate::library::lock::WriteLock;
+use crate::library::{ByteSize, Library, MacAddr, Target, document, owner};
+
+/// A client's data disk.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct DataDisk {
+    /// The target that it stands in.
+    pub target: String,
+    /// And its number there.
+    pub lun: u16,
+    /// Bytes of it; those that it is to have, where it is not made yet.
+    pub size: u64,
+    /// Bytes that its file takes.
+    pub used: u64,
+    /// It is published: its client's settings ask for one. Otherwise it only stays.
+    pub published: bool,
+}
+
+impl Library {
+    /// A client's data disk, if it has one or is to have one.
+    pub fn data_disk(&self, client: &Client) -> Result<Option<DataDisk>> {
+        let wanted = self.settings(client)?.data;
+        let path = self.data_path(&client.mac);
+        let there = match fs::metadata(&path) {
+            Ok(there) => Some(there),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error).doing("looking at", &path),
+        };
+        if wanted.is_none() && there.is_none() {
+            return Ok(None);
+        }
+        let len = there.as_ref().map_or(0, fs::Metadata::len);
+        Ok(Some(DataDisk {
+            target: self.target_name(&Target::Clone(client.mac)),
+            lun: self.data_lun(),
+            size: len.max(wanted.map_or(0, ByteSize::bytes)),
+            used: there.map_or(0, |there| there.blocks() * 512),
+            published: wanted.is_some(),
+        }))
+    }
+
+    /// Where data disks stand: beside the disk that a client boots from.
+    pub(crate) fn data_lun(&self) -> u16 {
+        match self.config().iscsi.lun.number() {
+            255 => 254,
+            lun => lun + 1,
+        }
+    }
+
+    /// Makes a client's data disk, or makes it as large as its settings say. Nothing where it has none.
+    pub(crate) fn ready_data(&self, _: &WriteLock, client: &Client) -> Result<()> {
+        let Some(size) = self.settings(client)?.data else {
+            return Ok(());
+        };
+        let path = self.data_path(&client.mac);
+        let home = self.places().clone(&client.mac);
+        owner::make_dirs(&home).doing("creating", &home)?;
+        match new_file(&path) {
+            Ok(file) => {
+                owner::give(&file, &home);
+                document::sync_dir(&home)?;
+            }
+            // As long as it is whatever a killed server had come to.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).doing("creating", &path),
+        }
+        clone::lengthen(&path, size.bytes()).doing("enlarging", &path)
+    }
+
+    /// Makes a data disk that is there as large as its client's settings say by now.
+    pub(crate) fn grow_data(&self, lock: &WriteLock, client: &Client) -> Result<()> {
+        match self.has_data(&client.mac) {
+            true => self.ready_data(lock, client),
+            false => Ok(()),
+        }
+    }
+
+    /// A client's data disk, if its settings ask for one.
+    pub(super) fn open_data(&self, client: &Client) -> Result<Option<OpenDisk>> {
+        if self.settings(client)?.data.is_none() {
+            return Ok(None);
+        }
+        let path = self.data_path(&client.mac);
+        let disk = FileDisk::open_writable(&path, BLOCK_SIZE).doing("opening", &path)?;
+        Ok(Some(OpenDisk {
+            lun: self.data_lun(),
+            // Not the target's: the disk that the client boots from has that.
+            identity: format!("{}:data", self.target_name(&Target::Clone(client.mac))),
+            disk: Arc::new(disk),
+            quota: None,
+        }))
+    }
+
+    /// Whether there is a file of a data disk.
+    pub(crate) fn has_data(&self, mac: &MacAddr) -> bool {
+        self.data_path(mac).exists()
+    }
+
+    fn data_path(&self, mac: &MacAddr) -> PathBuf {
+        self.places().clone(mac).join(DATA)
+    }
+}
+
+/// The file of a data disk, beside that of the clone.
+const DATA: &str = "data.img";

@@ -1,0 +1,137 @@
+//! What is said for all of a group, and removing one.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Form, Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use super::AskPage;
+use crate::daemon::Server;
+use crate::library::{GroupEdit, GroupName, SettingsEdit};
+use crate::web::blocking;
+use crate::web::pages::act::{FormFields, field, parsed, words};
+use crate::web::pages::images::named;
+use crate::web::pages::page::{Failure, Html, Notice, Page};
+
+pub(super) fn routes() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/groups", post(make))
+        .route("/groups/{name}/set", post(set))
+        .route("/groups/{name}/remove", get(ask_removal).post(remove))
+}
+
+/// Leads to the page of a group, which need not be there yet.
+async fn make(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Form(fields): Form<FormFields>,
+) -> Result<Response, Failure> {
+    let name: GroupName = match parsed(field(&fields, "name")) {
+        Ok(name) => name,
+        Err(wrong) => return Ok(page.then("/groups", Notice::bad(format!("Not made: {wrong}")))),
+    };
+    said(&server, page, name, &fields, "/groups").await
+}
+
+async fn set(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(name): Path<String>,
+    Form(fields): Form<FormFields>,
+) -> Result<Response, Failure> {
+    let name: GroupName = named(&name)?;
+    let back = format!("/groups/{name}");
+    said(&server, page, name, &fields, &back).await
+}
+
+async fn said(
+    server: &Arc<Server>,
+    page: Page,
+    name: GroupName,
+    fields: &FormFields,
+    back: &str,
+) -> Result<Response, Failure> {
+    let edit = match edit(fields) {
+        Ok(edit) => edit,
+        Err(wrong) => return Ok(page.then(back, Notice::bad(format!("Not saved: {wrong}")))),
+    };
+    let by = page.who.actor().clone();
+    let group = name.clone();
+    let saved = blocking(server, move |server| {
+        server.library().edit_group(&group, &edit, &by)
+    });
+    let (to, notice) = match saved.await {
+        // A group without members of which nothing is said is none.
+        Ok(view) if view.members.is_empty() && view.group.says_nothing() => (
+            "/groups".to_owned(),
+            Notice::good(format!("Nothing is said for {name}, and nobody is in it.")),
+        ),
+        Ok(_) => (
+            format!("/groups/{name}"),
+            Notice::good("Saved. Its clients are told at their next boot."),
+        ),
+        Err(problem) => (back.to_owned(), Notice::bad(problem.detail)),
+    };
+    Ok(page.then(&to, notice))
+}
+
+/// The form has every field: what is empty in it says nothing.
+fn edit(fields: &FormFields) -> Result<GroupEdit, String> {
+    Ok(GroupEdit {
+        args: Some(words(field(fields, "args"))?),
+        image: Some(given(field(fields, "image"))?),
+        mode: Some(given(field(fields, "mode"))?),
+        settings: SettingsEdit {
+            way: Some(given(field(fields, "way"))?),
+            ..SettingsEdit::default()
+        },
+    })
+}
+
+fn given<T: FromStr<Err: ToString>>(text: &str) -> Result<Option<T>, String> {
+    match text {
+        "" => Ok(None),
+        text => parsed(text).map(Some),
+    }
+}
+
+async fn ask_removal(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(name): Path<String>,
+) -> Result<Html<AskPage>, Failure> {
+    let name: GroupName = named(&name)?;
+    let group = name.clone();
+    let plan = blocking(&server, move |server| {
+        server.library().plan_remove_group(&group)
+    });
+    Ok(Html(AskPage {
+        title: format!("Remove the group {name}?"),
+        lines: plan.await?.steps,
+        action: format!("/groups/{name}/remove"),
+        fields: Vec::new(),
+        button: "Remove",
+        page,
+    }))
+}
+
+async fn remove(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let name: GroupName = named(&name)?;
+    let by = page.who.actor().clone();
+    let group = name.clone();
+    let removed = blocking(&server, move |server| {
+        server.library().remove_group(&group, server.live(), &by)
+    });
+    let notice = match removed.await {
+        Ok(_) => Notice::good(format!("Removed the group {name}.")),
+        Err(problem) => Notice::bad(problem.detail),
+    };
+    Ok(page.then("/groups", notice))
+}

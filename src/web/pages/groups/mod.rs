@@ -1,0 +1,123 @@
+//! Groups: what clients have in common, and images on their way to them.
+//!
+//! - `acts`: what is said for a group, and removing it; `rollouts`: beginning and stopping them
+
+mod acts;
+mod rollouts;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::routing::get;
+
+use super::images::named;
+use super::page::{Failure, Html, Page};
+use super::text;
+use crate::daemon::Server;
+use crate::library::{self, GroupName, GroupView, Image, Mode, Way};
+use crate::web::blocking;
+use crate::web::stream::{Drawing, Topic};
+use rollouts::Rollouts;
+
+pub(super) fn routes() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/groups", get(groups))
+        .route("/groups/{name}", get(group))
+        .merge(acts::routes())
+        .merge(rollouts::routes())
+}
+
+#[derive(Template)]
+#[template(path = "groups.html")]
+struct GroupsPage {
+    page: Page,
+    groups: Vec<GroupView>,
+    rollouts: Rollouts,
+    images: Vec<Image>,
+}
+
+#[derive(Template)]
+#[template(path = "group.html")]
+struct GroupPage {
+    page: Page,
+    view: GroupView,
+    images: Vec<Image>,
+}
+
+/// What is asked before something is lost.
+#[derive(Template)]
+#[template(path = "group-ask.html")]
+struct AskPage {
+    page: Page,
+    /// The question.
+    title: String,
+    /// What it means, a line each.
+    lines: Vec<String>,
+    /// Where the answer goes, with these fields.
+    action: String,
+    fields: Vec<(&'static str, String)>,
+    button: &'static str,
+}
+
+/// What the page of all groups shows that changes by itself.
+pub(in crate::web) struct GroupsTopic;
+
+impl Topic for GroupsTopic {
+    fn draw(&self, server: &Server, drawing: &mut Drawing) -> library::Result<()> {
+        drawing.piece("rollouts", &Rollouts::of(server)?);
+        Ok(())
+    }
+}
+
+/// `mode shared`, for each thing that is said.
+fn said(view: &GroupView) -> Vec<String> {
+    let words = view.group.words().into_iter();
+    let said = words.filter(|(_, value)| !value.is_empty());
+    said.map(|(what, value)| format!("{what} {value}"))
+        .collect()
+}
+
+impl GroupPage {
+    fn args(&self) -> String {
+        let args = self.view.group.args.iter();
+        args.map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    fn is_image(&self, image: &impl ToString) -> bool {
+        let own = self.view.group.image.as_ref();
+        own.is_some_and(|own| own.to_string() == image.to_string())
+    }
+}
+
+async fn groups(
+    State(server): State<Arc<Server>>,
+    page: Page,
+) -> Result<Html<GroupsPage>, Failure> {
+    let drawn = blocking(&server, move |server| {
+        Ok(GroupsPage {
+            page,
+            groups: server.library().groups()?,
+            rollouts: Rollouts::of(server)?,
+            images: server.library().images()?,
+        })
+    });
+    Ok(Html(drawn.await?))
+}
+
+async fn group(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(name): Path<String>,
+) -> Result<Html<GroupPage>, Failure> {
+    let name: GroupName = named(&name)?;
+    let drawn = blocking(&server, move |server| {
+        Ok(GroupPage {
+            page,
+            view: server.library().group_view(&name)?,
+            images: server.library().images()?,
+        })
+    });
+    Ok(Html(drawn.await?))
+}

@@ -1,0 +1,299 @@
+//! An image for many clients, tried on a few of them first: by a clock that the tests turn.
+
+use jiff::{SignedDuration, Timestamp};
+use netroot::library::*;
+
+use crate::lab::{Lab, assign, refused};
+
+/// Four clients of the group `room`, called a to d, which boot fc28; there is an fc29.
+struct Room {
+    lab: Lab,
+    macs: [MacAddr; 4],
+    /// The time; the sessions of the laboratory begin now.
+    clock: Watching,
+}
+
+impl Room {
+    fn new(mode: Mode) -> Self {
+        let lab = Lab::new();
+        lab.seal("fc28", "old");
+        lab.seal("fc29", "new");
+        let macs = ["a", "b", "c", "d"].map(|name| {
+            let last = name.as_bytes()[0];
+            let mac = MacAddr::new([0x52, 0x54, 0, 0, 0, last]).unwrap();
+            let new = NewClient {
+                mac,
+                name: Some(name.parse().unwrap()),
+                image: "fc28".parse().unwrap(),
+                mode,
+                args: Vec::new(),
+                groups: ["room".parse().unwrap()].into(),
+                settings: Settings::default(),
+            };
+            let done = lab.lib.add_client(&new, &lab.room, &Actor::command());
+            done.unwrap();
+            mac
+        });
+        let now = Timestamp::now();
+        let clock = Watching { now, since: now };
+        Room { lab, macs, clock }
+    }
+
+    fn new_rollout(&self, canary: u32) -> NewRollout {
+        NewRollout {
+            clients: "@room".parse().unwrap(),
+            image: "fc29".parse().unwrap(),
+            canary: canary.try_into().unwrap(),
+            within: "10m".parse().unwrap(),
+        }
+    }
+
+    fn begin(&self) -> u64 {
+        let (lab, new) = (&self.lab, self.new_rollout(2));
+        let begun = lab
+            .lib
+            .begin_rollout(&new, self.clock, &lab.room, &Actor::command());
+        begun.unwrap().id
+    }
+
+    /// So much later somebody looks.
+    fn after(&mut self, minutes: i64) {
+        self.clock.now += SignedDuration::from_mins(minutes);
+        let lab = &self.lab;
+        lab.lib.advance_rollouts(self.clock, &lab.room).unwrap();
+    }
+
+    fn stage(&self, id: u64) -> Stage {
+        self.lab.lib.rollout(id).unwrap().stage
+    }
+
+    fn view(&self, id: u64) -> RolloutView {
+        let lib = &self.lab.lib;
+        let rollout = lib.rollout(id).unwrap();
+        lib.view_rollout(rollout, self.clock, &self.lab.room)
+            .unwrap()
+    }
+
+    /// What each client's next boot gets.
+    fn next_boots(&self) -> [String; 4] {
+        self.macs.map(|mac| {
+            let view = self.lab.lib.view(self.lab.client(&mac), &self.lab.room);
+            view.unwrap().boots.unwrap().to_string()
+        })
+    }
+
+    fn events(&self) -> Vec<Event> {
+        let events = self.lab.lib.events(&Filter::default()).unwrap().events;
+        events.into_iter().map(|recorded| recorded.event).collect()
+    }
+
+    fn why(&self) -> String {
+        let events = self.events();
+        let mut back = events.iter().filter(|one| one.what == "rollout-set-back");
+        let event = back.next().expect("there is an event");
+        assert_eq!(event.to.as_deref(), Some("@room"));
+        event.details["why"].as_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn the_others_follow_when_the_canaries_have_stayed() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    assert_eq!(room.next_boots(), ["fc29@1", "fc29@1", "fc28@1", "fc28@1"]);
+    let a = room.lab.boot(&room.macs[0]);
+    room.lab.boot(&room.macs[1]);
+    assert_eq!(a.version.to_string(), "fc29@1");
+    room.after(1);
+    assert_eq!(room.stage(id), Stage::Canaries, "they have not stayed yet");
+    // A machine that comes back has to stay again.
+    room.lab.leave(&a);
+    room.after(2);
+    assert_eq!(room.stage(id), Stage::Canaries);
+    assert!(room.view(id).progress[0].says.contains("is off"));
+    room.lab.boot(&room.macs[0]);
+    room.after(0);
+    assert!(matches!(room.stage(id), Stage::Done { .. }));
+    assert_eq!(room.next_boots(), ["fc29@1"; 4]);
+    assert_eq!(room.view(id).running(), 2);
+    room.lab.boot(&room.macs[2]);
+    assert_eq!(
+        room.view(id).running(),
+        3,
+        "it is told of after its end, too"
+    );
+    let events = room.events();
+    for what in ["rollout-begin", "rollout-proven", "rollout-done"] {
+        assert!(events.iter().any(|event| event.what == what), "{what}");
+    }
+}
+
+#[test]
+fn canaries_that_do_not_come_up_are_set_back_and_the_event_says_why() {
+    let mut room = Room::new(Mode::Persistent);
+    room.lab.write(&room.macs[1], "mine");
+    let id = room.begin();
+    // One boots it and goes on running; the other never boots.
+    room.lab.boot(&room.macs[1]);
+    room.after(9);
+    assert_eq!(room.stage(id), Stage::Canaries);
+    room.after(1);
+    let why = room.why();
+    assert!(why.contains("within 10m a did not log in"), "{why}");
+    assert!(!why.contains("b did"), "{why}");
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    // What waited is called off; what runs goes on, and is set back at its next boot (rule 1).
+    assert_eq!(room.lab.client(&room.macs[0]).armed, None);
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+    assert_eq!(room.lab.read(&room.macs[1]), "new");
+    let again = room.lab.boot(&room.macs[1]);
+    assert_eq!(again.version.to_string(), "fc28@1");
+    assert_eq!(room.lab.read(&room.macs[1]), "mine", "with its disk");
+}
+
+#[test]
+fn a_canary_that_came_and_went_is_told_so() {
+    let mut room = Room::new(Mode::Shared);
+    let id = room.begin();
+    room.lab.boot(&room.macs[0]);
+    let b = room.lab.boot(&room.macs[1]);
+    room.lab.leave(&b);
+    room.after(10);
+    let why = room.why();
+    assert!(
+        why.contains("b logged in") && why.contains("did not stay"),
+        "{why}"
+    );
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    // A shared boot has no disk to lose, so nothing needs to wait.
+    assert_eq!(room.lab.client(&room.macs[0]).image.to_string(), "fc28");
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+}
+
+#[test]
+fn a_restart_in_the_middle_loses_nothing_and_begins_the_time_anew() {
+    let mut room = Room::new(Mode::Ephemeral);
+    let id = room.begin();
+    let tickets = [0, 1].map(|at| room.lab.script(&room.macs[at]));
+    let _ = tickets
+        .each_ref()
+        .map(|ticket| room.lab.enter(ticket).unwrap());
+    // The server is killed, and comes back an hour later: nobody is blamed for that hour.
+    room.lab.room.forget();
+    room.lab.reopen();
+    room.clock.now += SignedDuration::from_mins(60);
+    room.clock.since = room.clock.now;
+    room.after(0);
+    assert_eq!(room.stage(id), Stage::Canaries);
+    // They find their disks again, by the clock of the laboratory now.
+    let _ = tickets
+        .each_ref()
+        .map(|ticket| room.lab.enter(ticket).unwrap());
+    room.after(3);
+    assert!(matches!(room.stage(id), Stage::Done { .. }));
+    assert_eq!(room.next_boots(), ["fc29@1"; 4]);
+}
+
+#[test]
+fn what_was_killed_half_way_is_finished() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    room.macs[..2]
+        .iter()
+        .for_each(|mac| drop(room.lab.boot(mac)));
+    // It was decided and written down, and then the server was killed.
+    let path = room.lab.home().join(format!("rollouts/{id}.json"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    document["stage"] = serde_json::json!({"is": "back", "why": "it was no good"});
+    std::fs::write(&path, document.to_string()).unwrap();
+    room.lab.reopen();
+    room.after(0);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+    assert_eq!(room.why(), "it was no good");
+}
+
+#[test]
+fn clients_may_go_and_be_given_something_else_meanwhile() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    let (lab, actor) = (&room.lab, Actor::command());
+    lab.boot(&room.macs[1]);
+    lab.lib
+        .remove_client(&room.macs[0], When::Now, &lab.room, &actor)
+        .unwrap();
+    lab.lib
+        .remove_client(&room.macs[3], When::Now, &lab.room, &actor)
+        .unwrap();
+    room.after(3);
+    assert!(
+        matches!(room.stage(id), Stage::Done { .. }),
+        "b has proven it alone"
+    );
+    assert_eq!(room.view(id).progress[0].says, "it was removed");
+    let c = room
+        .lab
+        .lib
+        .view(room.lab.client(&room.macs[2]), &room.lab.room);
+    assert_eq!(c.unwrap().boots.unwrap().to_string(), "fc29@1");
+
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    room.lab.seal("fc30", "other");
+    room.macs[..2].iter().for_each(|mac| {
+        let other = assign(Some("fc30"), None);
+        room.lab.act(mac, other, When::Now).unwrap();
+    });
+    room.after(1);
+    assert!(room.why().contains("no canary is left"));
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(room.next_boots(), ["fc30@1", "fc30@1", "fc28@1", "fc28@1"]);
+}
+
+#[test]
+fn what_was_not_proven_is_not_rolled_out() {
+    let mut room = Room::new(Mode::Shared);
+    room.begin();
+    room.macs[..2]
+        .iter()
+        .for_each(|mac| drop(room.lab.boot(mac)));
+    room.lab.seal("fc29", "newer");
+    room.after(3);
+    let why = room.why();
+    assert!(why.contains("fc29 means fc29@2 now"), "{why}");
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+}
+
+#[test]
+fn it_can_be_stopped_with_and_without_the_image() {
+    for (keep, expected) in [(Keep::Nothing, "fc28@1"), (Keep::Image, "fc29@1")] {
+        let room = Room::new(Mode::Persistent);
+        let id = room.begin();
+        let (lab, actor) = (&room.lab, Actor::command());
+        let stop = || {
+            lab.lib
+                .stop_rollout(id, keep, room.clock, &lab.room, &actor)
+        };
+        let stopped = stop().unwrap();
+        assert!(!stopped.is_open());
+        assert_eq!(room.next_boots(), [expected, expected, "fc28@1", "fc28@1"]);
+        assert!(refused(stop()).contains("it is over"));
+    }
+}
+
+#[test]
+fn one_rollout_for_a_client_at_a_time_and_somebody_is_left_to_follow() {
+    let room = Room::new(Mode::Shared);
+    let lab = &room.lab;
+    let plan = |canary| lab.lib.plan_rollout(&room.new_rollout(canary), &lab.room);
+    let before = lab.snapshot();
+    let planned = plan(1).unwrap();
+    assert_eq!(planned.canaries.len(), 1);
+    assert_eq!(planned.rest.len(), 3);
+    assert!(refused(plan(4)).contains("fewer canaries"));
+    assert_eq!(lab.snapshot(), before, "a plan touches nothing");
+    let id = room.begin();
+    let why = refused(plan(1));
+    assert!(why.contains(&format!("rollout stop {id}")), "{why}");
+}

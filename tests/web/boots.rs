@@ -1,0 +1,195 @@
+//! How boots are followed, told and kept: by machines that are made to stop somewhere.
+
+use netroot::library::{MacAddr, Mode};
+use serde_json::Value;
+
+use super::site::{Script, Server, Site};
+
+/// What the API tells of a client's boots.
+fn boots(server: &Server, mac: &MacAddr) -> Vec<Value> {
+    let answer = server.get(&format!("/api/v1/clients/{mac}/boots"));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    serde_json::from_str(&answer.text).unwrap()
+}
+
+fn stages(boot: &Value) -> Vec<&str> {
+    let steps = boot["steps"].as_array().unwrap().iter();
+    steps.map(|step| step["stage"].as_str().unwrap()).collect()
+}
+
+/// The files that a boot.cfg names, as paths of the boot service.
+fn files(cfg: &str) -> [String; 2] {
+    let word = |key: &str| {
+        let line = cfg.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split(' ').find(|word| word.contains("${prefix}"))
+    };
+    let prefix = cfg
+        .lines()
+        .find_map(|line| line.strip_prefix("set prefix "));
+    let path = prefix.unwrap().splitn(4, '/').nth(3).unwrap();
+    ["kernel ", "initrd "].map(|key| {
+        let file = word(key).unwrap();
+        file.replace("${prefix}", &format!("/{path}"))
+    })
+}
+
+#[test]
+fn a_boot_is_told_stage_by_stage_and_after_a_restart() {
+    let site = Site::new();
+    site.seal("fc28");
+    let client = site.add(1, "lab-1", Mode::Persistent, &[]);
+    let mut server = site.serve();
+    let page = format!("/clients/{client}");
+    assert!(server.page(&page).contains("None was seen yet"));
+    let mut watched = server.watch(&format!("client:{client}"));
+    let cfg = server.boot_cfg(&client);
+    watched.hears("client-boots", "booting");
+    for file in files(&cfg) {
+        let answer = server.ask_boot(&file);
+        assert_eq!(answer.status, 200, "{file}");
+    }
+    let mut peer = site.boot_by(&server, &Script::of(&cfg));
+    watched.hears("client-boots", "system login");
+    site.reads(&mut peer);
+    drop(peer);
+    server.until(&page, |page| page.contains("data-outcome=\"ended\""));
+    let told = boots(&server, &client);
+    let boot = &told[0];
+    assert_eq!(
+        stages(boot),
+        [
+            "script",
+            "kernel",
+            "initramfs",
+            "system",
+            "first-read",
+            "end"
+        ]
+    );
+    let kernel = &boot["steps"][1];
+    assert_eq!(kernel["bytes"], "a kernel".len());
+    assert_eq!(kernel["of"], "a kernel".len());
+    assert!(kernel["until"].is_string());
+    assert_eq!(boot["version"], "fc28@1");
+    // Whoever reads it cannot log in by it.
+    let id = site.client(&client).boot.unwrap().id.to_string();
+    assert!(!server.page(&page).contains(&id));
+    assert!(!boot.to_string().contains(&id), "{boot}");
+    server.stop();
+    // Without a server, and with the next one.
+    let shown = site.netroot(&["client", "show", "lab-1"]);
+    for word in ["ended after ", " s kernel ", "first read", "8 B in"] {
+        assert!(shown.contains(word), "{word}: {shown}");
+    }
+    let kept: Value =
+        serde_json::from_str(&site.netroot(&["client", "show", "lab-1", "--boots", "--json"]))
+            .unwrap();
+    assert_eq!(kept[0]["began"], boot["began"]);
+    let server = site.serve();
+    assert_eq!(boots(&server, &client), told);
+}
+
+#[test]
+fn a_boot_goes_on_over_a_restart_of_the_server() {
+    let site = Site::new();
+    site.seal("fc28");
+    let client = site.add(1, "lab-1", Mode::Persistent, &[]);
+    let mut server = site.serve();
+    let script = Script::of(&server.boot_cfg(&client));
+    let peer = site.boot_by(&server, &script);
+    server.until(&format!("/clients/{client}"), |page| {
+        page.contains("data-outcome=\"up\"")
+    });
+    let began = boots(&server, &client)[0]["began"].clone();
+    server.stop();
+    drop(peer);
+    let server = site.serve();
+    let _peer = site.boot_by(&server, &script);
+    let told = boots(&server, &client);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["began"], began);
+    assert_eq!(told[0]["reconnects"], 1);
+    assert_eq!(told[0]["outcome"], "up");
+}
+
+#[test]
+fn the_firmware_alone_is_no_system_that_is_up() {
+    let site = Site::new();
+    site.seal("fc28");
+    let client = site.add(1, "lab-1", Mode::Persistent, &[]);
+    let server = site.serve();
+    let script = Script::of(&server.boot_cfg(&client));
+    let firmware = site.firmware_boots_by(&server, &script);
+    let page = format!("/clients/{client}");
+    server.until(&page, |page| {
+        page.contains("data-state=\"booting\"") && page.contains("its firmware has its disk")
+    });
+    let _system = site.boot_by(&server, &script);
+    server.until(&page, |page| page.contains("data-state=\"up\""));
+    drop(firmware);
+    assert_eq!(
+        stages(&boots(&server, &client)[0]),
+        ["script", "firmware", "system"]
+    );
+}
+
+#[test]
+fn what_ipxe_could_not_do_is_told_and_believed_only_where_it_boots() {
+    let site = Site::new();
+    site.seal("fc28");
+    let client = site.add(1, "lab-1", Mode::Shared, &[]);
+    let server = site.serve();
+    let failed = |mac: &str, rest: &str| {
+        let answer = server.ask_boot(&format!("/failed?mac={mac}&at={rest}"));
+        answer.status
+    };
+    let bare = client.hyphens();
+    assert_eq!(failed(&bare, "boot&errno=0x2d0c613b"), 200);
+    assert!(boots(&server, &client).is_empty(), "it has not begun");
+    for wrong in [
+        "shell",
+        "boot&errno=$(reboot)",
+        "boot&errno=0x123456789",
+        "",
+        "../../etc/passwd",
+    ] {
+        assert_eq!(failed(&bare, wrong), 400, "{wrong}");
+    }
+    assert_eq!(failed("${netX/mac}", "boot"), 400);
+    assert_eq!(failed("52-54-00-00-00-99", "boot"), 200, "nobody's");
+    server.boot_cfg(&client);
+    assert_eq!(failed(&bare, "boot&errno=0x2d0c613b"), 200);
+    let told = "fetched boot.cfg, iPXE could not do what its script says: there is no such file \
+                (https://ipxe.org/2d0c613b)";
+    assert_eq!(boots(&server, &client)[0]["told"], told);
+    let room = server.page("/?show=failed");
+    assert!(
+        room.contains("iPXE could not do what its script says"),
+        "{room}"
+    );
+    // It is written down within a moment, as an event, too.
+    server.until("/events", |page| page.contains("saw the boot of"));
+}
+
+#[test]
+fn a_wrong_name_is_told_with_the_right_one() {
+    let site = Site::new();
+    site.seal("fc28");
+    let client = site.add(1, "lab-1", Mode::Shared, &[]);
+    let second = site.add(2, "lab-2", Mode::Shared, &[]);
+    let server = site.serve();
+    let script = Script::of(&server.boot_cfg(&client));
+    let _reader = site.log_in(&server, "iqn.2026-01.edu.example:other", &script.target);
+    let boot = &boots(&server, &client)[0];
+    assert_eq!(boot["other_name"], "iqn.2026-01.edu.example:other");
+    let own = boot["own_name"].as_str().unwrap();
+    let begin = script.initiator.rsplit_once('-').unwrap().0;
+    assert!(own.starts_with(begin) && own.ends_with('\u{2026}'), "{own}");
+    // With a second machine behind the same address it could be either's.
+    server.boot_cfg(&second);
+    let _other = site.log_in(&server, "iqn.2026-01.edu.example:third", &script.target);
+    for client in [client, second] {
+        let boots = boots(&server, &client);
+        assert_ne!(boots[0]["other_name"], "iqn.2026-01.edu.example:third");
+    }
+}

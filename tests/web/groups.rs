@@ -1,0 +1,118 @@
+//! Groups and rollouts: what their page tells, and what its forms and programs do.
+
+use netroot::library::Mode;
+use serde_json::Value;
+
+use super::site::{Server, Site};
+
+fn hidden(page: &str, name: &str) -> String {
+    let (_, rest) = page
+        .split_once(&format!("name=\"{name}\" value=\""))
+        .unwrap_or_else(|| panic!("no {name} in {page}"));
+    rest.split('"').next().unwrap().to_owned()
+}
+
+fn filled(
+    server: &Server,
+    from: &str,
+    fields: &[(&'static str, &str)],
+) -> Vec<(&'static str, String)> {
+    let mut all = vec![("csrf", hidden(&server.page(from), "csrf"))];
+    all.extend(
+        fields
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned())),
+    );
+    all
+}
+
+fn post(server: &Server, path: &str, from: &str, fields: &[(&'static str, &str)]) -> String {
+    server.post_and_look(path, &filled(server, from, fields))
+}
+
+#[test]
+fn what_is_said_for_a_group_is_told_to_its_clients() {
+    let site = Site::new();
+    site.seal("fc28");
+    let mac = site.add(1, "lab-1", Mode::Shared, &["quiet"]);
+    let server = site.serve();
+    let page = server.page("/groups");
+    assert!(page.contains("href=\"/groups/lab\""), "{page}");
+    let set = [
+        ("args", "nosplash"),
+        ("way", ""),
+        ("image", "fc28"),
+        ("mode", "ephemeral"),
+    ];
+    let page = post(&server, "/groups/lab/set", "/groups/lab", &set);
+    assert!(page.contains("Saved."), "{page}");
+    let cfg = server.boot_cfg(&mac);
+    assert!(
+        cfg.contains(" nosplash quiet"),
+        "the client's own come last: {cfg}"
+    );
+    let page = post(
+        &server,
+        "/groups/lab/set",
+        "/groups/lab",
+        &[("args", "root=/dev/sda")],
+    );
+    assert!(page.contains("Not saved: "), "{page}");
+    let page = post(&server, "/groups", "/groups", &[("name", "Room 5")]);
+    assert!(page.contains("Not made: "), "{page}");
+    // It asks, and takes its members out.
+    let page = server.page("/groups/lab/remove");
+    assert!(page.contains("take lab-1 out of it"), "{page}");
+    let page = post(&server, "/groups/lab/remove", "/groups/lab/remove", &[]);
+    assert!(page.contains("No groups yet"), "{page}");
+    assert!(site.client(&mac).groups.is_empty());
+}
+
+#[test]
+fn a_rollout_is_asked_about_begun_watched_and_stopped() {
+    let site = Site::new();
+    site.seal("fc28");
+    site.seal("fc29");
+    let macs = [1, 2, 3].map(|last| site.add(last, &format!("lab-{last}"), Mode::Shared, &[]));
+    let server = site.serve();
+    let wanted = [
+        ("clients", "@lab"),
+        ("image", "fc29"),
+        ("canary", "1"),
+        ("within", "10m"),
+    ];
+    for (name, wrong, why) in [
+        ("within", "1m", "a time such as"),
+        ("canary", "0", "how many"),
+        ("canary", "3", "nobody is left to follow"),
+        ("image", "fc99", "there is no image"),
+    ] {
+        let fields = wanted.map(|(key, value)| (key, if key == name { wrong } else { value }));
+        let page = post(&server, "/rollouts", "/groups", &fields);
+        assert!(page.contains(why), "{wrong}: {page}");
+    }
+    let asked = server.post("/rollouts", &filled(&server, "/groups", &wanted));
+    let page = asked.text;
+    assert!(page.contains("Roll fc29@1 out to @lab?"), "{page}");
+    assert!(site.client(&macs[0]).armed.is_none(), "it only asks");
+    let sure = [&wanted[..], &[("sure", "yes")]].concat();
+    let page = post(&server, "/rollouts", "/groups", &sure);
+    assert!(page.contains("has begun"), "{page}");
+    assert!(site.client(&macs[0]).armed.is_some());
+    assert!(site.client(&macs[1]).armed.is_none());
+
+    let mut watching = server.watch("groups");
+    let _running = site.boot(&server, &macs[0]);
+    watching.hears("rollouts", "runs it, for");
+    let one = server.get("/api/v1/rollouts/1").text;
+    let one: Value = serde_json::from_str(&one).unwrap();
+    assert_eq!(one["stage"]["is"], "canaries");
+    assert_eq!(one["progress"][0]["runs_it"], true);
+
+    let page = post(&server, "/rollouts/1/stop", "/rollouts/1/stop", &[]);
+    assert!(page.contains("is stopped"), "{page}");
+    assert_eq!(site.client(&macs[0]).image.to_string(), "fc28");
+    let again = server.get("/rollouts/1/stop");
+    assert_eq!(again.status, 409, "{}", again.text);
+    assert!(again.text.contains("it is over"), "{}", again.text);
+}
