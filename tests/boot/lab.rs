@@ -11,8 +11,9 @@ use serde_json::Value;
 use xtask::mounts::{mount_privately, mount_xfs};
 use xtask::netns::{Leases, Network, SERVER};
 use xtask::program::{command, run};
-use xtask::qemu::{Accelerator, Machine, OnReset};
+use xtask::qemu::{ANSWER_LIMIT, Accelerator, Machine, OnReset, Rom};
 use xtask::server::{Server, Site, remove_library};
+use xtask::uefi::write_no_variables;
 use xtask::{debian, lab_dir};
 
 pub(crate) use xtask::debian::IMAGE;
@@ -24,7 +25,16 @@ const GONE: Duration = Duration::from_secs(45);
 /// After a lost connection an initiator tries again every few seconds.
 pub(crate) const RECONNECT: Duration = Duration::from_secs(90);
 
-/// One library, one server, one network.
+/// Whether a test is for long runs, in which so many minutes do not matter; it says so if this is none.
+pub(crate) fn is_left_out(minutes: u32) -> bool {
+    let left_out = std::env::var_os("NETROOT_LONG_TESTS").is_none();
+    if left_out {
+        println!("left out: takes {minutes} minutes (cargo xtask test --long)");
+    }
+    left_out
+}
+
+/// One library, one server, one network. Who gives the addresses there knows nothing of netroot.
 pub(crate) struct Lab {
     name: &'static str,
     pub(crate) dir: PathBuf,
@@ -49,6 +59,7 @@ impl Lab {
         let ready = debian::library(Path::new(BINARY)).unwrap();
         let lab = Self::new(name, storage, Leases::Infinite);
         debian::copy_library(&ready, lab.site.library()).unwrap();
+        lab.site.answer_dhcp().unwrap();
         lab.tell("the image is there");
         lab
     }
@@ -64,7 +75,7 @@ impl Lab {
         remove_library(&dir).unwrap();
         fs::create_dir_all(&dir).unwrap();
         // Before the mount: `ip netns` makes mounts that everybody should see.
-        let network = Network::create(leases).unwrap();
+        let network = Network::with_addresses_only(leases).unwrap();
         let (library, xfs) = (dir.join("library"), dir.join("xfs.img"));
         if matches!(storage, Storage::Reflink) {
             mount_xfs(&xfs, &library).unwrap();
@@ -110,12 +121,34 @@ impl Lab {
     }
 
     pub(crate) fn switch_on_with(&self, mac: &str, on_reset: OnReset) -> Machine {
-        let count = fs::read_dir(&self.dir).unwrap().count();
-        let log = self
-            .dir
-            .join(format!("{}-{count}.log", mac.replace(':', "")));
         let accelerator = Accelerator::find(&self.site.kernel(IMAGE));
-        Machine::start(&self.network, mac, accelerator, on_reset, &log).unwrap()
+        Machine::start(&self.network, mac, accelerator, on_reset, &self.log(mac)).unwrap()
+    }
+
+    /// Switches on a machine with UEFI that has nothing to boot from but the network.
+    pub(crate) fn switch_on_uefi(&self, mac: &str) -> Machine {
+        let (variables, log) = (self.variables(), self.log(mac));
+        Machine::start_uefi(&self.network, mac, Rom::None, &variables, &log).unwrap()
+    }
+
+    /// Switches on a machine with UEFI that boots from a stick.
+    pub(crate) fn switch_on_stick(&self, mac: &str, stick: &Path) -> Machine {
+        let (variables, log) = (self.variables(), self.log(mac));
+        Machine::start_stick(&self.network, mac, stick, &variables, &log).unwrap()
+    }
+
+    /// UEFI's variables as a new machine has them.
+    fn variables(&self) -> PathBuf {
+        let variables = self.dir.join("variables");
+        write_no_variables(&variables).unwrap();
+        variables
+    }
+
+    /// Where the next machine's console is kept.
+    fn log(&self, mac: &str) -> PathBuf {
+        let count = fs::read_dir(&self.dir).unwrap().count();
+        self.dir
+            .join(format!("{}-{count}.log", mac.replace(':', "")))
     }
 
     pub(crate) fn wait_until_up(&self, mac: &str, machine: &Machine) -> String {
@@ -146,6 +179,14 @@ impl Lab {
             "the document of a running client names its boot: {shown}"
         );
         id
+    }
+
+    /// What tells it from every other machine: its machine-id and its SSH host keys, as it has them.
+    pub(crate) fn identity(&self, client: &Machine) -> String {
+        let files = "cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub | tr '\\n' ' '";
+        let said = client.ask(&format!("run {files}"), ANSWER_LIMIT).unwrap();
+        assert!(said.contains(" ssh-ed25519 "), "{said}");
+        said
     }
 
     /// Its sessions end and stay ended, although it tries again and again, and its disk does not answer.

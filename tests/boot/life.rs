@@ -8,7 +8,7 @@ use xtask::debian;
 use xtask::netns::Leases;
 use xtask::qemu::{ANSWER_LIMIT, Machine, OnReset};
 
-use crate::lab::{IMAGE, Lab, Storage};
+use crate::lab::{IMAGE, Lab, Storage, is_left_out};
 
 const MAC: &str = "52:54:00:00:0c:01";
 const UPGRADED: &str = "deb13";
@@ -18,8 +18,7 @@ const STAYS: Duration = Duration::from_secs(5 * 60);
 
 #[test]
 fn debian_is_bootstrapped_and_upgraded_and_outlives_its_lease() {
-    if std::env::var_os("NETROOT_LONG_TESTS").is_none() {
-        println!("left out: takes half an hour (cargo xtask test --long)");
+    if is_left_out(30) {
         return;
     }
     let lab = Lab::new("life", Storage::Reflink, Leases::TwoMinutes);
@@ -72,6 +71,7 @@ fn bootstrap(lab: &Lab) {
     lab.site
         .netroot(&["init", "--host", "server-01.example.edu", "--yes"])
         .unwrap();
+    lab.site.answer_dhcp().unwrap();
     // Room for the packages of two releases.
     let build = [
         "image",

@@ -11,3 +11,4 @@ mod disks;
 mod identity;
 mod lab;
 mod life;
+mod uefi;

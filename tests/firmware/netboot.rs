@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netroot::library::{Library, Quiet, VersionFacts};
 use xtask::guest::{Guest, STARTED};
@@ -83,11 +83,7 @@ pub(crate) fn proxy_site(dir: &Path) -> Site {
         &dir.join("library"),
     );
     site.init().unwrap();
-    let settings = site.library().join("netroot.toml");
-    let text = fs::read_to_string(&settings).unwrap();
-    let changed = text.replace("mode = \"off\"", "mode = \"proxy\"");
-    let changed = changed.replace("interfaces = []", "interfaces = [\"br0\"]");
-    fs::write(&settings, changed).unwrap();
+    site.answer_dhcp().unwrap();
     site
 }
 
@@ -128,6 +124,34 @@ fn uefi_boots_by_http_alone() {
     lab.wait(&machine, "/ipxe/ipxe-x64.efi");
     lab.wait(&machine, "/boot.ipxe");
     lab.wait(&machine, STARTED);
+    machine.pull_the_plug();
+    lab.end();
+}
+
+#[test]
+fn a_boot_that_fails_in_ipxe_says_so_itself() {
+    const MAC: &str = "52:54:00:00:0d:04";
+    let lab = Lab::new("netboot-fails", MAC);
+    fs::remove_file(lab.site.kernel("guest")).unwrap();
+    let machine = Machine::start(
+        &lab.network,
+        MAC,
+        Accelerator::Tcg,
+        OnReset::End,
+        &lab.log(),
+    )
+    .unwrap();
+    lab.wait(&machine, "/failed?mac=52-54-00-00-0d-04");
+    let told = || {
+        let shown = lab.site.json(&["client", "show", MAC, "--boots"]).unwrap();
+        shown[0]["told"].as_str().unwrap_or_default().to_owned()
+    };
+    let began = Instant::now();
+    while !told().contains("iPXE could not do what its script says") {
+        assert!(began.elapsed() < LIMIT, "{}", told());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(told().contains("https://ipxe.org/"), "{}", told());
     machine.pull_the_plug();
     lab.end();
 }

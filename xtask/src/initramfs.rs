@@ -68,6 +68,7 @@ pub fn like_dracut(kernel: &str) -> Vec<u8> {
             "network-legacy\niscsi\n",
         ),
         ("usr/lib/dracut/dracut-059-4".to_owned(), ""),
+        ("usr/lib/systemd/systemd".to_owned(), ""),
         ("etc/iscsi/initiatorname.iscsi".to_owned(), ""),
         module("fs/xfs/xfs.ko"),
         module("fs/ext4/ext4.ko"),

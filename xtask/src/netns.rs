@@ -23,7 +23,8 @@ pub const SERVER: &str = "192.0.2.1";
 pub const BOOT_PORT: u16 = 8080;
 
 const PREFIX: &str = "netroot-lab-";
-const BRIDGE: &str = "br0";
+/// The interface that the server is on.
+pub const BRIDGE: &str = "br0";
 const SERVER_V6: &str = "2001:db8::1/64";
 const BESIDE: &str = "192.0.2.2/24";
 const BESIDE_MAC: &str = "52:54:00:ff:00:02";

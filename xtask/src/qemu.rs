@@ -94,7 +94,7 @@ impl Machine {
         variables: &Path,
         log: &Path,
     ) -> Result<Self> {
-        let mut qemu = with_uefi(network, "512", variables);
+        let mut qemu = with_uefi(network, variables);
         // OVMF's own switches (OvmfPkg, "network boot of each kind by fw_cfg").
         if rom == Rom::HttpBoot {
             for way in ["IPv4PXESupport", "IPv6PXESupport"] {
@@ -122,7 +122,7 @@ impl Machine {
         variables: &Path,
         log: &Path,
     ) -> Result<Self> {
-        let mut qemu = with_uefi(network, "1024", variables);
+        let mut qemu = with_uefi(network, variables);
         let file = format!(
             "if=none,id=stick,format=raw,readonly=on,file={}",
             stick.display()
@@ -325,13 +325,13 @@ fn answer(line: &Line) -> String {
         .unwrap_or_default()
 }
 
-/// A machine with UEFI, whose variables are in the file `variables`, and so many MiB of memory.
-fn with_uefi(network: &Network, memory: &str, variables: &Path) -> Command {
+/// A machine with UEFI, whose variables are in the file `variables`.
+fn with_uefi(network: &Network, variables: &Path) -> Command {
     let flash = |unit: u8, file: &str| format!("if=pflash,format=raw,unit={unit},file={file}");
     let mut qemu = network.command("qemu-system-x86_64");
-    // It runs for seconds only, which finding out about KVM would take as well.
+    // Most of these run for seconds only, which finding out about KVM would take as well.
     qemu.args(Accelerator::Tcg.arguments())
-        .args(["-machine", "q35", "-smp", "1", "-m", memory, "-drive"])
+        .args(["-machine", "q35", "-smp", "2", "-m", "1024", "-drive"])
         .arg(flash(0, uefi::CODE) + ",readonly=on")
         .arg("-drive")
         .arg(flash(1, &variables.to_string_lossy()));

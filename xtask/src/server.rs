@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::netns::{BOOT_PORT, Network};
+use crate::netns::{BOOT_PORT, BRIDGE, Network};
 use crate::program::{Background, command, show};
 
 /// A library and the program that works on it.
@@ -56,6 +56,24 @@ impl Site {
         let changed = text.replace("immutable = true", "immutable = false");
         std::fs::write(&settings, changed)
             .with_context(|| format!("changing {}", settings.display()))
+    }
+
+    /// Lets its server answer machines that ask the laboratory's network what to boot, before it is
+    /// started.
+    ///
+    /// # Errors
+    /// When the settings are not those that `netroot init` wrote, or cannot be changed.
+    pub fn answer_dhcp(&self) -> Result<()> {
+        let settings = self.library.join("netroot.toml");
+        let text = fs::read_to_string(&settings)
+            .with_context(|| format!("reading {}", settings.display()))?;
+        let (off, everywhere) = ("mode = \"off\"", "interfaces = []");
+        if !text.contains(off) || !text.contains(everywhere) {
+            bail!("{} has no {off} or no {everywhere}", settings.display());
+        }
+        let changed = text.replace(off, "mode = \"proxy\"");
+        let changed = changed.replace(everywhere, &format!("interfaces = [\"{BRIDGE}\"]"));
+        fs::write(&settings, changed).with_context(|| format!("changing {}", settings.display()))
     }
 
     /// Runs one command of netroot; what it prints.
