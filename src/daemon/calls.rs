@@ -18,6 +18,10 @@ use super::places::Places;
 /// threads that tokio has for work that blocks.
 const FOR_CLIENTS: usize = 64;
 
+/// Calls for firmware that may run at a time, DHCP's and TFTP's and looks at the table of neighbours: each
+/// takes a millisecond, and none waits behind the logins of machines that are further.
+const FOR_FIRMWARE: usize = 8;
+
 /// Calls for pages and API that may run at a time.
 const FOR_PEOPLE: usize = 48;
 
@@ -35,6 +39,7 @@ const LONG_OF_ALL: u64 = 256;
 
 /// The places of all calls.
 pub(super) struct Calls {
+    firmware: Arc<Semaphore>,
     clients: Arc<Semaphore>,
     people: Arc<Semaphore>,
     long: Arc<Semaphore>,
@@ -54,6 +59,7 @@ impl Default for Calls {
     fn default() -> Self {
         let places = |number| Arc::new(Semaphore::new(number));
         Calls {
+            firmware: places(FOR_FIRMWARE),
             clients: places(FOR_CLIENTS),
             people: places(FOR_PEOPLE),
             long: places(LONG),
@@ -107,6 +113,15 @@ impl Server {
     ) -> Option<T> {
         let server = self.clone();
         on_a_place(&self.calls.clients, move || work(&server)).await
+    }
+
+    /// The same for firmware that asks what to boot, and for looks that take no longer.
+    pub(super) async fn call_for_firmware<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let server = self.clone();
+        on_a_place(&self.calls.firmware, move || work(&server)).await
     }
 
     /// The same for work that reads much: few at a time, and it asks its [`Patience`] whether to go on.

@@ -138,7 +138,7 @@ impl Desk {
         let mac = query.mac;
         let asked = query.clone();
         let peer = query.has_chosen.then(|| from.ip().to_owned().into());
-        let word = self.server.call_for_client(move |server| {
+        let word = self.server.call_for_firmware(move |server| {
             server.saw_dhcp(&asked.mac, peer, asked.firmware);
             word(server, &asked, local)
         });

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::Server;
+use super::{AskedFrom, Server};
 use crate::library::manifest::BootStamp;
 use crate::library::{ClientView, MacAddr, OwnEsp};
 
@@ -16,8 +16,16 @@ pub(super) struct Esps(
 );
 
 impl Server {
-    /// A client has told whose files lie on its partition.
-    pub fn saw_esp(&self, client: MacAddr, stamp: BootStamp) {
+    /// Somebody who says that he is a client has told whose files lie on its partition. He is believed
+    /// where he is known to be the client, or boots as it.
+    pub fn saw_esp(&self, client: MacAddr, stamp: BootStamp, from: AskedFrom) {
+        let is_it = match from {
+            AskedFrom::Own(_) => true,
+            AskedFrom::Said(peer) => self.watch.timelines().is_booting(&client, peer),
+        };
+        if !is_it {
+            return;
+        }
         let mut esps = self.esps.0.lock().unwrap_or_else(PoisonError::into_inner);
         if esps.insert(client, stamp) != Some(stamp) {
             drop(esps);

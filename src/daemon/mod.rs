@@ -48,7 +48,7 @@ mod watch;
 
 pub use crate::library::network;
 pub use calls::{NoCall, Patience};
-pub use neighbours::Unproven;
+pub use neighbours::{Unproven, Whereabouts};
 pub use peer::{Peer, Scheme, unmapped};
 pub use places::{Place, Places};
 pub use rates::{History, Pace, Rate};
@@ -57,7 +57,7 @@ pub use reload::Reloaded;
 pub use requests::{Endpoint, Requests};
 pub use run::{Listeners, Routers, run};
 pub use targets::Targets;
-pub use timeline::{Boots, Fetch, Whose};
+pub use timeline::{AskedFrom, Boots, Fetch, Whose};
 pub use tls::made_fingerprint;
 pub use trial::TrialTarget;
 pub use vitals::Vitals;

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use netlink_packet_core::{
@@ -21,6 +22,17 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::Server;
 use crate::library::{Client, MacAddr};
+
+/// Which machine is at an address, as far as the network can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Whichever it says that it is: the configuration trusts its network.
+    Trusted,
+    /// A neighbour with these hardware addresses.
+    Neighbour(IpAddr, Vec<MacAddr>),
+    /// Nobody can tell.
+    Unknown(Unproven),
+}
 
 /// How often the table is read while the kernel asks the network who has an address.
 const TRIES: u32 = 5;
@@ -69,36 +81,63 @@ impl fmt::Display for Unproven {
 }
 
 impl Server {
-    /// Whether whoever connects from `peer` is this client, as far as the network can tell: a neighbour
-    /// with one of its hardware addresses, or somebody in a network that the configuration trusts. Blocks
-    /// for a moment where the kernel has to ask.
-    ///
-    /// # Errors
-    /// Why that is not known.
-    pub fn is_at(&self, client: &Client, peer: SocketAddr) -> Result<(), Unproven> {
+    /// Which machine connects from `peer`: a neighbour's hardware address, unless the configuration trusts
+    /// what comes from its network. Waits for a moment where the kernel has to ask, and keeps nobody else
+    /// from anything meanwhile.
+    pub async fn whereabouts(self: &Arc<Self>, peer: SocketAddr) -> Whereabouts {
         let ip = peer.ip().to_canonical();
         let config = self.library().config();
         if config.boot.trusted.iter().any(|network| network.has(ip)) {
-            return Ok(());
+            return Whereabouts::Trusted;
         }
-        let unreadable = |error: io::Error| Unproven::Unreadable(error.to_string());
-        for attempt in 0..TRIES {
+        // This host is nobody's neighbour.
+        let tries = if ip.is_loopback() { 0 } else { TRIES };
+        for attempt in 0..tries {
             if attempt > 0 {
-                std::thread::sleep(ANSWERS);
+                tokio::time::sleep(ANSWERS).await;
             }
-            let owners = owners(&table(ip).map_err(unreadable)?, peer);
-            if let Some(stranger) = owners.iter().find(|mac| !client.has_mac(mac)) {
-                return Err(Unproven::Another(ip, *stranger));
+            let look = self.call_for_firmware(move |_| look(peer)).await;
+            match look.unwrap_or_else(|| Err(io::Error::other("the server made a mistake"))) {
+                Ok(owners) if owners.is_empty() => {}
+                Ok(owners) => return Whereabouts::Neighbour(ip, owners),
+                Err(error) => {
+                    return Whereabouts::Unknown(Unproven::Unreadable(error.to_string()));
+                }
             }
-            if !owners.is_empty() {
-                return Ok(());
-            }
-            // Without an entry, or with one that has failed, the kernel asks again when something is to
-            // be sent. What cannot be sent changes nothing.
-            let _ = nudge(peer);
         }
-        Err(Unproven::Routed(ip))
+        Whereabouts::Unknown(Unproven::Routed(ip))
     }
+}
+
+impl Whereabouts {
+    /// Whether that is this client: a neighbour with none but its hardware addresses, or somebody who is
+    /// believed.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn is(&self, client: &Client) -> Result<(), Unproven> {
+        match self {
+            Whereabouts::Trusted => Ok(()),
+            Whereabouts::Neighbour(ip, owners) => {
+                match owners.iter().find(|mac| !client.has_mac(mac)) {
+                    Some(stranger) => Err(Unproven::Another(*ip, *stranger)),
+                    None => Ok(()),
+                }
+            }
+            Whereabouts::Unknown(why) => Err(why.clone()),
+        }
+    }
+}
+
+/// One look at the table; it makes the kernel ask where nothing is found. Takes less than a millisecond.
+fn look(peer: SocketAddr) -> io::Result<Vec<MacAddr>> {
+    let owners = owners(&table(peer.ip().to_canonical())?, peer);
+    if owners.is_empty() {
+        // Without an entry, or with one that has failed, the kernel asks again when something is to be
+        // sent. What cannot be sent changes nothing.
+        let _ = nudge(peer);
+    }
+    Ok(owners)
 }
 
 /// One entry of the table.

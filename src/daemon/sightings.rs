@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::Server;
 use super::targets::told;
-use super::timeline::{Boots, Entered, Fetch, Initiates, ToKeep, Whose};
+use super::timeline::{AskedFrom, Boots, Entered, Fetch, Initiates, ToKeep, Whose};
 use crate::iscsi::{End, Initiator, SessionInfo};
 use crate::library::{
     Actor, BootFailure, BootLine, BootStage, BootTicket, Entry, Event, Firmware, Grant, Hardware,
@@ -46,34 +46,34 @@ impl Server {
     }
 
     /// A client was shown its menu.
-    pub fn saw_menu(&self, client: &MacAddr, peer: IpAddr) {
-        self.saw_stage(client, BootStage::Menu, peer);
+    pub fn saw_menu(&self, client: &MacAddr, from: AskedFrom) {
+        self.saw_stage(client, BootStage::Menu, from);
     }
 
     /// A client has fetched its script, with this ticket.
-    pub fn saw_script(&self, ticket: &BootTicket, peer: IpAddr) {
+    pub fn saw_script(&self, ticket: &BootTicket, from: AskedFrom) {
         let now = Timestamp::now();
-        self.watch.timelines().script(ticket, peer, now);
+        self.watch.timelines().script(ticket, from, now);
         self.nudge();
     }
 
     /// A client has asked for its script, and there is nothing that it could boot.
-    pub fn saw_nothing_to_boot(&self, client: MacAddr, peer: IpAddr, why: &str) {
+    pub fn saw_nothing_to_boot(&self, client: MacAddr, from: AskedFrom, why: &str) {
         let why = format!("it asked what to boot, and there is nothing for it: {why}");
         let now = Timestamp::now();
-        if self.watch.timelines().nothing(client, peer, &why, now) {
+        if self.watch.timelines().nothing(client, from, &why, now) {
             self.nudge();
         }
     }
 
     /// A client has fetched the files that make it itself.
-    pub fn saw_identity(&self, client: &MacAddr, peer: IpAddr) {
-        self.saw_stage(client, BootStage::Identity, peer);
+    pub fn saw_identity(&self, client: &MacAddr, from: AskedFrom) {
+        self.saw_stage(client, BootStage::Identity, from);
     }
 
-    fn saw_stage(&self, client: &MacAddr, stage: BootStage, peer: IpAddr) {
+    fn saw_stage(&self, client: &MacAddr, stage: BootStage, from: AskedFrom) {
         let now = Timestamp::now();
-        self.watch.timelines().reached(*client, stage, peer, now);
+        self.watch.timelines().reached(*client, stage, from, now);
         self.nudge();
     }
 

@@ -143,7 +143,7 @@ async fn give(
     };
     let (name, local, files) = (request.file.clone(), came.local, files.clone());
     let read = server
-        .call_for_client(move |server| files.read(server, &name, local))
+        .call_for_firmware(move |server| files.read(server, &name, local))
         .await;
     let data = match read {
         Some(Ok(Some(data))) => data,
@@ -173,7 +173,7 @@ async fn give(
         let whose = Whose::Peer(came.from.ip());
         let saw = move |server: &Arc<Server>| server.saw_loader(whose, &request.file);
         // A panic in it is in the log, and the file is there.
-        let _ = server.call_for_client(saw).await;
+        let _ = server.call_for_firmware(saw).await;
     }
     Ok(said)
 }

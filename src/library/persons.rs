@@ -71,6 +71,17 @@ impl Library {
         }
     }
 
+    /// The client whose machine has this address. A person's disk has no machine: the address that is
+    /// made up for it stands on the kernel line wherever they boot, and is no way to have it without
+    /// their password.
+    pub fn machine(&self, mac: &MacAddr) -> Result<Client> {
+        let client = self.client(mac)?;
+        match client.person {
+            None => Ok(client),
+            Some(_) => Err(Error::unknown("client", mac)),
+        }
+    }
+
     /// Makes the ticket for a script that boots a person's disk at a machine. Nothing is written.
     pub fn issue_boot_at(&self, person: &Client, machine: &Client) -> Result<BootTicket> {
         let mut ticket = self.issue_boot(person)?;

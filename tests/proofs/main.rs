@@ -199,6 +199,10 @@ fn each_client_is_somebody_else_and_the_same_at_every_boot() {
         .unwrap();
     let plain = lab.boot_cfg(&b, B);
     assert!(!plain.contains("identity"), "{plain}");
+    let id = Script::of(&plain).initiator;
+    let (_, id) = id.rsplit_once('.').unwrap();
+    let path = format!("/identity/{}/{id}/identity.img", B.replace(':', ""));
+    assert_eq!(lab.get(&b, &path).status, 404, "nor to who asks for it");
     lab.site
         .netroot(&["client", "remove", "lab-a", "--yes", "--force"])
         .unwrap();

@@ -77,3 +77,17 @@ fn a_client_with_the_right_files_is_told_to_take_them_and_others_are_told_of() {
         assert_eq!(status, 400, "{hostile}");
     }
 }
+
+#[test]
+fn nobody_tells_it_for_a_client_that_he_is_not() {
+    let site = Site::new();
+    site.seal("fc28");
+    let mac = site.add(1, "seat", Mode::Shared, &[]);
+    let right = stamp(&site, "fc28");
+    let wrong = right.chars().rev().collect::<String>();
+    let server = site.serve();
+    let (status, _) = asked(&server, &format!("/esp?mac={mac}&esp={wrong}"));
+    assert_eq!(status, 200, "who tells it learns nothing by that");
+    let told = server.get("/api/v1/clients").text;
+    assert!(!told.contains("\"esp\":\"stale\""), "{told}");
+}

@@ -141,6 +141,18 @@ fn a_person_finds_their_disk_at_every_machine() {
     );
     let page = server.page("/");
     assert!(page.contains("person-anna"), "{page}");
+    // The address that stands on the kernel line is no way around the password.
+    let (_, hers) = disk.split_once(":client-").unwrap();
+    let without = server.ask_boot(&format!("/boot.cfg?mac={hers}")).text;
+    assert!(
+        without.contains("not known here") && !without.contains("iqn."),
+        "{without}"
+    );
+    let answer = server.boots_post(
+        &format!("/login?mac={hers}"),
+        &format!("name=anna&password={}", encoded(PASSWORD)),
+    );
+    assert_eq!(answer.status, 404, "no machine has it: {}", answer.text);
     // The machines' own disks stay theirs.
     let library = Library::open(site.lib.root(), None).unwrap();
     assert_eq!(library.client(&mac(2)).unwrap().boot, None);

@@ -47,6 +47,23 @@ pub enum Whose {
     Peer(IpAddr),
 }
 
+/// Where somebody asks from who says that he is a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedFrom {
+    /// It is the client, as far as the network can tell.
+    Own(IpAddr),
+    /// It may be anybody.
+    Said(IpAddr),
+}
+
+impl AskedFrom {
+    pub(in crate::daemon) fn peer(self) -> IpAddr {
+        match self {
+            AskedFrom::Own(peer) | AskedFrom::Said(peer) => peer,
+        }
+    }
+}
+
 /// A session that was let in.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::daemon) struct Entered {
@@ -105,8 +122,17 @@ impl Timelines {
     }
 
     /// A client has fetched its script.
-    pub(in crate::daemon) fn script(&mut self, ticket: &BootTicket, peer: IpAddr, now: Timestamp) {
+    pub(in crate::daemon) fn script(
+        &mut self,
+        ticket: &BootTicket,
+        from: AskedFrom,
+        now: Timestamp,
+    ) {
         self.boots.scripts += 1;
+        if self.is_elsewhere(&ticket.client, from, now) {
+            return;
+        }
+        let peer = from.peer();
         let at = self.loaded.iter().position(|one| one.peer == peer);
         let loaded = at.and_then(|at| self.loaded.remove(at));
         let seen = self.seen(ticket.client, now);
@@ -123,14 +149,17 @@ impl Timelines {
     pub(in crate::daemon) fn nothing(
         &mut self,
         mac: MacAddr,
-        peer: IpAddr,
+        from: AskedFrom,
         why: &str,
         now: Timestamp,
     ) -> bool {
+        if self.is_elsewhere(&mac, from, now) {
+            return false;
+        }
         let seen = self.seen(mac, now);
         let takes = |line: &Line| line.takes_script(now) || line.takes_nothing(now);
         let line = seen.line(takes, now);
-        line.asked_in_vain(why, peer, now)
+        line.asked_in_vain(why, from.peer(), now)
     }
 
     /// A client has reached a stage that belongs to the boot that goes on, if one does.
@@ -138,9 +167,13 @@ impl Timelines {
         &mut self,
         mac: MacAddr,
         stage: BootStage,
-        peer: IpAddr,
+        from: AskedFrom,
         now: Timestamp,
     ) {
+        if self.is_elsewhere(&mac, from, now) {
+            return;
+        }
+        let peer = from.peer();
         let seen = self.seen(mac, now);
         if stage < BootStage::Script {
             let line = seen.line(|line| line.takes_script(now), now);
@@ -197,6 +230,22 @@ impl Timelines {
     ) -> bool {
         let line = self.booting_at(peer, |line| line.reached(BootStage::Script));
         line.map(|line| line.other_name(name, now)).is_some()
+    }
+
+    /// Whether a client's boot goes on at another address than that of somebody who only says that he is
+    /// the client: nothing that he does is a part of it, or ends it.
+    fn is_elsewhere(&mut self, mac: &MacAddr, from: AskedFrom, now: Timestamp) -> bool {
+        let line = self.clients.get_mut(mac).and_then(Seen::latest);
+        match from {
+            AskedFrom::Own(_) => false,
+            AskedFrom::Said(peer) => line.is_some_and(|line| line.is_elsewhere(peer, now)),
+        }
+    }
+
+    /// Whether a client is on its way to its disk, at this address.
+    pub(in crate::daemon) fn is_booting(&mut self, mac: &MacAddr, peer: IpAddr) -> bool {
+        let line = self.clients.get_mut(mac).and_then(Seen::latest);
+        line.is_some_and(|line| line.is_booting_at(peer))
     }
 
     /// Whether a boot of a client was seen by this run of the server.

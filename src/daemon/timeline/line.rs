@@ -124,6 +124,11 @@ impl Line {
         self.seen.outcome == BootOutcome::Booting && self.seen.peer == Some(peer)
     }
 
+    /// Whether it is on its way to its disk, at another address than this one.
+    pub(in crate::daemon) fn is_elsewhere(&self, peer: IpAddr, now: Timestamp) -> bool {
+        self.is_waiting(now) && self.seen.peer.is_some_and(|own| own != peer)
+    }
+
     /// Whether DHCP that is seen now belongs to it: firmware asks several times until it has its script.
     pub(in crate::daemon) fn takes_dhcp(&self, now: Timestamp) -> bool {
         self.is_waiting(now) && self.seen.last() <= Some(BootStage::Loader)

@@ -12,7 +12,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-pub use clients::{Boots, Whose};
+pub use clients::{AskedFrom, Boots, Whose};
 pub(super) use clients::{Entered, Timelines};
 pub use fetch::Fetch;
 pub(super) use line::Initiates;

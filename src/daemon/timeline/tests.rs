@@ -27,6 +27,10 @@ fn peer(last: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, last])
 }
 
+fn said(last: u8) -> AskedFrom {
+    AskedFrom::Said(peer(last))
+}
+
 fn version() -> VersionId {
     "fc28@3".parse().unwrap()
 }
@@ -84,7 +88,7 @@ fn begun() -> Timelines {
     let mut boots = Timelines::default();
     boots.dhcp(mac(1), None, Firmware::EfiX64, at(0));
     boots.loader(Whose::Peer(peer(1)), "snponly.efi", at(2));
-    boots.script(&ticket(1, 1), peer(1), at(10));
+    boots.script(&ticket(1, 1), said(1), at(10));
     boots
 }
 
@@ -225,7 +229,7 @@ fn what_ends_a_boot_at_once_is_told_at_once() {
     let mut nothing = Timelines::default();
     for now in [0, 1, 2] {
         assert_eq!(
-            nothing.nothing(mac(1), peer(1), "no image", at(now)),
+            nothing.nothing(mac(1), said(1), "no image", at(now)),
             now == 0
         );
     }
@@ -266,8 +270,8 @@ impl Timelines {
 #[test]
 fn two_machines_behind_one_address_are_not_mixed_up() {
     let mut boots = Timelines::default();
-    boots.script(&ticket(1, 1), peer(1), at(0));
-    boots.script(&ticket(2, 2), peer(1), at(1));
+    boots.script(&ticket(1, 1), said(1), at(0));
+    boots.script(&ticket(2, 2), said(1), at(1));
     boots
         .fetched(peer(1), &version(), (BootStage::Kernel, KERNEL), at(2))
         .sent_at(5, at(3));
@@ -283,7 +287,7 @@ fn two_machines_behind_one_address_are_not_mixed_up() {
         version: "fc28@4".parse().unwrap(),
         ..ticket(3, 3)
     };
-    boots.script(&other, peer(1), at(6));
+    boots.script(&other, said(1), at(6));
     let fetch = boots.fetched(peer(1), &other.version, (BootStage::Kernel, KERNEL), at(7));
     fetch.sent_at(KERNEL, at(8));
     assert_eq!(told(&mut boots, 3, 9), "kernel fetched");
@@ -302,7 +306,7 @@ fn a_refused_login_has_failed_until_something_new_or_silence() {
     assert!(boots.refused(mac(1), Some(&id(1)), "fenced", at(0)));
     assert!(!boots.refused(mac(1), Some(&id(1)), "fenced", at(3)));
     assert_eq!(state(&mut boots, 4), Some(ClientState::Failed));
-    boots.script(&ticket(1, 2), peer(1), at(20));
+    boots.script(&ticket(1, 2), said(1), at(20));
     boots.refused(mac(1), Some(&id(1)), "fenced", at(25));
     assert_eq!(
         state(&mut boots, 26),
@@ -325,31 +329,31 @@ fn each_boot_is_counted_once() {
         refused,
         lost,
     };
-    boots.script(&ticket(1, 1), peer(1), at(0));
+    boots.script(&ticket(1, 1), said(1), at(0));
     boots.entered(mac(1), session(SYSTEM, 1, true), at(0));
     boots.entered(mac(1), session(4, 1, false), at(0));
     assert_eq!(boots.boots(at(1)), counts(1, 1, 0, 0));
-    boots.script(&ticket(2, 2), peer(2), at(2));
+    boots.script(&ticket(2, 2), said(2), at(2));
     for second in 3..9 {
         boots.refused(mac(2), Some(&id(2)), "no", at(second));
     }
     // One that nobody saw begin was fenced before.
     boots.refused(mac(3), Some(&id(3)), "fenced", at(9));
     assert_eq!(boots.boots(at(9)), counts(2, 1, 1, 0));
-    boots.script(&ticket(4, 4), peer(4), at(10));
+    boots.script(&ticket(4, 4), said(4), at(10));
     assert_eq!(boots.boots(at(189)), counts(3, 1, 1, 0));
     for second in [190, 191, 999] {
         assert_eq!(boots.boots(at(second)), counts(3, 1, 1, 1));
     }
     // It was switched off and on again, and told twice.
-    boots.script(&ticket(4, 5), peer(4), at(1000));
-    boots.script(&ticket(4, 6), peer(4), at(1001));
+    boots.script(&ticket(4, 5), said(4), at(1000));
+    boots.script(&ticket(4, 6), said(4), at(1001));
     assert_eq!(boots.lines(&mac(4)).len(), 2);
     boots.entered(mac(4), session(6, 6, true), at(1001));
     assert_eq!(boots.boots(at(9999)), counts(5, 2, 1, 1));
     // Whether anybody asks or not.
-    boots.script(&ticket(4, 7), peer(4), at(10_000));
-    boots.script(&ticket(4, 8), peer(4), at(20_000));
+    boots.script(&ticket(4, 7), said(4), at(10_000));
+    boots.script(&ticket(4, 8), said(4), at(20_000));
     assert_eq!(boots.boots(at(20_001)), counts(7, 2, 1, 2));
 }
 
@@ -365,7 +369,7 @@ fn what_came_to_something_is_written_down_and_not_again_and_again() {
     assert!(boots.due(at(50)).is_empty(), "a moment ago it was");
     assert_eq!(boots.due(at(51)).len(), 1);
     assert!(boots.due(at(1000)).is_empty() && boots.rest(at(1000)).is_empty());
-    boots.script(&ticket(1, 2), peer(1), at(2000));
+    boots.script(&ticket(1, 2), said(1), at(2000));
     let due = boots.due(at(2000 + SILENCE));
     assert_eq!(due[0].failed.len(), 1, "its event");
     boots.left(&mac(1), SYSTEM, End::ConnectionLost, at(3000));
@@ -395,7 +399,7 @@ fn floods_take_no_more_than_their_share() {
     }
     assert!(boots.lines(&mac(9)).is_empty(), "only a boot makes one");
     for n in 0..2000_i64 {
-        boots.script(&ticket(1, 1 + n as u64), peer(1), at(n * 20));
+        boots.script(&ticket(1, 1 + n as u64), said(1), at(n * 20));
         for _ in 0..100 {
             drop(boots.fetched(peer(1), &version(), (BootStage::Kernel, 10), at(n * 20)));
         }
@@ -408,7 +412,7 @@ fn floods_take_no_more_than_their_share() {
     for client in 0..200 {
         boots.script(
             &ticket(client, 5000 + u64::from(client)),
-            peer(client),
+            said(client),
             at(50_000),
         );
     }
@@ -416,4 +420,31 @@ fn floods_take_no_more_than_their_share() {
     assert!(at_a_time <= 16, "{at_a_time}");
     boots.retain(|_| false);
     assert!(boots.lines(&mac(1)).is_empty());
+}
+
+#[test]
+fn a_boot_that_goes_on_is_nobodys_who_asks_from_elsewhere() {
+    let mut boots = fetched();
+    let failure = BootFailure {
+        at: FailedAt::Boot,
+        errno: None,
+    };
+    boots.script(&ticket(1, 2), said(9), at(31));
+    assert!(!boots.nothing(mac(1), said(9), "it is another's", at(60)));
+    boots.reached(mac(1), BootStage::Menu, said(9), at(60));
+    assert!(!boots.is_booting(&mac(1), peer(9)));
+    assert!(!boots.failure(mac(1), peer(9), failure, at(61)));
+    boots.entered(mac(1), session(SYSTEM, 1, true), at(62));
+    let lines = boots.lines(&mac(1));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0].peer, Some(peer(1)));
+    assert_eq!(lines[0].outcome, BootOutcome::Up);
+
+    // The client itself may have moved; and who is silent has stopped.
+    let mut boots = begun();
+    boots.script(&ticket(1, 2), AskedFrom::Own(peer(9)), at(12));
+    assert!(boots.is_booting(&mac(1), peer(9)));
+    let mut boots = begun();
+    boots.script(&ticket(1, 2), said(9), at(10 + SILENCE));
+    assert!(boots.is_booting(&mac(1), peer(9)));
 }

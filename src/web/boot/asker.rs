@@ -1,13 +1,14 @@
 //! Who asks for a boot.cfg: what the script that all begin with sends along.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use serde::Deserialize;
 
 use super::given;
 use super::place::{base, ends};
-use crate::daemon::Peer;
+use crate::daemon::{Peer, Server};
 use crate::library::manifest::BootStamp;
 use crate::library::{Hardware, ImageName, MacAddr};
 use crate::web::Problem;
@@ -69,10 +70,15 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(asker: Asker, peer: Peer, headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) async fn new(
+        server: &Arc<Server>,
+        asker: Asker,
+        peer: Peer,
+        headers: &HeaderMap,
+    ) -> Result<Self, Problem> {
         let base = base(&peer, headers)?;
         let (from, local) = ends(&peer)?;
-        let door = given::Asker::of(&peer)?;
+        let door = given::Asker::of(server, &peer).await?;
         Ok(Call {
             asker,
             peer,

@@ -104,9 +104,9 @@ pub(super) async fn cfg(
     asker: Result<Query<Asker>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let asker = asker.map_err(|wrong| unasked(&wrong))?.0;
-    let call = Call::new(asker, peer, &headers)?;
+    let call = Call::new(&server, asker, peer, &headers).await?;
     blocking_for_client(&server, move |server| {
-        let answer = match server.library().client(&call.asker.mac) {
+        let answer = match server.library().machine(&call.asker.mac) {
             Ok(client) => known(server, &call, &client),
             Err(error @ Error::Unknown { .. }) => unknown::answer(server, &call, error).map(Ok),
             Err(error) => {
@@ -134,7 +134,7 @@ fn known(server: &Server, call: &Call, client: &Client) -> Answer {
     }
     let shown = Shown::to(server, call, client)?;
     if let Shown::Instead(menu) = shown {
-        server.saw_menu(&client.mac, call.from);
+        server.saw_menu(&client.mac, call.door.asks_as(client));
         return Ok(Ok(menu::script(server, call, client, &menu)));
     }
     let ticket = server.library().issue_boot(client);
@@ -153,26 +153,26 @@ pub(super) fn booted(
     (client, machine): (&Client, &Client),
     ticket: Result<BootTicket, Error>,
 ) -> Answer {
-    let library = server.library();
+    let (library, from) = (server.library(), call.door.asks_as(machine));
     let ticket = match ticket {
         Ok(ticket) => ticket,
         // Known, and yet there is nothing for it.
         Err(why @ Error::Refused { .. }) => {
-            server.saw_nothing_to_boot(client.mac, call.from, &why.to_string());
+            server.saw_nothing_to_boot(client.mac, from, &why.to_string());
             return Ok(Ok(failing(&why.to_string(), 30)));
         }
         Err(error) => return Err(error),
     };
-    let given = match given(server, call.door, (client, machine), &ticket, &call.base)? {
+    let given = match given(server, &call.door, (client, machine), &ticket, &call.base)? {
         Ok(given) => given,
         Err(withheld) => return Ok(Err(withheld)),
     };
     let (mac, portal, esp) = (call.asker.mac, server.portal(call.local), call.asker.esp);
     let cfg = client_cfg(library, &ticket, mac, &call.base, portal, esp, given)?;
+    server.saw_script(&ticket, from);
     if let Some(stamp) = esp {
-        server.saw_esp(ticket.client, stamp);
+        server.saw_esp(ticket.client, stamp, from);
     }
-    server.saw_script(&ticket, call.from);
     if server.is_news(&ticket.client) {
         let event = Event::new(&call.peer.actor(), "boot-script").of(&ticket.client);
         let event = event.with("boot", ticket.id.to_string());

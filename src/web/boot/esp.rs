@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 
+use super::given::Asker;
 use super::script::text;
-use crate::daemon::Server;
+use crate::daemon::{Peer, Server};
 use crate::library::MacAddr;
 use crate::library::manifest::BootStamp;
 use crate::web::{Problem, blocking_for_client};
@@ -24,6 +26,7 @@ pub(super) struct Told {
 /// Takes note of it for a client. Strangers are told that they are none, which iPXE passes over.
 pub(super) async fn told(
     State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
     told: Result<Query<Told>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(Told { mac, esp }) = told.map_err(|wrong| {
@@ -35,9 +38,10 @@ pub(super) async fn told(
             ),
         )
     })?;
+    let asker = Asker::of(&server, &peer).await?;
     blocking_for_client(&server, move |server| {
-        let client = server.library().client(&mac)?;
-        server.saw_esp(client.mac, esp);
+        let client = server.library().machine(&mac)?;
+        server.saw_esp(client.mac, esp, asker.asks_as(&client));
         Ok(text(String::from("noted\n")))
     })
     .await

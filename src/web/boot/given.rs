@@ -3,7 +3,7 @@
 //! Both go to an address that is known to be the client's, and over HTTPS only where the configuration says
 //! so. A boot that has to prove a secret is told nothing without it; an identity is left out.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -12,11 +12,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::boot::{IdentityFiles, takes_identity};
-use crate::daemon::{Peer, Scheme, Server};
+use crate::daemon::{AskedFrom, Peer, Scheme, Server, Unproven, Whereabouts};
 use crate::library::config::SecretsOver;
 use crate::library::manifest::BootFrom;
 use crate::library::{
     BootId, BootTicket, Client, Error, Library, MacAddr, Proof, Secrets, Settings, Switch,
+    VersionId,
 };
 use crate::web::{Problem, blocking_for_client};
 
@@ -40,26 +41,36 @@ impl Given {
             chap.secret = MASK.to_owned();
         }
         let client = library.client(&ticket.client)?;
-        let has_identity = has_identity(library, &client, ticket)?;
+        let has_identity = has_identity(library, &client, &ticket.version)?;
         let identity = has_identity.then(|| identity_url(base, ticket));
         Ok(Given { secrets, identity })
     }
 }
 
 /// Who asks for what is a client's alone.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Asker {
-    from: SocketAddr,
+    from: IpAddr,
     over: Scheme,
+    at: Whereabouts,
+}
+
+/// Why somebody is not given what is a client's alone.
+enum Withheld {
+    /// It is no boot of the client that asks for it, but another machine.
+    NoBoot(String),
+    /// It may be one.
+    Unproven(String),
 }
 
 impl Asker {
     /// Whoever is at the other end of a connection over the network.
-    pub(super) fn of(peer: &Peer) -> Result<Self, Problem> {
+    pub(super) async fn of(server: &Arc<Server>, peer: &Peer) -> Result<Self, Problem> {
         match peer {
             Peer::Network { from, over, .. } => Ok(Asker {
-                from: *from,
+                from: from.ip().to_canonical(),
                 over: *over,
+                at: server.whereabouts(*from).await,
             }),
             Peer::Local { .. } => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -68,23 +79,41 @@ impl Asker {
         }
     }
 
-    /// Whether he may be given what is this client's alone, or why not.
-    fn may_have(self, server: &Server, client: &Client) -> Result<(), String> {
-        let over = server.library().config().boot.secrets;
-        if over == SecretsOver::Https && self.over == Scheme::Http {
-            return Err(String::from(
-                "it asked over HTTP, and [boot] secrets in netroot.toml is \"https\": its loader has to \
-                 know HTTPS and to trust the certificate of the boot service",
-            ));
+    /// Where he asks from, who says that he is this client.
+    pub(super) fn asks_as(&self, client: &Client) -> AskedFrom {
+        match self.at.is(client) {
+            Ok(()) => AskedFrom::Own(self.from),
+            Err(_) => AskedFrom::Said(self.from),
         }
-        let known = server.is_at(client, self.from);
-        known.map_err(|unproven| unproven.to_string())
     }
 
-    fn note_withheld(self, server: &Server, client: &Client, what: &str, why: &str) {
-        let peer = self.from.ip().to_canonical();
+    /// Whether he may be given what is this client's alone, or why not.
+    fn may_have(&self, server: &Server, client: &Client) -> Result<(), Withheld> {
+        match self.at.is(client) {
+            Err(why @ Unproven::Another(..)) => return Err(Withheld::NoBoot(why.to_string())),
+            Err(why) => return Err(Withheld::Unproven(why.to_string())),
+            Ok(()) => {}
+        }
+        let over = server.library().config().boot.secrets;
+        if over == SecretsOver::Https && self.over == Scheme::Http {
+            return Err(Withheld::Unproven(String::from(
+                "it asked over HTTP, and [boot] secrets in netroot.toml is \"https\": its loader has to \
+                 know HTTPS and to trust the certificate of the boot service",
+            )));
+        }
+        Ok(())
+    }
+
+    fn note_withheld(&self, server: &Server, client: &Client, what: &str, why: &str) {
         let library = server.library();
-        library.note_withheld(what, &client.mac, peer, why);
+        library.note_withheld(what, &client.mac, self.from, why);
+    }
+}
+
+impl Withheld {
+    fn why(&self) -> &str {
+        let (Withheld::NoBoot(why) | Withheld::Unproven(why)) = self;
+        why
     }
 }
 
@@ -95,13 +124,13 @@ impl Asker {
 /// Inside, why there is no script for whoever asks: it has to have a secret that he may not be given.
 pub(super) fn given(
     server: &Server,
-    asker: Asker,
+    asker: &Asker,
     (client, machine): (&Client, &Client),
     ticket: &BootTicket,
     base: &str,
 ) -> Result<Result<Given, Problem>, Error> {
     let library = server.library();
-    let has_identity = has_identity(library, client, ticket)?;
+    let has_identity = has_identity(library, client, &ticket.version)?;
     if ticket.proof == Proof::None && !has_identity {
         return Ok(Ok(Given::default()));
     }
@@ -111,14 +140,16 @@ pub(super) fn given(
             identity: has_identity.then(|| identity_url(base, ticket)),
         })),
         Err(why) if ticket.proof == Proof::None => {
-            asker.note_withheld(server, client, "its identity", &why);
+            asker.note_withheld(server, client, "its identity", why.why());
             Ok(Ok(Given::default()))
         }
-        Err(why) => {
-            asker.note_withheld(server, client, "the secret of its boot", &why);
+        Err(withheld) => {
+            let why = withheld.why();
+            asker.note_withheld(server, client, "the secret of its boot", why);
             let told = format!("the boot.cfg of {} has a secret in it: {why}", client.name);
-            let peer = asker.from.ip().to_canonical();
-            server.saw_nothing_to_boot(client.mac, peer, &why);
+            if let Withheld::Unproven(_) = withheld {
+                server.saw_nothing_to_boot(client.mac, asker.asks_as(machine), why);
+            }
             Ok(Err(Problem::new(StatusCode::FORBIDDEN, told)))
         }
     }
@@ -130,15 +161,20 @@ pub(super) async fn identity(
     Extension(peer): Extension<Peer>,
     Path((mac, boot)): Path<(MacAddr, BootId)>,
 ) -> Result<Response, Problem> {
-    let asker = Asker::of(&peer)?;
+    let asker = Asker::of(&server, &peer).await?;
     let made = blocking_for_client(&server, move |server| {
         let library = server.library();
-        let client = library.client(&mac)?;
+        let client = library.machine(&mac)?;
         let (version, mode) = match library.booting(&client, &boot)? {
             Ok(booting) => booting,
             Err(why) => return Ok(Err(Problem::new(StatusCode::FORBIDDEN, why))),
         };
-        if let Err(why) = asker.may_have(server, &client) {
+        if !has_identity(library, &client, &version)? {
+            let why = format!("{} is given no identity", client.name);
+            return Ok(Err(Problem::new(StatusCode::NOT_FOUND, why)));
+        }
+        if let Err(withheld) = asker.may_have(server, &client) {
+            let why = withheld.why().to_owned();
             asker.note_withheld(server, &client, "its identity", &why);
             return Ok(Err(Problem::new(StatusCode::FORBIDDEN, why)));
         }
@@ -156,7 +192,7 @@ pub(super) async fn identity(
             doing: format!("making the identity of {}", client.name),
             source,
         })?;
-        server.saw_identity(&client.mac, asker.from.ip().to_canonical());
+        server.saw_identity(&client.mac, asker.asks_as(&client));
         Ok(Ok(packed))
     })
     .await??;
@@ -168,13 +204,13 @@ pub(super) async fn identity(
 }
 
 /// Whether a client is given an identity, and its image can take it.
-fn has_identity(library: &Library, client: &Client, ticket: &BootTicket) -> Result<bool, Error> {
+fn has_identity(library: &Library, client: &Client, version: &VersionId) -> Result<bool, Error> {
     let Settings { identity, .. } = library.settings(client)?;
     // A person's disk goes from machine to machine, and its own address is nobody's neighbour.
     if identity == Some(Switch::Off) || client.person.is_some() {
         return Ok(false);
     }
-    let version = library.version(&ticket.version)?;
+    let version = library.version(version)?;
     let manifest = version.manifest();
     let has_kernel = !matches!(manifest.boot, BootFrom::Disk(_));
     Ok(has_kernel && takes_identity(&manifest.facts.early))

@@ -42,7 +42,7 @@ pub(super) async fn log_in(
     request: Request,
 ) -> Result<Response, Problem> {
     let asker = asker.map_err(|wrong| unasked(&wrong))?.0;
-    let call = Call::new(asker, peer, &headers)?;
+    let call = Call::new(&server, asker, peer, &headers).await?;
     if !is_offered(&server, &call) {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
@@ -91,7 +91,7 @@ fn own_disk(server: &Server, call: &Call, user: &User) -> Answer {
         peer: call.from.to_string(),
     };
     library.note_login(user, &actor);
-    let machine = library.client(&call.asker.mac)?;
+    let machine = library.machine(&call.asker.mac)?;
     let person = match library.client_of_person(user, &machine, server.live(), &actor) {
         Ok(person) => person,
         Err(why) => return Ok(Ok(failing(&why.to_string(), 30))),
