@@ -21,8 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// With each further try in vain it doubles, up to this.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(8);
 
+/// The longest that a client may have a packet waited for: 255 s, which RFC 2349 allows, are for links that
+/// no firmware boots over.
+const LONGEST_TIMEOUT: u8 = 10;
+
 /// How often packets are sent again before a client is given up.
 const TRIES: u32 = 6;
+
+/// The same for one who has answered nothing yet, and how long he is waited for each time: anybody can
+/// write any sender into a packet that asks.
+const FIRST_TRIES: u32 = 2;
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 
 mod opcode {
     pub(super) const READ: u16 = 1;
@@ -128,7 +137,8 @@ impl ReadRequest {
         } else if is("windowsize") {
             self.window = value.parse().ok().filter(|blocks| *blocks >= 1);
         } else if is("timeout") {
-            self.timeout = value.parse().ok().filter(|seconds| *seconds >= 1);
+            let seconds = value.parse().ok();
+            self.timeout = seconds.filter(|seconds| (1..=LONGEST_TIMEOUT).contains(seconds));
         } else if is("tsize") {
             self.wants_size = value.parse::<u64>().is_ok();
         }
@@ -166,6 +176,7 @@ pub struct Transfer {
     sent: u64,
     /// How often in vain.
     tries: u32,
+    is_answered: bool,
     /// A window is sent again for one word of the client, and not for each.
     is_repeated: bool,
 }
@@ -199,8 +210,14 @@ impl Transfer {
             acknowledged: 0,
             sent: 0,
             tries: 0,
+            is_answered: false,
             is_repeated: false,
         }
+    }
+
+    /// Whether the client has acknowledged anything: then it is where its packets say.
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
     }
 
     /// What is sent first.
@@ -214,7 +231,11 @@ impl Transfer {
     /// How long an answer is waited for.
     pub fn patience(&self) -> Duration {
         let doubled = || (PATIENCE * 2_u32.saturating_pow(self.tries)).min(LONGEST_PATIENCE);
-        self.timeout.unwrap_or_else(doubled)
+        let patience = self.timeout.unwrap_or_else(doubled);
+        match self.is_answered {
+            true => patience,
+            false => patience.min(FIRST_PATIENCE),
+        }
     }
 
     /// A packet of the client.
@@ -231,7 +252,11 @@ impl Transfer {
 
     /// No answer came.
     pub fn timed_out(&mut self) -> Step {
-        if self.tries >= TRIES {
+        let tries = match self.is_answered {
+            true => TRIES,
+            false => FIRST_TRIES,
+        };
+        if self.tries >= tries {
             return Step::GivenUp;
         }
         self.tries += 1;
@@ -250,7 +275,7 @@ impl Transfer {
                 return Step::Wait;
             }
             self.offer = None;
-            self.tries = 0;
+            (self.is_answered, self.tries) = (true, 0);
             return Step::Send(self.send_window());
         }
         // Numbers begin anew at 0 after 65535; a window is far shorter than that.
@@ -271,6 +296,7 @@ impl Transfer {
             return Step::Send(self.send_window());
         }
         (self.acknowledged, self.tries, self.is_repeated) = (block, 0, false);
+        self.is_answered = true;
         match block == self.last() {
             true => Step::Done,
             false => Step::Send(self.send_window()),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
@@ -12,7 +13,7 @@ use std::{fs, io};
 use anyhow::Result;
 use bytes::Bytes;
 use tokio::net::UdpSocket;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use super::datagrams::{Arrival, Datagrams, answering};
@@ -57,13 +58,7 @@ pub(super) fn open(addresses: &[SocketAddr]) -> Result<Vec<Datagrams>> {
 
 /// Gives files to whoever asks on `socket`, until `over` resolves.
 pub(super) async fn serve(server: Arc<Server>, socket: Datagrams, over: impl Future<Output = ()>) {
-    let mut desk = Desk {
-        server,
-        files: Arc::default(),
-        places: Places::new(TRANSFERS_OF_ONE, TRANSFERS),
-        transfers: JoinSet::new(),
-        peers: HashMap::new(),
-    };
+    let mut desk = Desk::new(server);
     let mut buffer = vec![0; BUFFER];
     tokio::pin!(over);
     loop {
@@ -71,7 +66,7 @@ pub(super) async fn serve(server: Arc<Server>, socket: Datagrams, over: impl Fut
             () = &mut over => return,
             Some(ended) = desk.transfers.join_next_with_id() => {
                 let id = ended.map_or_else(|failed| failed.id(), |(id, ())| id);
-                desk.peers.remove(&id);
+                desk.going.remove(&id);
             }
             received = socket.receive(&mut buffer) => match received {
                 Ok((length, came)) => desk.begin(buffer.get(..length).unwrap_or_default(), came),
@@ -90,14 +85,34 @@ struct Desk {
     files: Arc<Files>,
     places: Arc<Places<IpAddr>>,
     transfers: JoinSet<()>,
-    peers: HashMap<Id, SocketAddr>,
+    going: HashMap<Id, Going>,
+}
+
+/// A transfer that goes on.
+struct Going {
+    peer: SocketAddr,
+    began: Instant,
+    /// Whether the peer has acknowledged anything.
+    answered: Arc<AtomicBool>,
+    task: AbortHandle,
+    _place: Place<IpAddr>,
 }
 
 impl Desk {
+    fn new(server: Arc<Server>) -> Self {
+        Desk {
+            server,
+            files: Arc::default(),
+            places: Places::new(TRANSFERS_OF_ONE, TRANSFERS),
+            transfers: JoinSet::new(),
+            going: HashMap::new(),
+        }
+    }
+
     fn begin(&mut self, packet: &[u8], came: Arrival) {
         // RFC 1123 §4.2.3.5: a request to everybody is nobody's. And who asks twice from one port has not
         // got the first answer yet, which is on its way.
-        if !came.is_unicast() || self.peers.values().any(|peer| *peer == came.from) {
+        if !came.is_unicast() || self.going.values().any(|one| one.peer == came.from) {
             return;
         }
         let request = match ReadRequest::parse(packet) {
@@ -105,15 +120,19 @@ impl Desk {
             Err(Refused::Told(packet)) => Err(packet),
             Ok(request) => Ok(request),
         };
+        if self.going.len() as u64 >= TRANSFERS {
+            self.make_room();
+        }
         let Some(place) = self.places.take(network(came.from.ip()), 1) else {
             // It asks again in a second.
             return;
         };
         let (server, files) = (self.server.clone(), self.files.clone());
+        let answered = Arc::<AtomicBool>::default();
+        let is_answered = answered.clone();
         let task = self.transfers.spawn(async move {
-            let _place: Place<IpAddr> = place;
             let (from, file) = (came.from, request.as_ref().map(|r| r.file.clone()).ok());
-            let given = give(&server, &files, request, &came);
+            let given = give(&server, &files, request, &came, &is_answered);
             let whole = tokio::time::timeout(LONGEST, given).await;
             let said = match whole {
                 Ok(Ok(said)) => said.to_owned(),
@@ -122,7 +141,26 @@ impl Desk {
             };
             tracing::debug!(%from, file, "TFTP: {said}");
         });
-        self.peers.insert(task.id(), came.from);
+        let going = Going {
+            peer: came.from,
+            began: Instant::now(),
+            answered,
+            task,
+            _place: place,
+        };
+        self.going.insert(going.task.id(), going);
+    }
+
+    /// Ends the oldest of the transfers whose peers may not be there at all, as senders of packets that ask
+    /// can be made up: a client that is there answers within a millisecond.
+    fn make_room(&mut self) {
+        let silent = |one: &&Going| !one.answered.load(Ordering::Relaxed);
+        let silent = self.going.values().filter(silent);
+        if let Some(oldest) = silent.min_by_key(|one| one.began) {
+            oldest.task.abort();
+            let id = oldest.task.id();
+            self.going.remove(&id);
+        }
     }
 }
 
@@ -132,6 +170,7 @@ async fn give(
     files: &Arc<Files>,
     request: std::result::Result<ReadRequest, Vec<u8>>,
     came: &Arrival,
+    answered: &AtomicBool,
 ) -> io::Result<&'static str> {
     let socket = answering(came).await?;
     let request = match request {
@@ -168,7 +207,7 @@ async fn give(
         IpAddr::V4(_) => BLOCK_V4,
         IpAddr::V6(_) => BLOCK_V6,
     };
-    let said = send(&socket, Transfer::new(&request, data, largest)).await?;
+    let said = send(&socket, Transfer::new(&request, data, largest), answered).await?;
     if said == SENT {
         let whose = Whose::Peer(came.from.ip());
         let saw = move |server: &Arc<Server>| server.saw_loader(whose, &request.file);
@@ -179,7 +218,11 @@ async fn give(
 }
 
 /// Sends a file to the peer of `socket`; how that ended.
-async fn send(socket: &UdpSocket, mut transfer: Transfer) -> io::Result<&'static str> {
+async fn send(
+    socket: &UdpSocket,
+    mut transfer: Transfer,
+    answered: &AtomicBool,
+) -> io::Result<&'static str> {
     let mut buffer = vec![0; BUFFER];
     let mut step = Step::Send(transfer.begin());
     let mut until = Instant::now();
@@ -207,6 +250,7 @@ async fn send(socket: &UdpSocket, mut transfer: Transfer) -> io::Result<&'static
             Ok(length) => transfer.received(buffer.get(..length?).unwrap_or_default()),
             Err(_) => transfer.timed_out(),
         };
+        answered.store(transfer.is_answered(), Ordering::Relaxed);
     }
 }
 
@@ -260,5 +304,64 @@ impl Files {
             },
         );
         Ok(data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::daemon::Doors;
+    use crate::library::{Config, InitOptions, Library};
+
+    #[tokio::test]
+    async fn senders_that_are_made_up_keep_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            host: "server-01.example.edu".parse().unwrap(),
+            iqn_prefix: None,
+            immutable: false,
+        };
+        let library = Library::init(&dir.path().join("library"), &options).unwrap();
+        let doors = Doors::configured(&Config::clone(&library.config()));
+        let server = Server::new(library, tokio::runtime::Handle::current(), doors);
+        let mut desk = Desk::new(server);
+        // A whole network of them, who all get an answer and acknowledge nothing.
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let mut asks = |number: u32| {
+            let [_, _, high, low] = number.to_be_bytes();
+            let came = Arrival {
+                from: SocketAddr::from(([127, 1, high, low], 4000)),
+                to: here,
+                local: here,
+                interface: 1,
+            };
+            desk.begin(b"\0\x01autoexec.ipxe\0octet\0", came);
+            (
+                desk.going.len() as u64,
+                desk.going.values().any(|one| one.peer == came.from),
+            )
+        };
+        for number in 1..=TRANSFERS as u32 {
+            assert_eq!(asks(number), (number.into(), true));
+        }
+        assert_eq!(asks(1000), (TRANSFERS, true), "the oldest makes room");
+        let first = SocketAddr::from(([127, 1, 0, 1], 4000));
+        assert!(desk.going.values().all(|one| one.peer != first));
+        for one in desk.going.values() {
+            one.answered.store(true, Ordering::Relaxed);
+        }
+        let late = Arrival {
+            from: SocketAddr::from(([127, 2, 0, 1], 4000)),
+            to: here,
+            local: here,
+            interface: 1,
+        };
+        desk.begin(b"\0\x01autoexec.ipxe\0octet\0", late);
+        assert!(
+            desk.going.values().all(|one| one.peer != late.from),
+            "whoever is there stays"
+        );
     }
 }

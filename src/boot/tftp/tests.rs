@@ -97,6 +97,8 @@ fn options_without_sense_count_as_not_asked_for() {
         ("blksize", "-1"),
         ("windowsize", "0"),
         ("timeout", "0"),
+        ("timeout", "11"),
+        ("timeout", "255"),
         ("timeout", "256"),
         ("tsize", "x"),
         ("multicast", ""),
@@ -114,6 +116,7 @@ fn options_without_sense_count_as_not_asked_for() {
         transfer.begin(),
         [b"\0\x06blksize\x001428\0windowsize\x0032\0timeout\x003\0"]
     );
+    transfer.received(&ack(0));
     assert_eq!(transfer.patience(), Duration::from_secs(3));
 }
 
@@ -174,14 +177,22 @@ fn numbers_begin_anew_after_65535() {
 
 #[test]
 fn who_does_not_answer_is_given_up_and_who_stops_is_let_go() {
-    let mut transfer = Transfer::new(&asked(&[]), Bytes::from(vec![1; 10]), 1468);
+    let waits = |transfer: &mut Transfer, block| {
+        let mut waited = transfer.patience();
+        while let Step::Send(packets) = transfer.timed_out() {
+            assert_eq!(numbers(&packets), [block]);
+            waited += transfer.patience();
+        }
+        waited.as_secs()
+    };
+    let mut transfer = Transfer::new(&asked(&[]), Bytes::from(vec![1; 600]), 1468);
     transfer.begin();
-    let mut waited = transfer.patience();
-    while let Step::Send(packets) = transfer.timed_out() {
-        assert_eq!(numbers(&packets), [1]);
-        waited += transfer.patience();
-    }
-    assert_eq!(waited, Duration::from_secs(1 + 2 + 4 + 8 * 4));
+    transfer.received(&ack(1));
+    assert_eq!(waits(&mut transfer, 2), 1 + 2 + 4 + 8 * 4);
+    // Nobody may be there at all.
+    let mut transfer = Transfer::new(&asked(&[]), Bytes::from(vec![1; 600]), 1468);
+    transfer.begin();
+    assert_eq!(waits(&mut transfer, 1), 1 + 2 + 2);
     assert_eq!(transfer.timed_out(), Step::GivenUp);
     assert_eq!(transfer.received(b"\0\x05\0\x08no\0"), Step::Stopped);
 }

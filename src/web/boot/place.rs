@@ -1,6 +1,6 @@
 //! Where a client is, and where it found this server.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
@@ -39,7 +39,8 @@ pub(super) fn base(peer: &Peer, headers: &HeaderMap) -> Result<String, Problem> 
     }
     match peer {
         Peer::Network { local, .. } => {
-            let local = crate::daemon::unmapped(*local);
+            // The zone of an address of one link is ours (RFC 6874 §1): clients number theirs otherwise.
+            let local = SocketAddr::new(local.ip().to_canonical(), local.port());
             Ok(format!("{}://{local}", scheme(peer)))
         }
         Peer::Local { .. } => ends(peer).map(|_| String::new()),
