@@ -1,6 +1,7 @@
 //! The menu of a machine, as iPXE reads it.
 
 use super::{Text, scripts::plain};
+use crate::library::manifest::BootStamp;
 use crate::library::{ClientName, Library, MacAddr, Menu, MenuItem};
 
 /// A menu, for one machine.
@@ -16,6 +17,8 @@ pub struct MenuScript<'a> {
     pub own: &'a str,
     /// The URL that the boot service is reached by.
     pub base: &'a str,
+    /// Whose files lie on the machine's own partition, where it boots from one.
+    pub esp: Option<BootStamp>,
 }
 
 impl MenuScript<'_> {
@@ -63,7 +66,7 @@ impl MenuScript<'_> {
             MenuItem::Image(image) => chain(self.url(&format!("image={image}"))),
             MenuItem::Shell => "echo Type `exit` to come back\nshell ||\ngoto menu".to_owned(),
             MenuItem::Login => {
-                let url = format!("{}/login?mac={}", self.base, self.mac.hyphens());
+                let url = self.asks("login", "");
                 let login = include_str!("../../esp/login.cfg").replace("@URL@", &url);
                 return login.trim_end().to_owned();
             }
@@ -73,7 +76,14 @@ impl MenuScript<'_> {
 
     /// This machine's boot.cfg, of this kind.
     fn url(&self, which: &str) -> String {
-        format!("{}/boot.cfg?mac={}&{which}", self.base, self.mac.hyphens())
+        self.asks("boot.cfg", &format!("&{which}"))
+    }
+
+    /// What this machine asks of the boot service, with what it told when it asked for the menu.
+    fn asks(&self, what: &str, which: &str) -> String {
+        let esp = self.esp.map(|stamp| format!("&esp={stamp}"));
+        let (mac, esp) = (self.mac.hyphens(), esp.unwrap_or_default());
+        format!("{}/{what}?mac={mac}{which}{esp}", self.base)
     }
 }
 
@@ -152,6 +162,7 @@ goto menu
             menu: &menu,
             own: "fc28@3 ${x}",
             base: "http://b:8080",
+            esp: None,
         };
         test(&script, &library);
     }
@@ -160,6 +171,30 @@ goto menu
     fn the_menu_offers_what_is_offered_in_that_order() {
         check("local own fc29 shell login", |menu, library| {
             assert_eq!(menu.script(library), SCRIPT);
+        });
+    }
+
+    #[test]
+    fn what_a_machine_told_goes_along() {
+        check("own fc29 login", |menu, library| {
+            let esp = Some("0123456789abcdef".parse().unwrap());
+            let script = MenuScript {
+                esp,
+                ..menu.clone()
+            }
+            .script(library);
+            let urls = script
+                .split_whitespace()
+                .filter_map(|word| word.split_once("?mac="));
+            let ends: Vec<&str> = urls.map(|(_, end)| end).collect();
+            assert_eq!(
+                ends,
+                [
+                    "52-54-00-12-34-56&menu=skip&esp=0123456789abcdef",
+                    "52-54-00-12-34-56&image=fc29&esp=0123456789abcdef",
+                    "52-54-00-12-34-56&esp=0123456789abcdef##params",
+                ]
+            );
         });
     }
 

@@ -58,6 +58,23 @@ fn a_client_with_the_right_files_is_told_to_take_them_and_others_are_told_of() {
     let told = server.get("/api/v1/clients").text;
     assert!(told.contains("\"esp\":\"stale\""), "{told}");
 
+    // Through its menu it still boots from there.
+    drop(server);
+    site.say("[clients]", "menu = \"always\"");
+    let server = site.serve();
+    let (_, menu) = asked(&server, &format!("/boot.cfg?mac={mac}&esp={right}"));
+    let own = menu
+        .split_whitespace()
+        .find(|word| word.contains("menu=skip"));
+    let path = own.unwrap().splitn(4, '/').nth(3).unwrap();
+    let (_, cfg) = asked(&server, &format!("/{path}"));
+    assert!(cfg.contains("\nset prefix file:///linux\n"), "{cfg}");
+    let (_, cfg) = asked(
+        &server,
+        &format!("/boot.cfg?mac={mac}&menu=skip&esp={wrong}"),
+    );
+    assert!(cfg.contains("not of this version"), "{cfg}");
+
     // One whose boot.cfg boots by itself only tells.
     let (status, _) = asked(&server, &format!("/esp?mac={mac}&esp={right}"));
     assert_eq!(status, 200);

@@ -53,5 +53,6 @@ fn drawn<'a>(call: &'a Call, client: &'a Client, menu: &'a Menu, own: &'a str) -
         menu,
         own,
         base: &call.base,
+        esp: call.asker.esp,
     }
 }
