@@ -81,6 +81,9 @@ pub struct Boot {
     pub version: VersionId,
     /// The mode that it booted in.
     pub mode: Mode,
+    /// What it proves; documents of older servers do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// Where it is.
     pub state: BootState,
     /// Its first login.
@@ -163,6 +166,7 @@ pub(super) struct Beginning {
     /// The version that it runs, or whose clone it runs.
     pub(super) version: VersionId,
     pub(super) mode: Mode,
+    pub(super) proof: Option<Proof>,
 }
 
 impl Library {
@@ -214,7 +218,7 @@ impl Library {
 
     /// What the client is told besides where its root is: its kernel arguments, and where its data disk
     /// is. By which portal it gets there it knows: by that of its root.
-    fn told_args(&self, client: &Client) -> Result<Vec<KernelArg>> {
+    pub(super) fn told_args(&self, client: &Client) -> Result<Vec<KernelArg>> {
         let mut args = self.kernel_args(client)?;
         if self.settings(client)?.data.is_some() {
             let target = self.target_name(&Target::Clone(client.mac));
@@ -286,6 +290,7 @@ impl Library {
                     kind: self.kind_of(client, boot)?,
                     version: boot.version.clone(),
                     mode: boot.mode,
+                    proof: boot.proof,
                 }),
                 BootState::Fenced => Verdict::Refused(
                     "this boot was fenced: its disk was reset or assigned anew; boot the client again".into(),
@@ -300,6 +305,7 @@ impl Library {
                     kind: Kind::Assigned,
                     version: id.version_of(&next.assignment),
                     mode: next.assignment.mode,
+                    proof: Some(proof),
                 };
                 (beginning, proof)
             }
@@ -308,6 +314,7 @@ impl Library {
                     kind: Kind::Once,
                     version,
                     mode: Mode::Shared,
+                    proof: Some(proof),
                 };
                 (beginning, proof)
             }

@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::boots::{BootId, Kind};
+use super::boots::{Boot, BootId, Kind};
 use super::clients::{Client, Settings, Way};
 use super::error::{Error, Result};
 use super::events::{Actor, Event};
@@ -127,7 +127,7 @@ impl std::str::FromStr for Switch {
 }
 
 /// Who proves what when a boot logs in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
     /// Nobody proves anything; the boot's id is what lets it in.
@@ -199,6 +199,11 @@ impl Library {
             return Ok(Secrets::default());
         };
         let proof = match client.boot.as_ref().filter(|boot| boot.id == id) {
+            // It owes what it proved first, also where the key that its id was made with is lost: then
+            // nobody can prove that any more, and it has to boot again.
+            Some(Boot {
+                proof: Some(proof), ..
+            }) => Some(*proof),
             Some(boot) => {
                 let what = (&boot.version, boot.mode);
                 let assigned = self.proof_in(&mac, &id, Kind::Assigned, what)?;

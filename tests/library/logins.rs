@@ -51,6 +51,32 @@ fn an_ephemeral_boot_gets_the_version_of_its_script() {
 }
 
 #[test]
+fn a_boot_owes_what_it_proved_also_when_the_librarys_key_is_lost() {
+    let mut lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    let edit = Edit {
+        settings: serde_json::from_str(r#"{"chap": "kernel-line"}"#).unwrap(),
+        ..Edit::default()
+    };
+    lab.lib
+        .edit_client(&mac, &edit, &lab.room, &Actor::command())
+        .unwrap();
+    let ticket = lab.script(&mac);
+    let owed = |lab: &Lab| lab.lib.secrets_of_initiator(&ticket.initiator).unwrap();
+    let before = owed(&lab);
+    assert!(before.chap.is_some());
+    lab.enter(&ticket).unwrap();
+    assert_eq!(owed(&lab), before);
+    let key = lab.home().join("secrets/boot.key");
+    let lost = std::fs::read_to_string(&key).unwrap();
+    std::fs::write(&key, lost.chars().rev().collect::<String>()).unwrap();
+    lab.reopen();
+    let now = owed(&lab).chap.expect("nobody gets in without a secret");
+    assert_ne!(Some(now), before.chap, "and nobody was given this one");
+}
+
+#[test]
 fn fetching_scripts_resets_nobody() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");

@@ -137,13 +137,19 @@ impl Library {
         if client.boot.as_ref().is_some_and(|boot| boot.id == *id) {
             return Ok(());
         }
-        let Beginning { version, mode, .. } = beginning;
+        let Beginning {
+            version,
+            mode,
+            proof,
+            ..
+        } = beginning;
         // Refused before anybody is fenced for it.
         self.version(&version)?;
         client.boot = Some(Boot {
             id: *id,
             version,
             mode,
+            proof,
             state: BootState::Entering,
             since: Timestamp::now(),
             peer,
