@@ -22,7 +22,7 @@ schema_of_text!(
     KernelArg,
     concat!(
         r"^(?!(&&|\|\||;|--)$)(?!.*\$\{)(?![^=]*[*?\[])",
-        r"(?!(root|netroot|iscsiroot|initrd|ro|rw|rd\.iscsi\.(initiator|firmware|ibft",
+        r"(?!(root|netroot|iscsiroot|initrd|ro|rw|ip|BOOTIF|rd\.iscsi\.(initiator|firmware|ibft",
         r"|username|password|in\.username|in\.password))(=|$))",
         r"(?!rd\.iscsi\.target\.|iscsi_)",
         r"[!$-&(-\[\]-_a-~][!#-&(-\[\]-_a-~]{0,511}$"
@@ -87,6 +87,12 @@ const RULES: &[Rule] = &[
         },
         wanted: "a kernel argument of yours: netroot writes what it takes to log in itself; on the kernel \
                  line of a client every user of it could read a secret",
+    },
+    Rule {
+        breaks: |word| matches!(key(word), "ip" | "BOOTIF"),
+        wanted: "a kernel argument of yours: netroot writes ip=dhcp and BOOTIF= itself, and a second one \
+                 stops dracut or takes the client to another network; give an address of its own to it by \
+                 your DHCP server",
     },
     Rule {
         breaks: |word| {
@@ -167,7 +173,7 @@ impl fmt::Display for KernelArg {
 pub const KERNEL_LINE: usize = 2048;
 
 /// Bytes for what netroot writes itself, besides names of targets and name servers.
-const OWN_WORDS: usize = 890;
+const OWN_WORDS: usize = 910;
 /// The most that comes after the prefix in the names of a target and, with its boot id, an initiator.
 const TARGET: usize = 44;
 const INITIATOR: usize = 61;
@@ -196,8 +202,8 @@ pub(super) fn fits(config: &Config, args: &[KernelArg]) -> std::result::Result<(
     match long <= room {
         true => Ok(()),
         false => Err(format!(
-            "its kernel arguments take {long} bytes, those of everybody and of its groups included, and \
-             the kernel, which cuts its line off at {} bytes, leaves {room}",
+            "its kernel arguments take {long} bytes, those of everybody and of its groups and where its data \
+             disk is included, and the kernel, which cuts its line off at {} bytes, leaves {room}",
             KERNEL_LINE - 1
         )),
     }
@@ -206,8 +212,12 @@ pub(super) fn fits(config: &Config, args: &[KernelArg]) -> std::result::Result<(
 impl Library {
     /// Refuses arguments of a client that the kernel would cut off; `what` is being done.
     pub(super) fn ensure_line(&self, client: &Client, what: &str) -> Result<()> {
-        let args = self.kernel_args(client)?;
-        fits(&self.config(), &args).map_err(|why| {
+        self.ensure_args(&self.told_args(client)?, what)
+    }
+
+    /// The same for all arguments of one boot.
+    pub(super) fn ensure_args(&self, args: &[KernelArg], what: &str) -> Result<()> {
+        fits(&self.config(), args).map_err(|why| {
             let instead = "leave some out: client set --arg, its groups', or [boot] kernel_args";
             Error::refused(what, why, instead)
         })
@@ -230,6 +240,7 @@ mod tests {
             "x=$y",
             "a#b",
             "module_blacklist=a,b",
+            "ipv6.disable=1",
         ] {
             assert!(good.parse::<KernelArg>().is_ok(), "{good}");
         }
@@ -253,6 +264,12 @@ mod tests {
         check("a[0]", "file names");
         check("root=/dev/sda", "netroot itself");
         check("rw", "netroot itself");
+        check(
+            "ip=192.0.2.7::192.0.2.1:255.255.255.0::eth0:none",
+            "stops dracut",
+        );
+        check("ip=dhcp", "stops dracut");
+        check("BOOTIF=01-52-54-00-12-34-56", "stops dracut");
         check("initrd=x", "netroot itself");
         check("iscsiroot=x", "netroot itself");
         check("rd.iscsi.target.name=x", "netroot itself");

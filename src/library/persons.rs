@@ -87,6 +87,8 @@ impl Library {
         let mut ticket = self.issue_boot(person)?;
         // What a machine is told about itself (its console, say) belongs to it and not to who sits there.
         ticket.args.extend(machine.args.iter().cloned());
+        let what = format!("booting {} at {}", person.name, machine.name);
+        self.ensure_args(&ticket.args, &what)?;
         Ok(ticket)
     }
 

@@ -77,6 +77,34 @@ fn a_boot_owes_what_it_proved_also_when_the_librarys_key_is_lost() {
 }
 
 #[test]
+fn all_that_a_client_is_told_has_to_fit_on_its_kernel_line() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    let edit = |settings: &str, args: Option<usize>| {
+        let word = |bytes: usize| "x".repeat(bytes - 1).parse().unwrap();
+        let edit = Edit {
+            settings: serde_json::from_str(settings).unwrap(),
+            args: args.map(|bytes| {
+                let whole = std::iter::repeat_n(500, bytes / 500);
+                let rest = Some(bytes % 500).filter(|rest| *rest > 1);
+                whole.chain(rest).map(word).collect()
+            }),
+            ..Edit::default()
+        };
+        lab.lib
+            .edit_client(&mac, &edit, &lab.room, &Actor::command())
+    };
+    let room = room_for_args(&lab.lib.config());
+    edit("{}", Some(room)).unwrap();
+    let why = refused(edit(r#"{"data": "8M"}"#, None));
+    assert!(why.contains("where its data disk is"), "{why}");
+    edit("{}", Some(room - 100)).unwrap();
+    edit(r#"{"data": "8M"}"#, None).unwrap();
+    lab.script(&mac);
+}
+
+#[test]
 fn fetching_scripts_resets_nobody() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");

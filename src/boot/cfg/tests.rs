@@ -341,7 +341,8 @@ fn netroots_own_words_take_no_more_room_than_is_kept_for_them() {
             nameservers: &config.boot.nameservers,
             args: &[],
         };
-        let long = cfg.kernel_args().join(" ").len() + " initrd=initrd.img".len();
+        let files = " initrd=initrd.img initrd=identity.img";
+        let long = cfg.kernel_args().join(" ").len() + files.len();
         assert!(
             long <= own_words(&config),
             "{long} bytes: {:?}",
