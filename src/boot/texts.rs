@@ -3,9 +3,11 @@
 //! A text has marks (`@BASE@`) for what only the server knows. What a site wrote is checked whenever it
 //! is read; as long as there is something wrong with it, ours is taken, and the log says so.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::library::Library;
 
@@ -103,8 +105,7 @@ impl Text {
     /// that nothing in them ends a line or is expanded.
     pub fn filled(self, library: &Library, values: &[(&str, &str)]) -> String {
         let theirs = self.of_site(library).unwrap_or_else(|error| {
-            let why = io::Error::other(error);
-            tracing::error!("netroot's own {} is taken: {why}", self.file());
+            self.tell(&io::Error::other(error).to_string());
             None
         });
         let text = theirs.as_deref().unwrap_or(self.ours());
@@ -118,6 +119,21 @@ impl Text {
             }
         }
         filled
+    }
+
+    /// Tells why ours is taken: once, and not everybody who asks for it.
+    fn tell(self, why: &str) {
+        // Held for a look or a change in memory; a text is told of by its path.
+        static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        /// Mistakes that somebody makes while he writes his texts, and those of many libraries.
+        const MANY: usize = 64;
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= MANY {
+            told.clear();
+        }
+        if told.insert(why.to_owned()) {
+            tracing::error!("netroot's own {} is taken: {why}", self.file());
+        }
     }
 
     /// The first line with something wrong, and what that is.

@@ -77,7 +77,7 @@ use utoipa::ToSchema;
 
 use crate::iscsi::{End, Parameters, Portals, SessionInfo, Sessions, Totals};
 use crate::library::config::ISCSI_PORT;
-use crate::library::{Config, Library, Live, MacAddr, mask_boot_ids};
+use crate::library::{Config, Library, Live, MacAddr, Throttle, mask_boot_ids};
 use attached::Attached;
 use calls::Calls;
 use devices::Devices;
@@ -108,6 +108,8 @@ pub struct Server {
     watch: Watch,
     esps: Esps,
     requests: Requests,
+    /// What is told of those who ask for scripts, whom nobody knows.
+    asked: Throttle,
     /// Drawn for each run: nobody outside can guess it.
     run_id: String,
     began: SystemTime,
@@ -191,6 +193,7 @@ impl Server {
             watch: Watch::default(),
             esps: Esps::default(),
             requests: Requests::default(),
+            asked: Throttle::default(),
             run_id: drawn(),
             began: SystemTime::now(),
         })
@@ -216,6 +219,12 @@ impl Server {
     /// nobody fills the disk by asking again and again.
     pub fn is_news(&self, client: &MacAddr) -> bool {
         self.told.is_news(client)
+    }
+
+    /// Whether something that somebody at `peer` caused is worth a word in the log, who asks for scripts
+    /// as anybody can: some of it is in each minute, and nothing twice.
+    pub fn is_worth_a_word(&self, peer: IpAddr, what: &str) -> bool {
+        self.asked.is_news(peer, what)
     }
 
     /// Who is connected.

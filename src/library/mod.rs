@@ -169,7 +169,7 @@ pub(crate) use clients::said;
 
 use cache::{Cache, Listing};
 use error::Doing;
-use events::Throttle;
+pub(crate) use events::Throttle;
 use lock::WriteLock;
 use store::Places;
 use strangers::Strangers;

@@ -25,9 +25,10 @@ use super::{Library, MacAddr};
 /// Machines that are remembered which nobody knows.
 const MOST: usize = 256;
 
-/// How many of them may be of one network: a few stand behind some routers, and nobody may push the
-/// others out with addresses that he makes up.
-const MOST_OF_ONE: usize = 8;
+/// How many of them may be of one address of IPv4, or of one network of IPv6, which a whole room is in.
+/// Nobody pushes out those of others with addresses that he makes up.
+const MOST_OF_IPV4: usize = 8;
+const MOST_OF_IPV6: usize = 64;
 
 /// How long they are remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -121,12 +122,20 @@ pub(super) struct Strangers {
 
 #[derive(Debug, Default)]
 struct Book {
-    seen: HashMap<MacAddr, Stranger>,
+    seen: HashMap<MacAddr, Seen>,
     /// Somebody came or went since it was written down.
     is_other: bool,
     /// Somebody asked again.
     is_later: bool,
     written: Option<Timestamp>,
+}
+
+/// One of them, and the network that it asked from first: it counts for that one wherever it asks from
+/// later, as anybody may say that he is it.
+#[derive(Debug)]
+struct Seen {
+    stranger: Stranger,
+    net: IpAddr,
 }
 
 /// The document of one server.
@@ -138,7 +147,10 @@ struct Kept {
 impl Book {
     /// Takes one in. Tells whether that is news.
     fn saw(&mut self, mac: MacAddr, hardware: Hardware, peer: IpAddr, now: Timestamp) -> bool {
-        if let Some(known) = self.seen.get_mut(&mac) {
+        if let Some(Seen {
+            stranger: known, ..
+        }) = self.seen.get_mut(&mac)
+        {
             let news = now.duration_since(known.last) >= TRYING;
             self.is_other |= known.hardware != hardware;
             self.is_later = true;
@@ -148,16 +160,12 @@ impl Book {
         }
         self.forget_old(now);
         let net = network(peer);
-        let of_one = self.seen.values().filter(|one| network(one.peer) == net);
-        if of_one.count() >= MOST_OF_ONE {
-            return false;
-        }
-        if self.seen.len() >= MOST
-            && let Some(oldest) = self.seen.values().min_by_key(|one| one.last)
-        {
-            let oldest = oldest.mac;
-            self.seen.remove(&oldest);
-        }
+        let most_of_one = match net {
+            IpAddr::V4(_) => MOST_OF_IPV4,
+            IpAddr::V6(_) => MOST_OF_IPV6,
+        };
+        self.make_room(most_of_one, |one| one.net == net);
+        self.make_room(MOST, |_| true);
         let stranger = Stranger {
             mac,
             hardware,
@@ -167,14 +175,27 @@ impl Book {
             times: 1,
             failure: None,
         };
-        self.seen.insert(mac, stranger);
+        self.seen.insert(mac, Seen { stranger, net });
         self.is_other = true;
         true
     }
 
+    /// Forgets who asked longest ago of those that are meant, where there are so many.
+    fn make_room(&mut self, most: usize, is_meant: impl Fn(&Seen) -> bool) {
+        let meant = || self.seen.values().filter(|one| is_meant(one));
+        if meant().count() < most {
+            return;
+        }
+        if let Some(oldest) = meant().min_by_key(|one| one.stranger.last) {
+            let oldest = oldest.stranger.mac;
+            self.seen.remove(&oldest);
+        }
+    }
+
     /// Notes why one of them could not go on. Tells whether that is news.
     fn failed(&mut self, mac: &MacAddr, peer: IpAddr, failure: BootFailure) -> bool {
-        let known = self.seen.get_mut(mac).filter(|one| one.peer == peer);
+        let known = self.seen.get_mut(mac).map(|one| &mut one.stranger);
+        let known = known.filter(|one| one.peer == peer);
         let news = known.is_some_and(|known| known.failure.replace(failure) != Some(failure));
         self.is_later |= news;
         news
@@ -182,7 +203,7 @@ impl Book {
 
     fn forget_old(&mut self, now: Timestamp) {
         let before = self.seen.len();
-        self.seen.retain(|_, one| is_remembered(one, now));
+        self.seen.retain(|_, one| is_remembered(&one.stranger, now));
         self.is_other |= self.seen.len() != before;
     }
 
@@ -203,7 +224,8 @@ impl Book {
     }
 
     fn latest_first(&self) -> Vec<Stranger> {
-        let mut all: Vec<Stranger> = self.seen.values().cloned().collect();
+        let all = self.seen.values().map(|one| one.stranger.clone());
+        let mut all: Vec<Stranger> = all.collect();
         all.sort_by_key(|one| (std::cmp::Reverse(one.last), one.mac));
         all
     }
@@ -252,9 +274,12 @@ impl Library {
     pub fn keep_strangers(&self, now: Timestamp) -> Result<()> {
         let due = self.strangers_book().get_or_insert_default().due(now);
         let Some(kept) = due else { return Ok(()) };
-        let lock = self.write_lock()?;
-        self.make_dir(&self.places().strangers())?;
-        let written = document::put(&lock, &self.own_strangers(), &kept);
+        let write = || {
+            let lock = self.write_lock()?;
+            self.make_dir(&self.places().strangers())?;
+            document::put(&lock, &self.own_strangers(), &kept)
+        };
+        let written = write();
         if written.is_err() {
             self.strangers_book().get_or_insert_default().is_other = true;
         }
@@ -311,8 +336,9 @@ impl Library {
                     for mut one in found.take(MOST) {
                         one.hardware = one.hardware.harmless();
                         let there = book.seen.get(&one.mac);
-                        if there.is_none_or(|there| there.last < one.last) {
-                            book.seen.insert(one.mac, one);
+                        if there.is_none_or(|there| there.stranger.last < one.last) {
+                            let net = network(one.peer);
+                            book.seen.insert(one.mac, Seen { stranger: one, net });
                         }
                     }
                 }
@@ -365,19 +391,46 @@ mod tests {
         assert!(!saw(&mut book, 1, 2, 1), "no news");
         let first = &book.latest_first()[0];
         assert_eq!((first.times, first.peer), (2, peer(2)));
-        let many = (10..1000).filter(|&n| saw(&mut book, n, 9, 3));
-        assert_eq!(many.count(), MOST_OF_ONE);
+        let of = |book: &Book, net| {
+            let mut of: Vec<MacAddr> = book
+                .seen
+                .values()
+                .filter(|one| one.net == net)
+                .map(|one| one.stranger.mac)
+                .collect();
+            of.sort();
+            of
+        };
+        for n in 10..1000 {
+            assert!(saw(&mut book, n, 9, 3 + i64::from(n)));
+        }
+        let latest: Vec<MacAddr> = (992..1000).map(mac).collect();
+        assert_eq!(
+            of(&book, peer(9)),
+            latest,
+            "an address has the latest of its own"
+        );
         let net = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]);
-        let of_net = (1000..1100)
-            .filter(|&n| book.saw(mac(n), Hardware::default(), net(n), at(4)))
-            .count();
-        assert_eq!(of_net, MOST_OF_ONE, "an IPv6 network counts as one place");
+        for n in 1000..1100 {
+            book.saw(mac(n), Hardware::default(), net(n), at(2000));
+        }
+        assert_eq!(
+            of(&book, net(0)).len(),
+            MOST_OF_IPV6,
+            "an IPv6 network counts as one place"
+        );
+        // Who says that he is another's machine takes no place of his, and none from it.
+        saw(&mut book, 1, 9, 2001);
+        assert_eq!(
+            (of(&book, peer(9)), of(&book, peer(1))),
+            (latest, vec![mac(1)])
+        );
         for n in 2000..3000 {
-            assert!(saw(&mut book, n, n, i64::from(n)));
+            assert!(saw(&mut book, n, n, 2000 + i64::from(n)));
         }
         assert_eq!(book.seen.len(), MOST);
         assert_eq!(book.latest_first()[0].mac, mac(2999), "the latest first");
-        book.forget_old(at(2999) + REMEMBERED);
+        book.forget_old(at(4999) + REMEMBERED);
         assert!(book.seen.is_empty());
     }
 
@@ -392,6 +445,25 @@ mod tests {
         assert_eq!(book.due(at(605)).unwrap().strangers[0].times, 2);
         assert!(book.due(at(9999)).is_none());
         assert!(book.due(at(6) + REMEMBERED).unwrap().strangers.is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = crate::library::InitOptions {
+            host: "server-01.example.edu".parse().unwrap(),
+            iqn_prefix: None,
+            immutable: false,
+        };
+        let library = Library::init(&dir.path().join("library"), &options).unwrap();
+        assert!(library.saw_stranger(mac(1), Hardware::default(), peer(1), at(0)));
+        let place = library.places().strangers();
+        std::fs::remove_dir(&place).unwrap();
+        std::fs::write(&place, "in the way").unwrap();
+        assert!(library.keep_strangers(at(1)).is_err());
+        std::fs::remove_file(&place).unwrap();
+        library.keep_strangers(at(2)).unwrap();
+        assert!(library.own_strangers().is_file());
     }
 
     #[test]

@@ -111,7 +111,9 @@ pub(super) async fn cfg(
             Err(error @ Error::Unknown { .. }) => unknown::answer(server, &call, error).map(Ok),
             Err(error) => {
                 let (mac, peer) = (call.asker.mac, call.peer.actor());
-                tracing::warn!(%mac, %peer, "no boot.cfg was given: {error}");
+                if server.is_worth_a_word(call.from, &format!("no boot.cfg for {mac}")) {
+                    tracing::warn!(%mac, %peer, "no boot.cfg was given: {error}");
+                }
                 Err(error)
             }
         };

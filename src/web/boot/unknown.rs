@@ -12,7 +12,9 @@ use crate::library::{Error, Target, VersionId, VersionSpec};
 /// The script for it; `error` is that nobody knows it.
 pub(super) fn answer(server: &Server, call: &Call, error: Error) -> Result<String, Error> {
     let (mac, library) = (call.asker.mac, server.library());
-    if server.saw_stranger(mac, call.asker.hardware(), call.from) {
+    if server.saw_stranger(mac, call.asker.hardware(), call.from)
+        && server.is_worth_a_word(call.from, &format!("unknown {mac}"))
+    {
         tracing::warn!(%mac, peer = %call.peer.actor(), "it asked what to boot: {error}");
     }
     match &library.config().boot.unknown {
@@ -23,7 +25,9 @@ pub(super) fn answer(server: &Server, call: &Call, error: Error) -> Result<Strin
             Err(
                 why @ (Error::Unknown { .. } | Error::NoVersion { .. } | Error::Refused { .. }),
             ) => {
-                tracing::warn!(%mac, "[boot] unknown names {}, and {why}", guest.image);
+                if server.is_worth_a_word(call.from, "[boot] unknown") {
+                    tracing::warn!(%mac, "[boot] unknown names {}, and {why}", guest.image);
+                }
                 Ok(failing(&why.to_string(), 30))
             }
             other => other,
