@@ -3,9 +3,31 @@
 use super::Text;
 use crate::library::{Library, MacAddr};
 
-/// The script that every client starts with, served under `base`, such as `http://192.0.2.1:8080`.
-pub fn boot_ipxe(library: &Library, base: &str) -> String {
-    Text::Boot.filled(library, &[("BASE", base)])
+/// The script that every client starts with, served under `base`, such as `http://192.0.2.1:8080`, and
+/// under `tls`, such as `https://192.0.2.1:8443`, where there is that.
+pub fn boot_ipxe(library: &Library, base: &str, tls: Option<&str>) -> String {
+    Text::Boot.filled(library, &[("BASE", base), ("TLS", &over_https(tls))])
+}
+
+/// Lines that make `base` the boot service at `tls`, for an iPXE that can go there; nothing where there is
+/// none. Which iPXE can, only a try tells: most know no HTTPS, and the others not every certificate.
+pub(super) fn over_https(tls: Option<&str>) -> String {
+    tls.map_or_else(String::new, |tls| {
+        include_str!("../../esp/tls.cfg").replace("@TLS@", tls)
+    })
+}
+
+/// The boot service at `base` by its door for TLS.
+pub fn over_tls(base: &str, port: u16) -> String {
+    let Some(authority) = base.strip_prefix("http://") else {
+        return base.to_owned();
+    };
+    // The port is behind the last colon, unless that is one within an IPv6 address.
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    };
+    format!("https://{host}:{port}")
 }
 
 /// The script that lies beside the loaders, for an iPXE that was told nothing by DHCP.
@@ -45,6 +67,31 @@ pub(super) fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_door_for_tls_is_at_the_same_name() {
+        for (base, secure) in [
+            (
+                "http://boot.example.edu:8080",
+                "https://boot.example.edu:8443",
+            ),
+            ("http://boot.example.edu", "https://boot.example.edu:8443"),
+            ("http://[2001:db8::1]", "https://[2001:db8::1]:8443"),
+            ("http://[2001:db8::1]:8080", "https://[2001:db8::1]:8443"),
+            ("https://boot.example.edu:9", "https://boot.example.edu:9"),
+        ] {
+            assert_eq!(over_tls(base, 8443), secure);
+        }
+    }
+
+    #[test]
+    fn who_knows_https_is_led_there() {
+        let lines = over_https(Some("https://b:8443"));
+        let wanted = "imgfetch --name tls --timeout 3000 https://b:8443/local.ipxe && imgfree tls && set \
+                      base https://b:8443 ||\n";
+        assert!(lines.ends_with(wanted), "{lines}");
+        assert_eq!(over_https(None), "");
+    }
 
     #[test]
     fn what_is_told_is_one_line_of_text() {

@@ -68,7 +68,7 @@ impl Text {
     /// The marks that may stand in it.
     pub fn marks(self) -> &'static [&'static str] {
         match self {
-            Text::Boot => &["BASE"],
+            Text::Boot => &["BASE", "TLS"],
             Text::Unknown => &["BASE", "MAC"],
             Text::Local => &[],
             Text::Menu => &["NAME", "ITEMS", "DEFAULT", "TIMEOUT", "ACTIONS"],

@@ -9,7 +9,7 @@ use super::command::{Cli, EspCheck, EspExport, EspOf};
 use super::{open, print};
 use crate::boot::{
     BootCfg, Checked, Esp, Files, Folder, Found, Handover, Kernel, Partition, Portal, Root, Says,
-    Writes, find_loader, runs_autoexec,
+    Writes, find_loader, over_tls, runs_autoexec,
 };
 use crate::library::manifest::BootFrom;
 use crate::library::{Client, Library, Mode, Secrets, Target, Version, VersionSpec, Way};
@@ -154,7 +154,13 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
     };
     let esp = match &client {
         Some(client) if asks(library, client)? => {
-            let says = Says::Asks { base: &base, stamp };
+            let tls = doors.boot_tls.first();
+            let tls = tls.map(|door| over_tls(&base, door.port()));
+            let says = Says::Asks {
+                base: &base,
+                tls: tls.as_deref(),
+                stamp,
+            };
             Esp::new(kernel, says, loader.as_deref())
         }
         client => {

@@ -111,10 +111,7 @@ fn a_client_of_way_esp_asks_the_server_in_any_mode() {
     site.ok(&["client", "set", "lab-7", "--way", "esp", "--yes"]);
     site.ok(&export);
     let cfg = fs::read_to_string(esp.join("linux/boot.cfg")).unwrap();
-    assert!(
-        cfg.contains("\nchain --autofree http://192.0.2.1:"),
-        "{cfg}"
-    );
+    assert!(cfg.contains("\nset base http://192.0.2.1:"), "{cfg}");
     assert!(
         cfg.contains("/boot.cfg?mac=${netX/mac:hexhyp}&esp="),
         "{cfg}"

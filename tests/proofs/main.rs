@@ -118,18 +118,42 @@ fn secrets_go_to_the_machine_itself_and_to_trusted_networks() {
     );
     server.stop().unwrap();
 
-    // Over HTTPS only, and this asks over HTTP.
-    lab.set("secrets = \"http\"", "secrets = \"https\"");
+    // Over HTTPS where the loader can, which it is made to try.
     lab.set(
         "# tls = { certificate = \"/etc/ssl/boot.pem\"",
         "tls = \"made\" # ",
     );
     let server = lab.serve();
+    let script = lab.get(&machine, "/boot.ipxe").text;
+    let secure = format!("https://{SERVER}:8443");
+    let tries = format!(
+        "{secure}/local.ipxe && imgfree tls && set base {secure} ||\nchain --autofree ${{base}}/"
+    );
+    assert!(script.contains(&tries), "{script}");
+    assert!(
+        script.contains(&format!("\nset base http://{SERVER}:")),
+        "{script}"
+    );
+    assert!(
+        Script::of(&lab.boot_cfg(&machine, A))
+            .identity_url
+            .starts_with("http://")
+    );
+    let given = lab.get_over_tls(&machine, &lab::cfg_of(A));
+    assert!(
+        Script::of(&given).identity_url.starts_with(&secure),
+        "{given}"
+    );
+    server.stop().unwrap();
+
+    // Over HTTPS only, and this asks over HTTP.
+    lab.set("secrets = \"http\"", "secrets = \"https\"");
+    let server = lab.serve();
     let refused = lab.get(&machine, &lab::cfg_of(A));
     assert_eq!(refused.status, 403);
     assert!(refused.text.contains("asked over HTTP"), "{}", refused.text);
     let script = lab.get(&machine, "/boot.ipxe").text;
-    let secure = format!("chain --autofree https://{SERVER}:8443/boot.cfg");
+    let secure = format!("set base {secure}\nchain --autofree ${{base}}/boot.cfg");
     assert!(script.contains(&secure), "{script}");
     let given = lab.get_over_tls(&machine, &lab::cfg_of(A));
     let script = Script::of(&given);

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::cfg::BootCfg;
+use super::scripts::over_https;
 use crate::library::manifest::{BootStamp, FileFacts};
 
 pub use check::{Checked, Folder, Found};
@@ -80,6 +81,8 @@ pub enum Says<'a> {
     Asks {
         /// The boot service, such as `http://192.0.2.1:8080`.
         base: &'a str,
+        /// The same over TLS, where it has a door for that.
+        tls: Option<&'a str>,
         /// Of kernel and initramfs.
         stamp: BootStamp,
     },
@@ -94,8 +97,9 @@ impl Esp {
                 cfg.to_string(),
                 filled(include_str!("../../../esp/told.cfg"), base, stamp),
             ),
-            Says::Asks { base, stamp } => (
-                filled(include_str!("../../../esp/asks.cfg"), base, stamp),
+            Says::Asks { base, tls, stamp } => (
+                filled(include_str!("../../../esp/asks.cfg"), base, stamp)
+                    .replace("@TLS@", &over_https(tls)),
                 String::new(),
             ),
         };

@@ -128,17 +128,24 @@ fn a_client_that_boots_from_its_esp_asks_at_each_boot() {
     };
     let stamp: BootStamp = "0123456789abcdef".parse().unwrap();
     let base = "http://192.0.2.1:8080";
-    let esp = Esp::new(of, Says::Asks { base, stamp }, None);
+    let asks = |tls| Esp::new(of, Says::Asks { base, tls, stamp }, None);
+    let esp = asks(None);
     let text = |path: &str| {
         let mut files = esp.files.iter();
         let file = files.find(|file| file.path == Path::new(path)).unwrap();
         file.text.clone().unwrap()
     };
     assert!(text("linux/boot.cfg").contains(
-        "\nchain --autofree http://192.0.2.1:8080/boot.cfg?mac=${netX/mac:hexhyp}&esp=0123456789abcdef ||"
+        "\nset base http://192.0.2.1:8080\nchain --autofree ${base}/boot.cfg?mac=${netX/mac:hexhyp}&esp=0123456789abcdef ||"
     ));
     assert!(!text("autoexec.ipxe").contains("imgfetch"));
     assert!(!text("linux/boot.cfg").contains('@') && !text("autoexec.ipxe").contains('@'));
+    let esp = asks(Some("https://192.0.2.1:8443"));
+    let cfg = esp.files.iter().find_map(|file| file.text.clone()).unwrap();
+    assert!(
+        cfg.contains(" && set base https://192.0.2.1:8443 ||\nchain "),
+        "{cfg}"
+    );
 }
 
 #[test]

@@ -47,19 +47,6 @@ pub(super) fn base(peer: &Peer, headers: &HeaderMap) -> Result<String, Problem> 
     }
 }
 
-/// The same server at its door for TLS.
-pub(super) fn over_tls(base: &str, port: u16) -> String {
-    let Some(authority) = base.strip_prefix("http://") else {
-        return base.to_owned();
-    };
-    // The port is behind the last colon, unless that is one within an IPv6 address.
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => host,
-        _ => authority,
-    };
-    format!("https://{host}:{port}")
-}
-
 fn scheme(peer: &Peer) -> &'static str {
     match peer {
         Peer::Network { over, .. } => over.as_str(),
@@ -86,22 +73,6 @@ mod tests {
     fn scripts_name_the_server_as_the_client_knows_it() {
         assert_eq!(asked("boot.example.edu:80"), "http://boot.example.edu:80");
         assert_eq!(asked("[2001:db8::1]:8080"), "http://[2001:db8::1]:8080");
-    }
-
-    #[test]
-    fn the_door_for_tls_is_at_the_same_name() {
-        for (base, secure) in [
-            (
-                "http://boot.example.edu:8080",
-                "https://boot.example.edu:8443",
-            ),
-            ("http://boot.example.edu", "https://boot.example.edu:8443"),
-            ("http://[2001:db8::1]", "https://[2001:db8::1]:8443"),
-            ("http://[2001:db8::1]:8080", "https://[2001:db8::1]:8443"),
-            ("https://boot.example.edu:9", "https://boot.example.edu:9"),
-        ] {
-            assert_eq!(over_tls(base, 8443), secure);
-        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
-use super::place::{base, over_tls};
-use crate::boot::{boot_ipxe, local_ipxe};
+use super::place::base;
+use crate::boot::{boot_ipxe, local_ipxe, over_tls};
 use crate::daemon::{Peer, Server};
 use crate::library::config::SecretsOver;
 use crate::web::{Problem, blocking_for_client};
@@ -22,12 +22,16 @@ pub(super) async fn all(
     let script = move |server: &Server| {
         let only_https = server.library().config().boot.secrets == SecretsOver::Https;
         let doors = server.doors();
-        let secure = doors.boot_tls.first().filter(|_| only_https);
-        let base = match secure {
-            Some(door) => over_tls(&base, door.port()),
-            None => base,
+        let door = doors.boot_tls.first();
+        let tls = door.map(|door| over_tls(&base, door.port()));
+        let (base, tls) = match tls {
+            // Over HTTP it would be given nothing that is secret.
+            Some(tls) if only_https => (tls, None),
+            // It has come by there.
+            Some(tls) if tls == base => (base, None),
+            tls => (base, tls),
         };
-        Ok(boot_ipxe(server.library(), &base))
+        Ok(boot_ipxe(server.library(), &base, tls.as_deref()))
     };
     blocking_for_client(&server, script).await.map(text)
 }
