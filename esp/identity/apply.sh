@@ -9,6 +9,10 @@ from=${0%/*}
 root=$1
 kept=$root/var/lib/netroot/identity
 
+# Linux shows the secrets of the firmware's table (iBFT) to everybody (iscsi_ibft.c, ibft_attr_is_visible:
+# S_IRUGO), and nobody but root has to read them again.
+chmod 0400 /sys/firmware/ibft/target*/*secret* 2>/dev/null || :
+
 first_line() {
 	line=
 	[ ! -r "$1" ] || IFS= read -r line <"$1" || :

@@ -29,6 +29,13 @@ fn a_client_proves_a_secret_out_of_the_firmwares_table_and_is_itself() {
         "{line}"
     );
 
+    let modes = ask("echo $(stat -c %a /sys/firmware/ibft/target*/*secret*)");
+    let modes: Vec<&str> = modes.split(' ').skip(1).collect();
+    assert!(
+        !modes.is_empty() && modes.iter().all(|mode| *mode == "400"),
+        "{modes:?}"
+    );
+
     let shown = lab.site.json(&["client", "show", MAC]).unwrap();
     let keys = shown["identity"]["host_keys"].as_array().unwrap();
     assert_eq!(keys.len(), 2, "{shown}");
