@@ -1,14 +1,20 @@
 //! Which sessions hold which disks of the library: the server's answer to [`Live`].
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::Server;
 use super::devices::Devices;
 use crate::iscsi::{End, SessionControl};
 use crate::library::BootId;
 use crate::library::{Live, LiveSession, MacAddr, VersionId};
+
+/// How long a system has to answer a ping: in a network that machines boot over it takes milliseconds.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// The sessions that hold a disk, from before their login is answered until their last command has
 /// settled.
@@ -57,6 +63,18 @@ impl Attached {
         table.iter().filter_map(client).collect()
     }
 
+    /// The sessions of systems that clients booted at this address. Those of firmware are none: it is left
+    /// before a system begins, and its sessions may stay behind.
+    fn systems_at(&self, peer: IpAddr) -> Vec<(MacAddr, SessionControl)> {
+        let table = self.table();
+        let is_there = |entry: &&Entry| {
+            let LiveSession { boot, firmware, .. } = &entry.session;
+            boot.is_some() && !firmware && entry.session.peer.ip().to_canonical() == peer
+        };
+        let client = |entry: &Entry| Some((entry.session.client?, entry.control.clone()));
+        table.values().filter(is_there).filter_map(client).collect()
+    }
+
     /// Ends the sessions that are meant, and waits until they have settled.
     fn end(&self, is_meant: impl Fn(&Entry) -> bool) {
         let controls: Vec<SessionControl> = self
@@ -78,6 +96,19 @@ impl Attached {
     fn table(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
         // Each change is one call of the map, so a panic elsewhere cannot leave it half-changed.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// The clients whose systems run at this address: they answer when they are pinged. A machine that
+    /// boots anew does not, however lately its system had a session.
+    pub async fn running_at(&self, peer: IpAddr) -> Vec<MacAddr> {
+        let systems = self.attached.systems_at(peer).into_iter();
+        let asked = systems.map(|(client, control)| async move {
+            control.is_alive(SIGN_OF_LIFE).await.then_some(client)
+        });
+        let running = futures_util::future::join_all(asked).await;
+        running.into_iter().flatten().collect()
     }
 }
 

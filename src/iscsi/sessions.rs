@@ -98,6 +98,9 @@ struct Control {
     // Watch channels: many may ask and wait, and a late one still learns what happened.
     asked: watch::Sender<Option<End>>,
     over: watch::Sender<bool>,
+    /// How many pings were asked for, and up to which of them something was heard after it.
+    pings: watch::Sender<u64>,
+    heard: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -303,6 +306,8 @@ impl SessionControl {
             id,
             asked: watch::Sender::new(None),
             over: watch::Sender::new(false),
+            pings: watch::Sender::new(0),
+            heard: watch::Sender::new(0),
         }))
     }
 
@@ -327,6 +332,33 @@ impl SessionControl {
         let mut over = self.0.over.subscribe();
         // The sender lives in `self`, so the wait ends only because the session is over.
         let _ = over.wait_for(|over| *over).await;
+    }
+
+    /// Pings the initiator, and tells whether anything comes from it within `patience`: nothing does from a
+    /// machine that was switched off or boots anew. Only for initiators that are a system's: iPXE and OVMF
+    /// have no answer to pings, and are as well without.
+    pub async fn is_alive(&self, patience: Duration) -> bool {
+        let mut heard = self.0.heard.subscribe();
+        let mut number = 0;
+        self.0.pings.send_modify(|pings| {
+            *pings += 1;
+            number = *pings;
+        });
+        tokio::select! {
+            heard = heard.wait_for(|heard| *heard >= number) => heard.is_ok(),
+            () = self.ended() => false,
+            () = tokio::time::sleep(patience) => false,
+        }
+    }
+
+    /// What tells the number of each ping that is asked for.
+    pub(crate) fn pings(&self) -> watch::Receiver<u64> {
+        self.0.pings.subscribe()
+    }
+
+    /// Something was heard after this ping.
+    pub(crate) fn heard(&self, number: u64) {
+        self.0.heard.send_replace(number);
     }
 
     /// Resolves when somebody has asked for the end.

@@ -1,6 +1,8 @@
 //! How boots are followed, told and kept: by machines that are made to stop somewhere.
 
-use netroot::library::{MacAddr, Mode};
+use netroot::iscsi::wire::{NopIn, NopOut, Serial, Tag};
+use netroot::library::manifest::InitramfsFacts;
+use netroot::library::{MacAddr, Mode, Quiet, VersionFacts};
 use serde_json::Value;
 
 use super::site::{Script, Server, Site};
@@ -192,4 +194,81 @@ fn a_wrong_name_is_told_with_the_right_one() {
         let boots = boots(&server, &client);
         assert_ne!(boots[0]["other_name"], "iqn.2026-01.edu.example:third");
     }
+}
+
+#[test]
+fn what_is_a_machines_alone_is_not_given_to_who_sits_before_its_running_system() {
+    let site = Site::new();
+    let mut draft = site.lib.draft(&"fc28".parse().unwrap()).unwrap();
+    draft.create_sparse(1 << 20).unwrap();
+    draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
+    draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
+    let facts = VersionFacts {
+        kernel_version: "6.1.0".into(),
+        early: InitramfsFacts {
+            systemd: true,
+            ..InitramfsFacts::default()
+        },
+        ..VersionFacts::default()
+    };
+    draft.seal(facts, &Quiet).unwrap();
+    let client = site.add(1, "lab-1", Mode::Shared, &[]);
+    site.say_of_boots("trusted", "trusted = [\"127.0.0.1\"]");
+    let server = site.serve();
+    let cfg = server.boot_cfg(&client);
+    assert!(cfg.contains("/identity.img\n"), "{cfg}");
+    let mut firmware = site.firmware_boots_by(&server, &Script::of(&cfg));
+    let mut system = site.boot_by(&server, &Script::of(&cfg));
+
+    // A machine that was reset says nothing.
+    let cfg = server.boot_cfg(&client);
+    assert!(cfg.contains("/identity.img\n"), "{cfg}");
+    let identity = cfg
+        .split_whitespace()
+        .find(|word| word.ends_with("/identity.img"));
+    let identity = format!("/{}", identity.unwrap().splitn(4, '/').nth(3).unwrap());
+
+    let mut asks_while_it_runs = |path: &str| {
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| server.ask_boot(path));
+            site.wait(async {
+                // One came before, to which nobody answered.
+                loop {
+                    let ping = NopIn::parse(&system.receive().await.unwrap().bhs).unwrap();
+                    assert_eq!(ping.itt, Tag::NONE);
+                    let answer = NopOut {
+                        immediate: true,
+                        lun: ping.lun,
+                        itt: Tag::NONE,
+                        ttt: ping.ttt,
+                        cmd_sn: Serial(system.cmd_sn),
+                        exp_stat_sn: Serial(0),
+                    };
+                    system.send(answer.emit(), b"").await;
+                    if ping.ttt != Tag(0) {
+                        break;
+                    }
+                }
+            });
+            asking.join().unwrap()
+        })
+    };
+    let answer = asks_while_it_runs(&format!("/boot.cfg?mac={client}"));
+    assert_eq!(answer.status, 200);
+    assert!(!answer.text.contains("identity"), "{}", answer.text);
+    let answer = asks_while_it_runs(&identity);
+    assert_eq!(answer.status, 403, "{}", answer.text);
+    assert!(
+        answer.text.contains("its system is running"),
+        "{}",
+        answer.text
+    );
+    let events = site.netroot(&["event", "list"]);
+    assert!(
+        events.contains("secret-withheld") || events.contains("its identity"),
+        "{events}"
+    );
+    let silence = std::time::Duration::from_millis(100);
+    let heard = async { tokio::time::timeout(silence, firmware.receive()).await };
+    assert!(site.wait(heard).is_err(), "firmware is never pinged");
 }

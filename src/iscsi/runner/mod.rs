@@ -67,6 +67,8 @@ pub(super) struct Runner {
     /// What it sends.
     sending: Progress,
     hearing: Hearing,
+    /// Whoever waits for a sign of life after a ping, by its number.
+    awaited: Option<(SessionControl, u64)>,
     over: Option<End>,
 }
 
@@ -118,6 +120,8 @@ enum Wake {
     Lent(Option<OwnedSemaphorePermit>),
     Listed(Vec<IscsiName>),
     Asked(End),
+    /// Somebody wants to know whether the peer is there.
+    Ping(u64),
     Stop,
     Time,
     /// So much time has gone by again, whatever happened.
@@ -153,6 +157,7 @@ impl Runner {
             reading: HashMap::new(),
             reading_total: 0,
             hearing: Hearing::Something,
+            awaited: None,
             over: None,
         }
     }
@@ -204,6 +209,8 @@ impl Runner {
         stop: &mut watch::Receiver<bool>,
     ) -> End {
         let discovery = control.is_none();
+        let mut pings = control.as_ref().map(SessionControl::pings);
+        let pinging = control.clone();
         let mut asked = pin!(async move {
             match control {
                 Some(control) => control.asked().await,
@@ -227,6 +234,7 @@ impl Runner {
             let wake = tokio::select! {
                 biased;
                 end = &mut asked => Wake::Asked(end),
+                number = next_ping(&mut pings) => Wake::Ping(number),
                 Ok(_) = stop.wait_for(|stop| *stop), if !stopping => Wake::Stop,
                 Some(done) = self.work.next() => Wake::Done(done),
                 loan = resolved(&mut self.loan) => Wake::Lent(loan),
@@ -262,6 +270,11 @@ impl Runner {
                 }
                 Wake::Socket(Err(error)) => return self.lost(error.into()),
                 Wake::Asked(end) => return self.dismissed(end),
+                Wake::Ping(number) => {
+                    if self.session.ping_initiator() {
+                        self.awaited = pinging.clone().map(|control| (control, number));
+                    }
+                }
                 Wake::Stop if discovery => return End::ShutDown,
                 Wake::Stop => {
                     stopping = true;
@@ -341,6 +354,9 @@ impl Runner {
 
     fn received(&mut self, bytes: u64) {
         self.hearing = Hearing::Something;
+        if let Some((control, number)) = self.awaited.take() {
+            control.heard(number);
+        }
         let awaited = self.sending.due().is_some();
         self.sending.moved(bytes, awaited);
     }
@@ -407,6 +423,16 @@ async fn resolved<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
         Some(future) => future.await,
         None => std::future::pending().await,
     }
+}
+
+/// Resolves when a ping is asked for; never if nobody can ask.
+async fn next_ping(pings: &mut Option<watch::Receiver<u64>>) -> u64 {
+    if let Some(pings) = pings
+        && pings.changed().await.is_ok()
+    {
+        return *pings.borrow_and_update();
+    }
+    std::future::pending().await
 }
 
 async fn until(limit: Option<Instant>) {

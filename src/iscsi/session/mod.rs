@@ -248,7 +248,15 @@ impl Session {
     /// Pings an initiator that has pinged itself; tells whether it has been. Others are left alone: iPXE
     /// and OVMF have no answer to it, and are as well without.
     pub(super) fn ask_for_life(&mut self) -> bool {
-        if self.over || !self.pings {
+        if !self.pings {
+            return false;
+        }
+        self.ping_initiator()
+    }
+
+    /// Pings an initiator that is known to be a system's; tells whether it has been.
+    pub(super) fn ping_initiator(&mut self) -> bool {
+        if self.over {
             return false;
         }
         let ttt = self.use_up_ttt();

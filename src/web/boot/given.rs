@@ -53,11 +53,14 @@ pub(super) struct Asker {
     from: IpAddr,
     over: Scheme,
     at: Whereabouts,
+    /// Clients whose systems run there.
+    running: Vec<MacAddr>,
 }
 
 /// Why somebody is not given what is a client's alone.
 enum Withheld {
-    /// It is no boot of the client that asks for it, but another machine.
+    /// It is no boot of the client that asks for it, but another machine, or somebody on a system that
+    /// runs.
     NoBoot(String),
     /// It may be one.
     Unproven(String),
@@ -71,11 +74,21 @@ impl Asker {
                 from: from.ip().to_canonical(),
                 over: *over,
                 at: server.whereabouts(*from).await,
+                running: server.running_at(from.ip().to_canonical()).await,
             }),
             Peer::Local { .. } => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 "what is a client's alone is for clients on the network",
             )),
+        }
+    }
+
+    /// Whether he is somebody on a system that runs on this client. A neighbour's address is one machine's,
+    /// whoever's disk it has; behind one that is merely trusted there may be several.
+    fn runs(&self, client: &Client) -> bool {
+        match self.at {
+            Whereabouts::Neighbour(..) => !self.running.is_empty(),
+            _ => self.running.contains(&client.mac),
         }
     }
 
@@ -93,6 +106,12 @@ impl Asker {
             Err(why @ Unproven::Another(..)) => return Err(Withheld::NoBoot(why.to_string())),
             Err(why) => return Err(Withheld::Unproven(why.to_string())),
             Ok(()) => {}
+        }
+        if self.runs(client) {
+            return Err(Withheld::NoBoot(String::from(
+                "its system is running and answers, so it is not the machine's firmware that asks, and \
+                 may be any of its users",
+            )));
         }
         let over = server.library().config().boot.secrets;
         if over == SecretsOver::Https && self.over == Scheme::Http {
