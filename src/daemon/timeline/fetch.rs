@@ -9,7 +9,7 @@ use jiff::Timestamp;
 #[derive(Debug)]
 pub(crate) struct Moving {
     sent: AtomicU64,
-    /// In milliseconds since the epoch; 0: never.
+    /// In nanoseconds since the epoch, as exact as what it is compared with; 0: never.
     moved: AtomicU64,
     size: u64,
 }
@@ -34,13 +34,13 @@ impl Moving {
 
     /// When some of it was sent last.
     pub(super) fn moved(&self) -> Option<Timestamp> {
-        let moved = i64::try_from(self.moved.load(Relaxed)).ok()?;
-        (moved > 0).then(|| Timestamp::from_millisecond(moved).ok())?
+        let moved = i128::from(self.moved.load(Relaxed));
+        (moved > 0).then(|| Timestamp::from_nanosecond(moved).ok())?
     }
 
     pub(super) fn send(&self, bytes: u64, now: Timestamp) {
         self.sent.fetch_add(bytes, Relaxed);
-        let now = u64::try_from(now.as_millisecond()).unwrap_or(0);
+        let now = u64::try_from(now.as_nanosecond()).unwrap_or(0);
         self.moved.fetch_max(now, Relaxed);
     }
 }
