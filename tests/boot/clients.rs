@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use xtask::debian;
-use xtask::qemu::{ANSWER_LIMIT, BOOT_LIMIT, UP};
+use xtask::qemu::{ANSWER_LIMIT, BOOT_LIMIT, Machine, UP};
 
 use crate::lab::{IMAGE, Lab, RECONNECT, Storage, draw, is_left_out};
 
@@ -64,6 +64,7 @@ fn clients_of_one_image_keep_apart_and_outlive_a_killed_server() {
     let lab = Lab::with_debian("killed", Storage::Reflink);
     lab.add_client(EPHEMERAL, IMAGE, "ephemeral");
     lab.add_client(PERSISTENT, IMAGE, "persistent");
+    lab.set(EPHEMERAL, &["--data", "128M"]);
     let server = lab.serve();
     let (nonce, other) = (draw(), draw());
 
@@ -76,17 +77,21 @@ fn clients_of_one_image_keep_apart_and_outlive_a_killed_server() {
     let boot = lab.boot_id(EPHEMERAL);
     let identity = lab.identity(&ephemeral);
     assert_ne!(lab.identity(&persistent), identity);
+    let small = data_disk(&ephemeral);
+    let keep = format!("run echo {nonce} >/data/kept && sync -f /data/kept");
+    ephemeral.ask(&keep, ANSWER_LIMIT).unwrap();
 
     server.kill().unwrap();
     let server = lab.serve();
-    for (client, written) in [(&ephemeral, nonce), (&persistent, other.clone())] {
+    for (client, written) in [(&ephemeral, &nonce), (&persistent, &other)] {
         let touched = client.ask("touch after-the-kill", RECONNECT).unwrap();
         assert_eq!(touched, "touched after-the-kill");
         let read = client.nonce().unwrap();
-        assert_eq!(read, Some(written), "a reconnect resets nothing");
+        assert_eq!(read.as_ref(), Some(written), "a reconnect resets nothing");
     }
     assert_eq!(lab.boot_id(EPHEMERAL), boot, "it is the same boot");
     ephemeral.power_off().unwrap();
+    lab.set(EPHEMERAL, &["--data", "256M"]);
 
     let ephemeral = lab.boot(EPHEMERAL);
     assert_eq!(
@@ -96,6 +101,10 @@ fn clients_of_one_image_keep_apart_and_outlive_a_killed_server() {
     );
     assert_ne!(lab.boot_id(EPHEMERAL), boot);
     assert_eq!(lab.identity(&ephemeral), identity, "but for who it is");
+    let large = data_disk(&ephemeral);
+    assert!(large > small * 3 / 2, "{small} has become {large} bytes");
+    let kept = ephemeral.ask("run cat /data/kept", ANSWER_LIMIT).unwrap();
+    assert_eq!(kept, format!("ran {nonce}"), "and its data disk");
     ephemeral.pull_the_plug();
 
     let why = lab
@@ -158,4 +167,16 @@ fn a_shared_client_boots_from_a_compressed_image() {
     server.stop().unwrap();
     lab.site.netroot(&["image", "verify", "kiosk"]).unwrap();
     lab.clean_up();
+}
+
+/// The size of the file system on a client's data disk, once that is mounted.
+fn data_disk(client: &Machine) -> u64 {
+    let told = "findmnt --noheadings --bytes --output FSTYPE,LABEL,SIZE /data";
+    let wait = format!("run for i in $(seq 50); do {told} && break; sleep 1; done");
+    let said = client.ask(&wait, ANSWER_LIMIT).unwrap();
+    let words: Vec<_> = said.split_whitespace().collect();
+    let [_, "ext4", "DATA", size] = words[..] else {
+        panic!("{said}");
+    };
+    size.parse().unwrap()
 }

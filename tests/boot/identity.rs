@@ -10,9 +10,10 @@ fn a_client_proves_a_secret_out_of_the_firmwares_table_and_is_itself() {
     const MAC: &str = "52:54:00:00:0f:01";
     let lab = Lab::with_debian("identity", Storage::AsItIs);
     lab.add_client(MAC, IMAGE, "ephemeral");
-    let settings = ["--name", "lab-07", "--way", "ibft", "--mutual", "on"];
-    let set = ["client", "set", MAC];
-    lab.site.netroot(&[&set[..], &settings].concat()).unwrap();
+    lab.set(
+        MAC,
+        &["--name", "lab-07", "--way", "ibft", "--mutual", "on"],
+    );
     let server = lab.serve();
 
     let client = lab.boot(MAC);

@@ -107,6 +107,11 @@ impl Lab {
         self.site.netroot(&add).unwrap();
     }
 
+    pub(crate) fn set(&self, mac: &str, settings: &[&str]) {
+        let set = [&["client", "set", mac, "--yes"], settings].concat();
+        self.site.netroot(&set).unwrap();
+    }
+
     pub(crate) fn serve(&self) -> Server {
         let server = self
             .site
@@ -183,7 +188,7 @@ impl Lab {
 
     /// What tells it from every other machine: its machine-id and its SSH host keys, as it has them.
     pub(crate) fn identity(&self, client: &Machine) -> String {
-        let files = "cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub | tr '\\n' ' '";
+        let files = "cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub";
         let said = client.ask(&format!("run {files}"), ANSWER_LIMIT).unwrap();
         assert!(said.contains(" ssh-ed25519 "), "{said}");
         said

@@ -33,8 +33,7 @@ fn a_shared_client_is_the_same_by_uefi_from_the_network_and_from_a_stick() {
     client.power_off().unwrap();
     lab.wait_until_gone(MAC);
 
-    let set = ["client", "set", MAC, "--way", "esp", "--yes"];
-    lab.site.netroot(&set).unwrap();
+    lab.set(MAC, &["--way", "esp"]);
     let stick = export(&lab, MAC);
     let client = lab.switch_on_stick(MAC, &stick);
     lab.wait_until_up(MAC, &client);
