@@ -169,13 +169,13 @@ fn a_shared_client_boots_from_a_compressed_image() {
     lab.clean_up();
 }
 
-/// The size of the file system on a client's data disk, once that is mounted.
+/// The size of the file system on a client's data disk, once what mounts it has done all that it does.
 fn data_disk(client: &Machine) -> u64 {
     let told = "findmnt --noheadings --bytes --output FSTYPE,LABEL,SIZE /data";
-    let wait = format!("run for i in $(seq 50); do {told} && break; sleep 1; done");
+    let wait = format!("run systemctl start netroot-data.service && {told}");
     let said = client.ask(&wait, ANSWER_LIMIT).unwrap();
     let words: Vec<_> = said.split_whitespace().collect();
-    let [_, "ext4", "DATA", size] = words[..] else {
+    let ["ran", "ext4", "DATA", size] = words[..] else {
         panic!("{said}");
     };
     size.parse().unwrap()

@@ -122,6 +122,7 @@ async fn an_empty_dashboard_says_what_to_do_first() {
         ("images", "/images"),
         ("build", "/images/build"),
         ("diff", "/images/diff"),
+        ("groups", "/groups"),
         ("volumes", "/volumes"),
         ("live", "/live"),
         ("events", "/events"),
@@ -218,11 +219,34 @@ fn busy_room() -> (Room, Background) {
     ]);
     room.come_too_late(4);
     room.boot_cfg(6);
+    disks(&room);
+    rollout(&room);
     netroot(&["image", "rollback", "fc28", "1", "--yes"]);
     volumes(&room);
     room.ask_for_boot_cfg("52:54:00:ab:cd:ef");
     room.ask_for_boot_cfg("52:54:00:ab:cd:f0");
     (room, reader)
+}
+
+/// A client with disks of all kinds.
+fn disks(room: &Room) {
+    let netroot = |arguments: &[&str]| room.site.netroot(arguments).unwrap();
+    let set = ["client", "set", "pc-001"];
+    netroot(&[&set[..], &["--quota", "2G", "--data", "1G"]].concat());
+    netroot(&["client", "snapshot", "pc-001", "--name", "before-the-exam"]);
+}
+
+/// A group of which much is said, and an image on its way to it.
+fn rollout(room: &Room) {
+    let netroot = |arguments: &[&str]| room.site.netroot(arguments).unwrap();
+    const GROUP: &str = "ward-for-long-names-of-groups-xx";
+    netroot(&["client", "set", &mac(7), "--group", GROUP]);
+    let set = ["group", "set", GROUP, "--arg", "systemd.show_status=0"];
+    let new = ["--image", "fc28", "--mode", "shared"];
+    netroot(&[&set[..], &["--menu", "key"], &new].concat());
+    let assign = ["client", "assign", &format!("@{GROUP}"), "fc29"];
+    let first = ["--canary", "1", "--within", "2h", "--yes"];
+    netroot(&[&assign[..], &first].concat());
 }
 
 #[tokio::test]
@@ -243,6 +267,10 @@ async fn every_page_can_be_read_by_everybody_and_on_a_telephone() {
         ("client-failed", "/clients/52:54:00:00:00:04"),
         ("client-new", "/clients/new?mac=52:54:00:ab:cd:ef"),
         ("client-promote", "/clients/52:54:00:00:00:01/promote"),
+        ("groups", "/groups"),
+        ("group", "/groups/ward-for-long-names-of-groups-xx"),
+        ("group-remove", "/groups/row-1/remove"),
+        ("rollout-stop", "/rollouts/1/stop"),
         ("images", "/images"),
         ("image", "/images/fc28"),
         ("version", "/images/fc28/2"),
