@@ -31,7 +31,7 @@ fn a_client_proves_a_secret_out_of_the_firmwares_table_and_is_itself() {
     );
 
     let modes = ask("echo $(stat -c %a /sys/firmware/ibft/target*/*secret*)");
-    let modes: Vec<&str> = modes.split(' ').skip(1).collect();
+    let modes: Vec<&str> = modes.split_whitespace().skip(1).collect();
     assert!(
         !modes.is_empty() && modes.iter().all(|mode| *mode == "400"),
         "{modes:?}"

@@ -124,9 +124,12 @@ impl Line {
         self.seen.outcome == BootOutcome::Booting && self.seen.peer == Some(peer)
     }
 
-    /// Whether it is on its way to its disk, at another address than this one.
+    /// Whether it is on its way to its disk with a script that was fetched from another address than this
+    /// one. Before, its firmware may have had another lease than its loader gets.
     pub(in crate::daemon) fn is_elsewhere(&self, peer: IpAddr, now: Timestamp) -> bool {
-        self.is_waiting(now) && self.seen.peer.is_some_and(|own| own != peer)
+        self.is_waiting(now)
+            && self.reached(BootStage::Script)
+            && self.seen.peer.is_some_and(|own| own != peer)
     }
 
     /// Whether DHCP that is seen now belongs to it: firmware asks several times until it has its script.
