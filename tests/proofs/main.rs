@@ -131,7 +131,7 @@ fn secrets_go_to_the_machine_itself_and_to_trusted_networks() {
     );
     assert!(script.contains(&tries), "{script}");
     assert!(
-        script.contains(&format!("\nset base http://{SERVER}:")),
+        script.contains(&format!("\nset base http://{SERVER}\n")),
         "{script}"
     );
     assert!(
