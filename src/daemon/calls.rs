@@ -191,6 +191,16 @@ mod tests {
         assert!(free.await.is_ok());
     }
 
+    #[tokio::test]
+    async fn firmware_is_told_what_to_boot_while_logins_wait() {
+        let calls = Calls::default();
+        let many = u32::try_from(FOR_CLIENTS).unwrap();
+        let _all = calls.clients.acquire_many(many).await.unwrap();
+        let told = on_a_place(&calls.firmware, || "boot this");
+        let told = tokio::time::timeout(Duration::from_secs(10), told).await;
+        assert_eq!(told.unwrap(), Some("boot this"));
+    }
+
     #[test]
     fn patience_ends_when_nobody_waits() {
         let waits = Waits(Arc::default());

@@ -19,8 +19,8 @@
 //! so long for some of the data that wait for it, that it was asked for, or whose PDU has begun. Then its
 //! connection is closed. Text that never goes on, and commands whose turn never comes, hold little and
 //! wait. A session that owes nothing may be silent for ever: TCP's keep-alive tells whether its peer's
-//! system is there. Whether the initiator is, pings tell (NOP-In), for those that ping themselves; iPXE
-//! and OVMF do not, and would not answer.
+//! system is there. Whether the initiator is, pings tell (NOP-In), for those that ping themselves, and
+//! where the server knows that it is a system's and asks; iPXE and OVMF do not, and would not answer.
 //!
 //! What initiators are told unasked (§11.9): to log out, at shutdown, and that their session is dropped,
 //! whenever it ends from this side. Changes of units are told by unit attentions alone: asynchronous
