@@ -138,7 +138,9 @@ impl Library {
             let mode = after.mode.unwrap_or(Mode::Shared);
             version.ensure_mode(mode, || format!("setting group {name}"))?;
         }
-        self.ensure_for_members(&after)?;
+        let what = format!("setting group {name}");
+        after.settings.ensure_possible(&what)?;
+        self.ensure_for_members(&after, &what)?;
         let pairs = before.words().into_iter().zip(after.words());
         let changed = pairs.filter(|(from, to)| from != to);
         let steps = changed.map(|((what, from), (_, to))| {
@@ -253,17 +255,14 @@ impl Library {
         })
     }
 
-    /// Refuses what a member could not boot with.
-    fn ensure_for_members(&self, group: &Group) -> Result<()> {
+    /// Refuses what a member could not boot with; `what` is being done.
+    fn ensure_for_members(&self, group: &Group, what: &str) -> Result<()> {
         let says = |name: &GroupName| match *name == group.name {
             true => Ok(group.clone()),
             false => self.group(name),
         };
         for client in self.members_of(&group.name)? {
-            let what = format!(
-                "setting group {}, which client {} is in",
-                group.name, client.name
-            );
+            let what = format!("{what}, which client {} is in", client.name);
             let args = self.kernel_args_by(&client, &says)?;
             if let Err(why) = kernel_line::fits(&self.config(), &args) {
                 return Err(Error::refused(what, why, "give it fewer"));

@@ -479,6 +479,36 @@ fn a_data_disk_stays_whatever_becomes_of_the_root() {
     });
 }
 
+#[test]
+fn nobody_is_kept_from_booting_by_a_data_disk() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    for what in ["data", "size"] {
+        let edit = format!(r#"{{"settings": {{"{what}": "9999P"}}}}"#);
+        let edit: Edit = serde_json::from_str(&edit).unwrap();
+        let edited = lab
+            .lib
+            .edit_client(&mac, &edit, &lab.room, &Actor::command());
+        assert!(refused(edited).contains("larger than any disk"));
+    }
+    assert_eq!(lab.client(&mac).settings, Settings::default());
+    // Whoever has it from before, or where the storage is broken.
+    let document = lab.home().join(format!("clients/{}.json", mac.bare()));
+    let mut client = lab.client(&mac);
+    client.settings.data = Some("9999P".parse().unwrap());
+    fs::write(&document, serde_json::to_vec(&client).unwrap()).unwrap();
+    let grant = lab.boot(&mac);
+    let disks = lab.lib.open_granted(&grant).unwrap();
+    assert_eq!(lab.text_of(disks[0].disk.as_ref()), "pristine");
+    lab.leave(&grant);
+    fs::remove_file(lab.home().join("clones/525400123456/data.img")).unwrap();
+    fs::create_dir(lab.home().join("clones/525400123456/data.img")).unwrap();
+    let grant = lab.boot(&mac);
+    let disks = lab.lib.open_granted(&grant).unwrap();
+    assert_eq!((disks.len(), disks[0].lun), (1, 1));
+}
+
 fn remove(lab: &Lab, mac: &MacAddr, purge: bool) -> Plan {
     let how = Removing {
         when: When::Force,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::act::titled;
 use super::acts::is_running;
 use super::edit::plan;
+use super::settings::ensure_possible;
 use super::{
     Act, Armed, Change, Client, DiskChange, Done, KeptDisk, NewSize, NewSnapshot, Plan, Ready,
     Snapshot, Step,
@@ -22,9 +23,6 @@ use crate::library::{ByteSize, Edition, Library, MacAddr};
 
 /// Snapshots that one client may have: each may come to hold as much as its disk.
 const SNAPSHOTS: usize = 32;
-
-/// Bytes of the largest disk.
-const LARGEST: u64 = 64 << 40;
 
 /// An act of this kind.
 #[derive(Debug, Clone, Copy)]
@@ -363,11 +361,7 @@ impl Client {
                 "a disk only grows; a client whose disk should be smaller has to be reset to a version \
                  that is",
             ),
-            LARGEST.. if size.bytes() > LARGEST => refused(
-                "that is larger than any disk can be (64T)".into(),
-                "give it less",
-            ),
-            _ => Ok(()),
+            _ => ensure_possible(size, || titled(&act.to_string(), &self.name)),
         }
     }
 }

@@ -59,10 +59,16 @@ pub struct Edit {
 impl Library {
     /// What `add_client` would do, or why it would be refused.
     pub fn plan_add(&self, new: &NewClient) -> Result<Plan> {
-        let client = blank(new)?;
+        self.plan_add_with(new, &Edit::default())
+    }
+
+    /// The same, where `more` is changed at once.
+    pub(super) fn plan_add_with(&self, new: &NewClient, more: &Edit) -> Result<Plan> {
+        let client = edited(&blank(new)?, more)?;
         self.check_unique(&client)?;
         let version = self.resolve(&new.image)?;
         let what = format!("adding client {}", client.name);
+        client.settings.ensure_possible(&what)?;
         version.ensure_mode(new.mode, || what.clone())?;
         version.ensure_way(self.settings(&client)?.way.unwrap_or_default(), &what)?;
         self.ensure_line(&client, &what)?;
@@ -156,6 +162,7 @@ impl Library {
         let after = edited(&client, edit)?;
         self.check_unique(&after)?;
         let what = format!("changing client {}", client.name);
+        after.settings.ensure_possible(&what)?;
         self.ensure_line(&after, &what)?;
         // What it is assigned to may be gone: that is told when it boots, and mended by an assignment.
         if let Ok(version) = self.resolve(&after.image) {
@@ -221,8 +228,9 @@ impl Library {
         if edit.new_identity {
             self.renew_identity(&lock, &client.mac)?;
         }
-        document::write(&lock, &self.places().client(&client.mac), &mut client)?;
+        // Before it is written down: what cannot be made so large is not asked for.
         self.grow_data(&lock, &client)?;
+        document::write(&lock, &self.places().client(&client.mac), &mut client)?;
         drop(lock);
         // Larger disks and other quotas hold at once.
         self.tell_open(&client, live)?;

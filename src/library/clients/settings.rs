@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::menu::{MenuItem, MenuSeconds, MenuWhen};
 use crate::library::accounts::Lifetime;
 use crate::library::bytes::ByteSize;
+use crate::library::error::{self, Error};
 use crate::library::names::NameError;
 use crate::library::{ChapBy, SshKey, Switch};
 use std::fmt;
@@ -112,6 +113,29 @@ pub struct SettingsEdit {
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<SshKey>>)]
     pub authorized_keys: Option<Option<Vec<SshKey>>>,
+}
+
+/// Bytes of the largest disk.
+const LARGEST: u64 = 64 << 40;
+
+/// Refuses a disk that no file system could hold; `what` is being done.
+pub(super) fn ensure_possible(size: ByteSize, what: impl FnOnce() -> String) -> error::Result<()> {
+    match size.bytes() > LARGEST {
+        true => Err(Error::refused(
+            what(),
+            format!("{size} is larger than any disk can be (64T)"),
+            "give it less",
+        )),
+        false => Ok(()),
+    }
+}
+
+impl Settings {
+    /// Refuses disks that could not be made at the next boot; `what` is being done.
+    pub(crate) fn ensure_possible(&self, what: &str) -> error::Result<()> {
+        let mut sizes = self.size.into_iter().chain(self.data);
+        sizes.try_for_each(|size| ensure_possible(size, || what.to_owned()))
+    }
 }
 
 /// How a client gets its kernel, and how that is told of the root disk. Disks that boot themselves are

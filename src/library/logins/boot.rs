@@ -265,8 +265,12 @@ impl Library {
         } else {
             GrantedDisk::Version(boot.version.clone())
         };
-        if is_data || boot.mode.has_clone() {
+        if is_data {
             self.ready_data(lock, client)?;
+        } else if boot.mode.has_clone()
+            && let Err(error) = self.ready_data(lock, client)
+        {
+            self.without_data(client, &error);
         }
         let target = match is_data {
             true => Target::Clone(client.mac),

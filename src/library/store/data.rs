@@ -16,7 +16,7 @@ use super::draft::new_file;
 use super::{BLOCK_SIZE, OpenDisk, clone};
 use crate::block::FileDisk;
 use crate::library::clients::Client;
-use crate::library::error::{Doing, Result};
+use crate::library::error::{Doing, Error, Result, chain};
 use crate::library::lock::WriteLock;
 use crate::library::{ByteSize, Library, MacAddr, Target, document, owner};
 
@@ -108,6 +108,13 @@ impl Library {
             disk: Arc::new(disk),
             quota: None,
         }))
+    }
+
+    /// A client boots all the same: without the disk beside its root it can be helped, and not at all
+    /// without that.
+    pub(crate) fn without_data(&self, client: &Client, error: &Error) {
+        let why = chain(error);
+        tracing::error!(client = %client.name, why, "a client boots without its data disk");
     }
 
     /// Whether there is a file of a data disk.

@@ -44,7 +44,10 @@ impl Library {
                 }
                 let (disk, quota) = self.open_limited(&client)?;
                 let mut disks = vec![root(disk, Some(quota))];
-                disks.extend(self.open_data(&client)?);
+                match self.open_data(&client) {
+                    Ok(data) => disks.extend(data),
+                    Err(error) => self.without_data(&client, &error),
+                }
                 Ok(disks)
             }
             GrantedDisk::Data(mac) => {
