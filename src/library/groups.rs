@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::clients::{Assignment, Client, Edit, Settings, SettingsEdit, quoted, said, words};
 use super::document::{self, Document};
+use super::edition::Edition;
 use super::error::{Error, Result};
 use super::events::{Actor, Event};
 use super::live::Live;
@@ -88,14 +89,7 @@ impl Library {
     /// What is said for a group; nothing, where it has no document.
     pub fn group(&self, name: &GroupName) -> Result<Group> {
         let known: Option<Group> = document::read(&self.group_place(name))?;
-        Ok(known.unwrap_or_else(|| Group {
-            revision: 0,
-            name: name.clone(),
-            args: Vec::new(),
-            image: None,
-            mode: None,
-            settings: Settings::default(),
-        }))
+        Ok(known.unwrap_or_else(|| Group::empty(name)))
     }
 
     /// All groups that have members, or of which something is said, by name.
@@ -160,11 +154,23 @@ impl Library {
         edit: &GroupEdit,
         actor: &Actor,
     ) -> Result<GroupView> {
+        self.edit_group_on(name, None, edit, actor)
+    }
+
+    /// The same, unless what is said for the group is not what it was in `edition`.
+    pub fn edit_group_on(
+        &self,
+        name: &GroupName,
+        edition: Option<&Edition>,
+        edit: &GroupEdit,
+        actor: &Actor,
+    ) -> Result<GroupView> {
         let dir = self.places().groups();
         self.make_dir(&dir)?;
         let lock = self.write_lock()?;
-        let plan = self.plan_edit_group(name, edit)?;
         let before = self.group(name)?;
+        before.ensure_edition(edition)?;
+        let plan = self.plan_edit_group(name, edit)?;
         let mut after = before.edited(edit);
         match after.says_nothing() {
             true => document::remove(&lock, &self.group_place(name))?,
@@ -187,6 +193,7 @@ impl Library {
     /// What [`remove_group`](Self::remove_group) would do.
     pub fn plan_remove_group(&self, name: &GroupName) -> Result<GroupPlan> {
         let view = self.group_view(name)?;
+        self.ensure_for_members(&Group::empty(name), &format!("removing group {name}"))?;
         let mut steps = Vec::new();
         if !view.group.says_nothing() {
             steps.push("forget what is said for its members, at their next boot".to_owned());
@@ -209,10 +216,20 @@ impl Library {
         live: &dyn Live,
         actor: &Actor,
     ) -> Result<GroupPlan> {
+        self.remove_group_on(name, None, live, actor)
+    }
+
+    /// The same, unless what is said for the group is not what it was in `edition`.
+    pub fn remove_group_on(
+        &self,
+        name: &GroupName,
+        edition: Option<&Edition>,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<GroupPlan> {
         let plan = self.plan_remove_group(name)?;
-        let lock = self.write_lock()?;
-        document::remove(&lock, &self.group_place(name))?;
-        drop(lock);
+        self.group(name)?.ensure_edition(edition)?;
+        // What is said for it goes last: whoever is still in it when something fails goes by it.
         for client in self.members_of(name)? {
             let mut groups = client.groups.clone();
             groups.remove(name);
@@ -223,6 +240,10 @@ impl Library {
             let edition = client.edition();
             self.edit_client_on(&client.mac, Some(&edition), &edit, live, actor)?;
         }
+        let lock = self.write_lock()?;
+        self.group(name)?.ensure_edition(edition)?;
+        document::remove(&lock, &self.group_place(name))?;
+        drop(lock);
         self.note(&group_event("group-remove", name, actor).with("steps", plan.steps.clone()));
         Ok(plan)
     }
@@ -317,6 +338,32 @@ impl Library {
 }
 
 impl Group {
+    /// A group of which nothing is said.
+    pub fn empty(name: &GroupName) -> Group {
+        Group {
+            revision: 0,
+            name: name.clone(),
+            args: Vec::new(),
+            image: None,
+            mode: None,
+            settings: Settings::default(),
+        }
+    }
+
+    /// Its edition: another one whenever somebody says something else for it. Who is in it is said of each
+    /// client.
+    pub fn edition(&self) -> Edition {
+        Edition::of(&Group {
+            revision: 0,
+            ..self.clone()
+        })
+    }
+
+    /// Refuses whoever has read another edition.
+    pub fn ensure_edition(&self, wanted: Option<&Edition>) -> Result<()> {
+        self.edition().ensure(wanted, "group", &self.name)
+    }
+
     fn edited(&self, edit: &GroupEdit) -> Group {
         Group {
             args: edit.args.clone().unwrap_or_else(|| self.args.clone()),

@@ -17,7 +17,11 @@ fn filled(
     from: &str,
     fields: &[(&'static str, &str)],
 ) -> Vec<(&'static str, String)> {
-    let mut all = vec![("csrf", hidden(&server.page(from), "csrf"))];
+    let page = server.page(from);
+    let mut all = vec![("csrf", hidden(&page, "csrf"))];
+    if page.contains("name=\"seen\"") {
+        all.push(("seen", hidden(&page, "seen")));
+    }
     all.extend(
         fields
             .iter()
@@ -66,6 +70,57 @@ fn what_is_said_for_a_group_is_told_to_its_clients() {
     let page = post(&server, "/groups/lab/remove", "/groups/lab/remove", &[]);
     assert!(page.contains("No groups yet"), "{page}");
     assert!(site.client(&mac).groups.is_empty());
+}
+
+#[test]
+fn what_is_said_for_a_group_is_not_overwritten_by_who_did_not_see_it() {
+    let site = Site::new();
+    site.seal("fc28");
+    let server = site.serve();
+    let edit = |body: &str, on: &str| {
+        let tag = format!("\"{on}\"");
+        server.send("PATCH", "/api/v1/groups/room5", body, &[("if-match", &tag)])
+    };
+    let say = r#"{"args": ["quiet"], "image": "fc28", "settings": {"keep_discarded": "3d"}}"#;
+    let said = server.send("PATCH", "/api/v1/groups/room5", say, &[]);
+    assert_eq!(said.status, 200, "{}", said.text);
+    let old = said.header("etag").trim_matches('"').to_owned();
+    assert_eq!(
+        server.get("/api/v1/groups/room5").header("etag"),
+        format!("\"{old}\"")
+    );
+    // Its form was open while somebody else said something.
+    let form = filled(&server, "/groups/room5", &[("args", "nosplash")]);
+    let removal = filled(&server, "/groups/room5/remove", &[]);
+    let new = edit(r#"{"args": ["quiet", "debug"]}"#, &old);
+    assert_eq!(new.status, 200, "{}", new.text);
+    assert_eq!(edit(r#"{"args": []}"#, &old).status, 412);
+    let gone = server.send(
+        "DELETE",
+        "/api/v1/groups/room5",
+        "{}",
+        &[("if-match", &format!("\"{old}\""))],
+    );
+    assert_eq!(gone.status, 412, "{}", gone.text);
+    for (path, fields) in [
+        ("/groups/room5/set", form),
+        ("/groups/room5/remove", removal),
+    ] {
+        let page = server.post_and_look(path, &fields);
+        assert!(page.contains("meanwhile"), "{path}: {page}");
+    }
+    // Nor by who makes one of that name.
+    let page = post(
+        &server,
+        "/groups",
+        "/groups",
+        &[("name", "room5"), ("args", "mine")],
+    );
+    assert!(page.contains("There is a group room5 already"), "{page}");
+    let now: Value = serde_json::from_str(&server.get("/api/v1/groups/room5").text).unwrap();
+    assert_eq!(now["args"], serde_json::json!(["quiet", "debug"]));
+    assert_eq!(now["image"], "fc28");
+    assert_eq!(now["settings"]["keep_discarded"], "3d");
 }
 
 #[test]

@@ -39,6 +39,15 @@ pub(crate) struct Answer {
     pub(crate) text: String,
 }
 
+impl Answer {
+    /// What a header says.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let mut lines = self.head.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value.unwrap_or_else(|| panic!("no {name} in {}", self.head))
+    }
+}
+
 impl Site {
     pub(crate) fn new() -> Site {
         let dir = tempfile::tempdir().unwrap();
@@ -329,6 +338,24 @@ impl Server {
             .lines()
             .find_map(|line| line.strip_prefix("location: "));
         self.page(to.unwrap())
+    }
+
+    /// A call with a body, and with these headers.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let (headers, length) = (headers.collect::<String>(), body.len());
+        self.ask(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             {headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        ))
     }
 
     fn ask(&self, request: &str) -> Answer {

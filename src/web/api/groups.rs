@@ -9,9 +9,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::clients::DoneOrPlan;
+use super::etag::{EntityTags, IfMatch, tagged};
 use super::{Answer, Body, Named, answer};
 use crate::daemon::Server;
-use crate::library::{GroupName, GroupPlan, GroupView};
+use crate::library::{self, Edition, GroupName, GroupPlan, GroupView};
 use crate::web::calls::{EditGroupCall, ImportCall, RemoveGroupCall};
 use crate::web::{Problem, Who, blocking};
 
@@ -31,13 +32,15 @@ async fn groups(State(server): State<Arc<Server>>) -> Answer<Vec<GroupView>> {
 }
 
 /// A group: what is said for it, and who is in it
+///
+/// The `ETag` is its edition, which changes whenever somebody says something else for it.
 #[utoipa::path(
     get,
     path = "/groups/{name}",
     tag = "clients",
     params(("name" = GroupName, Path)),
     responses(
-        (status = 200, body = GroupView),
+        (status = 200, body = GroupView, headers(("etag" = String))),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
     )
@@ -45,10 +48,11 @@ async fn groups(State(server): State<Arc<Server>>) -> Answer<Vec<GroupView>> {
 async fn group(
     State(server): State<Arc<Server>>,
     Named(name): Named<GroupName>,
-) -> Answer<GroupView> {
-    blocking(&server, move |server| server.library().group_view(&name))
-        .await
-        .map(Json)
+) -> Result<Response, Problem> {
+    blocking(&server, move |server| {
+        server.library().group_view(&name).map(shown)
+    })
+    .await
 }
 
 /// Say something for all members of a group
@@ -58,13 +62,14 @@ async fn group(
     patch,
     path = "/groups/{name}",
     tag = "clients",
-    params(("name" = GroupName, Path)),
+    params(("name" = GroupName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
     request_body = Option<EditGroupCall>,
     responses(
         (status = 200, description = "`GroupView`, or with `dry_run` the `GroupPlan`", body = GroupOrPlan),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such image", body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -72,13 +77,17 @@ async fn edit_group(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
     Named(name): Named<GroupName>,
+    condition: IfMatch,
     Body(call): Body<EditGroupCall>,
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
-        let (library, dry_run, edit) = (server.library(), call.dry_run, call.edit());
+        let (library, on) = (server.library(), edition(server, &name, &condition)?);
+        let (dry_run, edit) = (call.dry_run, call.edit());
         match dry_run {
             true => library.plan_edit_group(&name, &edit).map(answer),
-            false => library.edit_group(&name, &edit, who.actor()).map(answer),
+            false => library
+                .edit_group_on(&name, on.as_ref(), &edit, who.actor())
+                .map(shown),
         }
     })
     .await
@@ -89,12 +98,14 @@ async fn edit_group(
     delete,
     path = "/groups/{name}",
     tag = "clients",
-    params(("name" = GroupName, Path)),
+    params(("name" = GroupName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
     request_body = Option<RemoveGroupCall>,
     responses(
         (status = 200, description = "What was done, or would be", body = GroupPlan),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -102,13 +113,14 @@ async fn remove_group(
     State(server): State<Arc<Server>>,
     Extension(who): Extension<Who>,
     Named(name): Named<GroupName>,
+    condition: IfMatch,
     Body(call): Body<RemoveGroupCall>,
 ) -> Answer<GroupPlan> {
     blocking(&server, move |server| {
-        let library = server.library();
+        let (library, on) = (server.library(), edition(server, &name, &condition)?);
         match call.dry_run {
             true => library.plan_remove_group(&name),
-            false => library.remove_group(&name, server.live(), who.actor()),
+            false => library.remove_group_on(&name, on.as_ref(), server.live(), who.actor()),
         }
     })
     .await
@@ -147,6 +159,22 @@ async fn import(
         }
     })
     .await
+}
+
+/// The edition that a group has to be of; refused where it is of another already.
+fn edition(
+    server: &Server,
+    name: &GroupName,
+    condition: &IfMatch,
+) -> library::Result<Option<Edition>> {
+    let group = server.library().group(name)?;
+    let edition = condition.edition(group.edition());
+    group.ensure_edition(edition.as_ref())?;
+    Ok(edition)
+}
+
+fn shown(view: GroupView) -> Response {
+    tagged(view.group.edition().as_str(), view)
 }
 
 /// The group, or what would be done.

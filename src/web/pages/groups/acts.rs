@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 
 use super::AskPage;
 use crate::daemon::Server;
-use crate::library::{GroupEdit, GroupName, SettingsEdit};
+use crate::library::{Edition, Group, GroupEdit, GroupName, SettingsEdit};
 use crate::web::blocking;
 use crate::web::pages::act::{FormFields, field, parsed, words};
 use crate::web::pages::images::named;
@@ -33,7 +33,20 @@ async fn make(
         Ok(name) => name,
         Err(wrong) => return Ok(page.then("/groups", Notice::bad(format!("Not made: {wrong}")))),
     };
-    said(&server, page, name, &fields, "/groups").await
+    let asked = name.clone();
+    let there = blocking(&server, move |server| {
+        let groups = server.library().groups()?;
+        Ok(groups.iter().any(|view| view.group.name == asked))
+    });
+    if there.await? {
+        // The form has not every field: what it leaves out would be forgotten.
+        let notice = Notice::bad(format!(
+            "There is a group {name} already: this is its page."
+        ));
+        return Ok(page.then(&format!("/groups/{name}"), notice));
+    }
+    let seen = Group::empty(&name).edition();
+    said(&server, page, name, &fields, seen, "/groups").await
 }
 
 async fn set(
@@ -44,7 +57,8 @@ async fn set(
 ) -> Result<Response, Failure> {
     let name: GroupName = named(&name)?;
     let back = format!("/groups/{name}");
-    said(&server, page, name, &fields, &back).await
+    let seen = Edition::named(field(&fields, "seen"));
+    said(&server, page, name, &fields, seen, &back).await
 }
 
 async fn said(
@@ -52,6 +66,7 @@ async fn said(
     page: Page,
     name: GroupName,
     fields: &FormFields,
+    seen: Edition,
     back: &str,
 ) -> Result<Response, Failure> {
     let edit = match edit(fields) {
@@ -61,7 +76,8 @@ async fn said(
     let by = page.who.actor().clone();
     let group = name.clone();
     let saved = blocking(server, move |server| {
-        server.library().edit_group(&group, &edit, &by)
+        let library = server.library();
+        library.edit_group_on(&group, Some(&seen), &edit, &by)
     });
     let (to, notice) = match saved.await {
         // A group without members of which nothing is said is none.
@@ -105,14 +121,17 @@ async fn ask_removal(
 ) -> Result<Html<AskPage>, Failure> {
     let name: GroupName = named(&name)?;
     let group = name.clone();
-    let plan = blocking(&server, move |server| {
-        server.library().plan_remove_group(&group)
+    let asked = blocking(&server, move |server| {
+        let library = server.library();
+        let seen = library.group(&group)?.edition();
+        Ok((library.plan_remove_group(&group)?, seen))
     });
+    let (plan, seen) = asked.await?;
     Ok(Html(AskPage {
         title: format!("Remove the group {name}?"),
-        lines: plan.await?.steps,
+        lines: plan.steps,
         action: format!("/groups/{name}/remove"),
-        fields: Vec::new(),
+        fields: vec![("seen", seen.as_str().to_owned())],
         button: "Remove",
         page,
     }))
@@ -122,12 +141,15 @@ async fn remove(
     State(server): State<Arc<Server>>,
     page: Page,
     Path(name): Path<String>,
+    Form(fields): Form<FormFields>,
 ) -> Result<Response, Failure> {
     let name: GroupName = named(&name)?;
+    let seen = Edition::named(field(&fields, "seen"));
     let by = page.who.actor().clone();
     let group = name.clone();
     let removed = blocking(&server, move |server| {
-        server.library().remove_group(&group, server.live(), &by)
+        let library = server.library();
+        library.remove_group_on(&group, Some(&seen), server.live(), &by)
     });
     let notice = match removed.await {
         Ok(_) => Notice::good(format!("Removed the group {name}.")),
