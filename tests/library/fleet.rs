@@ -192,6 +192,105 @@ fn where_one_line_is_wrong_nothing_is_done_and_all_wrong_lines_are_told() {
 }
 
 #[test]
+fn further_addresses_are_looked_at_before_anything_is_done() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    lab.add("52:54:00:00:00:09", "fc28", Mode::Shared);
+    let dry = Import {
+        csv: "mac,image,macs\n52:54:00:00:00:01,fc28,52:54:00:00:00:09\n".to_owned(),
+        known: Known::Refuse,
+    };
+    let said = refused(lab.lib.plan_import_clients(&dry, &lab.room));
+    assert!(said.contains("line 2: "), "{said}");
+    assert!(said.contains("52:54:00:00:00:09"), "{said}");
+}
+
+/// Adds a client when it is asked who has sessions, which is after everything was planned.
+struct Quicker<'a> {
+    lab: &'a Lab,
+    mac: &'a str,
+    was: std::sync::Once,
+}
+
+impl Live for Quicker<'_> {
+    fn sessions(&self) -> Vec<LiveSession> {
+        self.was.call_once(|| {
+            self.lab.add(self.mac, "fc28", Mode::Shared);
+        });
+        Vec::new()
+    }
+
+    fn fence(&self, _: &MacAddr, _: Option<&BootId>) {}
+
+    fn evict(&self, _: &[VersionId]) {}
+}
+
+#[test]
+fn an_import_that_fails_takes_back_what_it_added_and_nothing_else() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let quicker = Quicker {
+        lab: &lab,
+        mac: "52:54:00:00:00:02",
+        was: std::sync::Once::new(),
+    };
+    let table = Import {
+        csv: "mac,image\n52:54:00:00:00:01,fc28\n52:54:00:00:00:02,fc28\n".to_owned(),
+        known: Known::Refuse,
+    };
+    let actor = Actor::command();
+    let said = refused(lab.lib.import_clients(&table, &quicker, &actor));
+    assert!(said.contains("line 3"), "{said}");
+    let left = lab.lib.clients().unwrap();
+    let left: Vec<String> = left.iter().map(|one| one.mac.to_string()).collect();
+    assert_eq!(left, ["52:54:00:00:00:02"]);
+}
+
+#[test]
+fn no_group_gives_a_disk_that_cannot_be() {
+    let lab = Lab::new();
+    for what in ["data", "size"] {
+        let said = refused(set(
+            &lab,
+            "room5",
+            &format!(r#"{{"settings": {{"{what}": "9999P"}}}}"#),
+        ));
+        assert!(said.contains("larger than any disk"), "{said}");
+    }
+    assert_eq!(lab.lib.groups().unwrap(), []);
+}
+
+#[test]
+fn a_group_that_keeps_its_members_booting_is_not_removed() {
+    let mut lab = Lab::new();
+    let path = lab.home().join("netroot.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("[clients]\n", "[clients]\nway = \"ibft\"\n");
+    std::fs::write(&path, text).unwrap();
+    lab.reopen();
+    let mut draft = lab.lib.draft(&"deb".parse().unwrap()).unwrap();
+    draft.create_sparse(1 << 20).unwrap();
+    draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
+    draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
+    let mut facts = VersionFacts::default();
+    facts.early.kind = manifest::InitramfsKind::InitramfsTools;
+    draft.seal(facts, &Quiet).unwrap();
+    set(&lab, "room5", r#"{"settings": {"way": "http"}}"#).unwrap();
+    import(
+        &lab,
+        "mac,image,groups\n52:54:00:00:00:01,deb,room5\n",
+        Known::Refuse,
+    )
+    .unwrap();
+    let before = lab.snapshot();
+    let actor = Actor::command();
+    let said = refused(lab.lib.remove_group(&group("room5"), &lab.room, &actor));
+    assert!(said.contains("removing group room5"), "{said}");
+    assert!(said.contains("initramfs-tools"), "{said}");
+    assert_eq!(lab.snapshot(), before);
+}
+
+#[test]
 fn known_clients_become_what_the_table_says_only_where_that_is_asked_for() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");

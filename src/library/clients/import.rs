@@ -96,17 +96,21 @@ impl Library {
         let mut added = Vec::new();
         for (line, plan, todo) in adds {
             let Todo::Add(new, more) = todo else { continue };
-            match self.import_new(&new, &more, live, actor) {
+            let add = self.add_client(&new, live, actor).and_then(|one| {
+                // From here on it is ours to take back; not where somebody else was quicker.
+                added.push(new.mac);
+                match more == Edit::default() {
+                    true => Ok(one),
+                    false => self.edit_client(&new.mac, &more, live, actor),
+                }
+            });
+            match add {
                 Ok(one) => done.push(Done { plan, ..one }),
                 Err(error) => {
-                    // The first error is the one to tell.
-                    for mac in added.iter().chain([&new.mac]) {
-                        let _ = self.remove_client(mac, When::Now, live, actor);
-                    }
-                    return Err(stopped(line, &error, "nothing was done; repeat it"));
+                    let instead = self.take_out_again(&added, live, actor);
+                    return Err(stopped(line, &error, &instead));
                 }
             }
-            added.push(new.mac);
         }
         for (line, plan, todo) in updates {
             let Todo::Update(mac, act, edit) = todo else {
@@ -122,17 +126,17 @@ impl Library {
         Ok(done)
     }
 
-    fn import_new(
-        &self,
-        new: &NewClient,
-        more: &Edit,
-        live: &dyn Live,
-        actor: &Actor,
-    ) -> Result<Done> {
-        let done = self.add_client(new, live, actor)?;
-        match *more == Edit::default() {
-            true => Ok(done),
-            false => self.edit_client(&new.mac, more, live, actor),
+    /// Removes what an import has added before it failed. Tells what is left, and what to do.
+    fn take_out_again(&self, added: &[MacAddr], live: &dyn Live, actor: &Actor) -> String {
+        let stays = |mac: &&MacAddr| self.remove_client(mac, When::Now, live, actor).is_err();
+        let left: Vec<String> = added.iter().filter(stays).map(MacAddr::to_string).collect();
+        match left.is_empty() {
+            true => "nothing was done; repeat it".to_owned(),
+            false => format!(
+                "nothing else was done, but {} could not be taken out again: remove them, or repeat it \
+                 with --update",
+                left.join(", ")
+            ),
         }
     }
 
@@ -207,7 +211,8 @@ impl Library {
                     more_macs: row.macs.clone(),
                     ..Edit::default()
                 };
-                Ok((self.plan_add(&new)?, Todo::Add(new, more)))
+                let plan = self.plan_add_with(&new, &more)?;
+                Ok((plan, Todo::Add(new, more)))
             }
         }
     }
