@@ -302,15 +302,26 @@ fn disks_are_kept_for_as_long_as_it_is_said_and_snapshots_for_ever() {
         let client = lab.client(&mac);
         assert!(client.discarded.is_empty());
         assert_eq!((client.snapshots.len(), on_disk(&lab, &mac)), (1, 1));
-        // What can not be undone any more changes nothing.
-        assert!(
-            lab.act(&mac, Act::Undo, When::Now)
-                .unwrap()
-                .plan
-                .steps
-                .is_empty()
-        );
+        let why = refused(lab.act(&mac, Act::Undo, When::Now));
+        assert!(why.contains("is not kept any more"), "{why}");
     });
+}
+
+#[test]
+fn what_is_to_come_back_is_neither_forgotten_nor_does_it_expire() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    lab.write(&mac, "mine");
+    lab.act(&mac, Act::Reset, When::Now).unwrap();
+    lab.act(&mac, Act::Undo, When::AtNextBoot).unwrap();
+    let disk = lab.client(&mac).discarded[0].clone.id.clone();
+    let later = Timestamp::now() + SignedDuration::from_hours(15 * 24);
+    assert!(lab.lib.expire(later).unwrap().is_empty());
+    let why = refused(lab.act(&mac, Act::Forget(kept(&disk)), When::Now));
+    assert!(why.contains("at the client's next boot"), "{why}");
+    lab.boot(&mac);
+    assert_eq!(lab.read(&mac), "mine");
 }
 
 #[test]
@@ -574,6 +585,86 @@ fn an_ephemeral_client_that_goes_leaves_nothing() {
     let lost = remove(&lab, &mac, false).loses.unwrap();
     assert!(!lost.contains("kept until"), "{lost}");
     assert_eq!(lab.snapshot(), before);
+}
+
+#[test]
+fn an_image_that_goes_by_force_takes_nothing_else_from_who_is_gone() {
+    everywhere(|lab| {
+        lab.seal("fc28", "pristine");
+        lab.seal("fc29", "next");
+        let gone = lab.add(MAC, "fc28", Mode::Persistent);
+        lab.act(&gone, snapshot("before"), When::Now).unwrap();
+        let to = assign(Some("fc29"), None);
+        lab.act(&gone, to.clone(), When::Now).unwrap();
+        lab.act(&gone, snapshot("after"), When::Now).unwrap();
+        remove(&lab, &gone, false);
+        // Of another one nothing but its data disk is left.
+        let other = lab.add("52:54:00:00:00:02", "fc28", Mode::Persistent);
+        set(&lab, &other, r#"{"data": "1M"}"#);
+        let root = lab.boot(&other);
+        lab.leave(&root);
+        remove(&lab, &other, false);
+        // And one waits for what goes.
+        let waits = lab.add("52:54:00:00:00:03", "fc28", Mode::Persistent);
+        lab.act(&waits, to, When::Now).unwrap();
+        lab.act(&waits, Act::Undo, When::AtNextBoot).unwrap();
+
+        let image = "fc28".parse().unwrap();
+        lab.lib
+            .remove(&image, When::Force, &lab.room, &Actor::command())
+            .unwrap();
+        lab.try_add(MAC, "fc29", Mode::Shared).unwrap();
+        let client = lab.client(&gone);
+        let left = |client: &Client| {
+            let snapshots = client
+                .snapshots
+                .iter()
+                .map(|one| one.clone.from.to_string());
+            let kept = client
+                .discarded
+                .iter()
+                .map(|one| one.clone.from.to_string());
+            snapshots.chain(kept).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&client), ["fc29@1", "fc29@1"]);
+        assert_eq!(on_disk(&lab, &gone), 2);
+        let data = lab.home().join("clones/525400000002/data.img");
+        assert!(data.exists());
+        let client = lab.client(&waits);
+        assert!(client.armed.is_none() && client.discarded.is_empty());
+        lab.boot(&waits);
+    });
+}
+
+/// Whoever adds a client again may be killed before it is crossed out that it was removed.
+#[test]
+fn a_client_that_is_there_again_is_not_gone() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add(MAC, "fc28", Mode::Persistent);
+    remove(&lab, &mac, false);
+    let place = lab.home().join(format!("removed/{}.json", mac.bare()));
+    let text = fs::read(&place).unwrap();
+    lab.add(MAC, "fc28", Mode::Persistent);
+    lab.write(&mac, "mine");
+    fs::write(&place, text).unwrap();
+    let later = Timestamp::now() + SignedDuration::from_hours(365 * 24);
+    lab.lib.expire(later).unwrap();
+    assert!(!place.exists());
+    assert_eq!(lab.read(&mac), "mine");
+}
+
+#[test]
+fn temporary_files_are_swept_wherever_documents_are() {
+    let lab = Lab::new();
+    for dir in ["groups", "rollouts", "removed", "trials", "clients"] {
+        let dir = lab.home().join(dir);
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join(".tmp-one.json");
+        fs::write(&file, "half").unwrap();
+        lab.lib.sweep().unwrap();
+        assert!(!file.exists(), "{}", file.display());
+    }
 }
 
 /// From wherever a removal was cut off that keeps the disks.

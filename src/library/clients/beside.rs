@@ -19,7 +19,7 @@ use crate::library::lock::WriteLock;
 use crate::library::names::SnapshotName;
 use crate::library::store::clone::{self, CloneInfo, CloneKind, Swap};
 use crate::library::store::{Copying, Source};
-use crate::library::{ByteSize, Edition, Library, MacAddr};
+use crate::library::{ByteSize, Edition, Library, MacAddr, Rollout};
 
 /// Snapshots that one client may have: each may come to hold as much as its disk.
 const SNAPSHOTS: usize = 32;
@@ -92,7 +92,7 @@ impl Library {
                 plan.steps.push(Step::Snapshot { name, running });
             }
             Beside::Forget(KeptDisk { disk }) => {
-                let since = client.forgettable(&act, disk)?.1;
+                let since = self.forgettable(client, &act, disk)?.1;
                 plan.steps.push(Step::Forget {
                     disk: disk.clone(),
                     since,
@@ -183,8 +183,9 @@ impl Library {
                 "repeat it, if the disk that it has now is meant",
             ));
         }
-        // Asked again: another snapshot may have got the name.
+        // Asked again: another snapshot may have got the name, and the machine may have booted since.
         client.new_snapshot(new, now)?;
+        let running = running || is_running(&client, live);
         let copy = copying.settle(&lock)?;
         client.snapshots.push(Snapshot {
             name,
@@ -207,7 +208,7 @@ impl Library {
         let act = Act::Forget(KeptDisk {
             disk: disk.to_owned(),
         });
-        let id = client.forgettable(&act, disk)?.0.id.clone();
+        let id = self.forgettable(&client, &act, disk)?.0.id.clone();
         client.discarded.retain(|old| old.clone.id != id);
         client.snapshots.retain(|one| one.clone.id != id);
         let swap = Swap {
@@ -265,6 +266,48 @@ impl Library {
         }
     }
 
+    /// A disk that is kept and that nothing may bring back, and since when it is.
+    fn forgettable<'a>(
+        &self,
+        client: &'a Client,
+        act: &Act,
+        disk: &str,
+    ) -> Result<(&'a CloneInfo, Timestamp)> {
+        let kept = client.kept(disk).map(|old| (&old.clone, old.at));
+        let snapshot = client.snapshot(disk).map(|one| (&one.clone, one.at));
+        let found = kept.or(snapshot);
+        let found = found.ok_or_else(|| client.keeps_no(act, disk))?;
+        let refused = |why: String, instead: &str| {
+            let what = titled(&act.to_string(), &client.name);
+            Err(Error::refused(what, why, instead))
+        };
+        if client.waits_for(found.0) {
+            return refused(
+                "it is to be brought back at the client's next boot".into(),
+                "call that off first, with `netroot client undo`",
+            );
+        }
+        if let Some(rollout) = self.rollout_that_brings(client, found.0)? {
+            return refused(
+                format!("rollout {} brings it back if that fails", rollout.id),
+                "wait until that is over",
+            );
+        }
+        Ok(found)
+    }
+
+    /// The rollout that brings a disk back to its client if it is set back.
+    pub(super) fn rollout_that_brings(
+        &self,
+        client: &Client,
+        disk: &CloneInfo,
+    ) -> Result<Option<Rollout>> {
+        match client.undo_brings(disk) {
+            true => self.rollout_of(client),
+            false => Ok(None),
+        }
+    }
+
     /// A copy of a snapshot, beside its client's disk; `ahead` is one that was made before.
     pub(super) fn copy_of(
         &self,
@@ -317,22 +360,6 @@ impl Client {
         Ok(name)
     }
 
-    /// A disk that is kept and that nothing waits for, and since when it is.
-    fn forgettable(&self, act: &Act, disk: &str) -> Result<(&CloneInfo, Timestamp)> {
-        let kept = self.kept(disk).map(|old| (&old.clone, old.at));
-        let snapshot = self.snapshot(disk).map(|one| (&one.clone, one.at));
-        let found = kept.or(snapshot);
-        let found = found.ok_or_else(|| self.keeps_no(act, disk))?;
-        if self.waits_for(found.0) {
-            return Err(Error::refused(
-                titled(&act.to_string(), &self.name),
-                "it is to be brought back at the client's next boot",
-                "call that off first, with `netroot client undo`",
-            ));
-        }
-        Ok(found)
-    }
-
     /// Whether a disk that is kept is to come back at the next boot.
     pub(super) fn waits_for(&self, disk: &CloneInfo) -> bool {
         let armed = self.armed.as_ref();
@@ -343,8 +370,15 @@ impl Client {
                         .snapshot(name)
                         .is_some_and(|one| one.clone.id == disk.id)
             }
+            Act::Undo => self.undo_brings(disk),
             _ => false,
         })
+    }
+
+    /// Whether an undo would bring back this disk.
+    pub(super) fn undo_brings(&self, disk: &CloneInfo) -> bool {
+        let before = self.before.as_ref().and_then(|one| one.disk.as_ref());
+        before == Some(&disk.id)
     }
 
     fn ensure_larger(&self, act: &Act, from: u64, size: ByteSize) -> Result<()> {

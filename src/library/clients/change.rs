@@ -80,6 +80,19 @@ impl Client {
         if self.calls_off(act).is_some() {
             return Ok(self.unchanged());
         }
+        if let Some(why) = self.nothing_for(act) {
+            let instead = match (act, &self.before) {
+                (Act::Undo, Some(_)) => {
+                    format!("`netroot client show {}` tells what is kept", self.name)
+                }
+                _ => "nothing needs to be done".to_owned(),
+            };
+            return Err(Error::refused(
+                titled(&act.to_string(), &self.name),
+                why,
+                instead,
+            ));
+        }
         self.carried_out(act)
     }
 
@@ -97,8 +110,21 @@ impl Client {
             Act::Undo if self.before.is_none() && self.armed.is_none() => {
                 Some("it was neither reset nor assigned anew since it was added")
             }
+            Act::Undo if self.armed.is_none() && self.has_lost_what_undo_brings() => {
+                Some("the disk that it had before is not kept any more")
+            }
             _ => None,
         }
+    }
+
+    /// Whether all that an undo could bring back is a disk that is gone.
+    fn has_lost_what_undo_brings(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| {
+            let in_place = self.clone.as_ref().map(|clone| &clone.id);
+            let gone =
+                |disk: &String| self.kept(disk).is_none() && in_place.is_none_or(|id| id != disk);
+            before.assignment == self.assignment() && before.disk.as_ref().is_some_and(gone)
+        })
     }
 
     /// Whether an act would leave the client as it is, and what waits for its next boot too.
@@ -131,15 +157,10 @@ impl Client {
         self.after_assign(self.assignment())
     }
 
+    /// What there is nothing to do for leaves it as it is: a boot is not refused for that.
     fn carried_out(&self, act: &Act) -> Result<Ready> {
-        if let Some(why) = self.nothing_for(act) {
-            return Err(Error::refused(
-                titled(&act.to_string(), &self.name),
-                why,
-                "nothing needs to be done",
-            ));
-        }
         Ok(match act {
+            _ if self.nothing_for(act).is_some() => self.unchanged(),
             Act::Reset => Ready {
                 assignment: self.assignment(),
                 disk: DiskChange::Fresh(Old::Kept),

@@ -34,7 +34,7 @@ impl Library {
                 self.expire_of(lock, &client.mac, now, swept)?;
             }
         }
-        for gone in self.removed()? {
+        for gone in self.removed_to_change(lock)? {
             let keep = self.keep_of(&gone.client)?;
             if keep.is_some_and(|keep| now.duration_since(gone.at) >= keep) {
                 self.purge(lock, &gone.client.mac)?;
@@ -67,7 +67,7 @@ impl Library {
             return Ok(());
         };
         let mut client = self.client_to_change(lock, mac)?;
-        let over: Vec<Discarded> = client.expired(keep, now);
+        let over = self.expired(&client, keep, now)?;
         if over.is_empty() {
             return Ok(());
         }
@@ -83,13 +83,23 @@ impl Library {
         }));
         Ok(())
     }
-}
 
-impl Client {
-    /// Disks that were set aside longer ago than `keep`, but for one that is to come back.
-    fn expired(&self, keep: SignedDuration, now: Timestamp) -> Vec<Discarded> {
-        let over =
-            |old: &&Discarded| now.duration_since(old.at) >= keep && !self.waits_for(&old.clone);
-        self.discarded.iter().filter(over).cloned().collect()
+    /// Disks that were set aside longer ago than `keep`, but for those that may have to come back.
+    fn expired(
+        &self,
+        client: &Client,
+        keep: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Vec<Discarded>> {
+        let mut over = Vec::new();
+        for old in &client.discarded {
+            if now.duration_since(old.at) >= keep
+                && !client.waits_for(&old.clone)
+                && self.rollout_that_brings(client, &old.clone)?.is_none()
+            {
+                over.push(old.clone());
+            }
+        }
+        Ok(over)
     }
 }

@@ -19,8 +19,8 @@ use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::lock::WriteLock;
-use crate::library::names::Mode;
-use crate::library::store::clone::{self, Swap};
+use crate::library::names::{Mode, VersionId};
+use crate::library::store::clone::{self, CloneInfo, Swap};
 use crate::library::{Edition, Library, MacAddr, minute};
 
 /// How a client is removed.
@@ -144,7 +144,7 @@ impl Library {
 
     /// Clients that were removed and whose disks are kept.
     pub(crate) fn removed(&self) -> Result<Vec<Removed>> {
-        let names = document::names(&self.removed_dir())?;
+        let names = document::names(&self.places().removed())?;
         let macs = names.iter().filter_map(|name| name.parse().ok());
         let read = macs.map(|mac: MacAddr| self.removed_of(&mac));
         Ok(read
@@ -154,6 +154,40 @@ impl Library {
             .collect())
     }
 
+    /// The same under the lock, after whatever was left half-done was completed. Who is a client again is
+    /// not among them: its disks are its own.
+    pub(crate) fn removed_to_change(&self, lock: &WriteLock) -> Result<Vec<Removed>> {
+        let mut gone = Vec::new();
+        for removed in self.removed()? {
+            let mac = removed.client.mac;
+            self.finish_pending(lock, &mac)?;
+            match self.places().client(&mac).exists() {
+                true => self.forget_removed(lock, &mac)?,
+                false => gone.extend(self.removed_of(&mac)?),
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Takes the disks that were made from `versions` from what is kept of a removed client, for ever;
+    /// the others stay, and so does its data disk.
+    pub(crate) fn lose_of_removed(
+        &self,
+        lock: &WriteLock,
+        mut gone: Removed,
+        versions: &[VersionId],
+    ) -> Result<()> {
+        let mac = gone.client.mac;
+        gone.client.lose_kept(versions);
+        let kept: Vec<&CloneInfo> = gone.client.kept_disks().collect();
+        if kept.is_empty() && !self.has_data(&mac) {
+            return self.purge(lock, &mac);
+        }
+        // First nobody expects them any more.
+        self.put_removed(lock, &gone)?;
+        clone::prune(self.places(), &mac, &kept)
+    }
+
     /// What was kept of the client that had this address last, if it was removed.
     pub(super) fn removed_of(&self, mac: &MacAddr) -> Result<Option<Removed>> {
         document::read(&self.removed_place(mac))
@@ -161,7 +195,7 @@ impl Library {
 
     /// Writes down what is kept of a client that goes.
     pub(super) fn put_removed(&self, lock: &WriteLock, removed: &Removed) -> Result<()> {
-        self.make_dir(&self.removed_dir())?;
+        self.make_dir(&self.places().removed())?;
         let place = self.removed_place(&removed.client.mac);
         document::put(lock, &place, removed)
     }
@@ -194,16 +228,25 @@ impl Library {
         Ok(root || client.kept_disks().next().is_some() || self.has_data(&client.mac))
     }
 
-    fn removed_dir(&self) -> PathBuf {
-        self.places().root().join("removed")
-    }
-
     fn removed_place(&self, mac: &MacAddr) -> PathBuf {
-        self.removed_dir().join(format!("{}.json", mac.bare()))
+        self.places().removed().join(format!("{}.json", mac.bare()))
     }
 }
 
 impl Client {
+    /// Nothing that was made from `versions` is kept for it any longer, and nothing waits for that.
+    pub(crate) fn lose_kept(&mut self, versions: &[VersionId]) {
+        let goes = |disk: &CloneInfo| versions.contains(&disk.from);
+        if self
+            .kept_disks()
+            .any(|disk| goes(disk) && self.waits_for(disk))
+        {
+            self.armed = None;
+        }
+        self.discarded.retain(|old| !goes(&old.clone));
+        self.snapshots.retain(|one| !goes(&one.clone));
+    }
+
     /// The client without a disk in place: that is set aside, unless nobody expects anything in it.
     pub(super) fn set_aside(mut self, now: Timestamp) -> (Client, Swap) {
         let assignment = self.assignment();

@@ -297,12 +297,7 @@ impl Library {
             if !has_disk_of(&client, versions) {
                 continue;
             }
-            client
-                .discarded
-                .retain(|old| !versions.contains(&old.clone.from));
-            client
-                .snapshots
-                .retain(|one| !versions.contains(&one.clone.from));
+            client.lose_kept(versions);
             let out = client.clone.take_if(|clone| versions.contains(&clone.from));
             let swap = Swap {
                 out,
@@ -312,9 +307,9 @@ impl Library {
             };
             self.commit(lock, Change { client, swap })?;
         }
-        for gone in self.removed()? {
+        for gone in self.removed_to_change(lock)? {
             if has_disk_of(&gone.client, versions) {
-                self.purge(lock, &gone.client.mac)?;
+                self.lose_of_removed(lock, gone, versions)?;
             }
         }
         Ok(())

@@ -185,6 +185,11 @@ impl Places {
         self.root.join("rollouts")
     }
 
+    /// Documents of clients that were removed while their disks are kept.
+    pub(crate) fn removed(&self) -> PathBuf {
+        self.root.join("removed")
+    }
+
     /// Machines that are nobody's clients: one document for each server.
     pub(crate) fn strangers(&self) -> PathBuf {
         self.root.join("strangers")

@@ -159,6 +159,10 @@ impl Library {
             places.jobs(),
             places.strangers(),
             places.volumes(),
+            places.groups(),
+            places.rollouts(),
+            places.trials(),
+            places.removed(),
         ] {
             let files = document::sweep(&lock, &dir)?;
             swept.extend(files.into_iter().map(|path| Swept::Temporary { path }));
