@@ -13,8 +13,8 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -65,6 +65,8 @@ pub struct Quota {
     // An asynchronous lock: it is held while somebody looks at the storage, and those who would find out
     // the same wait for that.
     turn: tokio::sync::Mutex<()>,
+    // Held while it is measured: two at once would each put the tally right by what the other did.
+    measuring: Mutex<()>,
 }
 
 /// Bytes that are counted for a write until it is done.
@@ -84,6 +86,7 @@ impl QuotaDisk {
             loose: AtomicBool::new(true),
             full: AtomicBool::new(false),
             turn: tokio::sync::Mutex::default(),
+            measuring: Mutex::default(),
         };
         QuotaDisk {
             disk,
@@ -157,30 +160,42 @@ impl Quota {
     /// # Errors
     /// When the storage does not tell.
     pub fn measure(&self) -> io::Result<u64> {
+        let _turn = self
+            .measuring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // In this order: a write that is counted twice makes the tally too high, never too low.
         let before = self.tally.load(Ordering::SeqCst);
         let under_way = self.under_way.load(Ordering::SeqCst);
         let held = self.own.all()?;
         let now = held.saturating_add(under_way);
-        // What was counted meanwhile stays counted.
-        self.tally
-            .fetch_add(now.wrapping_sub(before), Ordering::SeqCst);
+        // What was counted meanwhile stays counted: nobody else makes it less.
+        self.count(|tally| Some(tally.saturating_sub(before).saturating_add(now)));
         Ok(held)
     }
 
+    /// Changes the tally, unless `to` says that it must not. Tells whether it was changed.
+    fn count(&self, to: impl FnMut(u64) -> Option<u64>) -> bool {
+        let changed = self
+            .tally
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, to);
+        changed.is_ok()
+    }
+
     fn claim(self: &Arc<Self>, bytes: u64) -> Option<Claim> {
+        // First of all: whoever measures in between counts it twice, not never.
         self.under_way.fetch_add(bytes, Ordering::SeqCst);
-        let claim = Claim {
+        let limit = self.limit.load(Ordering::SeqCst);
+        let fits = |tally: u64| tally.checked_add(bytes).filter(|after| *after <= limit);
+        if !self.count(fits) {
+            self.under_way.fetch_sub(bytes, Ordering::SeqCst);
+            return None;
+        }
+        self.loose.store(true, Ordering::SeqCst);
+        Some(Claim {
             quota: self.clone(),
             bytes,
-        };
-        let before = self.tally.fetch_add(bytes, Ordering::SeqCst);
-        if before.saturating_add(bytes) <= self.limit.load(Ordering::SeqCst) {
-            self.loose.store(true, Ordering::SeqCst);
-            return Some(claim);
-        }
-        self.tally.fetch_sub(bytes, Ordering::SeqCst);
-        None
+        })
     }
 
     /// Counts only what a write really adds, and puts the tally right if need be.
@@ -208,22 +223,31 @@ impl Quota {
     }
 
     fn judge(self: &Arc<Self>, range: Range<u64>) -> io::Result<Claim> {
-        let adds = self.own.added_by(range)?;
-        if adds == 0 {
-            return Ok(self.nothing());
-        }
-        if let Some(claim) = self.claim(adds) {
+        let adds = self.own.added_by(range.clone())?;
+        if let Some(claim) = self.claim_added(adds) {
             return Ok(claim);
         }
         if self.loose.swap(false, Ordering::SeqCst) {
             self.measure()?;
-            if let Some(claim) = self.claim(adds) {
-                self.full.store(false, Ordering::SeqCst);
+            // What was on its way to the storage has its place now: less may be new than before.
+            let adds = self.own.added_by(range)?;
+            if let Some(claim) = self.claim_added(adds) {
+                if adds > 0 {
+                    self.full.store(false, Ordering::SeqCst);
+                }
                 return Ok(claim);
             }
         }
         self.full.store(true, Ordering::SeqCst);
         Err(io::ErrorKind::QuotaExceeded.into())
+    }
+
+    /// What writes only over what it holds needs no room.
+    fn claim_added(self: &Arc<Self>, adds: u64) -> Option<Claim> {
+        match adds {
+            0 => Some(self.nothing()),
+            adds => self.claim(adds),
+        }
     }
 
     fn nothing(self: &Arc<Self>) -> Claim {
@@ -240,7 +264,13 @@ impl Quota {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
         self.quota.under_way.fetch_sub(self.bytes, Ordering::SeqCst);
+        // Whoever measured while it was under way may have counted it twice, or not found it in its
+        // place yet.
+        self.quota.loose.store(true, Ordering::SeqCst);
     }
 }
 
@@ -454,6 +484,39 @@ mod tests {
         }
         let held = lab.pieces.held.lock().unwrap().len();
         assert_eq!(held, 64);
+    }
+
+    /// As a file system that gives out storage late: until it is measured, what was written shares with
+    /// others what was there before.
+    #[tokio::test]
+    async fn what_has_no_place_yet_can_be_written_again_at_a_full_quota() {
+        #[derive(Default)]
+        struct Late {
+            written: Arc<Pieces>,
+            placed: Arc<Pieces>,
+        }
+        impl Own for Late {
+            fn all(&self) -> io::Result<u64> {
+                *self.placed.held.lock().unwrap() = self.written.held.lock().unwrap().clone();
+                self.placed.all()
+            }
+            fn added_by(&self, range: Range<u64>) -> io::Result<u64> {
+                self.placed.added_by(range)
+            }
+        }
+        let late = Late::default();
+        let pieces = late.written.clone();
+        let memory = Arc::new(MemoryDisk::new(512, 1 << 14));
+        let disk = QuotaDisk::new(memory, Box::new(late), Some(10 * PIECE));
+        let lab = Lab { disk, pieces };
+        for round in 0..20 {
+            for piece in 0..10 {
+                let written = lab.write(piece, 1).await;
+                assert!(written.is_ok(), "round {round}, piece {piece}");
+            }
+        }
+        assert!(lab.is_full(20, 1).await);
+        lab.write(0, 10).await.unwrap();
     }
 
     #[tokio::test]

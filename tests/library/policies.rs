@@ -391,6 +391,34 @@ fn a_client_at_its_quota_is_full_and_goes_on_with_more() {
     });
 }
 
+/// What was written seconds ago lies beside its place as long as the file system likes.
+#[test]
+fn what_a_full_client_has_just_written_it_may_write_again() {
+    on_xfs(|lab| {
+        let text = "x".repeat(8 << 20);
+        lab.seal("fc28", &text);
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        set(&lab, &mac, r#"{"quota": "1M"}"#);
+        let grant = lab.boot(&mac);
+        let disks = lab.lib.open_granted(&grant).unwrap();
+        let disk = disks[0].disk.as_ref();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let write = |piece: u64, pieces: u64| {
+            let extent = disk.geometry().extent(piece * 8, pieces * 8).unwrap();
+            let data = vec![vec![7; extent.len() as usize].into()];
+            runtime.block_on(disk.write(extent, data).wait())
+        };
+        for round in 0..4 {
+            for at in 0..8 {
+                let written = write(at * 32, 32);
+                assert!(written.is_ok(), "round {round}, {at}: {written:?}");
+            }
+        }
+        assert!(matches!(write(1000, 64), Err(block::Error::OutOfSpace)));
+        assert!(write(0, 256).is_ok(), "nothing of it is new");
+    });
+}
+
 /// A snapshot shares what the client wrote; that still counts as the client's.
 #[test]
 fn what_a_snapshot_shares_still_counts() {
