@@ -215,6 +215,104 @@ fn what_was_killed_half_way_is_finished() {
 }
 
 #[test]
+fn who_was_not_given_it_before_the_server_was_killed_is_given_it_afterwards() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    room.macs[..2]
+        .iter()
+        .for_each(|mac| drop(room.lab.boot(mac)));
+    // It was killed between the third and the fourth.
+    let third = assign(Some("fc29"), None);
+    room.lab
+        .act(&room.macs[2], third, When::AtNextBoot)
+        .unwrap();
+    let path = room.lab.home().join(format!("rollouts/{id}.json"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    document["stage"] = serde_json::json!({"is": "rest"});
+    for at in [2, 3] {
+        document["members"][at]["given"] = true.into();
+        document["members"][at]["giving"] = true.into();
+    }
+    std::fs::write(&path, document.to_string()).unwrap();
+    room.lab.reopen();
+    room.after(0);
+    assert!(matches!(room.stage(id), Stage::Done { .. }));
+    assert_eq!(room.next_boots(), ["fc29@1"; 4]);
+    let given = room.events();
+    let given = given.iter().filter(|one| one.what == "client-assign-armed");
+    assert_eq!(given.count(), 4, "nobody twice");
+}
+
+#[test]
+fn a_canary_that_has_stayed_may_be_shut_down_before_the_other_comes() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    let a = room.lab.boot(&room.macs[0]);
+    room.after(3);
+    room.lab.leave(&a);
+    room.after(1);
+    assert!(room.view(id).progress[0].says.contains("stayed with it"));
+    room.lab.boot(&room.macs[1]);
+    room.after(3);
+    assert!(matches!(room.stage(id), Stage::Done { .. }));
+}
+
+#[test]
+fn a_canary_that_waits_for_a_reset_is_set_back_with_the_others() {
+    let mut room = Room::new(Mode::Persistent);
+    room.lab.write(&room.macs[0], "mine");
+    let id = room.begin();
+    let a = room.lab.boot(&room.macs[0]);
+    room.lab
+        .act(&room.macs[0], Act::Reset, When::AtNextBoot)
+        .unwrap();
+    room.after(10);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+    room.lab.leave(&a);
+    room.lab.boot(&room.macs[0]);
+    assert_eq!(room.lab.read(&room.macs[0]), "mine", "with its disk");
+}
+
+#[test]
+fn a_server_that_begins_anew_every_night_ends_it_all_the_same() {
+    let mut room = Room::new(Mode::Persistent);
+    let new = NewRollout {
+        within: "3d".parse().unwrap(),
+        ..room.new_rollout(2)
+    };
+    let (lab, actor) = (&room.lab, Actor::command());
+    let begun = lab.lib.begin_rollout(&new, room.clock, &lab.room, &actor);
+    let id = begun.unwrap().id;
+    for night in 1..=3 {
+        room.clock.since = room.clock.now + SignedDuration::from_hours(24);
+        room.after(24 * 60);
+        assert_eq!(room.stage(id), Stage::Canaries, "night {night}");
+    }
+    // The last one was not seen for long.
+    room.after(30);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+}
+
+#[test]
+fn what_comes_back_when_it_fails_is_kept_until_then() {
+    let mut room = Room::new(Mode::Persistent);
+    room.lab.write(&room.macs[0], "mine");
+    let id = room.begin();
+    let a = room.lab.boot(&room.macs[0]);
+    let disk = room.lab.client(&room.macs[0]).discarded[0].clone.id.clone();
+    let late = room.clock.now + SignedDuration::from_hours(15 * 24);
+    assert!(room.lab.lib.expire(late).unwrap().is_empty());
+    let forget = Act::Forget(KeptDisk { disk });
+    let why = refused(room.lab.act(&room.macs[0], forget, When::Now));
+    assert!(why.contains(&format!("rollout {id}")), "{why}");
+    room.lab.leave(&a);
+    room.after(10);
+    assert_eq!(room.lab.read(&room.macs[0]), "mine");
+}
+
+#[test]
 fn clients_may_go_and_be_given_something_else_meanwhile() {
     let mut room = Room::new(Mode::Persistent);
     let id = room.begin();

@@ -163,6 +163,9 @@ impl Library {
     fn advance(&self, rollout: &mut Rollout, watching: Watching, live: &dyn Live) -> Result<()> {
         for _ in 0..AT_ONCE {
             let facts = self.facts_of(rollout, watching, live)?;
+            if rollout.note_stays(&facts) {
+                self.write_rollout(rollout)?;
+            }
             match rollout.next(&facts) {
                 Next::Wait => return Ok(()),
                 Next::Give(macs) => self.give(rollout, &macs, live)?,
@@ -228,33 +231,28 @@ impl Library {
     }
 
     /// Arms the assignment. It is written down first: what is killed in between has given it to nobody
-    /// of whom that is not known.
+    /// of whom that is not known, and goes on with those who have not got it yet.
     fn give(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
-        for mac in macs {
-            rollout
-                .member(mac)
-                .into_iter()
-                .for_each(|one| one.given = true);
-        }
+        rollout.mark(macs, |one| (one.given, one.giving) = (true, true));
         self.write_rollout(rollout)?;
         let act = rollout.act();
-        self.on_each(rollout, macs, |_, mac| {
+        self.on_each(rollout, macs, |rollout, mac| {
+            if Standing::of(&self.client(mac)?, rollout) != Standing::Otherwise {
+                return Ok(());
+            }
             let when = When::AtNextBoot;
             let done = self.perform(mac, &act, when, live, &Actor::Server);
             done.map(drop)
-        })
+        });
+        rollout.mark(macs, |one| one.giving = false);
+        self.write_rollout(rollout)
     }
 
     fn take_back(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
         self.on_each(rollout, macs, |rollout, mac| {
             self.take_back_one(rollout, mac, live)
-        })?;
-        for mac in macs {
-            rollout
-                .member(mac)
-                .into_iter()
-                .for_each(|one| one.back = true);
-        }
+        });
+        rollout.mark(macs, |one| one.back = true);
         self.write_rollout(rollout)
     }
 
@@ -264,8 +262,7 @@ impl Library {
         rollout: &mut Rollout,
         macs: &[MacAddr],
         act: impl Fn(&Rollout, &MacAddr) -> Result<()>,
-    ) -> Result<()> {
-        let mut news = false;
+    ) {
         for mac in macs {
             match act(rollout, mac) {
                 // It was removed meanwhile, which the next look at the facts tells.
@@ -273,27 +270,27 @@ impl Library {
                 Err(error) => {
                     let why = chain(&error);
                     tracing::warn!(rollout = rollout.id, client = %mac, why, "a rollout met trouble");
-                    let member = rollout.member(mac).into_iter();
-                    member.for_each(|one| one.trouble = Some(why.clone()));
-                    news = true;
+                    rollout.mark(&[*mac], |one| one.trouble = Some(why.clone()));
                 }
             }
-        }
-        match news {
-            true => self.write_rollout(rollout),
-            false => Ok(()),
         }
     }
 
     /// Whoever has the image gets again what it had: at once where no disk is in somebody's hands, else
     /// at its next boot (rule 1). Whoever got something else from somebody keeps that.
     fn take_back_one(&self, rollout: &Rollout, mac: &MacAddr, live: &dyn Live) -> Result<()> {
-        let client = self.client(mac)?;
+        let mut client = self.client(mac)?;
         let before = rollout.members.iter().find(|member| member.mac == *mac);
         let Some(before) = before.map(|member| &member.before) else {
             return Ok(());
         };
-        let act = match Standing::of(&client, rollout) {
+        let standing = Standing::of(&client, rollout);
+        if standing == Standing::Applied && client.armed.is_some() {
+            // It is about the disk that goes.
+            self.perform(mac, &Act::Undo, When::Now, live, &Actor::Server)?;
+            client = self.client(mac)?;
+        }
+        let act = match standing {
             Standing::Otherwise => return Ok(()),
             // It calls off what waits.
             Standing::Armed => Act::Undo,
@@ -426,6 +423,8 @@ fn member(client: &Client, canary: bool) -> Member {
         canary,
         before: client.assignment(),
         given: false,
+        giving: false,
+        stayed: false,
         back: false,
         trouble: None,
     }

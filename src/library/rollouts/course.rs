@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Member, Rollout, STAY, Stage};
 use crate::library::clients::{Act, AssignTo, Client};
 use crate::library::names::VersionId;
 use crate::library::{MacAddr, minute};
+
+/// How long canaries have at least that somebody watches again.
+const SEEN_ANEW: SignedDuration = SignedDuration::from_mins(30);
 
 /// What is known when a rollout is looked at.
 #[derive(Debug, Clone)]
@@ -65,16 +68,17 @@ pub(super) enum Next {
 impl Standing {
     pub(super) fn of(client: &Client, rollout: &Rollout) -> Self {
         let wanted = &rollout.image;
-        match &client.armed {
-            Some(armed) => match &armed.act {
-                Act::Assign(AssignTo {
-                    image: Some(image),
-                    mode: None,
-                }) if image == wanted => Standing::Armed,
-                _ => Standing::Otherwise,
-            },
-            None if client.image == *wanted => Standing::Applied,
-            None => Standing::Otherwise,
+        let armed = client.armed.as_ref().map(|armed| &armed.act);
+        match armed {
+            Some(Act::Assign(AssignTo {
+                image: Some(image), ..
+            })) if image == wanted => Standing::Armed,
+            Some(Act::Assign(AssignTo { image: Some(_), .. }) | Act::Undo | Act::Restore(_)) => {
+                Standing::Otherwise
+            }
+            // Another disk of the same image.
+            _ if client.image == *wanted => Standing::Applied,
+            _ => Standing::Otherwise,
         }
     }
 }
@@ -104,13 +108,32 @@ impl Rollout {
         }
     }
 
-    /// When canaries that have not stayed by then have failed. The time begins anew with whoever
-    /// watches.
+    /// When canaries that have not stayed by then have failed. Whoever watches only now gives them a
+    /// while to be seen; not all the time again, which a server that restarts every night would never
+    /// let end.
     pub(super) fn deadline(&self, watching: Timestamp) -> Timestamp {
-        let began = self.began.max(watching);
-        began
-            .checked_add(self.within.duration())
-            .unwrap_or(Timestamp::MAX)
+        let within = self.within.duration();
+        let after = |from: Timestamp, time| from.checked_add(time).unwrap_or(Timestamp::MAX);
+        after(self.began, within).max(after(watching, within.min(SEEN_ANEW)))
+    }
+
+    /// Notes which canaries have stayed: who is shut down afterwards has proven it all the same. Tells
+    /// whether that is news.
+    pub(super) fn note_stays(&mut self, facts: &Facts) -> bool {
+        if self.stage != Stage::Canaries {
+            return false;
+        }
+        let stays = |member: &Member| {
+            let seen = facts.clients.get(&member.mac);
+            seen.is_some_and(|seen| self.lacks(member, seen, facts).is_none())
+        };
+        let anew = self
+            .members
+            .iter()
+            .filter(|one| one.canary && !one.stayed && stays(one));
+        let anew: Vec<MacAddr> = anew.map(|one| one.mac).collect();
+        self.mark(&anew, |one| one.stayed = true);
+        !anew.is_empty()
     }
 
     fn try_canaries(&self, facts: &Facts) -> Next {
@@ -158,6 +181,9 @@ impl Rollout {
 
     /// What a canary has not done yet, in words.
     fn lacks(&self, member: &Member, seen: &Seen, facts: &Facts) -> Option<String> {
+        if member.stayed {
+            return None;
+        }
         let name = &member.name;
         let version = &self.version;
         let booted = seen.boot.as_ref().filter(|(ran, _)| ran == version);
@@ -181,7 +207,7 @@ impl Rollout {
     fn not_given(&self, facts: &Facts, which: impl Fn(&Member) -> bool) -> Vec<MacAddr> {
         let members = self.members.iter().filter(|member| which(member));
         members
-            .filter(|member| !member.given && member.trouble.is_none())
+            .filter(|member| (!member.given || member.giving) && member.trouble.is_none())
             .filter(|member| facts.clients.contains_key(&member.mac))
             .map(|member| member.mac)
             .collect()

@@ -75,6 +75,12 @@ pub struct Member {
     pub before: Assignment,
     /// Whether it was given the image, or was about to be.
     pub given: bool,
+    /// Whether that is under way: the server may have ended before it was done.
+    #[serde(default)]
+    pub giving: bool,
+    /// Whether it was seen to stay as long as a canary has to.
+    #[serde(default)]
+    pub stayed: bool,
     /// Whether it was set back.
     pub back: bool,
     /// Why it could not be given the image, or not be set back.
@@ -156,8 +162,12 @@ impl Rollout {
             .with("image", self.image.to_string())
     }
 
-    fn member(&mut self, mac: &MacAddr) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| member.mac == *mac)
+    /// Notes something about these members.
+    fn mark(&mut self, macs: &[MacAddr], note: impl Fn(&mut Member)) {
+        let members = self.members.iter_mut();
+        members
+            .filter(|member| macs.contains(&member.mac))
+            .for_each(note);
     }
 }
 

@@ -112,6 +112,9 @@ impl Library {
                     },
                 )
             }
+            (Standing::Applied, Some(_), None) if member.stayed => {
+                told(false, "stayed with it, and is off".to_owned())
+            }
             (Standing::Applied, Some((_, since)), None) => {
                 told(false, format!("booted it {}, and is off", minute(since)))
             }
