@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::image::names;
+use crate::cli::print;
 use crate::library::manifest::BootFrom;
 use crate::library::{ClientName, Followers, ImageName, Library, Version};
 
@@ -53,6 +54,14 @@ pub(super) fn after(library: &Library, version: &Version) -> Result<Vec<String>>
             format!("it is not current until its test went well; current is {current}"),
             format!("next: netroot image test {id}"),
         ]);
+    }
+    let is_current = library.image(&id.image)?.current == Some(id.number);
+    let gate = library.config().images.publish_gate;
+    if gate && is_current && !library.wants_trial(&version.manifest().boot) {
+        print::warning(&format!(
+            "{id} is current without a test, although `publish_gate` is set: it boots from its own disk, \
+             which cannot be tested here; try it on one client first"
+        ));
     }
     let lines = reached(&id.image, &library.followers(&id.image, Some(id))?);
     if !lines.is_empty() {

@@ -5,7 +5,7 @@ use netroot::library::{Done, Mode, Quiet, VersionFacts, When};
 
 use crate::lab::{Lab, MIB, assign, refused};
 
-fn table() -> TableFacts {
+pub(crate) fn table() -> TableFacts {
     TableFacts {
         kind: TableKind::Mbr,
         partitions: 1,

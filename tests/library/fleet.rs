@@ -389,6 +389,38 @@ fn behind_the_gate_only_what_was_tested_becomes_current() {
 }
 
 #[test]
+fn the_gate_is_open_for_what_cannot_be_tested_and_for_the_way_back() {
+    let mut lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let second = lab.seal("fc28", "second");
+    gate(&mut lab);
+    let actor = Actor::command();
+    // Nobody has tested the first; people had it.
+    let first: VersionSpec = "fc28@1".parse().unwrap();
+    lab.lib.roll_back(&first, &actor).unwrap();
+    assert_eq!(lab.lib.image(&second.image).unwrap().current, Some(1));
+    lab.lib.roll_back(&second.into(), &actor).unwrap();
+
+    let mut draft = lab.lib.draft(&"windows".parse().unwrap()).unwrap();
+    draft.create_sparse(1 << 20).unwrap();
+    draft.boots_itself(crate::disks::table());
+    let disk = draft.seal(VersionFacts::default(), &Quiet).unwrap();
+    assert!(!lab.lib.waits_for_trial(disk.id()).unwrap());
+    assert_eq!(lab.lib.image(&disk.id().image).unwrap().current, Some(1));
+}
+
+#[test]
+fn a_test_that_went_well_does_not_bring_back_what_is_older() {
+    let mut lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    gate(&mut lab);
+    let (second, third) = (lab.seal("fc28", "second"), lab.seal("fc28", "third"));
+    assert!(tried(&lab, &third, None, Publish::IfItWaits));
+    assert!(!tried(&lab, &second, None, Publish::IfItWaits));
+    assert_eq!(lab.lib.image(&third.image).unwrap().current, Some(3));
+}
+
+#[test]
 fn a_test_says_nothing_about_what_is_gone() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");

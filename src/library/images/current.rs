@@ -1,5 +1,6 @@
 //! Which version of an image is current, and which numbers were drawn.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -22,6 +23,9 @@ struct Current {
     revision: u64,
     current: Option<u32>,
     drawn: u32,
+    /// Which were current before.
+    #[serde(default)]
+    was: BTreeSet<u32>,
 }
 
 impl Document for Current {
@@ -129,9 +133,19 @@ impl Library {
     pub(crate) fn make_current(&self, lock: &WriteLock, version: &VersionId) -> Result<()> {
         let path = self.places().current(&version.image);
         let mut document: Current = document::read(&path)?.unwrap_or_default();
-        document.current = Some(version.number);
+        if let Some(before) = document.current.replace(version.number) {
+            document.was.insert(before);
+        }
         document.drawn = document.drawn.max(version.number);
         document::write(lock, &path, &mut document)
+    }
+
+    /// Whether clients got a version at some time, as the current one.
+    pub(super) fn was_current(&self, version: &VersionId) -> Result<bool> {
+        let document: Option<Current> = document::read(&self.places().current(&version.image))?;
+        Ok(document.is_some_and(|document| {
+            document.current == Some(version.number) || document.was.contains(&version.number)
+        }))
     }
 
     /// Notes the number of a version that does not become current.

@@ -10,6 +10,7 @@ use crate::library::Library;
 use crate::library::document::{self, Document};
 use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
+use crate::library::manifest::BootFrom;
 use crate::library::names::VersionId;
 
 /// What came of the last test of a version.
@@ -80,29 +81,47 @@ impl Library {
     /// Writes down what came of a test. Tells whether the version became current by it.
     pub fn record_trial(&self, mut trial: Trial, publish: Publish) -> Result<bool> {
         let version = trial.version.clone();
-        let waits = self.waits_for_trial(&version)?;
         let path = self.places().trial(&version);
         self.make_dir(&self.places().trials())?;
         let lock = self.write_lock()?;
+        // Asked under the lock: a newer one may have become current while this one was tested.
+        let waits = self.waits_for_trial(&version)?;
         let before: Option<Trial> = document::read(&path)?;
         trial.revision = before.map_or(0, |before| before.revision);
         document::write(&lock, &path, &mut trial)?;
+        let publishes = waits && publish == Publish::IfItWaits && trial.passed();
+        let published = match publishes {
+            true => self
+                .ensure_may_be_current(&version)
+                .and_then(|()| self.make_current(&lock, &version)),
+            false => Ok(()),
+        };
         drop(lock);
         let event = Event::new(&trial.by, "image-test").of_version(&version);
         self.note(&match &trial.failed {
             None => event.with("passed", true),
             Some(why) => event.with("passed", false).with("why", why.clone()),
         });
-        let publishes = waits && publish == Publish::IfItWaits && trial.passed();
+        published?;
         if publishes {
-            self.set_current(&version, &trial.by)?;
+            self.note(&Event::new(&trial.by, "image-current").of_version(&version));
         }
         Ok(publishes)
     }
 
-    /// Refuses to make current what has not passed its test, where the configuration asks for one.
+    /// Whether a version that boots so has to pass a test before it becomes current. What boots from its
+    /// own disk cannot be tested here (`build::ensure_can_be_tried`), and would never become current.
+    pub fn wants_trial(&self, boot: &BootFrom) -> bool {
+        self.config().images.publish_gate && matches!(boot, BootFrom::Kernel { .. })
+    }
+
+    /// Refuses to make current what has not passed its test, where the configuration asks for one. Back to
+    /// what clients had before nobody has to wait for a test.
     pub(crate) fn ensure_tried(&self, version: &VersionId) -> Result<()> {
-        if !self.config().images.publish_gate {
+        if !self.config().images.publish_gate
+            || !self.wants_trial(&self.version(version)?.manifest().boot)
+            || self.was_current(version)?
+        {
             return Ok(());
         }
         let why = match self.trial(version)? {

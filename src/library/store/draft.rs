@@ -248,6 +248,7 @@ impl<'a> Draft<'a> {
         let moved = now.is_some_and(|image| image.current != self.began_at);
         let parent = facts.parent.as_ref().map(|parent| &parent.image);
         let is_news = !(moved && parent == Some(&self.image));
+        let is_current = is_news && !library.wants_trial(&boot);
         let version = library.next_version(&self.image)?;
         let manifest = Manifest {
             format: 1,
@@ -259,7 +260,6 @@ impl<'a> Draft<'a> {
             facts,
         };
         self.close(&manifest)?;
-        let is_current = is_news && !library.config().images.publish_gate;
         let published = self.publish(&version).and_then(|()| match is_current {
             true => library.make_current(&lock, &version),
             false => library.note_drawn(&lock, &version),
