@@ -1,7 +1,10 @@
 //! A version boots in QEMU before people get it.
 //!
 //! The machine is given kernel, initramfs and kernel line, and finds its disk over QEMU's user network:
-//! neither root nor a bridge is needed. Whoever serves that disk stands above this floor.
+//! neither root nor a bridge is needed. Whoever serves that disk stands above this floor. An image may be
+//! anybody's, so the network ends there (`restrict`): the one address that the machine reaches beside
+//! QEMU's own DHCP leads to that disk, by a program that QEMU starts for each connection. (Without a
+//! program QEMU forwards one connection only, and an initiator makes several.)
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -17,8 +20,8 @@ use crate::exec::{Cancel, Line, Program, find_program};
 use crate::library::manifest::BootFrom;
 use crate::library::{Actor, Trial, Version};
 
-/// Where a machine behind QEMU's user network finds the host's 127.0.0.1.
-pub const TRIAL_HOST: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 2, 2);
+/// Where a machine finds its disk behind QEMU's user network.
+pub const TRIAL_HOST: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 2, 100);
 
 /// How long a boot may take: software emulation on a busy host needs minutes.
 pub const TRIAL_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -38,10 +41,16 @@ const WIDTH: usize = 300;
 /// Memory of the machine, in MiB. What it writes stays there, too.
 const MEMORY: u32 = 2048;
 
+/// The serial port of the machine: a PC has a 16550, QEMU's board for ARM a PL011.
+const CONSOLE: &str = match cfg!(target_arch = "aarch64") {
+    true => "console=ttyAMA0,115200n8",
+    false => "console=ttyS0,115200n8",
+};
+
 /// What a version needs on its kernel line so that its console tells how far it is. What goes wrong ends
 /// the machine instead of waiting for somebody (dracut.cmdline(7), kernel-parameters).
 pub const SPEAKS: [&str; 7] = [
-    "console=ttyS0,115200n8",
+    CONSOLE,
     "loglevel=6",
     "systemd.show_status=1",
     "panic=5",
@@ -59,6 +68,23 @@ pub struct TrialMachine {
     pub initramfs: PathBuf,
     /// The kernel line.
     pub append: String,
+    /// The port of [`TRIAL_HOST`] where it finds its disk.
+    pub port: u16,
+    /// What is run for each connection to that, words without a shell; its standard input is the
+    /// connection.
+    pub relay: Vec<String>,
+}
+
+impl TrialMachine {
+    /// QEMU's user network for it (qemu(1), `-netdev user`).
+    fn network(&self) -> String {
+        // QEMU takes the command apart as a shell would, after a comma has ended the option.
+        let quoted = |word: &String| format!("'{}'", word.replace('\'', r"'\''"));
+        let relay: Vec<String> = self.relay.iter().map(quoted).collect();
+        let relay = relay.join(" ").replace(',', ",,");
+        let port = self.port;
+        format!("user,id=net,ipv6=off,restrict=on,guestfwd=tcp:{TRIAL_HOST}:{port}-cmd:{relay}")
+    }
 }
 
 /// How a boot came out.
@@ -144,7 +170,7 @@ fn program(qemu: &std::path::Path, machine: &TrialMachine, accelerator: Accelera
         .args(["-display", "none", "-serial", "stdio", "-sandbox", "on"])
         .args(["-machine", board, "-accel", accel, "-cpu", cpu, "-smp", "2"])
         .args(["-m".to_owned(), MEMORY.to_string()])
-        .args(["-netdev", "user,id=net,ipv6=off"])
+        .args(["-netdev".to_owned(), machine.network()])
         .args(["-device", "virtio-net-pci,netdev=net,romfile="])
         .args(["-device", "virtio-rng-pci"])
         .arg("-kernel")
@@ -363,6 +389,23 @@ mod tests {
         ] {
             assert_eq!(is_up(&plain(line)), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_machine_reaches_its_disk_and_nothing_else() {
+        let machine = TrialMachine {
+            kernel: PathBuf::new(),
+            initramfs: PathBuf::new(),
+            append: String::new(),
+            port: 4711,
+            relay: ["/opt/it's, here/netroot", "trial-relay", "4711"]
+                .map(String::from)
+                .into(),
+        };
+        assert_eq!(
+            machine.network(),
+            r"user,id=net,ipv6=off,restrict=on,guestfwd=tcp:10.0.2.100:4711-cmd:'/opt/it'\''s,, here/netroot' 'trial-relay' '4711'"
+        );
     }
 
     #[test]

@@ -121,6 +121,12 @@ pub(super) enum Command {
     /// Who is connected
     #[command(subcommand)]
     Session(Session),
+    /// Pass a connection of a machine under test on to its disk; what QEMU starts
+    #[command(hide = true)]
+    TrialRelay {
+        /// The port of the target on this host
+        port: u16,
+    },
     /// Print shell completions
     Completions {
         /// The shell to complete for

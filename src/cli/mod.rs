@@ -28,6 +28,7 @@ mod progress;
 mod promote;
 mod reach;
 mod recipe;
+mod relay;
 mod rollout;
 mod serve;
 mod target;
@@ -236,6 +237,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Target(Target::List) => target::list(cli),
         Command::Session(Session::List) => target::sessions(cli),
         Command::Session(Session::Kick { id, consent }) => target::kick(cli, *id, *consent),
+        Command::TrialRelay { port } => relay::relay(*port),
         Command::Completions { shell } => {
             // Not straight to standard output, which may be closed: that would be a panic.
             let mut script = Vec::new();

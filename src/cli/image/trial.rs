@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -70,9 +70,19 @@ pub(in crate::cli) fn tried(
         kernel: version.kernel_path(),
         initramfs: version.initramfs_path(),
         append: kernel_line(library, &version, &target)?,
+        port: target.address.port(),
+        relay: relay(target.address.port())?,
     };
     let is_there = || target.was_entered();
     build::boot_once(&machine, limit, &is_there, cancel, watch)
+}
+
+/// This program once more, as what passes a connection on to the target.
+fn relay(port: u16) -> Result<Vec<String>> {
+    let own = std::env::current_exe().context("looking for this program's own file")?;
+    let own = own.into_os_string().into_string();
+    let own = own.map_err(|path| anyhow!("the path of this program is no text: {path:?}"))?;
+    Ok(vec![own, "trial-relay".to_owned(), port.to_string()])
 }
 
 /// What a shared client of this version is told, and that its console speaks.
