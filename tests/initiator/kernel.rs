@@ -36,7 +36,9 @@ pub(crate) fn begin(lab: &Lab) {
 
 pub(crate) fn has_not_complained(lab: &Lab) {
     let log = lab.step("the kernel's log is read", "dmesg --raw");
-    let (_, since) = log.split_once(BEGIN).expect("the log has been overwritten");
+    let (_, since) = log
+        .split_once(BEGIN)
+        .unwrap_or_else(|| panic!("the log has been overwritten"));
     let complaints: Vec<&str> = since
         .lines()
         .skip(1)
