@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use utoipa::ToSchema;
 
-use super::clients::{Assignment, Client, Way};
+use super::clients::{Assignment, Client, Settings, Way};
 use super::error::{Error, Result};
 use super::names::{
     KernelArg, Mode, NameError, VersionId, VersionSpec, serde_as_text, version_number,
@@ -220,11 +220,22 @@ impl Library {
     /// is. By which portal it gets there it knows: by that of its root.
     pub(super) fn told_args(&self, client: &Client) -> Result<Vec<KernelArg>> {
         let mut args = self.kernel_args(client)?;
-        if self.settings(client)?.data.is_some() {
-            let target = self.target_name(&Target::Clone(client.mac));
-            args.push(format!("netroot.data={target},{}", self.data_lun()).parse()?);
-        }
+        args.extend(self.data_arg(client, &self.settings(client)?)?);
         Ok(args)
+    }
+
+    /// Where its data disk is, for a client that these settings give one.
+    pub(super) fn data_arg(
+        &self,
+        client: &Client,
+        settings: &Settings,
+    ) -> Result<Option<KernelArg>> {
+        if settings.data.is_none() {
+            return Ok(None);
+        }
+        let target = self.target_name(&Target::Clone(client.mac));
+        let arg = format!("netroot.data={target},{}", self.data_lun());
+        Ok(Some(arg.parse()?))
     }
 
     /// The version that an assignment means. It may be gone: by force, or by hand.

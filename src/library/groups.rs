@@ -284,14 +284,15 @@ impl Library {
         };
         for client in self.members_of(&group.name)? {
             let what = format!("{what}, which client {} is in", client.name);
-            let args = self.kernel_args_by(&client, &says)?;
+            let settings = self.settings_by(&client, &says)?;
+            let mut args = self.kernel_args_by(&client, &says)?;
+            args.extend(self.data_arg(&client, &settings)?);
             if let Err(why) = kernel_line::fits(&self.config(), &args) {
                 return Err(Error::refused(what, why, "give it fewer"));
             }
             // What it is assigned to may be gone: that is told when it boots.
             if let Ok(version) = self.resolve(&client.image) {
-                let way = self.settings_by(&client, &says)?.way.unwrap_or_default();
-                version.ensure_way(way, &what)?;
+                version.ensure_way(settings.way.unwrap_or_default(), &what)?;
             }
         }
         Ok(())

@@ -164,7 +164,7 @@ fn where_one_line_is_wrong_nothing_is_done_and_all_wrong_lines_are_told() {
     let said = import(&lab, table, Known::Refuse).unwrap_err().to_string();
     assert_eq!(lab.snapshot(), before);
     for told in [
-        "11 line(s) are wrong",
+        "wrong lines: 11",
         "line 3: name: ",
         "line 4: mac: ",
         "line 5: there is no image `fc99`",

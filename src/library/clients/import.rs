@@ -180,7 +180,7 @@ impl Library {
             lines.push(format!("and {} more", count - MOST_TOLD));
         }
         Err(unread(format!(
-            "{count} line(s) are wrong\n{}\n",
+            "wrong lines: {count}\n{}\n",
             lines.join("\n")
         )))
     }

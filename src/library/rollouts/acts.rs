@@ -369,8 +369,8 @@ impl Library {
             return Err(Error::refused(
                 what(),
                 format!(
-                    "{there} client(s) would get it ({} boot it already), and with {canaries} of them as \
-                     canaries nobody is left to follow",
+                    "{canaries} are to try it first, of {there} that would get it ({} boot it already), so \
+                     nobody is left to follow",
                     plan.already.len()
                 ),
                 "name fewer canaries, or assign it without --canary",

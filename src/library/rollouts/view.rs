@@ -44,7 +44,7 @@ impl RolloutView {
         match &self.rollout.stage {
             Stage::Canaries => {
                 let until = self.deadline.map(minute).unwrap_or_default();
-                format!("{canaries} canary client(s) have until {until}")
+                format!("is tried on {canaries} first, until {until}")
             }
             Stage::Rest => "the canaries stayed, the others are given it".to_owned(),
             Stage::Back { why } => format!("is set back: {why}"),
