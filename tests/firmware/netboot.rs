@@ -27,6 +27,11 @@ struct Lab {
 
 impl Lab {
     fn new(name: &str, mac: &str) -> Self {
+        Self::with(name, mac, |_| ())
+    }
+
+    /// One whose library is made different before it is served.
+    fn with(name: &str, mac: &str, change: impl Fn(&Site)) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this makes network namespaces, which needs root"
@@ -41,6 +46,7 @@ impl Lab {
         add.extend(["--arg", "console=ttyS0,115200n8", "--arg", "loglevel=3"]);
         add.extend(["--arg", "no_timer_check", "--arg", "panic=-1"]);
         site.netroot(&add).unwrap();
+        change(&site);
         let server = site.serve(&network, &dir.join("serve.log")).unwrap();
         Lab {
             dir,
@@ -157,10 +163,20 @@ fn a_boot_that_fails_in_ipxe_says_so_itself() {
 }
 
 /// All ROMs that QEMU has are iPXE, which is told the script at once; other ROMs are told `undionly.kpxe`.
+/// The server has a certificate here, and this iPXE knows no HTTPS: it tries that way, and takes the other.
 #[test]
 fn ipxe_in_the_rom_of_a_bios_is_told_the_script_by_proxy_dhcp() {
     const MAC: &str = "52:54:00:00:0d:03";
-    let lab = Lab::new("netboot-bios", MAC);
+    let lab = Lab::with("netboot-bios", MAC, |site| {
+        let settings = site.library().join("netroot.toml");
+        let text = fs::read_to_string(&settings).unwrap();
+        let (theirs, made) = (
+            "# tls = { certificate = \"/etc/ssl/boot.pem\"",
+            "tls = \"made\" #",
+        );
+        assert!(text.contains(theirs), "{text}");
+        fs::write(&settings, text.replace(theirs, made)).unwrap();
+    });
     let machine = Machine::start(
         &lab.network,
         MAC,
@@ -170,6 +186,11 @@ fn ipxe_in_the_rom_of_a_bios_is_told_the_script_by_proxy_dhcp() {
     )
     .unwrap();
     lab.wait(&machine, "/boot.ipxe");
+    // It was not built with HTTPS.
+    lab.wait(
+        &machine,
+        "Could not start download: Operation not supported",
+    );
     lab.wait(&machine, STARTED);
     machine.pull_the_plug();
     lab.end();
