@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde_json::Value;
 
 use crate::program::{command, run};
@@ -61,6 +63,22 @@ pub(crate) fn median(all: &[f64]) -> f64 {
 pub(crate) fn spread(all: &[f64]) -> (f64, f64) {
     let least = all.iter().copied().fold(f64::INFINITY, f64::min);
     (least, all.iter().copied().fold(0.0, f64::max))
+}
+
+/// The time of the processors that a process has used so far, by itself and in the kernel for it.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn processor(pid: Pid) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    // proc_pid_stat(5): the name in brackets may hold anything; utime and stime are the 14th and the
+    // 15th field, and the 3rd one follows it.
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    let a_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100);
+    Ok(Duration::from_secs_f64(ticks as f64 / a_second as f64))
 }
 
 /// A tree that is shaped like a small distribution: mostly small files, most bytes in few large ones.

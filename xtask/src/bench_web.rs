@@ -7,7 +7,7 @@
 //!
 //! - `http`: requests and streams; `room`: libraries and who serves them
 
-mod http;
+pub(crate) mod http;
 mod room;
 
 use std::path::PathBuf;
@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use crate::bench::{median, release_build, spread};
 use crate::lab_dir;
 use http::{Connection, Watchers};
-use room::{Room, Serving, mac, small_tree};
+pub(crate) use room::mac;
+use room::{Room, Serving, small_tree};
 
 /// What is measured.
 #[derive(Debug, Clone)]

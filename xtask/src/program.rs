@@ -15,6 +15,14 @@ pub fn command<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item
     command
 }
 
+/// The same of a program that ends, hard, when this one does, however that comes. For the thread that
+/// lasts: it is the starting thread's end that counts.
+pub fn bound<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = command("setpriv", ["--pdeathsig", "KILL", "--", program]);
+    command.args(arguments);
+    command
+}
+
 /// Runs to the end and gives standard output.
 ///
 /// # Errors

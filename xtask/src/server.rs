@@ -2,8 +2,9 @@
 //! in the laboratory's network.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::netns::{BOOT_PORT, BRIDGE, Network};
-use crate::program::{Background, command, show};
+use crate::program::{Background, bound, command, show};
 
 /// A library and the program that works on it.
 #[derive(Debug)]
@@ -159,6 +160,28 @@ impl Site {
         Ok(server)
     }
 
+    /// Starts `netroot serve` on this host, with the settings of `own` (see [`loopback`]), and waits until
+    /// it has told its doors. What it complains of stands beside `own`, in a file that ends in `.log`.
+    ///
+    /// # Errors
+    /// When it ends, or tells something else.
+    pub(crate) fn serve_on_loopback(&self, own: &Path) -> Result<(Background, Value)> {
+        let mut serve = bound(&path(&self.binary), ["--library", &path(&self.library)]);
+        serve
+            .arg("--config")
+            .arg(own)
+            .args(["--json", "serve"])
+            .stdout(Stdio::piped())
+            .stderr(File::create(own.with_extension("log"))?);
+        let mut process = Background::start(&mut serve)?;
+        let said = process.stdout().context("its standard output is taken")?;
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line)?;
+        let ready = serde_json::from_str(&line)
+            .with_context(|| format!("netroot serve does not tell its doors: {line:?}"))?;
+        Ok((process, ready))
+    }
+
     /// The sessions that the running server has, of initiators whose name holds `part`.
     ///
     /// # Errors
@@ -251,6 +274,15 @@ impl Server {
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// Settings of a server whose doors are on the loopback interface, at ports that the system chooses;
+/// `iscsi` is what else is said of the target.
+pub(crate) fn loopback(iscsi: &str) -> String {
+    let doors = [("iscsi", iscsi), ("boot", ""), ("admin", "")];
+    doors
+        .map(|(part, more)| format!("[{part}]\nlisten = [\"127.0.0.1:0\"]\n{more}"))
+        .concat()
 }
 
 /// Removes a library, sealed versions too, which are immutable where the file system can do that.

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection that stays.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     /// What goes along with each request.
     head: String,
@@ -45,7 +45,7 @@ impl Connection {
     ///
     /// # Errors
     /// When nobody listens there.
-    pub(super) fn open(address: &str, token: Option<&str>) -> Result<Self> {
+    pub(crate) fn open(address: &str, token: Option<&str>) -> Result<Self> {
         let stream =
             TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
@@ -61,7 +61,7 @@ impl Connection {
     ///
     /// # Errors
     /// When it is not answered with 200.
-    pub(super) fn get(&mut self, path: &str) -> Result<Vec<u8>> {
+    pub(crate) fn get(&mut self, path: &str) -> Result<Vec<u8>> {
         self.ask(&format!("GET {path} HTTP/1.1\r\n{}\r\n", self.head))
             .with_context(|| format!("asking for {path}"))
     }

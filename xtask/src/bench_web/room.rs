@@ -1,19 +1,16 @@
 //! A room of clients that somebody serves.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::unistd::{SysconfVar, sysconf};
 use serde_json::{Value, json};
 
 use super::http::Connection;
-use crate::bench::KERNEL;
-use crate::program::{Background, command};
-use crate::server::Site;
+use crate::bench::{KERNEL, processor};
+use crate::program::Background;
+use crate::server::{Site, loopback};
 
 /// Tokens of those who watch; each is let watch some ten pages.
 const WATCHERS: usize = 10;
@@ -61,9 +58,7 @@ impl Room {
             .map(|n| token(&format!("watcher-{n}"), "viewer"))
             .collect::<Result<_>>()?;
         let own = dir.join("own.toml");
-        let doors = ["iscsi", "boot", "admin"]
-            .map(|part| format!("[{part}]\nlisten = [\"127.0.0.1:0\"]\n"));
-        fs::write(&own, doors.concat())?;
+        fs::write(&own, loopback(""))?;
         Ok(Room {
             site,
             own,
@@ -136,25 +131,11 @@ impl Room {
     /// # Errors
     /// When it does not.
     pub(super) fn serve(&self) -> Result<Serving> {
-        let binary = self.site.binary().to_string_lossy();
-        let mut serve = command(&binary, ["--library"]);
-        serve
-            .arg(self.site.library())
-            .arg("--config")
-            .arg(&self.own)
-            .args(["--json", "serve"])
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(self.own.with_extension("log"))?);
-        let mut process = Background::start(&mut serve)?;
-        let said = process.stdout().context("its standard output is taken")?;
-        let mut line = String::new();
-        BufReader::new(said).read_line(&mut line)?;
-        let ready: Value = serde_json::from_str(&line)
-            .with_context(|| format!("netroot serve does not tell its doors: {line:?}"))?;
+        let (process, ready) = self.site.serve_on_loopback(&self.own)?;
         let door = |name: &str| {
             let door = ready.get(name).and_then(|doors| doors.get(0)?.as_str());
             door.map(str::to_owned)
-                .with_context(|| format!("netroot serve has no door {name}: {line}"))
+                .with_context(|| format!("netroot serve has no door {name}: {ready}"))
         };
         Ok(Serving {
             admin: door("admin")?,
@@ -185,15 +166,7 @@ impl Serving {
     /// # Errors
     /// When it is gone.
     pub(super) fn processor(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/stat", self.process.pid());
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        // proc_pid_stat(5): the name in brackets may hold anything; utime and stime are the 14th and
-        // the 15th field, and the 3rd one follows it.
-        let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-        let a_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100);
-        Ok(Duration::from_secs_f64(ticks as f64 / a_second as f64))
+        processor(self.process.pid())
     }
 }
 
@@ -216,7 +189,7 @@ pub(super) fn small_tree(tree: &Path) -> Result<()> {
 }
 
 /// The address of a client; the first one is 0.
-pub(super) fn mac(client: usize) -> String {
+pub(crate) fn mac(client: usize) -> String {
     let [.., high, middle, low] = client.to_be_bytes();
     format!("52:54:00:{high:02x}:{middle:02x}:{low:02x}")
 }
