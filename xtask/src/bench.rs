@@ -30,6 +30,17 @@ pub(crate) fn release_build() -> Result<PathBuf> {
     Ok(target_dir().join("release/netroot"))
 }
 
+/// This program, optimised: for loads that it makes itself.
+///
+/// # Errors
+/// When cargo fails.
+pub(crate) fn release_xtask() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let arguments = ["build", "--release", "--package", "xtask"];
+    run(command(&cargo.to_string_lossy(), arguments).current_dir(workspace()))?;
+    Ok(target_dir().join("release/xtask"))
+}
+
 /// The parts of a build and their seconds, as `netroot --json` tells them.
 pub(crate) fn phases(built: &Value) -> Option<Vec<(String, f64)>> {
     let phases = built.get("phases")?.as_array()?;

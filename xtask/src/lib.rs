@@ -5,8 +5,8 @@
 //! boot from it ([`qemu`]), or a small one that only attaches its disks ([`guest`]). [`schemathesis`] asks its API whatever there is to ask. [`packages`] brings what the host lacks, [`debs`] what it is not to have. Everything that is started is
 //! owned by a value that ends it when dropped.
 //!
-//! [`bench_build`], [`bench_image`], [`bench_web`], [`check`], [`demo`] and [`suite`] are what `cargo
-//! xtask` does with it.
+//! [`bench_build`], [`bench_image`], [`bench_target`], [`bench_web`], [`check`], [`demo`] and [`suite`]
+//! are what `cargo xtask` does with it.
 //!
 //! By hand, as root: `cargo test --test boot -- --nocapture [NAME]` boots the clients of one test; what
 //! they and the servers said is kept in `target/lab/boot-NAME`, with times. A run that is killed leaves
@@ -16,6 +16,7 @@
 mod bench;
 pub mod bench_build;
 pub mod bench_image;
+pub mod bench_target;
 pub mod bench_web;
 pub mod bios;
 pub mod check;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use xtask::bench_target::{Peer, Tool};
 use xtask::packages::Consent;
 use xtask::suite::{Boots, Length, Options};
-use xtask::{bench_build, bench_image, bench_web, check, demo, suite};
+use xtask::{bench_build, bench_image, bench_target, bench_web, check, demo, suite};
 
 /// The project's own tools.
 #[derive(Parser)]
@@ -76,6 +77,37 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// The target beside tgt, over loopback, from the same disks; how long each takes, what the server
+    /// uses of processors and memory, and whether it reaches what it has to
+    Target {
+        /// Shorter slices and 3 rounds: a few minutes
+        #[arg(long)]
+        quick: bool,
+        /// How often each has its turn [default: 5]
+        #[arg(long, value_name = "N")]
+        rounds: Option<usize>,
+        /// Look at every byte: disks hold what the number of a block says
+        #[arg(long)]
+        verify: bool,
+        /// Who is compared: netroot with tgt, or tgt with another tgt, which shows the noise
+        #[arg(long, value_name = "PEER", default_value = "tgt")]
+        peer: PeerName,
+        /// Who makes the load: this program, or one that others have made
+        #[arg(long, value_name = "TOOL", default_value = "own")]
+        tool: ToolName,
+        /// Only these scenarios, or those whose names begin so
+        #[arg(long, value_name = "NAME", num_args = 1..)]
+        scenario: Vec<String>,
+        /// Measure this program [default: a release build of this source]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Answer from memory at once: what the null target of `target` is
+    #[command(hide = true)]
+    NullTarget,
     /// The dashboard: the page of a room of 10, 1,000 and 10,000 clients, and an event's way to 100
     /// watching browsers
     Web {
@@ -89,6 +121,26 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Who is compared.
+#[derive(Clone, Copy, ValueEnum)]
+enum PeerName {
+    /// netroot with tgt
+    Tgt,
+    /// tgt with another tgt
+    TgtTgt,
+}
+
+/// Who makes the load.
+#[derive(Clone, Copy, ValueEnum)]
+enum ToolName {
+    /// This program
+    Own,
+    /// libiscsi's: sequential and random reads of one session
+    IscsiPerf,
+    /// QEMU's: sequential reads and writes of one session
+    QemuImg,
 }
 
 fn main() -> ExitCode {
@@ -142,6 +194,33 @@ fn run(command: Command) -> Result<()> {
             binary,
             json,
         }),
+        Command::Bench(Bench::Target {
+            quick,
+            rounds,
+            verify,
+            peer,
+            tool,
+            scenario,
+            binary,
+            json,
+        }) => bench_target::run_bench(&bench_target::Options {
+            quick,
+            rounds,
+            json,
+            verify,
+            peer: match peer {
+                PeerName::Tgt => Peer::Tgt,
+                PeerName::TgtTgt => Peer::TgtTgt,
+            },
+            tool: match tool {
+                ToolName::Own => Tool::Own,
+                ToolName::IscsiPerf => Tool::IscsiPerf,
+                ToolName::QemuImg => Tool::QemuImg,
+            },
+            scenarios: scenario,
+            binary,
+        }),
+        Command::Bench(Bench::NullTarget) => bench_target::run_null(),
         Command::Check => check::run_all(),
     }
 }

@@ -82,6 +82,12 @@ const NEEDS: &[Need] = &[
     need("ssh-keygen", "openssh-client", "reads their SSH host keys"),
     need("openssl", "openssl", "a client that speaks TLS"),
     need("unshare", "util-linux", "namespaces"),
+    need("setpriv", "util-linux", "servers end with who started them"),
+    need(
+        "fincore",
+        "util-linux",
+        "what the page cache holds of a file",
+    ),
     need("mount", "mount", "images are filled while mounted"),
     need("pgrep", "procps", "tests look for what is left behind"),
     need("qemu-system-x86_64", "qemu-system-x86", "the clients"),
@@ -115,6 +121,12 @@ const NEEDS: &[Need] = &[
         "the same",
     ),
     need("iscsi-ls", "libiscsi-bin", "another one"),
+    need("iscsi-perf", "libiscsi-bin", "the same, for measurements"),
+    need(
+        "tgtd",
+        "tgt",
+        "another target, beside which ours is measured",
+    ),
     need("chromium", "chromium", "the dashboard is used by a browser"),
     need("chromedriver", "chromium-driver", "which tests drive"),
     need(

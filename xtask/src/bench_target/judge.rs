@@ -1,0 +1,255 @@
+//! Numbers out of slices: medians, ratios with their spread, and what is reached.
+
+use std::collections::BTreeMap;
+
+use super::measure::{COPIES, EACH, SLOWEST, Slice};
+use super::scenario::{Floor, Scenario, Work};
+use crate::bench::{median, spread};
+
+/// What one contender has shown in a scenario.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) name: &'static str,
+    /// One for each round.
+    pub(super) slices: Vec<Slice>,
+}
+
+/// A middle value, and the least and the most of all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
+}
+
+/// All of a scenario.
+#[derive(Debug, Clone)]
+pub(super) struct Outcome {
+    pub(super) scenario: &'static Scenario,
+    pub(super) peer: Shown,
+    pub(super) ours: Shown,
+    /// The null target, where there is one for this.
+    pub(super) null: Option<Shown>,
+    /// MiB a second of the plain sendfile loop in the same rounds, where that is compared.
+    pub(super) sendfile: Vec<f64>,
+}
+
+/// A floor, and what was found there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Verdict {
+    pub(super) floor: Floor,
+    pub(super) found: f64,
+}
+
+impl Spread {
+    pub(super) fn of(all: &[f64]) -> Self {
+        let (least, most) = spread(all);
+        Spread {
+            median: median(all),
+            least,
+            most,
+        }
+    }
+}
+
+impl Shown {
+    fn all(&self, value: impl Fn(&Slice) -> f64) -> Vec<f64> {
+        self.slices.iter().map(value).collect()
+    }
+
+    pub(super) fn commands_a_second(&self) -> Spread {
+        Spread::of(&self.all(Slice::commands_a_second))
+    }
+
+    pub(super) fn mib_a_second(&self) -> Spread {
+        Spread::of(&self.all(Slice::mib_a_second))
+    }
+
+    /// Processor time over all rounds, in microseconds: a slice of it is told in steps of 10 ms only.
+    fn processor_us(&self) -> f64 {
+        self.all(|slice| slice.processor).iter().sum::<f64>() * 1e6
+    }
+
+    pub(super) fn us_a_command(&self) -> f64 {
+        let commands: u64 = self.slices.iter().map(|slice| slice.commands).sum();
+        self.processor_us() / commands as f64
+    }
+
+    pub(super) fn us_a_mib(&self) -> f64 {
+        self.processor_us() / self.all(Slice::mib).iter().sum::<f64>()
+    }
+
+    /// Processors that were busy with it, on average.
+    pub(super) fn busy(&self) -> f64 {
+        self.processor_us() / 1e6 / self.all(|slice| slice.seconds).iter().sum::<f64>()
+    }
+
+    /// Bytes of memory in the last round.
+    pub(super) fn resident(&self) -> u64 {
+        self.slices.last().map_or(0, |slice| slice.resident)
+    }
+
+    /// What else the scenario shows.
+    pub(super) fn more(&self) -> BTreeMap<&'static str, f64> {
+        let names = self.slices.first().map(|slice| slice.more.keys());
+        let middle = |name: &&'static str| (*name, median(&self.value(name)));
+        names.into_iter().flatten().map(middle).collect()
+    }
+
+    fn value(&self, name: &str) -> Vec<f64> {
+        let values = self.slices.iter().filter_map(|slice| slice.more.get(name));
+        values.copied().collect()
+    }
+}
+
+impl Outcome {
+    /// What makes a contender good here: commands or bytes a second, or how little memory it takes.
+    fn rate(&self, slice: &Slice) -> f64 {
+        match self.scenario.work {
+            Work::Idle(_) => 1.0 / slice.more.get(EACH).copied().unwrap_or(f64::NAN).max(1.0),
+            Work::Storm(_) => slice.mib_a_second(),
+            _ => slice.commands_a_second(),
+        }
+    }
+
+    /// How many times as good ours is: by medians, and in the rounds one by one.
+    pub(super) fn ratio(&self) -> Spread {
+        let rates = |shown: &Shown| shown.all(|slice| self.rate(slice));
+        let (ours, peer) = (rates(&self.ours), rates(&self.peer));
+        let rounds: Vec<f64> = ours
+            .iter()
+            .zip(&peer)
+            .map(|(ours, peer)| ours / peer)
+            .collect();
+        Spread {
+            median: median(&ours) / median(&peer),
+            ..Spread::of(&rounds)
+        }
+    }
+
+    pub(super) fn verdicts(&self) -> Vec<Verdict> {
+        let floors = self.scenario.floors.iter();
+        floors.map(|floor| self.verdict(*floor)).collect()
+    }
+
+    fn verdict(&self, floor: Floor) -> Verdict {
+        let (ours, peer) = (&self.ours, &self.peer);
+        let of_ours = |name| median(&ours.value(name));
+        let found = match floor {
+            Floor::Ratio(_) => self.ratio().median,
+            Floor::ProcessorOfCommand(_) => ours.us_a_command() / peer.us_a_command(),
+            Floor::ProcessorOfMib(_) => ours.us_a_mib() / peer.us_a_mib(),
+            Floor::OfSendfile(_) => ours.mib_a_second().median / median(&self.sendfile),
+            Floor::Resident(_) => of_ours(EACH),
+            Floor::Slowest(_) => of_ours(SLOWEST),
+            Floor::Copies(_) => of_ours(COPIES),
+        };
+        Verdict { floor, found }
+    }
+}
+
+impl Verdict {
+    pub(super) fn reaches(&self) -> bool {
+        match self.floor {
+            Floor::Ratio(least) | Floor::OfSendfile(least) => self.found >= least,
+            Floor::ProcessorOfCommand(most)
+            | Floor::ProcessorOfMib(most)
+            | Floor::Resident(most)
+            | Floor::Slowest(most)
+            | Floor::Copies(most) => self.found <= most,
+        }
+    }
+
+    /// In words: what is asked for, and what was found.
+    pub(super) fn told(&self, peer: &str) -> String {
+        let found = self.found;
+        let told = match self.floor {
+            Floor::Ratio(least) => format!("at least {least} x {peer}: {found:.2}"),
+            Floor::OfSendfile(least) => {
+                format!("at least {least} of the sendfile loop: {found:.2}")
+            }
+            Floor::ProcessorOfCommand(most) => {
+                format!("at most {most:.2} of {peer}'s processor time a command: {found:.2}")
+            }
+            Floor::ProcessorOfMib(most) => {
+                format!("at most {most:.2} of {peer}'s processor time a MiB: {found:.2}")
+            }
+            Floor::Resident(most) => format!("at most {most:.0} bytes a session: {found:.0}"),
+            Floor::Slowest(most) => {
+                format!("the slowest client at most {most} x the fastest: {found:.2}")
+            }
+            Floor::Copies(most) => format!(
+                "at most {most} of what a boot reads in the page cache for clones: {found:.2}"
+            ),
+        };
+        let reaches = if self.reaches() {
+            "reaches"
+        } else {
+            "falls short"
+        };
+        format!("{reaches}: {told}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::ALL;
+    use super::*;
+
+    fn shown(name: &'static str, rates: &[u64], processor: f64) -> Shown {
+        let slice = |commands: &u64| Slice {
+            commands: *commands,
+            bytes: commands << 12,
+            seconds: 1.0,
+            processor,
+            ..Slice::default()
+        };
+        Shown {
+            name,
+            slices: rates.iter().map(slice).collect(),
+        }
+    }
+
+    #[test]
+    fn ratios_are_of_medians_and_spread_over_rounds() {
+        let scenario = ALL.iter().find(|scenario| scenario.name == "read-4k-qd32");
+        let outcome = Outcome {
+            scenario: scenario.unwrap(),
+            peer: shown("tgt", &[100, 200, 100], 0.6),
+            ours: shown("netroot", &[300, 400, 350], 0.5),
+            null: None,
+            sendfile: Vec::new(),
+        };
+        let ratio = outcome.ratio();
+        assert!((ratio.median - 3.5).abs() < 1e-9);
+        assert!((ratio.least - 2.0).abs() < 1e-9 && (ratio.most - 3.5).abs() < 1e-9);
+        let verdicts = outcome.verdicts();
+        assert!(verdicts[0].reaches());
+        // 1.5 s for 1050 commands beside 1.8 s for 400.
+        assert!((verdicts[1].found - 1.5 / 1050.0 / (1.8 / 400.0)).abs() < 1e-9);
+        assert!(verdicts[1].reaches());
+        assert!(
+            verdicts[0]
+                .told("tgt")
+                .starts_with("reaches: at least 3 x tgt: 3.50")
+        );
+        assert!((outcome.ours.us_a_mib() - 1.5e6 / (1050.0 * 4096.0 / 1_048_576.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn of_memory_less_is_better() {
+        let mut peer = shown("tgt", &[0], 0.0);
+        let mut ours = peer.clone();
+        peer.slices[0].more.insert(EACH, 40_000.0);
+        ours.slices[0].more.insert(EACH, 20_000.0);
+        let outcome = Outcome {
+            scenario: &ALL[0],
+            peer,
+            ours,
+            null: None,
+            sendfile: Vec::new(),
+        };
+        assert!((outcome.ratio().median - 2.0).abs() < 1e-9);
+        assert!(outcome.verdicts()[0].reaches());
+    }
+}
