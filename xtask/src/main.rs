@@ -105,6 +105,12 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Boot a Debian client in QEMU, and record what it reads: the trace for `target`
+    RecordBoot {
+        /// Serve it by this program [default: a release build of this source]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Answer from memory at once: what the null target of `target` is
     #[command(hide = true)]
     NullTarget,
@@ -220,6 +226,7 @@ fn run(command: Command) -> Result<()> {
             scenarios: scenario,
             binary,
         }),
+        Command::Bench(Bench::RecordBoot { binary }) => bench_target::record_boot(binary),
         Command::Bench(Bench::NullTarget) => bench_target::run_null(),
         Command::Check => check::run_all(),
     }

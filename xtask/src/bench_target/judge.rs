@@ -34,6 +34,15 @@ pub(super) struct Outcome {
     pub(super) sendfile: Vec<f64>,
 }
 
+/// A ratio with as many digits as it needs.
+pub(super) fn times(ratio: f64) -> String {
+    if ratio < 0.1 {
+        format!("{ratio:.4}")
+    } else {
+        format!("{ratio:.2}")
+    }
+}
+
 /// A floor, and what was found there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Verdict {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -103,16 +104,19 @@ pub(super) struct Agreed {
     pub(super) exp_stat_sn: u32,
 }
 
-/// Connects and logs in. `number` tells one's sessions from each other.
+/// Connects and logs in, to a session of its own.
 ///
 /// # Errors
 /// When the target does not let one in, or does not agree to the digests.
-pub(super) fn log_in(door: &Door, manner: &Manner, number: u32) -> Result<(TcpStream, Agreed)> {
-    exchange(door, manner, number)
+pub(super) fn log_in(door: &Door, manner: &Manner) -> Result<(TcpStream, Agreed)> {
+    exchange(door, manner)
         .with_context(|| format!("logging in to {} at {}", door.target, door.portal))
 }
 
-fn exchange(door: &Door, manner: &Manner, number: u32) -> Result<(TcpStream, Agreed)> {
+fn exchange(door: &Door, manner: &Manner) -> Result<(TcpStream, Agreed)> {
+    // A session with the ISID of another one would take its place.
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let [a, b, c, d] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let mut socket = TcpStream::connect(door.portal)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -123,8 +127,7 @@ fn exchange(door: &Door, manner: &Manner, number: u32) -> Result<(TcpStream, Agr
     for _ in 0..REQUESTS {
         let mut bhs = immediate(opcode::LOGIN, text.len());
         bhs[1] = OPERATIONAL_TO_FULL;
-        let [a, b, c, d] = number.to_be_bytes();
-        // A random ISID (RFC 7143 §11.12.5), of which no two of one's sessions are the same.
+        // One of the random kind (RFC 7143 §11.12.5).
         put(&mut bhs, 8, &[0x80, a, b, c, d, 0]);
         put32(&mut bhs, 24, cmd_sn);
         put32(&mut bhs, 28, exp_stat_sn);

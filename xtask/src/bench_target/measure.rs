@@ -23,6 +23,8 @@ use crate::bench::settle;
 pub(super) struct How {
     /// How long a slice takes.
     pub(super) time: Duration,
+    /// Storms at most: one takes as long as it takes.
+    pub(super) storms: usize,
     /// Whether every byte is looked at.
     pub(super) verify: bool,
     pub(super) tool: Tool,
@@ -116,8 +118,7 @@ impl<'a> Sessions<'a> {
     fn add(&self, group: &mut Group, shape: &Shape, number: usize) -> Result<()> {
         let door = self.disks.doors.first().context("a disk without a door")?;
         let opening = self.opening(shape);
-        let isid = shape.depth << 16 | number as u32;
-        let session = Session::open(door, &opening, isid)?;
+        let session = Session::open(door, &opening)?;
         group.push(session, Source::made(&shape.load(), number));
         Ok(())
     }
@@ -182,7 +183,7 @@ impl<'a> Sessions<'a> {
         let door = self.disks.doors.first().context("a disk without a door")?;
         let (began, mut commands) = (Instant::now(), 0);
         while began.elapsed() < self.how.time {
-            let (socket, agreed) = log_in(door, &Manner::OPEN_ISCSI, 1)?;
+            let (socket, agreed) = log_in(door, &Manner::OPEN_ISCSI)?;
             log_out(socket, &agreed)?;
             commands += 1;
         }
@@ -198,8 +199,8 @@ impl<'a> Sessions<'a> {
         let before = self.contender.resident(self.scenario.unit)?;
         let began = Instant::now();
         let mut sessions = Vec::new();
-        for isid in 0..number as u32 {
-            sessions.push(log_in(door, &Manner::OPEN_ISCSI, isid)?);
+        for _ in 0..number {
+            sessions.push(log_in(door, &Manner::OPEN_ISCSI)?);
         }
         let seconds = began.elapsed().as_secs_f64();
         let resident = self.contender.resident(self.scenario.unit)?;
@@ -225,7 +226,7 @@ impl<'a> Sessions<'a> {
         let mut groups: Vec<Group> = Vec::new();
         groups.resize_with(threads().min(self.disks.doors.len()), Group::default);
         for (door, number) in self.disks.doors.iter().zip(0_usize..) {
-            let session = Session::open(door, &opening, 1)?;
+            let session = Session::open(door, &opening)?;
             let place = number % groups.len();
             if let Some(group) = groups.get_mut(place) {
                 group.push(session, Source::recorded(trace.all.clone()));
@@ -271,7 +272,7 @@ impl<'a> Sessions<'a> {
             blocks,
         });
         let door = self.disks.doors.first().context("a disk without a door")?;
-        let session = Session::open(door, &self.opening(&reading), u32::MAX)?;
+        let session = Session::open(door, &self.opening(&reading))?;
         let mut group = Group::default();
         group.push(
             session,

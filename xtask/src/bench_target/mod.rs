@@ -6,9 +6,10 @@
 //! of its own, which costs less than any server and looks at each answer.
 //!
 //! - the load, from the wire up: `wire` and `cdb`, `inbox` and `outbox`, `login`, `nexus` (one session's commands,
-//!   without sockets), `session`, `drive` (threads), `load` and `trace` (which blocks), `pattern` (what
+//!   without sockets), `session`, `drive` (threads), `load` and `trace` (which blocks; `record` makes
+//!   the trace), `pattern` (what
 //!   stands in them), `tools` (other people's generators)
-//! - who is measured, and where: `place`, `contender`, `tgt`, `ours`, `null`, `limits`
+//! - who is measured, and where: `stage`, `place`, `contender`, `tgt`, `ours`, `null`, `limits`
 //! - what, and what came of it: `scenario`, `measure` (one slice), `judge`, `report`
 
 mod cdb;
@@ -26,9 +27,11 @@ mod ours;
 mod outbox;
 mod pattern;
 mod place;
+mod record;
 mod report;
 mod scenario;
 mod session;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod tgt;
@@ -43,14 +46,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench::{release_build, release_xtask};
 use crate::program::{command, exists, run_visibly};
+use contender::Unit;
 pub use contender::run_null;
-use contender::{Contender, Unit, start_null};
-use judge::{Outcome, Shown};
-use measure::{How, Sessions};
-use ours::Library;
-use place::{Kind, Place, warm};
+use measure::How;
+pub use record::record_boot;
 use report::Machine;
-use scenario::{ALL, Floor, ROOM, Scenario, Work};
+use scenario::{ALL, Scenario};
+use stage::Stage;
 pub use tools::Tool;
 
 /// Which two are compared.
@@ -119,11 +121,12 @@ pub fn run_bench(options: &Options) -> Result<()> {
     let storms = chosen.iter().any(|scenario| scenario.unit == Unit::Room);
     let how = How {
         time: Duration::from_millis(if options.quick { 500 } else { 2000 }),
+        storms: if options.quick { 1 } else { usize::MAX },
         verify: options.verify,
         tool: options.tool,
         trace: if storms { Some(trace::load()?) } else { None },
     };
-    let stage = Stage::set(options, &chosen, &binary)?;
+    let stage = Stage::set(options.peer, &chosen, &binary)?;
     let limits = || limits::measure(&stage.sealed, how.time / 2);
     let limits = (0..options.rounds())
         .map(|_| limits())
@@ -188,115 +191,4 @@ fn run_optimised(binary: &std::path::Path, options: &Options) -> Result<()> {
         again.arg("--binary").arg(binary);
     }
     run_visibly(&mut again)
-}
-
-/// Everybody, ready.
-struct Stage {
-    peer: Contender,
-    ours: Contender,
-    null: Contender,
-    sealed: PathBuf,
-    // Its directory goes with it, after everybody has ended.
-    _place: Place,
-}
-
-impl Stage {
-    /// Makes disks, and starts all servers.
-    fn set(options: &Options, chosen: &[&Scenario], binary: &std::path::Path) -> Result<Self> {
-        let mut place = Place::enter()?;
-        let has = |unit| chosen.iter().any(|scenario| scenario.unit == unit);
-        let room = if has(Unit::Room) { ROOM } else { 0 };
-        let xfs = place.ground(Kind::Xfs)?;
-        let ext4 = has(Unit::Overlay)
-            .then(|| place.ground(Kind::Ext4))
-            .transpose()?;
-        let (ours, sealed) = match options.peer {
-            Peer::Tgt => {
-                let mut ours = Contender::new("netroot");
-                let mut library = Library::new(binary, &xfs)?;
-                let sealed = library.sealed();
-                library.add_clients(Unit::Sealed, 1)?;
-                library.add_clients(Unit::Clone, 1)?;
-                library.add_clients(Unit::Room, room)?;
-                library.add_volume(&xfs.disk)?;
-                library.serve(&mut ours)?;
-                if let Some(ext4) = &ext4 {
-                    let mut library = Library::new(binary, ext4)?;
-                    library.add_clients(Unit::Overlay, 1)?;
-                    warm(&library.sealed())?;
-                    library.serve(&mut ours)?;
-                }
-                (ours, sealed)
-            }
-            Peer::TgtTgt => {
-                let disk = xfs.disk.clone();
-                (
-                    tgt::start("tgt again", &disk, &xfs, ext4.as_ref(), room)?,
-                    disk,
-                )
-            }
-        };
-        let peer = tgt::start("tgt", &sealed, &xfs, ext4.as_ref(), room)?;
-        for contender in [&peer, &ours] {
-            contender.warm()?;
-        }
-        Ok(Stage {
-            peer,
-            ours,
-            null: start_null()?,
-            sealed,
-            _place: place,
-        })
-    }
-
-    /// A scenario in all its rounds.
-    fn play(&self, scenario: &'static Scenario, how: &How, rounds: usize) -> Result<Outcome> {
-        // Memory that was used once is not given back: it shows in the first round only.
-        let is_memory = matches!(scenario.work, Work::Idle(_));
-        let rounds = if is_memory { 1 } else { rounds };
-        let with_null = !is_memory && self.null.has(scenario.unit);
-        let with_sendfile = scenario
-            .floors
-            .iter()
-            .any(|floor| matches!(floor, Floor::OfSendfile(_)));
-        let mut all = [&self.peer, &self.ours, &self.null]
-            .into_iter()
-            .take(if with_null { 3 } else { 2 })
-            .map(|contender| {
-                let sessions = Sessions::open(scenario, how, contender);
-                let sessions = sessions.with_context(|| contender.name)?;
-                Ok((
-                    sessions,
-                    Shown {
-                        name: contender.name,
-                        slices: Vec::new(),
-                    },
-                ))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let mut sendfile = Vec::new();
-        for _ in 0..rounds {
-            for (sessions, shown) in &mut all {
-                let slice = sessions.slice().with_context(|| shown.name)?;
-                shown.slices.push(slice);
-            }
-            if with_sendfile {
-                let rate = limits::sendfile(&self.sealed, how.time)?;
-                sendfile.push(rate.mib_a_second);
-            }
-        }
-        if how.verify {
-            for (sessions, shown) in &all {
-                sessions.read_back().with_context(|| shown.name)?;
-            }
-        }
-        let mut all = all.into_iter().map(|(_, shown)| shown);
-        Ok(Outcome {
-            scenario,
-            peer: all.next().context("the peer is missing")?,
-            ours: all.next().context("netroot is missing")?,
-            null: all.next(),
-            sendfile,
-        })
-    }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Options;
-use super::judge::{Outcome, Shown, Spread, Verdict};
+use super::judge::{Outcome, Shown, Spread, Verdict, times};
 use super::limits::{Limits, Rate};
 use super::measure::How;
 use super::place::congestion;
@@ -109,7 +109,8 @@ pub(super) fn print(outcome: &Outcome) {
         most,
     } = outcome.ratio();
     let (ours, peer) = (outcome.ours.name, outcome.peer.name);
-    println!("  {ours} is {median:.2} times as good as {peer} ({least:.2} to {most:.2})");
+    let (median, least, most) = (times(median), times(least), times(most));
+    println!("  {ours} is {median} times as good as {peer} ({least} to {most})");
     for verdict in outcome.verdicts() {
         println!("  {}", verdict.told(peer));
     }

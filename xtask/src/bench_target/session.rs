@@ -42,9 +42,9 @@ impl Session {
     ///
     /// # Errors
     /// When the target does not let one in, or the unit does not become ready.
-    pub(super) fn open(door: &Door, opening: &Opening, number: u32) -> Result<Self> {
+    pub(super) fn open(door: &Door, opening: &Opening) -> Result<Self> {
         let manner = opening.manner;
-        let (socket, agreed) = log_in(door, &manner, number)?;
+        let (socket, agreed) = log_in(door, &manner)?;
         let dropped = !opening.truth.expected.looks()
             && !manner.digests.data
             && opening.bytes.min(manner.max_recv) >= WORTH_DROPPING;

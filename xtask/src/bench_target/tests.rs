@@ -59,7 +59,7 @@ fn play(door: &Door, manner: Manner, load: &Load, sessions: usize, depth: u32) -
     };
     let mut group = Group::default();
     for number in 0..sessions {
-        let session = Session::open(door, &opening, number as u32).unwrap();
+        let session = Session::open(door, &opening).unwrap();
         group.push(session, Source::made(load, number));
     }
     let done = total(&drive(&mut [group], Some(Duration::from_millis(100))).unwrap());
@@ -75,7 +75,7 @@ fn play(door: &Door, manner: Manner, load: &Load, sessions: usize, depth: u32) -
             written: None,
         };
         let mut group = Group::default();
-        let session = Session::open(door, &opening, 99).unwrap();
+        let session = Session::open(door, &opening).unwrap();
         group.push(session, Source::made(&reading, 0));
         drive(&mut [group], Some(Duration::from_millis(100))).unwrap();
     }
@@ -119,7 +119,7 @@ fn data_that_nobody_looks_at_are_counted() {
         },
     };
     let mut group = Group::default();
-    let session = Session::open(&door, &opening, 1).unwrap();
+    let session = Session::open(&door, &opening).unwrap();
     group.push(
         session,
         Source::made(&load(Order::Sequential, 100, 1 << 20), 0),
@@ -146,12 +146,12 @@ fn wrong_bytes_are_an_error() {
     let reading = load(Order::Sequential, 100, 4096);
     let time = Some(Duration::from_millis(50));
     let mut group = Group::default();
-    let session = Session::open(&door, &opening, 1).unwrap();
+    let session = Session::open(&door, &opening).unwrap();
     group.push(session, Source::made(&writing, 0));
     drive(&mut [group], time).unwrap();
     opening.truth.expected = Expected::Either;
     let mut group = Group::default();
-    let session = Session::open(&door, &opening, 2).unwrap();
+    let session = Session::open(&door, &opening).unwrap();
     group.push(session, Source::made(&reading, 0));
     let error = drive(&mut [group], time).unwrap_err();
     assert!(error.to_string().starts_with("wrong bytes"), "{error:#}");
@@ -160,8 +160,8 @@ fn wrong_bytes_are_an_error() {
 #[test]
 fn sessions_come_and_go() {
     let door = null_target();
-    for number in 0..100 {
-        let (socket, agreed) = log_in(&door, &Manner::OPEN_ISCSI, number).unwrap();
+    for _ in 0..100 {
+        let (socket, agreed) = log_in(&door, &Manner::OPEN_ISCSI).unwrap();
         log_out(socket, &agreed).unwrap();
     }
 }
