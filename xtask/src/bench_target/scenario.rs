@@ -182,7 +182,7 @@ pub(super) const ALL: &[Scenario] = &[
     other("logins", "login and logout, one after another", Unit::Sealed, Work::Logins, &[]),
     other("fairness", "random read 4 KiB, QD 1, while another session floods with 1 MiB, QD 128", Unit::Sealed,
         Work::Fairness { small: READ_4K_QD1, flood: FLOOD }, &[Floor::Ratio(3.0)]),
-    other("storm", "50 clients read what a boot reads, at once", Unit::Room, Work::Storm(BOOT),
+    other("storm", "50 clients boot at once: what a recorded boot reads, and again elsewhere, to 200 MiB", Unit::Room, Work::Storm(BOOT),
         &[Floor::Ratio(3.0), Floor::Slowest(1.3), Floor::Copies(0.1)]),
 ];
 

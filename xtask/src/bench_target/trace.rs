@@ -16,6 +16,10 @@ use super::place::SIZE;
 /// Where the record lies, in the workspace.
 pub(super) const FILE: &str = "tests/target/boot.trace";
 
+/// Bytes that a client reads, at least. The record is of a bare system; a desktop reads more, in about
+/// that way.
+const WANTED: u64 = 200 << 20;
+
 /// A boot as it is read again.
 #[derive(Debug, Clone)]
 pub(super) struct Trace {
@@ -32,7 +36,36 @@ pub(super) struct Trace {
 /// When it is not there, or no record, or of more than there is on the disks here.
 pub(super) fn load() -> Result<Trace> {
     let path = crate::workspace().join(FILE);
-    read(&path).with_context(|| format!("reading {}", path.display()))
+    let boot = read(&path).with_context(|| format!("reading {}", path.display()))?;
+    boot.again_until(WANTED)
+}
+
+impl Trace {
+    /// The same followed by itself, on blocks behind its own, until so many bytes are read.
+    fn again_until(self, wanted: u64) -> Result<Self> {
+        ensure!(self.bytes > 0, "nothing is read");
+        let times = wanted.div_ceil(self.bytes).max(1);
+        let ends = self.all.iter().map(|io| io.lba + u64::from(io.blocks));
+        let blocks = ends.max().unwrap_or(FRONT).next_multiple_of(8) - FRONT;
+        let end = FRONT + times * blocks;
+        ensure!(
+            end <= SIZE / BLOCK,
+            "{times} times that are {} MiB",
+            end >> 11
+        );
+        let again = |time: u64| {
+            let moved = move |io: &Io| Io {
+                lba: io.lba + time * blocks,
+                ..*io
+            };
+            self.all.iter().map(moved)
+        };
+        Ok(Trace {
+            all: Arc::new((0..times).flat_map(again).collect()),
+            bytes: self.bytes * times,
+            unique: self.unique * times,
+        })
+    }
 }
 
 fn read(path: &Path) -> Result<Trace> {
@@ -105,6 +138,21 @@ mod tests {
         );
         assert_eq!(trace.unique, (16 + 12 + 3) * 512);
         assert_eq!(trace.bytes, (16 + 8 + 8 + 3 + 8) * 512);
+    }
+
+    #[test]
+    fn a_short_boot_goes_on_elsewhere() {
+        let trace = pack(&[(8, 8), (9000, 3)]).unwrap();
+        let trace = trace.again_until(11 * 512 + 1).unwrap();
+        let places: Vec<_> = trace.all.iter().map(|io| (io.lba, io.blocks)).collect();
+        assert_eq!(places, [(2048, 8), (2056, 3), (2064, 8), (2072, 3)]);
+        assert_eq!((trace.bytes, trace.unique), (22 * 512, 22 * 512));
+    }
+
+    #[test]
+    fn the_record_is_one() {
+        let trace = load().unwrap();
+        assert!(trace.bytes >= WANTED && trace.unique <= trace.bytes);
     }
 
     #[test]
