@@ -93,6 +93,12 @@ impl Shown {
         self.processor_us() / 1e6 / self.all(|slice| slice.seconds).iter().sum::<f64>()
     }
 
+    /// Processors that the load kept busy.
+    pub(super) fn load_busy(&self) -> f64 {
+        let load: f64 = self.all(|slice| slice.load).iter().sum();
+        load / self.all(|slice| slice.seconds).iter().sum::<f64>()
+    }
+
     /// Bytes of memory in the last round.
     pub(super) fn resident(&self) -> u64 {
         self.slices.last().map_or(0, |slice| slice.resident)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::unistd::Pid;
 
 use super::contender::{Contender, Disks};
 use super::drive::{Done, Group, drive, total};
@@ -16,7 +17,7 @@ use super::scenario::{Scenario, Shape, Work};
 use super::session::{Opening, Session};
 use super::tools::{self, Tool};
 use super::trace::Trace;
-use crate::bench::settle;
+use crate::bench::{processor, settle};
 
 /// How it is measured.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub(super) struct Slice {
     pub(super) seconds: f64,
     /// Seconds of processors that the server used.
     pub(super) processor: f64,
+    /// The same of the load, where this program makes it.
+    pub(super) load: f64,
     /// Bytes of memory that it had in use afterwards.
     pub(super) resident: u64,
     /// What else this scenario shows.
@@ -148,6 +151,7 @@ impl<'a> Sessions<'a> {
             settle()?;
         }
         let before = self.contender.processor(unit)?;
+        let load_before = processor(Pid::this())?;
         let mut slice = match self.scenario.work {
             Work::Load(shape) if self.how.tool != Tool::Own => self.foreign(&shape)?,
             Work::Load(_) => {
@@ -160,6 +164,7 @@ impl<'a> Sessions<'a> {
             Work::Storm(shape) => self.storm(&shape)?,
         };
         slice.processor = (self.contender.processor(unit)? - before).as_secs_f64();
+        slice.load = (processor(Pid::this())? - load_before).as_secs_f64();
         slice.resident = self.contender.resident(unit)?;
         Ok(slice)
     }

@@ -126,18 +126,20 @@ fn line(outcome: &Outcome, shown: &Shown) -> String {
     let rates = match outcome.scenario.work {
         Work::Idle(_) => String::new(),
         Work::Logins => format!(
-            "{:>10.0} /s  {:>8.2} us/login  {:>4.2} busy",
+            "{:>10.0} /s  {:>8.2} us/login  {:>4.2} busy {:>4.2} load",
             shown.commands_a_second().median,
             shown.us_a_command(),
             shown.busy(),
+            shown.load_busy(),
         ),
         _ => format!(
-            "{:>10.0} /s {:>8.1} MiB/s  {:>8.2} us/command {:>8.1} us/MiB  {:>4.2} busy",
+            "{:>10.0} /s {:>8.1} MiB/s  {:>8.2} us/command {:>8.1} us/MiB  {:>4.2} busy {:>4.2} load",
             shown.commands_a_second().median,
             shown.mib_a_second().median,
             shown.us_a_command(),
             shown.us_a_mib(),
             shown.busy(),
+            shown.load_busy(),
         ),
     };
     format!(
@@ -149,9 +151,9 @@ fn line(outcome: &Outcome, shown: &Shown) -> String {
 /// What the words of the lines mean, and what falls short.
 pub(super) fn print_end(outcomes: &[Outcome]) {
     println!(
-        "\nMedians; us is the server's processor time, busy how many processors it kept busy. 1.00 and more\n\
-         with the null target far ahead: the server's own work is the limit. Less, and no faster: the way\n\
-         there and back is, or the load. perf record -g -p PID shows where the server's time goes."
+        "\nMedians; us is the server's processor time, busy how many processors it kept busy, and load how\n\
+         many the load did. A server that is busy all the time is what limits; one that is not waits for\n\
+         wake-ups, for its disks, or for a load that is busy. perf record -g -p PID shows where its time goes."
     );
     let verdicts = outcomes.iter().flat_map(|outcome| {
         let peer = outcome.peer.name;
@@ -222,6 +224,7 @@ fn shown(shown: &Shown) -> Value {
         "us_a_command": shown.us_a_command(),
         "us_a_mib": shown.us_a_mib(),
         "busy": shown.busy(),
+        "load_busy": shown.load_busy(),
         "memory": shown.resident(),
         "more": shown.more(),
     })
