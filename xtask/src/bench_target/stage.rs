@@ -87,35 +87,15 @@ impl Stage {
         how: &How,
         rounds: usize,
     ) -> Result<Outcome> {
-        // Memory that was used once is not given back: it shows in the first round only.
-        let is_memory = matches!(scenario.work, Work::Idle(_));
         let rounds = match scenario.work {
+            // Memory that was used once is not given back: it shows in the first round only.
             Work::Idle(_) => 1,
             Work::Storm(_) => rounds.min(how.storms),
             _ => rounds,
         };
-        // The null target knows what our own generator says, and no more.
-        let is_understood = !is_memory && how.tool == Tool::Own;
-        let with_null = is_understood && self.null.has(scenario.unit);
-        let with_sendfile = scenario
-            .floors
-            .iter()
-            .any(|floor| matches!(floor, Floor::OfSendfile(_)));
-        let mut all = [&self.peer, &self.ours, &self.null]
-            .into_iter()
-            .take(if with_null { 3 } else { 2 })
-            .map(|contender| {
-                let sessions = Sessions::open(scenario, how, contender);
-                let sessions = sessions.with_context(|| contender.name)?;
-                Ok((
-                    sessions,
-                    Shown {
-                        name: contender.name,
-                        slices: Vec::new(),
-                    },
-                ))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let is_sendfile = |floor: &Floor| matches!(floor, Floor::OfSendfile(_));
+        let with_sendfile = scenario.floors.iter().any(is_sendfile);
+        let mut all = self.contest(scenario, how)?;
         let mut sendfile = Vec::new();
         for _ in 0..rounds {
             for (sessions, shown) in &mut all {
@@ -145,5 +125,28 @@ impl Stage {
             null: shown(self.null.name),
             sendfile,
         })
+    }
+
+    /// Those who are measured in a scenario, with their sessions.
+    fn contest<'a>(
+        &'a self,
+        scenario: &'a Scenario,
+        how: &'a How,
+    ) -> Result<Vec<(Sessions<'a>, Shown)>> {
+        // The null target knows what our own generator says, and no more, and has one disk.
+        let with_null = how.tool == Tool::Own
+            && self.null.has(scenario.unit)
+            && !matches!(scenario.work, Work::Idle(_));
+        let contenders = [&self.peer, &self.ours, &self.null].into_iter();
+        let open = |contender: &'a Contender| {
+            let name = contender.name;
+            let sessions = Sessions::open(scenario, how, contender).context(name)?;
+            let slices = Vec::new();
+            Ok((sessions, Shown { name, slices }))
+        };
+        contenders
+            .take(if with_null { 3 } else { 2 })
+            .map(open)
+            .collect()
     }
 }
