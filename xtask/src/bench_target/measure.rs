@@ -107,8 +107,8 @@ impl<'a> Sessions<'a> {
     fn open_load(&mut self, shape: &Shape) -> Result<()> {
         let mut groups: Vec<Group> = Vec::new();
         groups.resize_with(threads().min(shape.sessions), Group::default);
-        for (number, group) in (0..shape.sessions).zip(0..) {
-            let place = group % groups.len();
+        for number in 0..shape.sessions {
+            let place = number % groups.len();
             if let Some(group) = groups.get_mut(place) {
                 self.add(group, shape, number)?;
             }
