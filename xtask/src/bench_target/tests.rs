@@ -13,7 +13,9 @@ use super::login::{Door, Manner, log_in, log_out};
 use super::nexus::Truth;
 use super::null;
 use super::pattern::{BLOCK, Expected, FRONT, Written};
+use super::scenario::ALL;
 use super::session::{Opening, Session};
+use super::{Options, Peer, Tool, chosen};
 
 const SIZE: u64 = 16 << 20;
 
@@ -164,4 +166,39 @@ fn sessions_come_and_go() {
         let (socket, agreed) = log_in(&door, &Manner::OPEN_ISCSI).unwrap();
         log_out(socket, &agreed).unwrap();
     }
+}
+
+#[test]
+fn scenarios_are_chosen_by_how_their_names_begin() {
+    let options = |names: &[&str], tool| Options {
+        quick: true,
+        rounds: None,
+        json: false,
+        verify: false,
+        peer: Peer::Tgt,
+        tool,
+        scenarios: names.iter().map(|name| (*name).to_owned()).collect(),
+        binary: None,
+    };
+    let names = |names: &[&str], tool| {
+        let chosen = chosen(&options(names, tool)).unwrap();
+        chosen
+            .iter()
+            .map(|scenario| scenario.name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[], Tool::Own).len(), ALL.len());
+    assert_eq!(
+        names(&["ipxe", "storm"], Tool::Own),
+        ["ipxe-read", "ipxe-write", "storm"]
+    );
+    let by_perf = names(&["read-4k"], Tool::IscsiPerf);
+    assert_eq!(by_perf, ["read-4k-qd1", "read-4k-qd32"]);
+    assert!(chosen(&options(&["storm"], Tool::QemuImg)).is_err());
+    let error = chosen(&options(&["nothing"], Tool::Own)).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("there are idle-1000, read-1m-qd8")
+    );
 }
