@@ -125,6 +125,12 @@ impl Tgt {
         self.admin(&[
             "--mode", "target", "--op", "bind", "--tid", &tid, "-I", "ALL",
         ])?;
+        // Initiators have them only if they ask, and only if it was told that they may.
+        for digest in ["HeaderDigest", "DataDigest"] {
+            let may = ["-n", digest, "-v", "CRC32C,None"];
+            let update = ["--mode", "target", "--op", "update", "--tid", &tid];
+            self.admin(&[&update[..], &may].concat())?;
+        }
         Ok(Door {
             portal: ([127, 0, 0, 1], self.port).into(),
             target,
