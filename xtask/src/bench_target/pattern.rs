@@ -15,7 +15,7 @@ pub(super) const BLOCK: u64 = 512;
 pub(super) const FRONT: u64 = 2048;
 
 /// Bytes of a word.
-const WORD: u64 = 8;
+const WORD: usize = 8;
 
 /// Who wrote a block last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,45 +28,45 @@ pub(super) enum Hand {
 
 /// Fills `bytes`, which begin at byte `at` of the disk.
 pub(super) fn fill(hand: Hand, at: u64, bytes: &mut [u8]) {
-    walk(at, bytes.len(), |word, skip, place| {
-        let value = self::word(hand, word).to_le_bytes();
-        let (Some(to), Some(from)) = (
-            bytes.get_mut(place.clone()),
-            value.get(skip..skip + place.len()),
-        ) else {
-            return false;
-        };
-        to.copy_from_slice(from);
-        true
-    });
+    let (front, number) = unaligned(at);
+    if front > 0 {
+        let len = bytes.len();
+        let mut whole = vec![0; front + len];
+        fill(hand, at - front as u64, &mut whole);
+        bytes.copy_from_slice(whole.get(front..).unwrap_or_default());
+        return;
+    }
+    let (words, rest) = bytes.as_chunks_mut::<WORD>();
+    let after = number + words.len() as u64;
+    for (place, number) in words.iter_mut().zip(number..) {
+        *place = word(hand, number).to_le_bytes();
+    }
+    for (place, byte) in rest.iter_mut().zip(word(hand, after).to_le_bytes()) {
+        *place = byte;
+    }
 }
 
 /// Whether `bytes` are what stands from byte `at` of the disk on.
 pub(super) fn is_right(hand: Hand, at: u64, bytes: &[u8]) -> bool {
-    walk(at, bytes.len(), |word, skip, place| {
-        let value = self::word(hand, word).to_le_bytes();
-        bytes.get(place.clone()) == value.get(skip..skip + place.len())
-    })
+    let (front, number) = unaligned(at);
+    if front > 0 {
+        let mut expected = vec![0; bytes.len()];
+        fill(hand, at, &mut expected);
+        return expected == bytes;
+    }
+    let (words, rest) = bytes.as_chunks::<WORD>();
+    let after = word(hand, number + words.len() as u64).to_le_bytes();
+    words
+        .iter()
+        .zip(number..)
+        .all(|(found, number)| *found == word(hand, number).to_le_bytes())
+        && after.starts_with(rest)
 }
 
-/// Goes over the words that cover `len` bytes from `at` on, as long as `one` agrees: the number of the
-/// word, the bytes of it that lie before the range, and where the rest lies in it.
-fn walk(
-    at: u64,
-    len: usize,
-    mut one: impl FnMut(u64, usize, std::ops::Range<usize>) -> bool,
-) -> bool {
-    let mut place = 0;
-    let mut word = at / WORD;
-    let mut skip = (at % WORD) as usize;
-    while place < len {
-        let next = (place + WORD as usize - skip).min(len);
-        if !one(word, skip, place..next) {
-            return false;
-        }
-        (place, word, skip) = (next, word + 1, 0);
-    }
-    true
+/// How many bytes of its word lie before a byte of the disk, and the word's number. Pieces of the stream
+/// that a socket gives end anywhere.
+fn unaligned(at: u64) -> (usize, u64) {
+    ((at % WORD as u64) as usize, at / WORD as u64)
 }
 
 /// The value of a word of the disk: splitmix64 of its number, which no two share.

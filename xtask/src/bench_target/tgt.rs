@@ -2,6 +2,7 @@
 //! memory, or its large I/O would be 1.7 times as slow and easy to beat.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,8 @@ struct Tgt {
 impl Tgt {
     fn start(log: &Path) -> Result<Self> {
         let port = free_port()?;
-        let taken = |control: &u16| socket(*control, "").exists();
+        // One that was killed leaves its socket, which the next one takes.
+        let taken = |control: &u16| UnixStream::connect(socket(*control, "")).is_ok();
         let control = (100..u16::MAX).find(|control| !taken(control));
         let control = control.context("no management socket of tgt is free")?;
         let portal = format!("portal=127.0.0.1:{port}");
