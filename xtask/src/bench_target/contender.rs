@@ -205,6 +205,9 @@ pub fn run_null() -> Result<()> {
     null::serve(&listener, disk)
 }
 
+/// The one that has to reach something.
+pub(super) const NETROOT: &str = "netroot";
+
 /// Who asks, where that does not matter.
 pub(super) const INITIATOR: &str = "iqn.2026-01.example:bench";
 

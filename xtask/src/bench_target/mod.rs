@@ -39,7 +39,7 @@ mod tools;
 mod trace;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -101,12 +101,13 @@ pub fn run_bench(options: &Options) -> Result<()> {
         "there is nothing to measure in 0 rounds"
     );
     let chosen = chosen(options)?;
-    let binary = match &options.binary {
-        Some(binary) => std::path::absolute(binary)?,
-        None => release_build()?,
+    let binary = match (&options.binary, options.peer) {
+        (Some(binary), _) => Some(std::path::absolute(binary)?),
+        (None, Peer::Tgt) => Some(release_build()?),
+        (None, Peer::TgtTgt) => None,
     };
     if cfg!(debug_assertions) {
-        return run_optimised(&binary, options);
+        return run_optimised(binary.as_deref(), options);
     }
     for (program, package) in [
         ("tgtd", "tgt"),
@@ -126,7 +127,7 @@ pub fn run_bench(options: &Options) -> Result<()> {
         tool: options.tool,
         trace: if storms { Some(trace::load()?) } else { None },
     };
-    let stage = Stage::set(options.peer, &chosen, &binary)?;
+    let stage = Stage::set(binary.as_deref(), options.peer, &chosen)?;
     let limits = || limits::measure(&stage.sealed, how.time / 2);
     let limits = (0..options.rounds())
         .map(|_| limits())
@@ -183,11 +184,11 @@ fn chosen(options: &Options) -> Result<Vec<&'static Scenario>> {
 }
 
 /// Has an optimised build of this program do it: a slow load would hide what servers cost.
-fn run_optimised(binary: &std::path::Path, options: &Options) -> Result<()> {
+fn run_optimised(binary: Option<&Path>, options: &Options) -> Result<()> {
     let program = release_xtask()?;
     let arguments = std::env::args_os().skip(1);
     let mut again = command(&program.to_string_lossy(), arguments);
-    if options.binary.is_none() {
+    if let (Some(binary), None) = (binary, &options.binary) {
         again.arg("--binary").arg(binary);
     }
     run_visibly(&mut again)

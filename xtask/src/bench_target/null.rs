@@ -290,8 +290,10 @@ impl Nexus {
             put32(&mut bhs, 20, NO_TAG);
             put32(&mut bhs, 36, data_sn);
             put32(&mut bhs, 40, offset as u32);
-            self.outbox
-                .push_named(&bhs, disk, from + offset..from + offset + len);
+            // Small data are copied now. Large ones stay where they are until they leave, and a write
+            // could change them on their way: no load here mixes those with writes.
+            let place = from + offset..from + offset + len;
+            self.outbox.push_named(&bhs, disk, place);
             (offset, data_sn) = (offset + len, data_sn + 1);
         }
         Ok(())

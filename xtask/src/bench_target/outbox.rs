@@ -15,7 +15,7 @@ use super::inbox::Digests;
 use super::wire::{Bhs, padding};
 
 /// Data that are shorter cost less to copy than to name.
-const WORTH_NAMING: usize = 4096;
+const WORTH_NAMING: usize = 16 << 10;
 
 /// Runs of bytes that go out with one call.
 const RUNS: usize = 128;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Peer;
-use super::contender::{Contender, Unit, start_null};
+use super::contender::{Contender, NETROOT, Unit, start_null};
 use super::judge::{Outcome, Shown};
 use super::measure::{How, Sessions};
 use super::ours::Library;
@@ -30,7 +30,7 @@ impl Stage {
     ///
     /// # Errors
     /// When this is not root, or one of them does not start.
-    pub(super) fn set(peer: Peer, chosen: &[&Scenario], binary: &Path) -> Result<Self> {
+    pub(super) fn set(binary: Option<&Path>, peer: Peer, chosen: &[&Scenario]) -> Result<Self> {
         let mut place = Place::enter()?;
         let has = |unit| chosen.iter().any(|scenario| scenario.unit == unit);
         let room = if has(Unit::Room) { ROOM } else { 0 };
@@ -40,7 +40,8 @@ impl Stage {
             .transpose()?;
         let (ours, sealed) = match peer {
             Peer::Tgt => {
-                let mut ours = Contender::new("netroot");
+                let binary = binary.context("there is no netroot to measure")?;
+                let mut ours = Contender::new(NETROOT);
                 let mut library = Library::new(binary, &xfs)?;
                 let sealed = library.sealed();
                 library.add_clients(Unit::Sealed, 1)?;
