@@ -1,5 +1,6 @@
-//! A target without storage: it answers reads and writes from memory at once, and so shows how fast any
-//! target could be here with one thread.
+//! A target without storage: it answers reads and writes from memory at once, on one thread, and so shows
+//! how fast a target could be whose disks cost nothing. Only large reads can be faster: it copies them
+//! into the socket, and sendfile does not.
 //!
 //! It knows what the load generator says and no more than that.
 

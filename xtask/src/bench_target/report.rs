@@ -165,6 +165,9 @@ pub(super) fn print_end(outcomes: &[Outcome]) {
     });
     let (reached, short): (Vec<_>, Vec<_>) =
         verdicts.partition(|(_, _, verdict)| verdict.reaches());
+    if reached.is_empty() && short.is_empty() {
+        return;
+    }
     println!(
         "\n{} floors are reached, {} are not",
         reached.len(),
