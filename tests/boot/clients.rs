@@ -15,6 +15,8 @@ fn a_persistent_client_keeps_its_disk_until_reset_and_gets_it_back_by_undo() {
         return;
     }
     let lab = Lab::with_debian("persistent", Storage::AsItIs);
+    // Before people get it.
+    lab.site.netroot_visibly(&["image", "test", IMAGE]).unwrap();
     lab.add_client(MAC, IMAGE, "persistent");
     let server = lab.serve();
     let nonce = draw();
