@@ -22,7 +22,7 @@ pub fn copy(
     Answer::Later(Box::pin(async move {
         let apart = !Arc::ptr_eq(&from, &to) || !overlap(source, target);
         if apart
-            && let (Some(file), Some(onto)) = (from.file(), to.file())
+            && let (Some(file), Some(onto)) = (from.file(), to.file_to_write(target))
             && by_file_system(file, source, onto, target).await?
         {
             return Ok(());

@@ -6,8 +6,8 @@
 //! networked disk fits behind the same trait.
 //!
 //! Disks are `file` (a file or block device; `direct` past the cache, `journal` for writes that are atomic,
-//! `shape` for what its storage likes), `overlay` and `memory`; `quota` holds one of them to so many
-//! bytes of its own. They share `backing` (the few calls to a
+//! `shape` for what its storage likes), `shared` (such a file that has much in common with a sealed one),
+//! `overlay` and `memory`; `quota` holds one of them to so many bytes of its own. They share `backing` (the few calls to a
 //! file), `flush` (flushes that arrive together) and `copy` (from one disk to another).
 
 use std::fs::File;
@@ -25,6 +25,7 @@ pub use self::memory::MemoryDisk;
 pub use self::overlay::OverlayDisk;
 pub use self::quota::{Own, Quota, QuotaDisk};
 pub use self::segment::{is_cached, load, total};
+pub use self::shared::SharedDisk;
 
 mod backing;
 mod copy;
@@ -39,6 +40,7 @@ mod overlay;
 mod quota;
 mod segment;
 mod shape;
+mod shared;
 
 /// The shape of a disk. Sizes are in bytes unless the name says blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,9 +188,14 @@ pub trait Disk: Send + Sync + 'static {
     }
 
     /// The file that holds the disk's bytes, each at its own offset, where a system call may copy from
-    /// and to it.
+    /// it.
     fn file(&self) -> Option<Arc<File>> {
         None
+    }
+
+    /// The same, for a system call that writes over `extent` of it and of nothing else.
+    fn file_to_write(&self, _: Extent) -> Option<Arc<File>> {
+        self.file()
     }
 
     /// Looks how large the storage has become, and what the disk's shape is from now on.

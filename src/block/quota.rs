@@ -337,6 +337,13 @@ impl Disk for QuotaDisk {
         }
     }
 
+    fn file_to_write(&self, extent: Extent) -> Option<Arc<File>> {
+        match self.quota.limit() {
+            Some(_) => None,
+            None => self.disk.file_to_write(extent),
+        }
+    }
+
     fn refresh(&self) -> io::Result<Geometry> {
         self.disk.refresh()
     }

@@ -86,26 +86,29 @@ pub(crate) fn everywhere(test: impl Fn(Lab) + Send + Sync) {
 
 /// Runs `test` in a library on a fresh XFS of 2 GiB that is gone afterwards.
 pub(crate) fn on_xfs(test: impl Fn(Lab) + Send + Sync) {
-    for program in ["mkfs.xfs", "mount"] {
+    on("xfs", &[], test);
+}
+
+/// Runs `test` in a library on a fresh file system of 2 GiB, mounted with these options, that is gone
+/// afterwards.
+pub(crate) fn on(kind: &str, options: &[&str], test: impl Fn(Lab) + Send + Sync) {
+    let mkfs = format!("mkfs.{kind}");
+    for program in [mkfs.as_str(), "mount"] {
         assert!(
             netroot::exec::find_program(program).is_some(),
-            "`{program}` is missing: apt-get install xfsprogs util-linux"
+            "`{program}` is missing: apt-get install xfsprogs btrfs-progs util-linux"
         );
     }
     let dir = tempfile::tempdir().unwrap();
-    let image = dir.path().join("xfs.img");
+    let image = dir.path().join("library.img");
     let file = std::fs::File::create(&image).unwrap();
     file.set_len(2048 * MIB).unwrap();
-    Program::new("mkfs.xfs")
-        .arg("-q")
-        .arg(&image)
-        .run()
-        .unwrap();
+    Program::new(&mkfs).arg("-q").arg(&image).run().unwrap();
     let target = dir.path().join("mnt");
     std::fs::create_dir(&target).unwrap();
     in_private_mounts(|mounts| {
         let mount = mounts
-            .image(&image, "xfs", &[], &target, &Cancel::new())
+            .image(&image, kind, options, &target, &Cancel::new())
             .unwrap();
         test(Lab::at(&target.join("library"), None));
         mount.unmount().unwrap();

@@ -28,5 +28,6 @@ mod modes;
 mod names_on_the_wire;
 mod policies;
 mod rollouts;
+mod shared;
 mod usage;
 mod volumes;

@@ -38,6 +38,10 @@ struct Extent {
 const LAST: u32 = 0x1;
 const UNKNOWN: u32 = 0x2;
 const SHARED: u32 = 0x2000;
+/// Bytes that are not where the extent says, as they stand there: not allocated yet (0x4), compressed or
+/// encrypted (0x8, 0x80), not aligned or in the metadata (0x100, 0x200, 0x400), or zeros whatever lies
+/// there (0x800).
+const ELSEWHERE: u32 = UNKNOWN | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800;
 
 /// FIEMAP_FLAG_SYNC: what is on its way gets its place first.
 const SYNC: u32 = 0x1;
@@ -108,6 +112,33 @@ pub(super) fn bytes_beyond(
         beyond = beyond.saturating_add(extent.length.saturating_sub(common));
     }
     Ok(Some(beyond))
+}
+
+/// The ranges, in order, in which two files hold the same bytes because they lie in the same blocks; none
+/// where the file system does not tell. Both are synced first, and nobody may write to either meanwhile.
+pub(super) fn common(file: &File, base: &File) -> io::Result<Vec<Range<u64>>> {
+    let all = 0..u64::MAX;
+    let Some(ours) = extents(file, &all, Unplaced::Written)? else {
+        return Ok(Vec::new());
+    };
+    let theirs = extents(base, &all, Unplaced::Written)?.unwrap_or_default();
+    let in_place = |extent: &&Extent| !extent.is(ELSEWHERE);
+    let mut theirs = theirs.iter().filter(in_place).peekable();
+    let mut common = Vec::new();
+    for extent in ours.iter().filter(in_place) {
+        while theirs
+            .next_if(|base| base.end() <= extent.logical)
+            .is_some()
+        {}
+        // The last of them may reach into the next extent.
+        let touching = theirs.clone();
+        for base in touching.take_while(|base| base.logical < extent.end()) {
+            if extent.common_with(base) > 0 {
+                common.push(extent.logical.max(base.logical)..extent.end().min(base.end()));
+            }
+        }
+    }
+    Ok(common)
 }
 
 impl Extent {

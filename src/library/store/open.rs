@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{BLOCK_SIZE, CloneKind, clone};
-use crate::block::{Disk, FileDisk, OverlayDisk, Quota, QuotaDisk};
+use super::{BLOCK_SIZE, CloneKind, clone, extents};
+use crate::block::{Disk, FileDisk, OverlayDisk, Quota, QuotaDisk, SharedDisk};
 use crate::library::clients::Client;
 use crate::library::error::{Doing, Error, Result};
 use crate::library::names::VersionId;
@@ -76,8 +76,14 @@ impl Library {
         let (data, bitmap) = clone::paths(self.places(), &client.mac);
         match info.kind {
             CloneKind::Reflink => {
-                let disk = FileDisk::open_writable(&data, BLOCK_SIZE).doing("opening", &data)?;
-                Ok(Arc::new(disk))
+                let own = FileDisk::open_writable(&data, BLOCK_SIZE).doing("opening", &data)?;
+                let base = self.open_version(&info.from)?;
+                let common = match (own.file(), base.file()) {
+                    (Some(own), Some(base)) => extents::common(&own, &base),
+                    _ => Ok(Vec::new()),
+                };
+                let common = common.doing("asking for the extents of", &data)?;
+                Ok(Arc::new(SharedDisk::new(Arc::new(own), base, &common)))
             }
             CloneKind::Overlay => {
                 let base = self.open_version(&info.from)?;
