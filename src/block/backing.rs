@@ -15,7 +15,7 @@ use super::{Answer, Error, Result, Run, Segment};
 const MAX_SLICES: usize = 1024;
 
 /// What a disk asks of the file that it lies in. All calls but [`read_cached`](Self::read_cached)
-/// may block, and therefore belong to the blocking pool.
+/// and [`write_cached`](Self::write_cached) may block, and therefore belong to the blocking pool.
 ///
 /// A trait, so that a test can stand in for the file and lose what was not synced.
 pub(crate) trait Backing: Send + Sync + 'static {
@@ -32,6 +32,11 @@ pub(crate) trait Backing: Send + Sync + 'static {
     fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes>;
     /// Writes all of `data`, one slice after the other.
     fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()>;
+    /// Writes all of `data` if that needs no waiting, and tells whether it did. Where it did not, some of it
+    /// may be written.
+    fn write_cached(&self, _data: &[Bytes], _offset: u64) -> bool {
+        false
+    }
     /// Writes all of `data`, durably when this returns.
     fn write_through(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
         self.write_at(data, offset)?;
@@ -124,6 +129,17 @@ impl Backing for File {
         write_vectored(data, offset, |slices, at| {
             rustix::io::pwritev(self, slices, at)
         })
+    }
+
+    fn write_cached(&self, data: &[Bytes], offset: u64) -> bool {
+        if data.len() > MAX_SLICES {
+            return false;
+        }
+        let slices: Vec<_> = data.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let written = rustix::io::pwritev2(self, &slices, offset, ReadWriteFlags::NOWAIT);
+        // Else a part only, no page to be had at once, too much that waits for the storage already, or a
+        // file system that cannot tell (ext4).
+        written == Ok(data.iter().map(Bytes::len).sum())
     }
 
     /// One call writes and syncs just this range, as O_DSYNC does (pwritev2(2)): what others have

@@ -17,6 +17,9 @@ use super::flush::Flusher;
 use super::journal::{self, Failure, Journal};
 use super::{Advice, Answer, Disk, Error, Extent, Geometry, Result, Run, Segment, shape};
 
+/// Larger writes are another thread's: to copy so much keeps those waiting who share this one.
+const AT_ONCE: u64 = 256 * 1024;
+
 /// A disk in a plain file or a block device.
 pub struct FileDisk {
     file: Arc<File>,
@@ -236,6 +239,11 @@ impl Disk for FileDisk {
     }
 
     fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
+        // To ask another thread takes longer than to write this.
+        let at_once = extent.len() <= AT_ONCE && !self.shape.read_only;
+        if at_once && self.backing.write_cached(&data, extent.offset()) {
+            return Answer::Now(Ok(()));
+        }
         self.change(move |file| file.write_at(&data, extent.offset()))
     }
 
