@@ -36,6 +36,8 @@ struct Run {
     options: &'static [&'static str],
     /// The tool's own options.
     flags: &'static [&'static str],
+    /// How many of the two portals the tool is told of.
+    paths: usize,
     tests: &'static str,
     list: &'static str,
 }
@@ -47,6 +49,7 @@ const RUNS: [Run; 8] = [
         volume: "thin-512",
         options: &["--physical-block-size", "512", "--allow-sanitize"],
         flags: &["-d", "-S"],
+        paths: 2,
         tests: "ALL",
         list: include_str!("libiscsi/thin-512.txt"),
     },
@@ -54,20 +57,23 @@ const RUNS: [Run; 8] = [
         volume: "thin-4096",
         options: &["--block-size", "4096", "--allow-sanitize"],
         flags: &["-d", "-S"],
+        paths: 2,
         tests: "ALL",
         list: include_str!("libiscsi/thin-4096.txt"),
     },
     Run {
-        volume: "sanitized",
-        options: &["--allow-sanitize"],
+        volume: "one-path",
+        options: &["--physical-block-size", "512", "--allow-sanitize"],
         flags: &["-d", "-S"],
-        tests: "ALL.Sanitize.Reset",
-        list: "",
+        paths: 1,
+        tests: "ALL",
+        list: include_str!("libiscsi/one-path.txt"),
     },
     Run {
         volume: "read-only",
         options: &["--read-only"],
         flags: &[],
+        paths: 2,
         tests: "ALL",
         list: include_str!("libiscsi/read-only.txt"),
     },
@@ -75,6 +81,7 @@ const RUNS: [Run; 8] = [
         volume: "protected",
         options: &["--read-only"],
         flags: &["-d"],
+        paths: 2,
         tests: "ALL.ReadOnly",
         list: "",
     },
@@ -82,6 +89,7 @@ const RUNS: [Run; 8] = [
         volume: "linux",
         options: &[],
         flags: &["-d", "-S"],
+        paths: 2,
         tests: "LINUX",
         list: include_str!("libiscsi/linux.txt"),
     },
@@ -89,6 +97,7 @@ const RUNS: [Run; 8] = [
         volume: "scsi",
         options: &[],
         flags: &["-d", "-S"],
+        paths: 2,
         tests: "SCSI",
         list: include_str!("libiscsi/scsi.txt"),
     },
@@ -96,6 +105,7 @@ const RUNS: [Run; 8] = [
         volume: "iscsi",
         options: &[],
         flags: &["-d", "-S"],
+        paths: 2,
         tests: "iSCSI",
         list: "",
     },
@@ -250,7 +260,7 @@ impl Served {
         }
     }
 
-    /// Runs the tool on a volume, by two paths.
+    /// Runs the tool on a volume.
     fn run(&self, run: &Run) -> Result<Report, String> {
         let url = |portal| format!("iscsi://{portal}/{}{}/1", self.prefix, run.volume);
         let (mut reader, writer) = pipe().unwrap();
@@ -260,7 +270,7 @@ impl Served {
             .args(["--pdeathsig", "KILL", "stdbuf", "-o0", "iscsi-test-cu"])
             .args(run.flags)
             .args(["-t", run.tests])
-            .args(self.portals.each_ref().map(url))
+            .args(self.portals.iter().take(run.paths).map(url))
             .stdin(Stdio::null())
             .stdout(writer.try_clone().unwrap())
             .stderr(writer)
