@@ -1,12 +1,15 @@
 //! Which bytes of a file it shares with others, as the file system tells it (FIEMAP).
-#![allow(unsafe_code)] // One ioctl that no crate of ours wraps; it fills the array that it is given.
+#![allow(unsafe_code)] // Two ioctls that no crate of ours wraps; each fills the structure that it is given.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 
+use std::os::unix::fs::MetadataExt;
+
 use nix::errno::Errno;
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 
 /// Extents that are asked for at once: 14 KiB of answer.
 const AT_ONCE: usize = 256;
@@ -52,8 +55,49 @@ struct Request {
     extents: [Extent; AT_ONCE],
 }
 
+/// Linux, include/uapi/linux/btrfs.h: `struct btrfs_ioctl_fs_info_args`.
+#[repr(C)]
+pub(super) struct FileSystemInfo {
+    devices: [u64; 2],
+    uuid: [u8; 16],
+    rest: [u64; 124],
+}
+
 mod ioctl {
     nix::ioctl_readwrite!(fiemap, b'f', 11, super::Head);
+    nix::ioctl_read!(btrfs_info, 0x94, 31, super::FileSystemInfo);
+}
+
+/// The storage whose places the extents of a file are: the same number means the same block only in one of
+/// these.
+#[derive(Debug, PartialEq, Eq)]
+enum Storage {
+    /// A file system with places of its own, whichever devices and subvolumes it has.
+    Btrfs([u8; 16]),
+    /// A device.
+    Xfs(u64),
+    /// A device, or one of several: the file system's extents do not say.
+    Other(u64),
+}
+
+impl Storage {
+    fn of(file: &File) -> io::Result<Self> {
+        let device = file.metadata()?.dev();
+        match fstatfs(file)?.filesystem_type() {
+            XFS_SUPER_MAGIC => Ok(Storage::Xfs(device)),
+            BTRFS_SUPER_MAGIC => {
+                let mut info = FileSystemInfo {
+                    devices: [0; 2],
+                    uuid: [0; 16],
+                    rest: [0; 124],
+                };
+                // SAFETY: the descriptor is open for the whole call, which fills no more than it is given.
+                unsafe { ioctl::btrfs_info(file.as_raw_fd(), &raw mut info) }?;
+                Ok(Storage::Btrfs(info.uuid))
+            }
+            _ => Ok(Storage::Other(device)),
+        }
+    }
 }
 
 /// What to do about data that have no place on the storage yet.
@@ -89,56 +133,58 @@ pub(super) fn bytes_beyond(
         return Ok(None);
     };
     ours.iter_mut().for_each(|extent| extent.cut(range));
-    let theirs = match ours.iter().any(|extent| extent.is(SHARED)) {
+    // Who shares with nobody, or is elsewhere, does not share with the base.
+    let shares = ours.iter().any(|extent| extent.is(SHARED));
+    let theirs = match shares && Storage::of(file)? == Storage::of(base)? {
         true => extents(base, range, Unplaced::Ignored)?.unwrap_or_default(),
-        // Who shares with nobody does not share with the base.
         false => Vec::new(),
     };
-    let mut theirs = theirs.iter().peekable();
-    let mut beyond = 0_u64;
-    for extent in &ours {
-        while theirs
-            .next_if(|base| base.end() <= extent.logical)
-            .is_some()
-        {}
-        let mut common = 0;
-        // The last of them may reach into the next extent.
-        for base in theirs
-            .clone()
-            .take_while(|base| base.logical < extent.end())
-        {
-            common += extent.common_with(base);
-        }
-        beyond = beyond.saturating_add(extent.length.saturating_sub(common));
-    }
-    Ok(Some(beyond))
+    let length = |sum: u64, length: u64| sum.saturating_add(length);
+    let all = ours.iter().map(|extent| extent.length).fold(0, length);
+    let common = overlaps(&ours, &theirs).map(|range| range.end - range.start);
+    Ok(Some(all.saturating_sub(common.fold(0, length))))
 }
 
-/// The ranges, in order, in which two files hold the same bytes because they lie in the same blocks; none
-/// where the file system does not tell. Both are synced first, and nobody may write to either meanwhile.
+/// The ranges, in order, in which a file holds the same bytes as `base`, which is sealed, because they lie
+/// in the same blocks; none where that cannot be told for sure. What was written to the file gets its place
+/// first, and nobody may write to it meanwhile.
 pub(super) fn common(file: &File, base: &File) -> io::Result<Vec<Range<u64>>> {
-    let all = 0..u64::MAX;
-    let Some(ours) = extents(file, &all, Unplaced::Written)? else {
+    let storage = Storage::of(file)?;
+    if storage != Storage::of(base)? || matches!(storage, Storage::Other(_)) {
         return Ok(Vec::new());
+    }
+    // The last extent of a file may reach beyond its end.
+    let both = 0..file.metadata()?.len().min(base.metadata()?.len());
+    let in_place = |file, unplaced| -> io::Result<Vec<Extent>> {
+        let mut extents = extents(file, &both, unplaced)?.unwrap_or_default();
+        extents.retain(|extent| !extent.is(ELSEWHERE));
+        extents.iter_mut().for_each(|extent| extent.cut(&both));
+        Ok(extents)
     };
-    let theirs = extents(base, &all, Unplaced::Written)?.unwrap_or_default();
-    let in_place = |extent: &&Extent| !extent.is(ELSEWHERE);
-    let mut theirs = theirs.iter().filter(in_place).peekable();
-    let mut common = Vec::new();
-    for extent in ours.iter().filter(in_place) {
+    let ours = in_place(file, Unplaced::Written)?;
+    if ours.iter().all(|extent| !extent.is(SHARED)) {
+        return Ok(Vec::new());
+    }
+    let theirs = in_place(base, Unplaced::Ignored)?;
+    Ok(overlaps(&ours, &theirs).collect())
+}
+
+/// The ranges, in order, in which extents of two files of one storage, each in order, are the same blocks.
+fn overlaps<'a>(
+    ours: &'a [Extent],
+    theirs: &'a [Extent],
+) -> impl Iterator<Item = Range<u64>> + use<'a> {
+    let mut theirs = theirs.iter().peekable();
+    ours.iter().flat_map(move |extent| {
         while theirs
             .next_if(|base| base.end() <= extent.logical)
             .is_some()
         {}
         // The last of them may reach into the next extent.
         let touching = theirs.clone();
-        for base in touching.take_while(|base| base.logical < extent.end()) {
-            if extent.common_with(base) > 0 {
-                common.push(extent.logical.max(base.logical)..extent.end().min(base.end()));
-            }
-        }
-    }
-    Ok(common)
+        let touching = touching.take_while(|base| base.logical < extent.end());
+        touching.filter_map(|base| extent.common_with(base))
+    })
 }
 
 impl Extent {
@@ -158,18 +204,15 @@ impl Extent {
         (self.logical, self.length) = (start, end - start);
     }
 
-    /// Bytes that lie at the same place of both files, and on the storage too.
-    fn common_with(&self, other: &Extent) -> u64 {
+    /// What lies at the same place of both files, and on the storage too.
+    fn common_with(&self, other: &Extent) -> Option<Range<u64>> {
         if !self.is(SHARED) || self.is(UNKNOWN) || other.is(UNKNOWN) {
-            return 0;
+            return None;
         }
         // Where byte 0 of the file would lie, if all of it were one extent.
         let origin = |extent: &Extent| extent.physical.wrapping_sub(extent.logical);
-        if origin(self) != origin(other) {
-            return 0;
-        }
-        let start = self.logical.max(other.logical);
-        self.end().min(other.end()).saturating_sub(start)
+        let both = self.logical.max(other.logical)..self.end().min(other.end());
+        (origin(self) == origin(other) && !both.is_empty()).then_some(both)
     }
 }
 
