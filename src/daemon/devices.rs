@@ -11,10 +11,13 @@ use crate::scsi::{Device, Lun, Options};
 /// Devices by their disk.
 #[derive(Default)]
 pub(super) struct Devices {
-    // Held while a disk is opened: two sessions of one clone must not open it twice. Opening reads a
-    // few kilobytes.
-    open: Mutex<HashMap<GrantedDisk, Used>>,
+    places: Mutex<HashMap<GrantedDisk, Arc<Place>>>,
 }
+
+/// Where the device of one disk is.
+// Held while the disk is opened, since two sessions of one clone must not open it twice. That may take its
+// time (what is on its way to the storage gets there first), and holds up nobody who wants another disk.
+type Place = Mutex<Option<Used>>;
 
 /// A device, for as long as somebody uses it.
 struct Used {
@@ -25,17 +28,18 @@ struct Used {
 
 impl Devices {
     /// The device of `disk`, opened by `open` if nobody uses it. `identity` is the name of its target.
+    /// Blocks.
     pub(super) fn get(
         &self,
         disk: &GrantedDisk,
         identity: &str,
         open: impl FnOnce() -> Result<Vec<OpenDisk>>,
     ) -> Result<Arc<Device>> {
-        let mut devices = self.lock();
-        if let Some(device) = devices.get(disk).and_then(|used| used.device.upgrade()) {
+        let place = self.place(disk);
+        let mut place = lock(&place);
+        if let Some(device) = place.as_ref().and_then(|used| used.device.upgrade()) {
             return Ok(device);
         }
-        devices.retain(|_, used| used.device.strong_count() > 0);
         let (mut device, mut disks, mut quota) = (Device::new(identity), Vec::new(), None);
         for one in open()? {
             // The configuration knows no LUN that does not exist.
@@ -45,23 +49,42 @@ impl Devices {
             device = device.with_disk(lun, &one.identity, one.disk, Options::default());
         }
         let device = Arc::new(device);
-        let used = Used {
+        *place = Some(Used {
             device: Arc::downgrade(&device),
             disks,
             quota,
-        };
-        devices.insert(disk.clone(), used);
+        });
         Ok(device)
     }
 
+    /// The place of a disk, made if there is none. Those that nobody uses go.
+    fn place(&self, disk: &GrantedDisk) -> Arc<Place> {
+        let mut places = lock(&self.places);
+        if let Some(place) = places.get(disk) {
+            return place.clone();
+        }
+        // Whoever has one in hand may be about to open its disk. Nobody takes another one meanwhile.
+        places.retain(|_, place| Arc::strong_count(place) > 1 || is_used(place));
+        places.entry(disk.clone()).or_default().clone()
+    }
+
+    /// Those in use now, or about to be, that `wanted` says.
+    fn of(&self, wanted: impl Fn(&GrantedDisk) -> bool) -> Vec<(GrantedDisk, Arc<Place>)> {
+        let places = lock(&self.places);
+        let wanted = places.iter().filter(|(disk, _)| wanted(disk));
+        wanted
+            .map(|(disk, place)| (disk.clone(), place.clone()))
+            .collect()
+    }
+
     /// Looks how large the disks of a client have become, and tells its initiators if they have; and
-    /// holds its clone to another quota.
+    /// holds its clone to another quota. Blocks while one is opened: it may have been told the old one.
     pub(super) fn look_again(&self, client: &MacAddr, limit: Option<u64>) {
-        let devices = self.lock();
-        for (disk, used) in devices.iter() {
-            if disk.client() != Some(client) {
+        for (_, place) in self.of(|disk| disk.client() == Some(client)) {
+            let place = lock(&place);
+            let Some(used) = place.as_ref() else {
                 continue;
-            }
+            };
             if let Some(quota) = used.quota.as_ref().and_then(Weak::upgrade) {
                 quota.set(limit);
             }
@@ -86,16 +109,72 @@ impl Devices {
 
     /// The quotas of the clones that are in use, each with its client.
     pub(super) fn quotas(&self) -> Vec<(MacAddr, Arc<Quota>)> {
-        let devices = self.lock();
-        let quota = |(disk, used): (&GrantedDisk, &Used)| {
+        let quota = |(disk, place): (GrantedDisk, Arc<Place>)| {
+            // One that is opened just now has counted nothing yet.
+            let used = place.try_lock().ok()?;
+            let used = used.as_ref()?;
             used.device.upgrade()?;
             Some((*disk.client()?, used.quota.as_ref()?.upgrade()?))
         };
-        devices.iter().filter_map(quota).collect()
+        let all = self.of(|disk| disk.client().is_some());
+        all.into_iter().filter_map(quota).collect()
+    }
+}
+
+fn is_used(place: &Place) -> bool {
+    let used = lock(place);
+    used.as_ref()
+        .is_some_and(|used| used.device.strong_count() > 0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic leaves at worst a device that is opened again.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    fn disk(mac: &str) -> GrantedDisk {
+        GrantedDisk::Data(mac.parse().unwrap())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<GrantedDisk, Used>> {
-        // A panic leaves at worst a device that is opened again.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    #[test]
+    fn a_disk_that_takes_its_time_is_opened_once_and_holds_up_no_other() {
+        let devices = Devices::default();
+        let (slow, other) = (disk("52:54:00:00:00:01"), disk("52:54:00:00:00:02"));
+        let (begun, has_begun) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let (devices, slow) = (&devices, &slow);
+            let first = scope.spawn(move || {
+                let open = || {
+                    begun.send(()).unwrap();
+                    may_go.recv().unwrap();
+                    Ok(Vec::new())
+                };
+                devices.get(slow, "slow", open).unwrap()
+            });
+            has_begun.recv().unwrap();
+            devices.get(&other, "other", || Ok(Vec::new())).unwrap();
+            assert!(devices.quotas().is_empty());
+            let second = scope.spawn(move || {
+                let open = || panic!("it is open already");
+                devices.get(slow, "slow", open).unwrap()
+            });
+            go.send(()).unwrap();
+            let first = first.join().unwrap();
+            assert!(Arc::ptr_eq(&first, &second.join().unwrap()));
+        });
+        // What nobody uses is opened anew, and leaves nothing behind.
+        devices.get(&slow, "slow", || Ok(Vec::new())).unwrap();
+        devices
+            .get(&disk("52:54:00:00:00:03"), "third", || Ok(Vec::new()))
+            .unwrap();
+        assert_eq!(devices.of(|_| true).len(), 1);
     }
 }
