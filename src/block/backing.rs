@@ -33,9 +33,9 @@ pub(crate) trait Backing: Send + Sync + 'static {
     /// Writes all of `data`, one slice after the other.
     fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()>;
     /// Writes all of `data` if that needs no waiting, and tells whether it did. Where it did not, some of it
-    /// may be written.
-    fn write_cached(&self, _data: &[Bytes], _offset: u64) -> bool {
-        false
+    /// may be written. `Unsupported` where it never does.
+    fn write_cached(&self, _data: &[Bytes], _offset: u64) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Writes all of `data`, durably when this returns.
     fn write_through(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
@@ -131,15 +131,19 @@ impl Backing for File {
         })
     }
 
-    fn write_cached(&self, data: &[Bytes], offset: u64) -> bool {
+    fn write_cached(&self, data: &[Bytes], offset: u64) -> io::Result<bool> {
         if data.len() > MAX_SLICES {
-            return false;
+            return Ok(false);
         }
         let slices: Vec<_> = data.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        let written = rustix::io::pwritev2(self, &slices, offset, ReadWriteFlags::NOWAIT);
-        // Else a part only, no page to be had at once, too much that waits for the storage already, or a
-        // file system that cannot tell (ext4).
-        written == Ok(data.iter().map(Bytes::len).sum())
+        match rustix::io::pwritev2(self, &slices, offset, ReadWriteFlags::NOWAIT) {
+            Ok(written) => Ok(written == data.iter().map(Bytes::len).sum::<usize>()),
+            // The file system cannot tell (ext4).
+            Err(rustix::io::Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
+            // No page to be had at once, or too much that waits for the storage already; any other error is
+            // for the one who waits.
+            Err(_) => Ok(false),
+        }
     }
 
     /// One call writes and syncs just this range, as O_DSYNC does (pwritev2(2)): what others have

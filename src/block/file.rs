@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rustix::fs::Advice as Hint;
@@ -29,6 +29,8 @@ pub struct FileDisk {
     /// a failed write-back once: what such a write is told, the next flush must be told as well.
     durable: Arc<dyn Backing>,
     cache: Cache,
+    /// Whether to try a write that needs no waiting, until it is known that there is none.
+    tries_at_once: AtomicBool,
     /// The shape, but for the number of blocks.
     shape: Geometry,
     blocks: AtomicU64,
@@ -166,11 +168,27 @@ impl FileDisk {
             backing,
             durable,
             cache: options.cache,
+            tries_at_once: AtomicBool::new(true),
             shape,
             blocks: AtomicU64::new(shape.blocks),
             flusher: Arc::default(),
             journal: None,
         })
+    }
+
+    /// Writes if that needs no waiting: to ask another thread takes longer. Tells whether it did; where it
+    /// did not, all is to be written again.
+    fn write_at_once(&self, extent: Extent, data: &[Bytes]) -> bool {
+        if extent.len() > AT_ONCE || !self.tries_at_once.load(Ordering::Relaxed) {
+            return false;
+        }
+        match self.backing.write_cached(data, extent.offset()) {
+            Ok(done) => done,
+            Err(_) => {
+                self.tries_at_once.store(false, Ordering::Relaxed);
+                false
+            }
+        }
     }
 
     /// Runs a change in the blocking pool, unless the disk is sealed.
@@ -239,9 +257,7 @@ impl Disk for FileDisk {
     }
 
     fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
-        // To ask another thread takes longer than to write this.
-        let at_once = extent.len() <= AT_ONCE && !self.shape.read_only;
-        if at_once && self.backing.write_cached(&data, extent.offset()) {
+        if !self.shape.read_only && self.write_at_once(extent, &data) {
             return Answer::Now(Ok(()));
         }
         self.change(move |file| file.write_at(&data, extent.offset()))
@@ -318,6 +334,10 @@ impl Disk for FileDisk {
         (self.cache == Cache::System).then(|| self.file.clone())
     }
 
+    fn file_to_write(&self, _: Extent) -> Option<Arc<File>> {
+        self.file()
+    }
+
     fn refresh(&self) -> io::Result<Geometry> {
         let blocks = size(&self.file)? / u64::from(self.shape.block_size);
         // A disk never shrinks under those who use it.
@@ -387,7 +407,101 @@ mod tests {
         assert!(FileDisk::open_writable(file.path(), 520).is_err());
     }
 
+    /// A file whose writes need no waiting, or do, or are cut short by that, in turn; it counts what it was
+    /// asked for.
+    struct Moody {
+        file: Arc<File>,
+        asked: std::sync::atomic::AtomicUsize,
+        synced: AtomicBool,
+        /// How the writes turn out: none of it, all of it, or only the first slice.
+        moods: Vec<u8>,
+    }
+
+    impl Backing for Moody {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            Backing::read_at(self.file.as_ref(), buffer, offset)
+        }
+
+        fn read_cached(&self, _: u64, _: usize) -> Option<Bytes> {
+            None
+        }
+
+        fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
+            Backing::write_at(self.file.as_ref(), data, offset)
+        }
+
+        fn write_cached(&self, data: &[Bytes], offset: u64) -> io::Result<bool> {
+            let turn = self.asked.fetch_add(1, Ordering::SeqCst);
+            let Some(mood) = self.moods.get(turn % self.moods.len().max(1)) else {
+                return Err(io::ErrorKind::Unsupported.into());
+            };
+            let written = match mood % 3 {
+                0 => 0,
+                1 => data.len(),
+                _ => 1,
+            };
+            Backing::write_at(self.file.as_ref(), &data[..written.min(data.len())], offset)?;
+            Ok(written >= data.len())
+        }
+
+        fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+            self.file.punch(offset, len)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.synced.store(true, Ordering::SeqCst);
+            self.file.sync()
+        }
+    }
+
+    fn moody(blocks: u64, moods: Vec<u8>) -> (FileDisk, Arc<Moody>) {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        file.set_len(blocks * 512).unwrap();
+        let backing = Arc::new(Moody {
+            file: file.clone(),
+            asked: 0.into(),
+            synced: false.into(),
+            moods,
+        });
+        let options = FileOptions::new(512);
+        let disk = FileDisk::new(file.clone(), [backing.clone(), file], &options).unwrap();
+        (disk, backing)
+    }
+
+    #[tokio::test]
+    async fn writes_are_tried_at_once_where_they_are_small_and_that_is_known() {
+        let zeros = |len: u64| vec![backing::zeros(len as usize)];
+        let most = AT_ONCE / 512;
+        let (disk, file) = moody(2 * most, vec![1]);
+        let extent = |n| disk.geometry().extent(0, n).unwrap();
+        assert!(disk.write(extent(most), zeros(AT_ONCE)).is_there());
+        assert!(
+            !disk
+                .write(extent(most + 1), zeros(AT_ONCE + 512))
+                .is_there()
+        );
+        assert_eq!(file.asked.load(Ordering::SeqCst), 1);
+        disk.flush().wait().await.unwrap();
+        assert!(file.synced.load(Ordering::SeqCst));
+        // One that never can is asked once.
+        let (disk, file) = moody(8, Vec::new());
+        let extent = disk.geometry().extent(0, 1).unwrap();
+        for _ in 0..3 {
+            disk.write(extent, zeros(512)).wait().await.unwrap();
+        }
+        assert_eq!(file.asked.load(Ordering::SeqCst), 1);
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_write_that_was_cut_short_is_written_again(
+            ops in model::ops(model::BLOCKS),
+            moods in proptest::collection::vec(0_u8..3, 1..8),
+        ) {
+            let (disk, _) = moody(model::BLOCKS, moods);
+            model::check(&disk, vec![0; model::BLOCKS as usize * 512], ops);
+        }
+
         #[test]
         fn behaves_as_a_byte_array(ops in model::ops(model::BLOCKS)) {
             let file = tempfile::NamedTempFile::new().unwrap();

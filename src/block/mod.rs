@@ -195,7 +195,7 @@ pub trait Disk: Send + Sync + 'static {
 
     /// The same, for a system call that writes over `extent` of it and of nothing else.
     fn file_to_write(&self, _: Extent) -> Option<Arc<File>> {
-        self.file()
+        None
     }
 
     /// Looks how large the storage has become, and what the disk's shape is from now on.
@@ -259,6 +259,19 @@ impl<T: Send + 'static> Answer<T> {
         match self {
             Answer::Now(value) => value,
             Answer::Later(future) => future.await,
+        }
+    }
+
+    /// Whether it is known already.
+    fn is_there(&self) -> bool {
+        matches!(self, Answer::Now(_))
+    }
+
+    /// The answer, if it is known already.
+    fn there(self) -> Option<T> {
+        match self {
+            Answer::Now(value) => Some(value),
+            Answer::Later(_) => None,
         }
     }
 

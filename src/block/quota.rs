@@ -183,12 +183,15 @@ impl Quota {
     }
 
     fn claim(self: &Arc<Self>, bytes: u64) -> Option<Claim> {
-        // First of all: whoever measures in between counts it twice, not never.
-        self.under_way.fetch_add(bytes, Ordering::SeqCst);
         let limit = self.limit.load(Ordering::SeqCst);
         let fits = |tally: u64| tally.checked_add(bytes).filter(|after| *after <= limit);
+        fits(self.tally.load(Ordering::SeqCst))?;
+        // Before it is counted: whoever measures in between counts it twice, not never.
+        self.under_way.fetch_add(bytes, Ordering::SeqCst);
         if !self.count(fits) {
             self.under_way.fetch_sub(bytes, Ordering::SeqCst);
+            // Somebody else was quicker. Whoever measured meanwhile has counted what does not come.
+            self.loose.store(true, Ordering::SeqCst);
             return None;
         }
         self.loose.store(true, Ordering::SeqCst);
@@ -256,10 +259,6 @@ impl Quota {
             bytes: 0,
         }
     }
-
-    fn gave_back(&self) {
-        self.loose.store(true, Ordering::SeqCst);
-    }
 }
 
 impl Drop for Claim {
@@ -304,7 +303,7 @@ impl Disk for QuotaDisk {
         }
         let quota = self.quota.clone();
         self.disk.unmap(extent).map(move |result| {
-            quota.gave_back();
+            quota.loose.store(true, Ordering::SeqCst);
             result
         })
     }

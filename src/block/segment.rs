@@ -1,9 +1,11 @@
 //! What reads yield: measuring, cutting and loading segments.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 
 use super::backing::{self, Backing};
 use super::{Answer, Result, Run, Segment};
@@ -55,6 +57,32 @@ impl Segment {
 /// The number of bytes in all `segments`.
 pub fn total(segments: &[Segment]) -> u64 {
     segments.iter().map(Segment::len).sum()
+}
+
+/// What reads yield, one after the other; those that have to wait do so at the same time.
+pub(super) fn in_order(
+    mut reads: impl Iterator<Item = Answer<Result<Vec<Segment>>>>,
+) -> Answer<Result<Vec<Segment>>> {
+    let (Some(first), second) = (reads.next(), reads.next()) else {
+        return Answer::Now(Ok(Vec::new()));
+    };
+    let Some(second) = second else {
+        return first;
+    };
+    let reads: Vec<_> = [first, second].into_iter().chain(reads).collect();
+    if !reads.iter().all(Answer::is_there) {
+        let all = join_all(reads.into_iter().map(Answer::wait));
+        return Answer::Later(Box::pin(async move { concatenated(all.await) }));
+    }
+    Answer::Now(concatenated(reads.into_iter().filter_map(Answer::there)))
+}
+
+fn concatenated(parts: impl IntoIterator<Item = Result<Vec<Segment>>>) -> Result<Vec<Segment>> {
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend(part?);
+    }
+    Ok(all)
 }
 
 /// The bytes of `segments`, read into memory: at once where they are there or cached.
@@ -133,7 +161,8 @@ fn load_blocking(segments: &[Segment]) -> std::io::Result<Bytes> {
             Segment::File { file, offset, len } => {
                 let start = all.len();
                 all.resize(start + *len as usize, 0);
-                Backing::read_at(file.as_ref(), all.split_at_mut(start).1, *offset)?;
+                // A file that ends before has lost some; zeros are no answer.
+                FileExt::read_exact_at(file.as_ref(), all.split_at_mut(start).1, *offset)?;
             }
         }
     }
@@ -186,6 +215,42 @@ mod tests {
         );
         let exact = vec![run(512, true), run(1024, false)];
         assert_eq!(whole_blocks(exact.clone(), 512), exact);
+    }
+
+    #[tokio::test]
+    async fn reads_that_wait_do_so_together_and_keep_their_order() {
+        let bytes =
+            |text: &'static str| Ok(vec![Segment::Bytes(Bytes::from_static(text.as_bytes()))]);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        // The first has its answer only once the second was asked.
+        let reads = vec![
+            Answer::Later(Box::pin(async move {
+                told.await.unwrap();
+                bytes("a")
+            })),
+            Answer::Now(bytes("b")),
+            Answer::Later(Box::pin(async move {
+                tell.send(()).unwrap();
+                bytes("c")
+            })),
+        ];
+        let all = in_order(reads.into_iter()).wait().await.unwrap();
+        assert_eq!(&load(all).wait().await.unwrap()[..], b"abc");
+        let at_once = in_order([Answer::Now(bytes("d")), Answer::Now(bytes("e"))].into_iter());
+        let Answer::Now(Ok(all)) = at_once else {
+            panic!("nothing to wait for");
+        };
+        assert_eq!(&load(all).wait().await.unwrap()[..], b"de");
+    }
+
+    #[tokio::test]
+    async fn what_a_file_has_lost_is_not_taken_for_zeros() {
+        let segment = file_segment(b"abcdefgh");
+        let Segment::File { file, .. } = &segment else {
+            panic!("a file's");
+        };
+        file.set_len(4).unwrap();
+        assert!(load(vec![segment]).wait().await.is_err());
     }
 
     #[tokio::test]

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 
-use super::{Advice, Answer, Disk, Extent, Geometry, Result, Run, Segment};
+use super::{Advice, Answer, Disk, Extent, Geometry, Result, Run, Segment, segment};
 
 /// Bytes of which is known as a whole whether they are shared: 40 KiB of memory for a disk of 20 GiB, and
 /// no more than this that is cached twice around a block that was written.
@@ -45,51 +46,28 @@ impl SharedDisk {
         SharedDisk { own, base, shared }
     }
 
-    /// The disk to be written at `extent`: before anything is, all who begin to read read there.
-    fn own(&self, extent: Extent) -> &Arc<dyn Disk> {
+    /// The disk to write `extent` to: before anything is written, all who begin to read read there.
+    fn to_write(&self, extent: Extent) -> &Arc<dyn Disk> {
         self.shared.remove(extent.range());
         &self.own
     }
 
-    /// Asks each disk for what is read of it, in order, and joins the answers.
-    fn ask<T: Send + 'static>(
-        &self,
-        extent: Extent,
-        ask: impl Fn(&dyn Disk, Extent) -> Answer<T>,
-        join: fn(T, T) -> T,
-    ) -> Answer<T> {
-        let mut answer: Option<Answer<T>> = None;
+    /// The parts of `extent`, in order, each with the disk to read it from.
+    fn parts(&self, extent: Extent) -> impl Iterator<Item = (&Arc<dyn Disk>, Extent)> {
         let mut at = 0;
-        loop {
+        // Once at least: what has no bytes is asked for as well.
+        let mut more = true;
+        std::iter::from_fn(move || {
+            if !more {
+                return None;
+            }
             let rest = extent.part(at, extent.len());
             let (shared, len) = self.shared.run(rest.range());
-            let disk = if shared { &self.base } else { &self.own };
-            let next = ask(disk.as_ref(), rest.part(0, len));
-            answer = Some(match answer {
-                None => next,
-                Some(before) => joined(before, next, join),
-            });
             at += len;
-            match answer {
-                Some(answer) if at >= extent.len() => return answer,
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Both answers in one.
-fn joined<T: Send + 'static>(
-    first: Answer<T>,
-    second: Answer<T>,
-    join: fn(T, T) -> T,
-) -> Answer<T> {
-    match (first, second) {
-        (Answer::Now(first), Answer::Now(second)) => Answer::Now(join(first, second)),
-        (first, second) => Answer::Later(Box::pin(async move {
-            let first = first.wait().await;
-            join(first, second.wait().await)
-        })),
+            more = at < extent.len();
+            let disk = if shared { &self.base } else { &self.own };
+            Some((disk, rest.part(0, len)))
+        })
     }
 }
 
@@ -99,19 +77,11 @@ impl Disk for SharedDisk {
     }
 
     fn read(&self, extent: Extent) -> Answer<Result<Vec<Segment>>> {
-        self.ask(
-            extent,
-            |disk, part| disk.read(part),
-            |first, second| {
-                let mut all = first?;
-                all.extend(second?);
-                Ok(all)
-            },
-        )
+        segment::in_order(self.parts(extent).map(|(disk, part)| disk.read(part)))
     }
 
     fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
-        self.own(extent).write(extent, data)
+        self.to_write(extent).write(extent, data)
     }
 
     fn flush(&self) -> Answer<Result<()>> {
@@ -119,15 +89,15 @@ impl Disk for SharedDisk {
     }
 
     fn unmap(&self, extent: Extent) -> Answer<Result<()>> {
-        self.own(extent).unmap(extent)
+        self.to_write(extent).unmap(extent)
     }
 
     fn write_through(self: Arc<Self>, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
-        self.own(extent).clone().write_through(extent, data)
+        self.to_write(extent).clone().write_through(extent, data)
     }
 
     fn write_atomic(self: Arc<Self>, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
-        self.own(extent).clone().write_atomic(extent, data)
+        self.to_write(extent).clone().write_atomic(extent, data)
     }
 
     fn scrub(&self) -> Answer<Result<()>> {
@@ -139,8 +109,18 @@ impl Disk for SharedDisk {
     }
 
     fn advise(&self, extent: Extent, advice: Advice) -> Answer<bool> {
-        let ask = move |disk: &dyn Disk, part| disk.advise(part, advice);
-        self.ask(extent, ask, |first, second| first || second)
+        let parts = self.parts(extent);
+        let mut answers: Vec<_> = parts
+            .map(|(disk, part)| disk.advise(part, advice))
+            .collect();
+        match (answers.pop(), answers.is_empty()) {
+            (Some(only), true) => only,
+            (last, _) => Answer::Later(Box::pin(async move {
+                answers.extend(last);
+                let heard = join_all(answers.into_iter().map(Answer::wait)).await;
+                heard.contains(&true)
+            })),
+        }
     }
 
     fn file(&self) -> Option<Arc<File>> {
@@ -148,7 +128,7 @@ impl Disk for SharedDisk {
     }
 
     fn file_to_write(&self, extent: Extent) -> Option<Arc<File>> {
-        self.own(extent).file_to_write(extent)
+        self.to_write(extent).file_to_write(extent)
     }
 
     fn refresh(&self) -> io::Result<Geometry> {

@@ -140,33 +140,10 @@ impl Disk for OverlayDisk {
     }
 
     fn read(&self, extent: Extent) -> Answer<Result<Vec<Segment>>> {
-        let range = extent.offset()..extent.offset() + extent.len();
-        let mut done = Vec::new();
-        let mut waiting = Vec::new();
-        for (part, held) in self.parts.runs(range) {
-            let answer = if held {
-                backing::read(
-                    &self.parts.data,
-                    part.start,
-                    (part.end - part.start) as usize,
-                )
-            } else {
-                self.parts.read_base(part)
-            };
-            match answer {
-                Answer::Now(Ok(segments)) if waiting.is_empty() => done.extend(segments),
-                Answer::Now(Err(e)) => return Answer::Now(Err(e)),
-                later => waiting.push(later),
-            }
-        }
-        if waiting.is_empty() {
-            return Answer::Now(Ok(done));
-        }
-        Answer::Later(Box::pin(async move {
-            for answer in waiting {
-                done.extend(answer.wait().await?);
-            }
-            Ok(done)
+        let parts = &self.parts;
+        segment::in_order(parts.runs(extent.range()).map(|(part, held)| match held {
+            true => backing::read(&parts.data, part.start, (part.end - part.start) as usize),
+            false => parts.read_base(part),
         }))
     }
 
