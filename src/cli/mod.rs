@@ -15,6 +15,7 @@ mod doctor;
 mod esp;
 mod event;
 mod group;
+mod heap;
 mod image;
 mod import;
 mod init;

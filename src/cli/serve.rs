@@ -17,6 +17,7 @@ use crate::web;
 const LAST_WORK: Duration = Duration::from_secs(5);
 
 pub(super) fn serve(cli: &Cli, _: &Serve) -> Result<()> {
+    super::heap::keep_what_was_used();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
