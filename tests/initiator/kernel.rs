@@ -18,6 +18,10 @@ const EXPECTED: &[(&str, &str)] = &[
         "the server was killed: open-iscsi's word for a closed connection",
     ),
     (
+        "Login/Text in progress. Cannot start new task.",
+        "the answer to a part of a login was there before the initiator's own worker had put down the request (libiscsi.c, iscsi_xmit_task): it begins again. Of 120 logins with CHAP 4 saw it with netroot, 4 of as many with tgt",
+    ),
+    (
         "hrtimer: interrupt took",
         "an emulated processor on a busy host",
     ),
