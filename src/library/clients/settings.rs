@@ -120,21 +120,29 @@ const LARGEST: u64 = 64 << 40;
 
 /// Refuses a disk that no file system could hold; `what` is being done.
 pub(super) fn ensure_possible(size: ByteSize, what: impl FnOnce() -> String) -> error::Result<()> {
-    match size.bytes() > LARGEST {
-        true => Err(Error::refused(
-            what(),
-            format!("{size} is larger than any disk can be (64T)"),
-            "give it less",
-        )),
-        false => Ok(()),
+    match impossible(size) {
+        Some(why) => Err(Error::refused(what(), why, "give it less")),
+        None => Ok(()),
     }
 }
 
 impl Settings {
     /// Refuses disks that could not be made at the next boot; `what` is being done.
     pub(crate) fn ensure_possible(&self, what: &str) -> error::Result<()> {
-        let mut sizes = self.size.into_iter().chain(self.data);
-        sizes.try_for_each(|size| ensure_possible(size, || what.to_owned()))
+        let mut sizes = self.sizes();
+        sizes.try_for_each(|(_, size)| ensure_possible(size, || what.to_owned()))
+    }
+
+    /// The first size that no disk can have, by its name in documents, and why.
+    pub(crate) fn impossible(&self) -> Option<(&'static str, String)> {
+        let mut sizes = self.sizes();
+        sizes.find_map(|(name, size)| Some((name, impossible(size)?)))
+    }
+
+    /// How large disks are to be that are made.
+    fn sizes(&self) -> impl Iterator<Item = (&'static str, ByteSize)> {
+        let sizes = [("size", self.size), ("data", self.data)].into_iter();
+        sizes.filter_map(|(name, size)| Some((name, size?)))
     }
 }
 
@@ -169,6 +177,12 @@ pub enum Way {
 impl Settings {
     /// These, and those of `next` where these say nothing.
     pub fn or(self, next: &Settings) -> Settings {
+/// Why no file system could hold a disk of this size, if it could not.
+fn impossible(size: ByteSize) -> Option<String> {
+    let is_too_large = size.bytes() > LARGEST;
+    is_too_large.then(|| format!("{size} is larger than any disk can be (64T)"))
+}
+
         Settings {
             way: self.way.or(next.way),
             menu: self.menu.or(next.menu),

@@ -345,6 +345,17 @@ impl Config {
             let at = text.find("kernel_args").unwrap_or_default();
             at_line(file, text, at, Some(String::from("boot.kernel_args")), why)
         })?;
+        if let Some((key, why)) = config.clients.impossible() {
+            let at = value_at(text, "clients", key).unwrap_or_default();
+            let message = format!("{why}; give it less");
+            return Err(at_line(
+                file,
+                text,
+                at,
+                Some(format!("clients.{key}")),
+                message,
+            ));
+        }
         Ok(config)
     }
 
@@ -398,6 +409,13 @@ pub(crate) fn located(file: &Path, text: &str, error: &toml::de::Error) -> Confi
     let before = text.get(..at).unwrap_or(text);
     let key = key_at(text, before.matches('\n').count());
     at_line(file, text, at, key, error.message().replace('\n', ", "))
+}
+
+/// The byte at which the value of a key begins, in a text that was read.
+fn value_at(text: &str, table: &str, key: &str) -> Option<usize> {
+    let all = toml::de::DeTable::parse(text).ok()?;
+    let table = all.get_ref().get(table)?.get_ref().as_table()?;
+    Some(table.get(key)?.span().start)
 }
 
 /// The same for a mistake at byte `at` that only its reader knows.
@@ -550,6 +568,8 @@ mod tests {
             "menu_items = [\"own\", \"Fc28\"]",
             "clients.menu_items",
         );
+        check("# size = \"40G\"", "size = \"65T\"", "clients.size");
+        check("# data = \"20G\"", "data = \"100T\"", "clients.data");
         check("trusted = []", "trusted = [\"any\"]", "boot.trusted");
         check("secrets = \"http\"", "secrets = \"ftp\"", "boot.secrets");
         check("[boot]", "[toob]", "toob");
