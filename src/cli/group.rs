@@ -39,9 +39,11 @@ pub(super) fn set(cli: &Cli, args: &GroupSet) -> Result<()> {
         mode: args.mode.clone().map(OrNone::value),
         settings: args.settings.edit(),
     };
+    let plan = reach.plan_edit_group(&args.name, &edit)?;
     if args.run.dry_run {
-        return show_plan(cli, &reach.plan_edit_group(&args.name, &edit)?);
+        return show_plan(cli, &plan);
     }
+    warn(&plan);
     let view = reach.edit_group(&args.name, &edit)?;
     match cli.json {
         true => print::json(&view),
@@ -61,6 +63,7 @@ pub(super) fn remove(cli: &Cli, name: &GroupName, consent: Consent) -> Result<()
         .map(|step| format!("\n  {step}"))
         .collect();
     ask::consent(consent, &format!("remove group {name}{steps}"))?;
+    warn(&plan);
     let removed = reach.remove_group(name)?;
     match cli.json {
         true => print::json(&removed),
@@ -68,7 +71,15 @@ pub(super) fn remove(cli: &Cli, name: &GroupName, consent: Consent) -> Result<()
     }
 }
 
+/// In JSON a plan has its warnings, too.
+fn warn(plan: &GroupPlan) {
+    for warning in &plan.warnings {
+        print::warning(warning);
+    }
+}
+
 fn show_plan(cli: &Cli, plan: &GroupPlan) -> Result<()> {
+    warn(plan);
     if cli.json {
         return print::json(plan);
     }

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::clients::{Assignment, Client, Edit, Settings, SettingsEdit, quoted, said, words};
+use super::clients::{
+    Assignment, Client, Edit, SaidBy, Sayings, Settings, SettingsEdit, quoted, said, words,
+};
 use super::document::{self, Document};
 use super::edition::Edition;
 use super::error::{Error, Result};
@@ -74,6 +76,9 @@ pub struct GroupPlan {
     pub group: GroupName,
     /// What it takes, in order. Empty: nothing changes.
     pub steps: Vec<String>,
+    /// What a person should know besides.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl Document for Group {
@@ -143,6 +148,7 @@ impl Library {
         Ok(GroupPlan {
             group: name.clone(),
             steps: steps.collect(),
+            warnings: self.cautions_for_members(&before, &after)?,
         })
     }
 
@@ -192,8 +198,8 @@ impl Library {
 
     /// What [`remove_group`](Self::remove_group) would do.
     pub fn plan_remove_group(&self, name: &GroupName) -> Result<GroupPlan> {
-        let view = self.group_view(name)?;
-        self.ensure_for_members(&Group::empty(name), &format!("removing group {name}"))?;
+        let (view, after) = (self.group_view(name)?, Group::empty(name));
+        self.ensure_for_members(&after, &format!("removing group {name}"))?;
         let mut steps = Vec::new();
         if !view.group.says_nothing() {
             steps.push("forget what is said for its members, at their next boot".to_owned());
@@ -206,6 +212,7 @@ impl Library {
         Ok(GroupPlan {
             group: name.clone(),
             steps,
+            warnings: self.cautions_for_members(&view.group, &after)?,
         })
     }
 
@@ -278,10 +285,7 @@ impl Library {
 
     /// Refuses what a member could not boot with; `what` is being done.
     fn ensure_for_members(&self, group: &Group, what: &str) -> Result<()> {
-        let says = |name: &GroupName| match *name == group.name {
-            true => Ok(group.clone()),
-            false => self.group(name),
-        };
+        let says = |name: &GroupName| self.group_where(name, group);
         for client in self.members_of(&group.name)? {
             let what = format!("{what}, which client {} is in", client.name);
             let settings = self.settings_by(&client, &says)?;
@@ -298,6 +302,26 @@ impl Library {
         Ok(())
     }
 
+    /// What members should know whose settings are other ones with `after`.
+    fn cautions_for_members(&self, before: &Group, after: &Group) -> Result<Vec<String>> {
+        let mut cautions = Vec::new();
+        for client in self.members_of(&after.name)? {
+            let settings = |group: &Group| {
+                self.settings_by(&client, &|name: &GroupName| self.group_where(name, group))
+            };
+            cautions.extend(self.data_caution(&client, &settings(before)?, &settings(after)?)?);
+        }
+        Ok(cautions)
+    }
+
+    /// A group where one of them is as given.
+    fn group_where(&self, name: &GroupName, one: &Group) -> Result<Group> {
+        match *name == one.name {
+            true => Ok(one.clone()),
+            false => self.group(name),
+        }
+    }
+
     fn members_of(&self, name: &GroupName) -> Result<Vec<Client>> {
         let mut clients = self.clients()?;
         clients.retain(|client| client.groups.contains(name));
@@ -311,11 +335,35 @@ impl Library {
     }
 
     fn settings_by(&self, client: &Client, group: Says<'_>) -> Result<Settings> {
-        let mut settings = client.settings.clone();
+        let said = self.said_by(client, group)?;
+        let nothing = Settings::default();
+        Ok(said.iter().fold(nothing, |near, (_, next)| near.or(next)))
+    }
+
+    /// Who says what of a client, the nearest first.
+    pub fn sayings(&self, client: &Client) -> Result<Sayings> {
+        let mut said = self.said_by(client, &|name| self.group(name))?;
+        said.push((SaidBy::Nobody, self.usual_settings()));
+        Ok(said)
+    }
+
+    /// Who says what of the members of a group, as far as they and their other groups say nothing.
+    pub fn group_sayings(&self, group: &Group) -> Sayings {
+        let own = SaidBy::Group(group.name.clone());
+        vec![
+            (own, group.settings.clone()),
+            (SaidBy::Everybody, self.config().clients.clone()),
+            (SaidBy::Nobody, self.usual_settings()),
+        ]
+    }
+
+    fn said_by(&self, client: &Client, group: Says<'_>) -> Result<Sayings> {
+        let mut said = vec![(SaidBy::Client, client.settings.clone())];
         for name in &client.groups {
-            settings = settings.or(&group(name)?.settings);
+            said.push((SaidBy::Group(name.clone()), group(name)?.settings));
         }
-        Ok(settings.or(&self.config().clients))
+        said.push((SaidBy::Everybody, self.config().clients.clone()));
+        Ok(said)
     }
 
     /// The kernel arguments that a client is told: everybody's, those of its groups by their names, its

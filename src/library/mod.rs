@@ -106,8 +106,8 @@ pub use bytes::ByteSize;
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, COLUMNS, Client, ClientSelector, ClientState,
     ClientView, Discarded, Done, Edit, HeldTo, Import, KeptDisk, Known, Menu, MenuItem,
-    MenuSeconds, MenuWhen, NewClient, NewSize, NewSnapshot, OwnEsp, Plan, Removing, Settings,
-    SettingsEdit, Snapshot, Step, Way, When,
+    MenuSeconds, MenuWhen, NewClient, NewSize, NewSnapshot, OwnEsp, Plan, Removing, SaidBy,
+    Sayings, Settings, SettingsEdit, Snapshot, Step, Way, When,
 };
 pub use config::{Config, ConfigError, HostName, IqnPrefix};
 pub use edition::Edition;

@@ -34,6 +34,7 @@ const TARGET: &str = "netroot";
     Debug,
     Clone,
     Copy,
+    Default,
     PartialEq,
     Eq,
     PartialOrd,
@@ -48,6 +49,7 @@ pub enum ChapBy {
     /// Nowhere: they prove nothing.
     Off,
     /// In the firmware's table, for those whose way to boot is `ibft`.
+    #[default]
     Ibft,
     /// There, and on the kernel line of all others, which every user of the client can read.
     KernelLine,
@@ -143,7 +145,7 @@ impl Proof {
 
     /// What a client with these settings proves.
     fn wanted(settings: &Settings) -> Proof {
-        let given = match settings.chap.unwrap_or(ChapBy::Ibft) {
+        let given = match settings.chap.unwrap_or_default() {
             ChapBy::Off => false,
             ChapBy::Ibft => settings.way == Some(Way::Ibft),
             ChapBy::KernelLine => true,

@@ -164,9 +164,10 @@ impl Library {
         let what = format!("changing client {}", client.name);
         after.settings.ensure_possible(&what)?;
         self.ensure_line(&after, &what)?;
+        let settings = self.settings(&after)?;
         // What it is assigned to may be gone: that is told when it boots, and mended by an assignment.
         if let Ok(version) = self.resolve(&after.image) {
-            version.ensure_way(self.settings(&after)?.way.unwrap_or_default(), &what)?;
+            version.ensure_way(settings.way.unwrap_or_default(), &what)?;
         }
         let mut steps = Vec::new();
         let mut changed = |what: &str, from: String, to: String| {
@@ -197,7 +198,10 @@ impl Library {
                 what: String::from("draw another machine-id and other SSH host keys"),
             });
         }
-        Ok(plan(&client, "set", steps))
+        let mut plan = plan(&client, "set", steps);
+        plan.warnings
+            .extend(self.data_caution(&client, &self.settings(&client)?, &settings)?);
+        Ok(plan)
     }
 
     /// Changes a client's description; what it runs is not disturbed.

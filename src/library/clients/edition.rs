@@ -41,7 +41,7 @@ impl Client {
     }
 
     /// Refuses whoever has read another edition.
-    pub(crate) fn ensure_edition(&self, wanted: Option<&Edition>) -> Result<()> {
+    pub fn ensure_edition(&self, wanted: Option<&Edition>) -> Result<()> {
         self.edition().ensure(wanted, "client", &self.name)
     }
 }

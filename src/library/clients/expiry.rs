@@ -11,7 +11,7 @@ use crate::library::store::clone::Swap;
 use crate::library::{Library, MacAddr};
 
 /// What is kept where nobody says how long.
-const DEFAULT: Lifetime = Lifetime::Hours(14 * 24);
+pub(super) const DEFAULT: Lifetime = Lifetime::Hours(14 * 24);
 
 impl Library {
     /// Removes the disks that were kept for undo and whose time is over at `now`, for ever. Snapshots are

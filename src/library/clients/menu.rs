@@ -9,9 +9,9 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::Client;
+use crate::library::Library;
 use crate::library::error::Result;
 use crate::library::names::{ImageName, NameError, serde_as_text};
-use crate::library::{Library, config::MenuLogin};
 
 /// Items of a menu: more do not fit a screen.
 const MOST: usize = 32;
@@ -94,13 +94,8 @@ pub struct Menu {
 impl Library {
     /// The menu of a client's machine. Of the images that it is to offer, those that are there.
     pub fn menu(&self, client: &Client) -> Result<Menu> {
-        let settings = self.settings(client)?;
-        let mut items = settings.menu_items.unwrap_or_else(|| {
-            let login = self.config().boot.login != MenuLogin::Off;
-            let login = login.then_some(MenuItem::Login);
-            let usual = [MenuItem::Own, MenuItem::Local].into_iter();
-            usual.chain(login).collect()
-        });
+        let settings = self.settings(client)?.or(&self.usual_settings());
+        let mut items = settings.menu_items.unwrap_or_default();
         if !items.contains(&MenuItem::Own) {
             items.insert(0, MenuItem::Own);
         }

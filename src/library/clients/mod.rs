@@ -46,7 +46,7 @@ pub use import::{COLUMNS, Import, Known};
 pub use menu::{Menu, MenuItem, MenuSeconds, MenuWhen};
 pub use removal::Removing;
 pub(crate) use settings::said;
-pub use settings::{Settings, SettingsEdit, Way};
+pub use settings::{SaidBy, Sayings, Settings, SettingsEdit, Way};
 pub use step::Step;
 pub use view::{ClientState, ClientView, HeldTo, OwnEsp};
 

@@ -3,12 +3,15 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+use super::expiry;
 use super::menu::{MenuItem, MenuSeconds, MenuWhen};
 use crate::library::accounts::Lifetime;
 use crate::library::bytes::ByteSize;
+use crate::library::config::MenuLogin;
 use crate::library::error::{self, Error};
+use crate::library::names::GroupName;
 use crate::library::names::NameError;
-use crate::library::{ChapBy, SshKey, Switch};
+use crate::library::{ChapBy, Library, SshKey, Switch};
 use std::fmt;
 use std::str::FromStr;
 
@@ -115,6 +118,42 @@ pub struct SettingsEdit {
     pub authorized_keys: Option<Option<Vec<SshKey>>>,
 }
 
+/// Who says something of what a client goes by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SaidBy {
+    /// The client itself.
+    Client,
+    /// A group that it is in.
+    Group(GroupName),
+    /// Table `[clients]` of `netroot.toml`.
+    Everybody,
+    /// Nobody: it is so where nothing is said.
+    Nobody,
+}
+
+/// What each of them says, the nearest first.
+pub type Sayings = Vec<(SaidBy, Settings)>;
+
+impl Library {
+    /// What holds where nobody says anything. What is not in it is bounded by nothing, or not there.
+    pub fn usual_settings(&self) -> Settings {
+        let login = self.config().boot.login != MenuLogin::Off;
+        let login = login.then_some(MenuItem::Login);
+        let items = [MenuItem::Own, MenuItem::Local].into_iter().chain(login);
+        Settings {
+            way: Some(Way::default()),
+            menu: Some(MenuWhen::default()),
+            menu_items: Some(items.collect()),
+            menu_timeout: Some(MenuSeconds::default()),
+            keep_discarded: Some(expiry::DEFAULT),
+            chap: Some(ChapBy::default()),
+            mutual: Some(Switch::Off),
+            identity: Some(Switch::On),
+            ..Settings::default()
+        }
+    }
+}
+
 /// Bytes of the largest disk.
 const LARGEST: u64 = 64 << 40;
 
@@ -124,6 +163,12 @@ pub(super) fn ensure_possible(size: ByteSize, what: impl FnOnce() -> String) -> 
         Some(why) => Err(Error::refused(what(), why, "give it less")),
         None => Ok(()),
     }
+}
+
+/// Why no file system could hold a disk of this size, if it could not.
+fn impossible(size: ByteSize) -> Option<String> {
+    let is_too_large = size.bytes() > LARGEST;
+    is_too_large.then(|| format!("{size} is larger than any disk can be (64T)"))
 }
 
 impl Settings {
@@ -177,12 +222,6 @@ pub enum Way {
 impl Settings {
     /// These, and those of `next` where these say nothing.
     pub fn or(self, next: &Settings) -> Settings {
-/// Why no file system could hold a disk of this size, if it could not.
-fn impossible(size: ByteSize) -> Option<String> {
-    let is_too_large = size.bytes() > LARGEST;
-    is_too_large.then(|| format!("{size} is larger than any disk can be (64T)"))
-}
-
         Settings {
             way: self.way.or(next.way),
             menu: self.menu.or(next.menu),

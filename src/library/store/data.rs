@@ -18,7 +18,7 @@ use crate::block::FileDisk;
 use crate::library::clients::Client;
 use crate::library::error::{Doing, Error, Result, chain};
 use crate::library::lock::WriteLock;
-use crate::library::{ByteSize, Library, MacAddr, Target, document, owner};
+use crate::library::{ByteSize, Library, MacAddr, Settings, Target, document, owner};
 
 /// A client's data disk.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -92,6 +92,33 @@ impl Library {
             true => self.ready_data(lock, client),
             false => Ok(()),
         }
+    }
+
+    /// What somebody should know of a client's data disk who changes its settings: it stays as it is, whatever
+    /// they say.
+    pub(crate) fn data_caution(
+        &self,
+        client: &Client,
+        before: &Settings,
+        after: &Settings,
+    ) -> Result<Option<String>> {
+        let path = self.data_path(&client.mac);
+        let there = match fs::metadata(&path) {
+            Ok(there) => ByteSize::new(there.len()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).doing("looking at", &path),
+        };
+        let name = &client.name;
+        Ok(match (before.data, after.data) {
+            (Some(_), None) => Some(format!(
+                "from its next boot on {name} has no data disk; what is on it ({there}) stays in the \
+                 library, and comes back with a size for it"
+            )),
+            (before, Some(wanted)) if before != after.data && wanted < there => Some(format!(
+                "the data disk of {name} has {there} already and stays so: it only grows"
+            )),
+            _ => None,
+        })
     }
 
     /// A client's data disk, if its settings ask for one.
