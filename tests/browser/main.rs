@@ -12,6 +12,7 @@ mod gallery;
 mod jobs;
 mod keys;
 mod room;
+mod settings;
 mod volumes;
 
 use driver::{Browser, DESK, Look, Script};

@@ -3,14 +3,7 @@
 use netroot::library::Mode;
 use serde_json::Value;
 
-use super::site::{Server, Site};
-
-fn hidden(page: &str, name: &str) -> String {
-    let (_, rest) = page
-        .split_once(&format!("name=\"{name}\" value=\""))
-        .unwrap_or_else(|| panic!("no {name} in {page}"));
-    rest.split('"').next().unwrap().to_owned()
-}
+use super::site::{Server, Site, hidden};
 
 fn filled(
     server: &Server,
@@ -44,7 +37,6 @@ fn what_is_said_for_a_group_is_told_to_its_clients() {
     assert!(page.contains("href=\"/groups/lab\""), "{page}");
     let set = [
         ("args", "nosplash"),
-        ("way", ""),
         ("image", "fc28"),
         ("mode", "ephemeral"),
     ];

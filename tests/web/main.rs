@@ -27,6 +27,7 @@ mod peer;
 mod policies;
 mod room;
 mod routes;
+mod settings;
 mod site;
 mod stream;
 mod tls;

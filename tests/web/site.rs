@@ -264,6 +264,14 @@ pub(crate) fn mac(last: u8) -> MacAddr {
     MacAddr::new([0x52, 0x54, 0, 0, 0, last]).unwrap()
 }
 
+/// What a hidden field of a page holds.
+pub(crate) fn hidden(page: &str, name: &str) -> String {
+    let (_, rest) = page
+        .split_once(&format!("name=\"{name}\" value=\""))
+        .unwrap_or_else(|| panic!("no {name} in {page}"));
+    rest.split('"').next().unwrap().to_owned()
+}
+
 /// A field of a form that chooses a client as it is now.
 pub(crate) fn pick(client: &Client) -> (&'static str, String) {
     let edition = client.edition();

@@ -14,6 +14,7 @@ use super::act::{FormFields, field, parsed, words};
 use super::boots::Boots;
 use super::events::{EventLine, Names};
 use super::page::{Failure, Html, Notice, Page};
+use super::settings::Said;
 use super::spark::Spark;
 use super::text;
 use crate::daemon::{History, Server, SessionRow};
@@ -64,6 +65,7 @@ struct Pieces {
     boots: Boots,
     sessions: Sessions,
     disks: Disks,
+    settings: Said,
 }
 
 #[derive(Template)]
@@ -106,23 +108,25 @@ pub(in crate::web) struct ClientTopic(pub MacAddr);
 impl Topic for ClientTopic {
     fn draw(&self, server: &Server, drawing: &mut Drawing) -> Result<(), Error> {
         let client = server.library().client(&self.0)?;
-        let pieces = Pieces::of(server, server.view(client)?);
+        let pieces = Pieces::of(server, server.view(client)?)?;
         drawing.piece("client-facts", &pieces.facts);
         drawing.piece("client-boots", &pieces.boots);
         drawing.piece("client-sessions", &pieces.sessions);
         drawing.piece("client-disks", &pieces.disks);
+        drawing.piece("settings", &pieces.settings);
         Ok(())
     }
 }
 
 impl Pieces {
-    fn of(server: &Server, view: ClientView) -> Self {
+    fn of(server: &Server, view: ClientView) -> Result<Self, Error> {
         let sessions = server.sessions_of(&view.client.mac).into_iter();
         let sessions = sessions.map(|row| {
             let rates = server.session_rates(row.id);
             (row, rates)
         });
-        Pieces {
+        Ok(Pieces {
+            settings: Said::of(&server.library().sayings(&view.client)?),
             sessions: Sessions {
                 sessions: sessions.collect(),
                 history: server.client_rates(&view.client.mac),
@@ -134,7 +138,7 @@ impl Pieces {
                 view: view.clone(),
             },
             facts: Facts { view },
-        }
+        })
     }
 }
 
@@ -206,7 +210,7 @@ async fn client(
             held: view.held_to.and_then(|to| to.held).map(text::Bytes),
             held_to: view.held_to,
             data: view.data.clone(),
-            pieces: Pieces::of(server, view),
+            pieces: Pieces::of(server, view)?,
             images: server.library().images()?,
             boot_cfg: boot_cfg(server, &client.mac),
             events: events(server, &client.mac)?,

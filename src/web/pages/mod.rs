@@ -4,6 +4,7 @@
 mod account;
 mod act;
 mod api;
+mod ask;
 mod boots;
 mod client;
 mod events;
@@ -15,6 +16,7 @@ mod new;
 mod page;
 mod report;
 mod room;
+mod settings;
 mod spark;
 mod text;
 mod users;
@@ -56,6 +58,7 @@ const NAV: [(&str, &str); 7] = [
 pub(super) fn pages(server: Arc<Server>) -> Router {
     Router::new()
         .merge(room::routes())
+        .merge(settings::routes())
         .merge(new::routes())
         .merge(act::routes())
         .merge(client::routes())

@@ -60,6 +60,18 @@ where
     text.parse().map_err(|wrong: T::Err| wrong.to_string())
 }
 
+/// The same where it may be left empty.
+pub(in crate::web::pages) fn given<T>(text: &str) -> Result<Option<T>, String>
+where
+    T: FromStr,
+    T::Err: ToString,
+{
+    match text {
+        "" => Ok(None),
+        text => parsed(text).map(Some),
+    }
+}
+
 /// Words with spaces between them.
 pub(in crate::web::pages) fn words<T>(text: &str) -> Result<Vec<T>, String>
 where

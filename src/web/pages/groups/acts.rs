@@ -1,6 +1,5 @@
 //! What is said for all of a group, and removing one.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,11 +7,11 @@ use axum::extract::{Form, Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 
-use super::AskPage;
 use crate::daemon::Server;
 use crate::library::{Edition, Group, GroupEdit, GroupName, SettingsEdit};
 use crate::web::blocking;
-use crate::web::pages::act::{FormFields, field, parsed, words};
+use crate::web::pages::act::{FormFields, field, given, parsed, words};
+use crate::web::pages::ask::AskPage;
 use crate::web::pages::images::named;
 use crate::web::pages::page::{Failure, Html, Notice, Page};
 
@@ -80,38 +79,26 @@ async fn said(
         library.edit_group_on(&group, Some(&seen), &edit, &by)
     });
     let (to, notice) = match saved.await {
-        // A group without members of which nothing is said is none.
-        Ok(view) if view.members.is_empty() && view.group.says_nothing() => (
-            "/groups".to_owned(),
-            Notice::good(format!("Nothing is said for {name}, and nobody is in it.")),
-        ),
-        Ok(_) => (
-            format!("/groups/{name}"),
-            Notice::good("Saved. Its clients are told at their next boot."),
-        ),
+        Ok(view) => match super::gone(&view) {
+            Some((to, text)) => (to, Notice::good(text)),
+            None => (
+                format!("/groups/{name}"),
+                Notice::good("Saved. Its clients are told at their next boot."),
+            ),
+        },
         Err(problem) => (back.to_owned(), Notice::bad(problem.detail)),
     };
     Ok(page.then(&to, notice))
 }
 
-/// The form has every field: what is empty in it says nothing.
+/// The form has every field but the settings: what is empty in it says nothing.
 fn edit(fields: &FormFields) -> Result<GroupEdit, String> {
     Ok(GroupEdit {
         args: Some(words(field(fields, "args"))?),
         image: Some(given(field(fields, "image"))?),
         mode: Some(given(field(fields, "mode"))?),
-        settings: SettingsEdit {
-            way: Some(given(field(fields, "way"))?),
-            ..SettingsEdit::default()
-        },
+        settings: SettingsEdit::default(),
     })
-}
-
-fn given<T: FromStr<Err: ToString>>(text: &str) -> Result<Option<T>, String> {
-    match text {
-        "" => Ok(None),
-        text => parsed(text).map(Some),
-    }
 }
 
 async fn ask_removal(
@@ -129,10 +116,11 @@ async fn ask_removal(
     let (plan, seen) = asked.await?;
     Ok(Html(AskPage {
         title: format!("Remove the group {name}?"),
-        lines: plan.steps,
+        lines: [plan.steps, plan.warnings].concat(),
         action: format!("/groups/{name}/remove"),
-        fields: vec![("seen", seen.as_str().to_owned())],
+        fields: vec![("seen".to_owned(), seen.as_str().to_owned())],
         button: "Remove",
+        back: AskPage::groups(),
         page,
     }))
 }

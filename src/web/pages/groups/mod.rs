@@ -14,9 +14,10 @@ use axum::routing::get;
 
 use super::images::named;
 use super::page::{Failure, Html, Page};
+use super::settings::Said;
 use super::text;
 use crate::daemon::Server;
-use crate::library::{self, GroupName, GroupView, Image, Mode, Way};
+use crate::library::{self, GroupName, GroupView, Image, Mode};
 use crate::web::blocking;
 use crate::web::stream::{Drawing, Topic};
 use rollouts::Rollouts;
@@ -43,22 +44,8 @@ struct GroupsPage {
 struct GroupPage {
     page: Page,
     view: GroupView,
+    settings: Said,
     images: Vec<Image>,
-}
-
-/// What is asked before something is lost.
-#[derive(Template)]
-#[template(path = "group-ask.html")]
-struct AskPage {
-    page: Page,
-    /// The question.
-    title: String,
-    /// What it means, a line each.
-    lines: Vec<String>,
-    /// Where the answer goes, with these fields.
-    action: String,
-    fields: Vec<(&'static str, String)>,
-    button: &'static str,
 }
 
 /// What the page of all groups shows that changes by itself.
@@ -77,6 +64,17 @@ fn said(view: &GroupView) -> Vec<String> {
     let said = words.filter(|(_, value)| !value.is_empty());
     said.map(|(what, value)| format!("{what} {value}"))
         .collect()
+}
+
+/// Where to go, and what to tell there, once there is no such group: one without members of which nothing
+/// is said is none.
+pub(super) fn gone(view: &GroupView) -> Option<(String, String)> {
+    let is_none = view.members.is_empty() && view.group.says_nothing();
+    let name = &view.group.name;
+    is_none.then(|| {
+        let text = format!("Nothing is said for {name}, and nobody is in it.");
+        ("/groups".to_owned(), text)
+    })
 }
 
 impl GroupPage {
@@ -113,9 +111,11 @@ async fn group(
 ) -> Result<Html<GroupPage>, Failure> {
     let name: GroupName = named(&name)?;
     let drawn = blocking(&server, move |server| {
+        let view = server.library().group_view(&name)?;
         Ok(GroupPage {
             page,
-            view: server.library().group_view(&name)?,
+            settings: Said::of(&server.library().group_sayings(&view.group)),
+            view,
             images: server.library().images()?,
         })
     });

@@ -8,11 +8,11 @@ use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use super::AskPage;
 use crate::daemon::Server;
 use crate::library::{self, Keep, Member, NewRollout, RolloutPlan, RolloutView};
 use crate::web::blocking;
 use crate::web::pages::act::{FormFields, field, parsed};
+use crate::web::pages::ask::AskPage;
 use crate::web::pages::images::named;
 use crate::web::pages::page::{Failure, Html, Notice, Page};
 use crate::web::pages::text;
@@ -128,18 +128,20 @@ fn ask(page: Page, new: &NewRollout, plan: &RolloutPlan) -> AskPage {
     }
     lines.extend(plan.loses.iter().cloned());
     lines.extend(plan.warnings.iter().cloned());
+    let fields = [
+        ("clients", new.clients.to_string()),
+        ("image", new.image.to_string()),
+        ("canary", new.canary.to_string()),
+        ("within", new.within.to_string()),
+        ("sure", "yes".to_owned()),
+    ];
     AskPage {
         title: format!("Roll {} out to {}?", plan.version, plan.clients),
         lines,
         action: "/rollouts".to_owned(),
-        fields: vec![
-            ("clients", new.clients.to_string()),
-            ("image", new.image.to_string()),
-            ("canary", new.canary.to_string()),
-            ("within", new.within.to_string()),
-            ("sure", "yes".to_owned()),
-        ],
+        fields: fields.map(|(name, value)| (name.to_owned(), value)).into(),
         button: "Roll out",
+        back: AskPage::groups(),
         page,
     }
 }
@@ -168,6 +170,7 @@ async fn ask_stop(
         action: format!("/rollouts/{id}/stop"),
         fields: Vec::new(),
         button: "Stop",
+        back: AskPage::groups(),
         page,
     }))
 }
