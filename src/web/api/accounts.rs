@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::etag::{EntityTags, IfMatch, tagged};
+use super::problems::{ChangeRefused, LookRefused};
 use super::{Answer, Body, Named};
 use crate::daemon::Server;
 use crate::library::{
@@ -44,8 +45,7 @@ async fn users(State(server): State<Arc<Server>>) -> Answer<Vec<UserView>> {
     params(("name" = UserName, Path)),
     responses(
         (status = 200, body = UserView, headers(("etag" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn user(
@@ -140,11 +140,7 @@ async fn invite_user(
     request_body = RoleCall,
     responses(
         (status = 200, body = Vec<TokenView>),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn set_role(
@@ -176,11 +172,7 @@ async fn set_role(
     request_body = Option<TakeCall>,
     responses(
         (status = 200, body = Vec<TokenView>),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn remove_user(
@@ -218,8 +210,7 @@ async fn tokens(State(server): State<Arc<Server>>) -> Answer<Vec<TokenView>> {
     params(("name" = TokenName, Path)),
     responses(
         (status = 200, body = TokenView, headers(("etag" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn token(

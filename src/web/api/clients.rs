@@ -10,9 +10,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::etag::{EntityTags, IfMatch, tagged};
+use super::problems::{ActRefused, ChangeRefused, LookRefused};
 use super::{Answer, Body, Named, answer};
 use crate::daemon::Server;
-use crate::library::{BootLine, ClientSelector, ClientView, Done, MacAddr, Plan, Stranger};
+use crate::library::{
+    self, BootLine, ClientSelector, ClientView, Done, Edition, MacAddr, Plan, Stranger,
+};
 use crate::web::boot::preview;
 use crate::web::calls::{ActCall, ActsCall, AddCall, EditCall, Outcome, RemoveCall};
 use crate::web::{Problem, Who, blocking};
@@ -45,8 +48,7 @@ async fn clients(State(server): State<Arc<Server>>) -> Answer<Vec<ClientView>> {
     params(("mac" = ClientSelector, Path, description = "`52:54:00:12:34:56`, `lab-07` or `@group`")),
     responses(
         (status = 200, body = Vec<ClientView>, headers(("etag" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn client(
@@ -73,10 +75,7 @@ async fn client(
     responses(
         (status = 200, description = "What would be done (`dry_run`)", body = Plan),
         (status = 201, body = Done, headers(("location" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ActRefused,
     )
 )]
 async fn add_client(
@@ -109,11 +108,7 @@ async fn add_client(
     request_body = Option<EditCall>,
     responses(
         (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn edit_client(
@@ -125,9 +120,7 @@ async fn edit_client(
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let library = server.library();
-        let client = library.client(&mac)?;
-        let edition = condition.edition(client.edition());
-        client.ensure_edition(edition.as_ref())?;
+        let edition = edition(server, &mac, &condition)?;
         let dry_run = call.dry_run;
         let edit = call.edit();
         match dry_run {
@@ -153,11 +146,7 @@ async fn edit_client(
     request_body = ActCall,
     responses(
         (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn act(
@@ -169,9 +158,7 @@ async fn act(
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let (library, live, ActCall { act, when, .. }) = (server.library(), server.live(), &call);
-        let client = library.client(&mac)?;
-        let edition = condition.edition(client.edition());
-        client.ensure_edition(edition.as_ref())?;
+        let edition = edition(server, &mac, &condition)?;
         match call.dry_run {
             true => library.plan(&mac, act, *when, live).map(answer),
             false => library
@@ -242,11 +229,7 @@ async fn acts(
     request_body = Option<RemoveCall>,
     responses(
         (status = 200, description = "`Done`, or with `dry_run` the `Plan`", body = DoneOrPlan),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn remove_client(
@@ -258,9 +241,7 @@ async fn remove_client(
 ) -> Result<Response, Problem> {
     blocking(&server, move |server| {
         let (library, live) = (server.library(), server.live());
-        let client = library.client(&mac)?;
-        let edition = condition.edition(client.edition());
-        client.ensure_edition(edition.as_ref())?;
+        let edition = edition(server, &mac, &condition)?;
         match call.dry_run {
             true => library.plan_remove(&mac, call.how(), live).map(answer),
             false => library
@@ -308,8 +289,7 @@ async fn boot_cfg(
     params(("mac" = MacAddr, Path)),
     responses(
         (status = 200, body = Vec<BootLine>),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn boots(
@@ -322,6 +302,18 @@ async fn boots(
     })
     .await
     .map(Json)
+}
+
+/// The edition that a client has to be of; refused where it is of another already.
+fn edition(
+    server: &Server,
+    mac: &MacAddr,
+    condition: &IfMatch,
+) -> library::Result<Option<Edition>> {
+    let client = server.library().client(mac)?;
+    let edition = condition.edition(client.edition());
+    client.ensure_edition(edition.as_ref())?;
+    Ok(edition)
 }
 
 /// What was done, or what would be.

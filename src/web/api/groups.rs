@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use super::clients::DoneOrPlan;
 use super::etag::{EntityTags, IfMatch, tagged};
+use super::problems::{ChangeRefused, LookRefused};
 use super::{Answer, Body, Named, answer};
 use crate::daemon::Server;
 use crate::library::{self, Edition, GroupName, GroupPlan, GroupView};
@@ -41,8 +42,7 @@ async fn groups(State(server): State<Arc<Server>>) -> Answer<Vec<GroupView>> {
     params(("name" = GroupName, Path)),
     responses(
         (status = 200, body = GroupView, headers(("etag" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn group(
@@ -102,11 +102,7 @@ async fn edit_group(
     request_body = Option<RemoveGroupCall>,
     responses(
         (status = 200, description = "What was done, or would be", body = GroupPlan),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn remove_group(

@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::etag::{EntityTags, IfMatch, tagged};
+use super::problems::{ActRefused, ChangeRefused, LookRefused};
 use super::{Answer, Body, Named, answer};
 use crate::build::{Recipe, RecipeView};
 use crate::daemon::Server;
@@ -56,8 +57,7 @@ async fn recipes(State(server): State<Arc<Server>>) -> Answer<Vec<RecipeView>> {
     params(("image" = ImageName, Path)),
     responses(
         (status = 200, body = ImageView, headers(("etag" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn image(
@@ -83,8 +83,7 @@ async fn image(
     params(("version" = VersionId, Path, description = "`fc28@3`")),
     responses(
         (status = 200, body = Object),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn manifest(
@@ -109,10 +108,7 @@ async fn manifest(
     request_body = Option<RemoveImageCall>,
     responses(
         (status = 200, body = Removal),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ActRefused,
     )
 )]
 async fn remove_image(
@@ -147,11 +143,7 @@ async fn remove_image(
     request_body = Option<RollbackCall>,
     responses(
         (status = 200, body = Rollback),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn roll_back(
@@ -183,10 +175,7 @@ async fn roll_back(
     request_body = PruneCall,
     responses(
         (status = 200, body = Pruning),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ActRefused,
     )
 )]
 async fn prune(

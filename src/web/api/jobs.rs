@@ -14,6 +14,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::problems::{ActRefused, LookRefused};
 use super::{Answer, Body, Named};
 use crate::daemon::Server;
 use crate::library::{Job, JobId, LogPart, Task};
@@ -74,10 +75,7 @@ async fn jobs(State(server): State<Arc<Server>>) -> Answer<Vec<Job>> {
     request_body = Task,
     responses(
         (status = 201, body = Job, headers(("location" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ActRefused,
     )
 )]
 async fn queue_job(
@@ -101,8 +99,7 @@ async fn queue_job(
     params(("id" = JobId, Path)),
     responses(
         (status = 200, body = Job),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn job(State(server): State<Arc<Server>>, Named(id): Named<JobId>) -> Answer<Job> {
@@ -122,8 +119,7 @@ async fn job(State(server): State<Arc<Server>>, Named(id): Named<JobId>) -> Answ
     params(("id" = JobId, Path), From),
     responses(
         (status = 200, body = LogPart),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn job_log(

@@ -9,6 +9,7 @@ use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::problems::{ActRefused, LookRefused};
 use super::{Answer, Body, Named, answer};
 use crate::daemon::{self, Server, Woken};
 use crate::library::{ClientSelector, Rollout, RolloutPlan, RolloutView};
@@ -42,8 +43,7 @@ async fn rollouts(State(server): State<Arc<Server>>) -> Answer<Vec<RolloutView>>
     params(("id" = u64, Path)),
     responses(
         (status = 200, body = RolloutView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn rollout(State(server): State<Arc<Server>>, Named(id): Named<u64>) -> Answer<RolloutView> {
@@ -66,10 +66,7 @@ async fn rollout(State(server): State<Arc<Server>>, Named(id): Named<u64>) -> An
     responses(
         (status = 200, description = "What would be done (`dry_run`)", body = RolloutPlan),
         (status = 201, body = RolloutView, headers(("location" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ActRefused,
     )
 )]
 async fn begin_rollout(

@@ -9,6 +9,7 @@ use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::problems::LookRefused;
 use super::{Answer, Named};
 use crate::daemon::{Doors, Reloaded, Server, SessionRow};
 use crate::library::{self, Published};
@@ -75,8 +76,7 @@ async fn sessions(State(server): State<Arc<Server>>) -> Json<Vec<SessionRow>> {
     params(("id" = u64, Path)),
     responses(
         (status = 200, body = SessionRow),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn kick_session(

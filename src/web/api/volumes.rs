@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::etag::{EntityTags, IfMatch, tagged};
+use super::problems::{ActRefused, ChangeRefused, LookRefused};
 use super::{Answer, Body, Named, answer};
 use crate::daemon::{Server, VolumeRow};
 use crate::library::{self, Edition, Volume, VolumeName, VolumePlan};
@@ -48,8 +49,7 @@ async fn volumes(State(server): State<Arc<Server>>) -> Answer<Vec<VolumeRow>> {
     params(("name" = VolumeName, Path)),
     responses(
         (status = 200, body = VolumeRow, headers(("etag" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        LookRefused,
     )
 )]
 async fn volume(
@@ -75,10 +75,7 @@ async fn volume(
     responses(
         (status = 200, description = "What would be done (`dry_run`)", body = VolumePlan),
         (status = 201, body = VolumeRow, headers(("location" = String), ("etag" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ActRefused,
     )
 )]
 async fn add_volume(
@@ -111,11 +108,7 @@ async fn add_volume(
     request_body = Option<EditVolumeCall>,
     responses(
         (status = 200, description = "The volume, or with `dry_run` the plan", body = VolumeOrPlan),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn edit_volume(
@@ -151,11 +144,7 @@ async fn edit_volume(
     request_body = Option<ResizeVolumeCall>,
     responses(
         (status = 200, description = "The volume, or with `dry_run` the plan", body = VolumeOrPlan),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn resize_volume(
@@ -192,10 +181,7 @@ async fn resize_volume(
     responses(
         (status = 200, description = "What would be done (`dry_run`)", body = VolumePlan),
         (status = 201, body = VolumeRow, headers(("location" = String), ("etag" = String))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ActRefused,
     )
 )]
 async fn snapshot_volume(
@@ -229,11 +215,7 @@ async fn snapshot_volume(
     request_body = Option<RemoveVolumeCall>,
     responses(
         (status = 200, description = "What it was, or with `dry_run` the plan", body = GoneOrPlan),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
+        ChangeRefused,
     )
 )]
 async fn remove_volume(
