@@ -24,5 +24,5 @@ pub use firmware::{AUTOEXEC, Firmware, Loader, Loaders};
 pub use identity::{IdentityFiles, takes_identity};
 pub use menu::MenuScript;
 pub use san::SanBoot;
-pub use scripts::{boot_ipxe, failing, local_ipxe, network_ipxe, over_tls, unknown_ipxe};
+pub use scripts::{Https, boot_ipxe, failing, local_ipxe, network_ipxe, over_tls, unknown_ipxe};
 pub use texts::{Text, TextError};

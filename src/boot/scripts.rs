@@ -3,18 +3,32 @@
 use super::Text;
 use crate::library::{Library, MacAddr};
 
-/// The script that every client starts with, served under `base`, such as `http://192.0.2.1:8080`, and
-/// under `tls`, such as `https://192.0.2.1:8443`, where there is that.
-pub fn boot_ipxe(library: &Library, base: &str, tls: Option<&str>) -> String {
-    Text::Boot.filled(library, &[("BASE", base), ("TLS", &over_https(tls))])
+/// How an iPXE is led to the boot service's door for TLS, such as `https://192.0.2.1:8443`.
+#[derive(Debug, Clone, Copy)]
+pub enum Https<'a> {
+    /// It goes there if it can. Which iPXE can, only a try tells: most know no HTTPS, and the others not
+    /// every certificate.
+    Tried(&'a str),
+    /// It goes there or nowhere.
+    Only(&'a str),
 }
 
-/// Lines that make `base` the boot service at `tls`, for an iPXE that can go there; nothing where there is
-/// none. Which iPXE can, only a try tells: most know no HTTPS, and the others not every certificate.
-pub(super) fn over_https(tls: Option<&str>) -> String {
-    tls.map_or_else(String::new, |tls| {
-        include_str!("../../esp/tls.cfg").replace("@TLS@", tls)
-    })
+/// The script that every client starts with, served under `base`, such as `http://192.0.2.1:8080`. What
+/// fails is told there, also where the rest goes over HTTPS.
+pub fn boot_ipxe(library: &Library, base: &str, https: Option<Https<'_>>) -> String {
+    let lines = https.map_or_else(String::new, Https::lines);
+    Text::Boot.filled(library, &[("BASE", base), ("TLS", &lines)])
+}
+
+impl Https<'_> {
+    /// Lines that make `base` the boot service there.
+    pub(super) fn lines(self) -> String {
+        let (lines, tls) = match self {
+            Https::Tried(tls) => (include_str!("../../esp/tls.cfg"), tls),
+            Https::Only(tls) => (include_str!("../../esp/tls-only.cfg"), tls),
+        };
+        lines.replace("@TLS@", tls)
+    }
 }
 
 /// The boot service at `base` by its door for TLS.
@@ -86,11 +100,12 @@ mod tests {
 
     #[test]
     fn who_knows_https_is_led_there() {
-        let lines = over_https(Some("https://b:8443"));
+        let lines = Https::Tried("https://b:8443").lines();
         let wanted = "imgfetch --name tls --timeout 3000 https://b:8443/local.ipxe && imgfree tls && set \
                       base https://b:8443 ||\n";
         assert!(lines.ends_with(wanted), "{lines}");
-        assert_eq!(over_https(None), "");
+        let lines = Https::Only("https://b:8443").lines();
+        assert!(lines.ends_with("\nset base https://b:8443\n"), "{lines}");
     }
 
     #[test]

@@ -99,14 +99,14 @@ impl Server {
         self.watch.timelines().fetched(peer, version, file, now)
     }
 
-    /// iPXE at this address says that a machine's boot cannot go on. Tells whether that is worth a word
-    /// in the log: it is believed only of a boot that goes on there. May block.
-    pub fn saw_failed(&self, mac: &MacAddr, peer: IpAddr, failure: BootFailure) -> bool {
+    /// iPXE says that a machine's boot cannot go on. Tells whether that is worth a word in the log: it is
+    /// believed only of a boot that goes on where it says so. May block.
+    pub fn saw_failed(&self, mac: &MacAddr, from: AskedFrom, failure: BootFailure) -> bool {
         let now = Timestamp::now();
         let Some(client) = self.client_with(mac) else {
-            return self.library.stranger_failed(mac, peer, failure);
+            return self.library.stranger_failed(mac, from.peer(), failure);
         };
-        let failed = self.watch.timelines().failure(client, peer, failure, now);
+        let failed = self.watch.timelines().failure(client, from, failure, now);
         if failed {
             self.nudge();
         }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::cfg::BootCfg;
-use super::scripts::over_https;
+use super::scripts::Https;
 use crate::library::manifest::{BootStamp, FileFacts};
 
 pub use check::{Checked, Folder, Found};
@@ -98,8 +98,10 @@ impl Esp {
                 filled(include_str!("../../../esp/told.cfg"), base, stamp),
             ),
             Says::Asks { base, tls, stamp } => (
-                filled(include_str!("../../../esp/asks.cfg"), base, stamp)
-                    .replace("@TLS@", &over_https(tls)),
+                filled(include_str!("../../../esp/asks.cfg"), base, stamp).replace(
+                    "@TLS@",
+                    &tls.map_or_else(String::new, |tls| Https::Tried(tls).lines()),
+                ),
                 String::new(),
             ),
         };

@@ -321,12 +321,12 @@ impl Timelines {
     pub(in crate::daemon) fn failure(
         &mut self,
         mac: MacAddr,
-        peer: IpAddr,
+        from: AskedFrom,
         failure: BootFailure,
         now: Timestamp,
     ) -> bool {
         let line = self.clients.get_mut(&mac).and_then(Seen::latest);
-        let line = line.filter(|line| line.may_fail_at(peer));
+        let line = line.filter(|line| line.may_fail(from));
         let failed = line.is_some_and(|line| line.failure(failure, now));
         self.boots.lost += u64::from(failed);
         failed

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::clients::AskedFrom;
 use super::fetch::Moving;
 
 use crate::iscsi::{End, Isid};
@@ -254,9 +255,14 @@ impl Line {
         news
     }
 
-    /// Whether somebody at this address may say that it failed.
-    pub(in crate::daemon) fn may_fail_at(&self, peer: IpAddr) -> bool {
-        self.is_booting_at(peer) && self.sessions.is_empty()
+    /// Whether he may say that it failed: the machine itself, or somebody at the address that it boots at.
+    pub(in crate::daemon) fn may_fail(&self, from: AskedFrom) -> bool {
+        let boots = match from {
+            // A boot that never got its script has no address yet.
+            AskedFrom::Own(_) => self.seen.outcome == BootOutcome::Booting,
+            AskedFrom::Said(peer) => self.is_booting_at(peer),
+        };
+        boots && self.sessions.is_empty()
     }
 
     /// Whether nothing more is to be seen of it.

@@ -216,16 +216,21 @@ fn what_ends_a_boot_at_once_is_told_at_once() {
     };
     let mut failed = begun();
     assert!(
-        !failed.failure(mac(1), peer(2), failure, at(11)),
+        !failed.failure(mac(1), said(2), failure, at(11)),
         "anybody can say so"
     );
-    assert!(failed.failure(mac(1), peer(1), failure, at(12)));
-    assert!(!failed.failure(mac(1), peer(1), failure, at(13)), "no news");
+    assert!(failed.failure(mac(1), said(1), failure, at(12)));
+    assert!(!failed.failure(mac(1), said(1), failure, at(13)), "no news");
     assert_eq!(
         told(&mut failed, 1, 13),
         "fetched snponly.efi and boot.cfg, iPXE could not fetch the kernel: there is no such file \
          (https://ipxe.org/2d0c618e)"
     );
+    // One that never came to its script is at no address that is known; its own word counts.
+    let mut lost = Timelines::default();
+    lost.dhcp(mac(1), None, Firmware::EfiX64, at(0));
+    assert!(!lost.failure(mac(1), said(1), failure, at(11)));
+    assert!(lost.failure(mac(1), AskedFrom::Own(peer(1)), failure, at(12)));
     let mut nothing = Timelines::default();
     for now in [0, 1, 2] {
         assert_eq!(
@@ -388,7 +393,7 @@ fn floods_take_no_more_than_their_share() {
         boots.loader(Whose::Peer(peer), "x", at(0));
         boots.failure(
             mac(9),
-            peer,
+            AskedFrom::Said(peer),
             BootFailure {
                 at: FailedAt::San,
                 errno: None,
@@ -433,7 +438,7 @@ fn a_boot_that_goes_on_is_nobodys_who_asks_from_elsewhere() {
     assert!(!boots.nothing(mac(1), said(9), "it is another's", at(60)));
     boots.reached(mac(1), BootStage::Menu, said(9), at(60));
     assert!(!boots.is_booting(&mac(1), peer(9)));
-    assert!(!boots.failure(mac(1), peer(9), failure, at(61)));
+    assert!(!boots.failure(mac(1), said(9), failure, at(61)));
     boots.entered(mac(1), session(SYSTEM, 1, true), at(62));
     let lines = boots.lines(&mac(1));
     assert_eq!(lines.len(), 1, "{lines:?}");

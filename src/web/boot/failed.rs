@@ -1,7 +1,8 @@
 //! `/failed`: iPXE says that it could not go on.
 //!
 //! Anybody can say so of any machine. It is believed only of a boot that goes on at the address that it
-//! comes from, and answered alike in any case.
+//! comes from, or at a neighbour's that has the machine's own hardware address, and answered alike in any
+//! case.
 
 use std::sync::Arc;
 
@@ -12,9 +13,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 
+use super::given::Asker;
 use super::place::ends;
 use super::script::text;
-use crate::daemon::{Peer, Server};
+use crate::daemon::{AskedFrom, Peer, Server};
 use crate::library::{BootFailure, FailedAt, IpxeErrno, MacAddr};
 use crate::web::{Problem, blocking_for_client};
 
@@ -44,11 +46,16 @@ pub(super) async fn failed(
         "" => None,
         number => Some(number.parse().map_err(|error| wrong(format!("{error}")))?),
     };
-    let (from, _) = ends(&peer)?;
+    let (ip, _) = ends(&peer)?;
+    let asker = Asker::of(&server, &peer).await?;
     let failure = BootFailure { at, errno };
     blocking_for_client(&server, move |server| {
+        let from = match server.library().machine(&mac) {
+            Ok(client) => asker.asks_as(&client),
+            Err(_) => AskedFrom::Said(ip),
+        };
         if server.saw_failed(&mac, from, failure) {
-            tracing::warn!(%mac, peer = %from, "a boot failed: {failure}");
+            tracing::warn!(%mac, peer = %ip, "a boot failed: {failure}");
         }
         Ok(())
     })

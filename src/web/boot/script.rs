@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use super::place::base;
-use crate::boot::{boot_ipxe, local_ipxe, over_tls};
+use crate::boot::{Https, boot_ipxe, local_ipxe, over_tls};
 use crate::daemon::{Peer, Server};
 use crate::library::config::SecretsOver;
 use crate::web::{Problem, blocking_for_client};
@@ -24,14 +24,15 @@ pub(super) async fn all(
         let doors = server.doors();
         let door = doors.boot_tls.first();
         let tls = door.map(|door| over_tls(&base, door.port()));
-        let (base, tls) = match tls {
-            // Over HTTP it would be given nothing that is secret.
-            Some(tls) if only_https => (tls, None),
+        let https = match &tls {
             // It has come by there.
-            Some(tls) if tls == base => (base, None),
-            tls => (base, tls),
+            Some(tls) if *tls == base => None,
+            // Over HTTP it would be given nothing that is secret.
+            Some(tls) if only_https => Some(Https::Only(tls)),
+            Some(tls) => Some(Https::Tried(tls)),
+            None => None,
         };
-        Ok(boot_ipxe(server.library(), &base, tls.as_deref()))
+        Ok(boot_ipxe(server.library(), &base, https))
     };
     blocking_for_client(&server, script).await.map(text)
 }
