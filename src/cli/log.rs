@@ -11,10 +11,15 @@ use crate::library::masked;
 
 /// Shows what is logged from `level` on, unless `NETROOT_LOG` says otherwise.
 pub(super) fn begin(level: Level) {
-    let filter = EnvFilter::builder()
+    let mut filter = EnvFilter::builder()
         .with_default_directive(level.into())
         .with_env_var("NETROOT_LOG")
         .from_env_lossy();
+    // iPXE names a server that it knows by its address in a way that RFC 6066 §3 does not allow, and rustls
+    // warns at each of its connections. It is passed over, and nothing is wrong.
+    if let Ok(quiet) = "rustls::msgs::handshake=error".parse() {
+        filter = filter.add_directive(quiet);
+    }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(stderr().is_terminal())

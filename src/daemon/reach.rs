@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use nix::ifaddrs::getifaddrs;
+
 use super::firewall::Firewall;
 use crate::library::Config;
 
@@ -64,6 +66,16 @@ pub fn own_address() -> Option<IpAddr> {
     };
     // Documentation addresses (RFC 5737, RFC 3849): routed like any other, owned by nobody.
     probe("0.0.0.0:0", "192.0.2.1:9").or_else(|| probe("[::]:0", "[2001:db8::1]:9"))
+}
+
+/// The IPv4 addresses of this host by which other machines may know it: one on each network that it is on.
+pub(super) fn own_addresses() -> Vec<IpAddr> {
+    // Without them there is still the one above.
+    let all = getifaddrs().into_iter().flatten();
+    let own = all.filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip()));
+    own.filter(|ip| !ip.is_loopback() && !ip.is_link_local())
+        .map(IpAddr::V4)
+        .collect()
 }
 
 /// Where a browser finds the dashboard of a server with this configuration; nothing if it has none.

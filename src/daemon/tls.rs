@@ -1,5 +1,5 @@
-//! TLS of dashboard and API: by a certificate that somebody gave, or by one that the server makes for
-//! itself.
+//! TLS of dashboard and API, and of the boot service: by a certificate that somebody gave, or by one that
+//! the server makes for itself.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,21 +7,28 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use getrandom::SysRng;
 use jiff::civil::Date;
 use jiff::{ToSpan, Zoned};
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_RSA_SHA256,
+};
+use rsa::RsaPrivateKey;
+use rsa::pkcs8::EncodePrivateKey;
+use rsa::rand_core::UnwrapErr;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept as Handshake, TlsAcceptor};
 
 use super::http::{self, Accept};
-use super::own_address;
 use super::peer::{Peer, Scheme};
+use super::reach::{own_address, own_addresses};
 use crate::library::config::{Given, ServerTls};
 use crate::library::{Config, HostName, Library};
 
@@ -82,9 +89,16 @@ const DAYS: i64 = 397;
 /// A server that starts so many days before its end makes another one.
 const EARLY: i64 = 60;
 
-/// Begins the lines before key and certificate that tell what they were made for.
+/// Begins the lines before key and certificate that tell what they were made for, until when they hold,
+/// and the fingerprint of who signed them, if it is another.
 const FOR: &str = "for: ";
 const UNTIL: &str = "until: ";
+const BY: &str = "by: ";
+
+/// Key and certificate of who signs those of the boot service. Loaders are built to trust it, so it does
+/// not change with the server's names, and holds for longer than the loaders will be around.
+const AUTHORITY: &str = "boot-ca.pem";
+const AUTHORITY_YEARS: i64 = 20;
 
 /// How connections are encrypted.
 #[derive(Clone)]
@@ -124,15 +138,17 @@ impl Tls {
     }
 
     fn made(library: &Library, purpose: Purpose) -> Result<Self> {
-        let names = names(&library.config(), purpose);
-        let make = || {
-            made(&library.config(), &names).map_err(|error| crate::library::Error::Io {
-                doing: format!("making the certificate of the {purpose}"),
-                source: io::Error::other(error),
-            })
+        let config = library.config();
+        let names = names(&config, purpose);
+        let authority = match purpose {
+            Purpose::Admin => None,
+            Purpose::Boot => Some(Authority::of(library)?),
         };
+        let by = authority.as_ref();
+        let make = || made(&config, &names, by).map_err(|error| unmade(purpose, error));
         let file = purpose.file();
-        let pem = library.renewed_secret(file, |pem| serves(pem, &names, &Zoned::now()), make)?;
+        let is_good = |pem: &str| serves(pem, &names, by, &Zoned::now());
+        let pem = library.renewed_secret(file, is_good, make)?;
         let read = || {
             let chain =
                 CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
@@ -202,13 +218,27 @@ fn fingerprint(certificate: &CertificateDer) -> String {
     pairs.join(":")
 }
 
-/// Whether what was made is for these names, and holds for a while. What cannot be read is not judged
-/// here: whoever uses it says so.
-fn serves(pem: &str, names: &[String], now: &Zoned) -> bool {
-    let told = |what: &str| pem.lines().find_map(|line| line.strip_prefix(what));
-    let (Some(made_for), Some(until)) = (told(FOR), told(UNTIL)) else {
+fn unmade(purpose: Purpose, error: anyhow::Error) -> crate::library::Error {
+    crate::library::Error::Io {
+        doing: format!("making the certificate of the {purpose}"),
+        source: io::Error::other(error),
+    }
+}
+
+/// What a line before a key tells.
+fn told<'a>(pem: &'a str, what: &str) -> Option<&'a str> {
+    pem.lines().find_map(|line| line.strip_prefix(what))
+}
+
+/// Whether what was made is for these names, is signed by the right one, and holds for a while. What
+/// cannot be read is not judged here: whoever uses it says so.
+fn serves(pem: &str, names: &[String], by: Option<&Authority>, now: &Zoned) -> bool {
+    let (Some(made_for), Some(until)) = (told(pem, FOR), told(pem, UNTIL)) else {
         return true;
     };
+    if told(pem, BY) != by.map(|authority| authority.fingerprint.as_str()) {
+        return false;
+    }
     let Ok(until) = until.parse::<Date>() else {
         return true;
     };
@@ -219,7 +249,7 @@ fn serves(pem: &str, names: &[String], now: &Zoned) -> bool {
         && names.iter().all(|name| known.contains(&name.as_str()))
 }
 
-/// What this host is called by browsers.
+/// What this host is called by browsers and boot loaders.
 fn names(config: &Config, purpose: Purpose) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), config.host.to_string()];
     names.extend(HostName::here().map(|name| name.to_string()));
@@ -227,7 +257,13 @@ fn names(config: &Config, purpose: Purpose) -> Vec<String> {
     let loopback = ["127.0.0.1", "::1"].map(str::to_owned);
     names.extend(loopback);
     let listening = purpose.listen(config).iter().map(|address| address.ip());
-    let addresses = listening.chain(own_address());
+    // Machines that boot find this host by its address on their own network. Browsers are not asked to
+    // trust another certificate whenever there is one more.
+    let further = match purpose {
+        Purpose::Admin => Vec::new(),
+        Purpose::Boot => own_addresses(),
+    };
+    let addresses = listening.chain(own_address()).chain(further);
     let addresses = addresses.filter(|ip: &IpAddr| !ip.is_unspecified());
     names.extend(addresses.map(|ip| ip.to_string()));
     names.sort();
@@ -236,28 +272,118 @@ fn names(config: &Config, purpose: Purpose) -> Vec<String> {
 }
 
 /// Key and certificate for this host, in PEM, and before them what they were made for.
-fn made(config: &Config, names: &[String]) -> Result<String> {
+fn made(config: &Config, names: &[String], by: Option<&Authority>) -> Result<String> {
     let mut params = CertificateParams::new(names).context("naming it")?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params
         .distinguished_name
         .push(DnType::CommonName, config.host.as_str());
-    let day = |at: Zoned| {
+    let now = Zoned::now();
+    let until = now.checked_add(DAYS.days())?;
+    hold(&mut params, &now, &until)?;
+    let (key, certificate, by) = match by {
+        None => {
+            let key = KeyPair::generate().context("drawing its key")?;
+            let own = params.self_signed(&key).context("signing it")?;
+            (key, own.pem(), String::new())
+        }
+        Some(Authority {
+            issuer,
+            pem,
+            fingerprint,
+        }) => {
+            let key = rsa_key().context("drawing its key")?;
+            let own = params.signed_by(&key, issuer).context("signing it")?;
+            (key, own.pem() + pem, format!("{BY}{fingerprint}\n"))
+        }
+    };
+    let (made_for, until, key) = (names.join(" "), until.date(), key.serialize_pem());
+    Ok(format!(
+        "{FOR}{made_for}\n{UNTIL}{until}\n{by}{key}{certificate}"
+    ))
+}
+
+fn hold(params: &mut CertificateParams, now: &Zoned, until: &Zoned) -> Result<()> {
+    let day = |at: &Zoned| {
         let (month, day) = (at.month().unsigned_abs(), at.day().unsigned_abs());
         rcgen::date_time_ymd(at.year().into(), month, day)
     };
-    let now = Zoned::now();
-    // Clocks of browsers may be behind.
-    params.not_before = day(now.checked_sub(1.day())?);
-    let until = now.checked_add(DAYS.days())?;
-    params.not_after = day(until.clone());
-    let key = KeyPair::generate().context("drawing its key")?;
-    let certificate = params.self_signed(&key).context("signing it")?;
-    let (made_for, until) = (names.join(" "), until.date());
-    let (key, certificate) = (key.serialize_pem(), certificate.pem());
-    Ok(format!(
-        "{FOR}{made_for}\n{UNTIL}{until}\n{key}{certificate}"
-    ))
+    // Clocks of clients may be behind.
+    params.not_before = day(&now.checked_sub(1.day())?);
+    params.not_after = day(until);
+    Ok(())
+}
+
+/// iPXE of before 2026 (Debian 13 has one of 2025) reads keys of no other kind.
+fn rsa_key() -> Result<KeyPair> {
+    let key = RsaPrivateKey::new(&mut UnwrapErr(SysRng), 2048)?.to_pkcs8_der()?;
+    let key = PrivatePkcs8KeyDer::from(key.as_bytes());
+    Ok(KeyPair::from_pkcs8_der_and_sign_algo(
+        &key,
+        &PKCS_RSA_SHA256,
+    )?)
+}
+
+/// Who signs what the boot service shows.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its certificate, which goes along with those that it signs.
+    pem: String,
+    fingerprint: String,
+}
+
+impl Authority {
+    /// That of a library, made where there is none.
+    fn of(library: &Library) -> Result<Self> {
+        let host = library.config().host.to_string();
+        let make = || Self::made(&host).map_err(|error| unmade(Purpose::Boot, error));
+        let kept = library.kept_secret(AUTHORITY, make)?;
+        Self::read(&kept).with_context(|| {
+            format!(
+                "using what signs the certificates of the boot service, secrets/{AUTHORITY} in the library; \
+                 remove that file, and another one is made, which no loader trusts yet"
+            )
+        })
+    }
+
+    fn read(kept: &str) -> Result<Self> {
+        let host = told(kept, FOR).context("it does not tell what it was made for")?;
+        let key = PrivateKeyDer::from_pem_slice(kept.as_bytes())?;
+        let key = KeyPair::from_der_and_sign_algo(&key, &PKCS_RSA_SHA256)?;
+        let certificate = CertificateDer::from_pem_slice(kept.as_bytes())?;
+        let begins = kept.find("-----BEGIN CERTIFICATE");
+        let pem = begins.and_then(|at| kept.get(at..));
+        Ok(Self {
+            issuer: Issuer::new(Self::params(host)?, key),
+            pem: pem.context("it has no certificate")?.to_owned(),
+            fingerprint: fingerprint(&certificate),
+        })
+    }
+
+    fn made(host: &str) -> Result<String> {
+        let key = rsa_key().context("drawing its key")?;
+        let own = Self::params(host)?
+            .self_signed(&key)
+            .context("signing it")?;
+        let (key, own) = (key.serialize_pem(), own.pem());
+        Ok(format!("{FOR}{host}\n{key}{own}"))
+    }
+
+    fn params(host: &str) -> Result<CertificateParams> {
+        let mut params = CertificateParams::default();
+        let name = format!("netroot boot service of {host}");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let now = Zoned::now();
+        hold(
+            &mut params,
+            &now,
+            &now.checked_add(AUTHORITY_YEARS.years())?,
+        )?;
+        Ok(params)
+    }
 }
 
 #[cfg(test)]
@@ -308,22 +434,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let library = library(&dir.path().join("lib"));
         let mut names = names(&library.config(), Purpose::Admin);
-        let pem = made(&library.config(), &names).unwrap();
+        let pem = made(&library.config(), &names, None).unwrap();
         let now = Zoned::now();
         let after = |days: i64| now.checked_add(days.days()).unwrap();
-        assert!(serves(&pem, &names, &now));
-        assert!(serves(&pem, &names, &after(DAYS - EARLY - 1)));
-        assert!(!serves(&pem, &names, &after(DAYS - EARLY + 1)));
-        assert!(serves(&pem, &names[1..], &now), "fewer names");
+        assert!(serves(&pem, &names, None, &now));
+        assert!(serves(&pem, &names, None, &after(DAYS - EARLY - 1)));
+        assert!(!serves(&pem, &names, None, &after(DAYS - EARLY + 1)));
+        assert!(serves(&pem, &names[1..], None, &now), "fewer names");
         names.push("room5.example.edu".to_owned());
-        assert!(!serves(&pem, &names, &now));
+        assert!(!serves(&pem, &names, None, &now));
     }
 
     #[test]
     fn a_given_certificate_needs_its_own_key() {
         let dir = tempfile::tempdir().unwrap();
         let library = library(&dir.path().join("lib"));
-        let make = || made(&library.config(), &names(&library.config(), Purpose::Admin)).unwrap();
+        let names = names(&library.config(), Purpose::Admin);
+        let make = || made(&library.config(), &names, None).unwrap();
         let (one, other) = (make(), make());
         let file = |name: &str, text: &str| {
             let path = dir.path().join(name);
@@ -345,5 +472,44 @@ mod tests {
             "not its key"
         );
         assert!(error(given(&dir.path().join("none"), &one)).contains("reading the certificate"));
+    }
+
+    #[test]
+    fn what_loaders_trust_stays_when_the_boot_service_is_named_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lib");
+        drop(library(&path));
+        let open = |names: &str| {
+            let own = dir.path().join("own.toml");
+            let text = format!("[boot]\ntls = \"made\"\n[admin]\nnames = [{names}]\n");
+            std::fs::write(&own, text).unwrap();
+            Library::open(&path, Some(&own)).unwrap()
+        };
+        let secret = |name: &str| std::fs::read_to_string(path.join("secrets").join(name)).unwrap();
+        let shown = |names: &str| {
+            let library = open(names);
+            let tls = Tls::configured(&library, Purpose::Boot).unwrap().unwrap();
+            (tls.fingerprint, secret(AUTHORITY))
+        };
+        let (first, authority) = shown("");
+        assert_eq!(shown(""), (first.clone(), authority.clone()));
+        let (renamed, same) = shown("\"boot.example.edu\"");
+        assert_ne!(first, renamed);
+        assert_eq!(authority, same);
+        let chain = secret("boot.pem");
+        let (_, trusted) = authority.split_once("-----BEGIN CERTIFICATE").unwrap();
+        assert!(chain.ends_with(trusted), "it goes along");
+
+        // One that nobody signed, of an earlier netroot, is made anew; so is one whose signer is gone.
+        let config = open("").config();
+        let alone = made(&config, &names(&config, Purpose::Boot), None).unwrap();
+        std::fs::write(path.join("secrets/boot.pem"), alone).unwrap();
+        let (again, same) = shown("");
+        assert_eq!(authority, same);
+        assert!(secret("boot.pem").ends_with(trusted));
+        std::fs::remove_file(path.join("secrets").join(AUTHORITY)).unwrap();
+        let (other, changed) = shown("");
+        assert_ne!(authority, changed);
+        assert_ne!(again, other);
     }
 }
