@@ -4,55 +4,22 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use xtask::guest::Guest;
-use xtask::lab_dir;
-use xtask::netns::{BOOT_PORT, Leases, Network, SERVER, Station};
+use xtask::netns::{BOOT_PORT, SERVER};
 use xtask::program::{Background, run};
-use xtask::server::{Server, Site, remove_library};
+use xtask::server::remove_library;
 
-use crate::netboot::{proxy_site, seal};
+use crate::lab::{Lab, seal, set};
 
 const LOADER: &str = "/usr/lib/ipxe/snponly.efi";
 /// Everybody on the laboratory's network; 255.255.255.255 would need a default route.
 const EVERYBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 255);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Lab {
-    dir: PathBuf,
-    network: Network,
-    site: Site,
-    server: Server,
-}
-
 impl Lab {
-    fn new(name: &str) -> Self {
-        Self::with(name, |_| ())
-    }
-
-    /// One whose library is made different before it is served.
-    fn with(name: &str, change: impl Fn(&Site)) -> Self {
-        let dir = lab_dir().join(name);
-        remove_library(&dir).unwrap();
-        fs::create_dir_all(&dir).unwrap();
-        let network = Network::with_addresses_only(Leases::Infinite).unwrap();
-        let site = proxy_site(&dir);
-        change(&site);
-        let server = site.serve(&network, &dir.join("serve.log")).unwrap();
-        Lab {
-            dir,
-            network,
-            site,
-            server,
-        }
-    }
-
-    fn beside(&self) -> &Station {
-        self.network.beside().unwrap()
-    }
-
     /// Does something on the host beside.
     fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         self.beside().enter(act).unwrap()
@@ -68,16 +35,11 @@ impl Lab {
         let came = fs::read(&to).ok();
         came.filter(|came| done.is_ok() && !came.is_empty())
     }
-
-    fn end(self) {
-        self.server.stop().unwrap();
-        remove_library(self.site.library()).unwrap();
-    }
 }
 
 #[test]
 fn clients_that_are_not_ours_fetch_loaders_whole_whatever_they_negotiate() {
-    let lab = Lab::new("tftp");
+    let lab = Lab::empty("tftp");
     let expected = fs::read(LOADER).unwrap();
     let check = |what: &str, came: Option<Vec<u8>>| {
         let came = came.unwrap_or_else(|| panic!("{what}: nothing came\n{}", lab.server.said()));
@@ -120,7 +82,7 @@ fn clients_that_are_not_ours_fetch_loaders_whole_whatever_they_negotiate() {
 
 #[test]
 fn nothing_else_is_given_by_no_name_and_to_no_flood() {
-    let lab = Lab::new("tftp-hostile");
+    let lab = Lab::empty("tftp-hostile");
     let url = format!("http://{SERVER}:{BOOT_PORT}/ipxe/");
     for name in [
         "../../etc/passwd",
@@ -190,7 +152,7 @@ fn nothing_else_is_given_by_no_name_and_to_no_flood() {
 
 #[test]
 fn a_machine_is_told_what_to_boot_and_no_address() {
-    let lab = Lab::new("proxy-dhcp");
+    let lab = Lab::empty("proxy-dhcp");
     let told = |packet: &[u8], port| lab.inside(|| dhcp(packet, port));
     let offer = told(&discovery(7), 67).unwrap();
     assert_eq!(offer[..8], [2, 1, 6, 0, 0xca, 0xfe, 0, 7]);
@@ -230,12 +192,8 @@ fn a_machine_is_told_what_to_boot_and_no_address() {
 #[test]
 fn strangers_are_told_nothing_where_they_are_refused() {
     let lab = Lab::with("dhcp-strangers", |site| {
-        let settings = site.library().join("netroot.toml");
-        let text = fs::read_to_string(&settings).unwrap();
-        let changed = text.replace("unknown = \"menu\"", "unknown = \"refuse\"");
-        assert_ne!(changed, text);
-        fs::write(&settings, changed).unwrap();
-        seal(site);
+        set(site, "unknown = ", "unknown = \"refuse\"");
+        seal(site, Guest::boot_files().unwrap());
         let add = ["client", "add", "52:54:00:00:0d:11", "--image", "guest"];
         site.netroot(&add).unwrap();
     });
@@ -255,7 +213,7 @@ fn strangers_are_told_nothing_where_they_are_refused() {
 
 #[test]
 fn a_port_that_is_taken_is_told_with_what_to_do() {
-    let lab = Lab::new("dhcp-taken");
+    let lab = Lab::empty("dhcp-taken");
     let Lab {
         dir,
         network,
@@ -310,8 +268,8 @@ fn a_port_that_is_taken_is_told_with_what_to_do() {
 #[test]
 fn a_room_fetches_the_kernel_at_once() {
     const ROOM: usize = 200;
-    let lab = Lab::new("room-at-once");
-    seal(&lab.site);
+    let lab = Lab::empty("room-at-once");
+    seal(&lab.site, Guest::boot_files().unwrap());
     let kernel = fs::read(Guest::boot_files().unwrap().0).unwrap();
     let request = format!(
         "GET /images/guest/1/vmlinuz-6.1.0 HTTP/1.1\r\nHost: {SERVER}:{BOOT_PORT}\r\nConnection: close\r\n\r\n"

@@ -18,7 +18,19 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// # Errors
 /// When it cannot be fetched or unpacked.
 pub fn unpacked(release: &str, package: &str) -> Result<PathBuf> {
-    let home = lab_dir().join("debs").join(release);
+    unpacked_for("amd64", release, package)
+}
+
+/// The same, of the package for another architecture. What is only the newest of its kind stands for that
+/// (`linux-image-cloud-arm64`).
+///
+/// # Errors
+/// When it cannot be fetched or unpacked.
+pub fn unpacked_for(architecture: &str, release: &str, package: &str) -> Result<PathBuf> {
+    let home = lab_dir().join("debs").join(match architecture {
+        "amd64" => release.to_owned(),
+        other => format!("{release}-{other}"),
+    });
     let place = home.join(package);
     if place.is_dir() {
         return Ok(place);
@@ -30,20 +42,64 @@ pub fn unpacked(release: &str, package: &str) -> Result<PathBuf> {
     if place.is_dir() {
         return Ok(place);
     }
-    let doing = || format!("fetching package {package} of Debian {release}");
-    fetched(&home, release, package, &place).with_context(doing)?;
+    let doing = || format!("fetching package {package} of Debian {release} for {architecture}");
+    let archive = Archive {
+        home: &home,
+        architecture,
+        release,
+    };
+    archive.fetch(package, &place).with_context(doing)?;
     Ok(place)
 }
 
-fn fetched(home: &Path, release: &str, package: &str, place: &Path) -> Result<()> {
-    let lists = home.join("apt");
-    for dir in ["state/lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(lists.join(dir))?;
+/// One release for one architecture, with package lists of its own.
+struct Archive<'a> {
+    home: &'a Path,
+    architecture: &'a str,
+    release: &'a str,
+}
+
+impl Archive<'_> {
+    fn fetch(&self, package: &str, place: &Path) -> Result<()> {
+        let lists = self.home.join("apt");
+        for dir in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(lists.join(dir))?;
+        }
+        let release = self.release;
+        let sources = format!("deb [signed-by={KEYRING}] {MIRROR} {release} main\n");
+        fs::write(lists.join("sources.list"), sources)?;
+        fs::write(lists.join("status"), "")?;
+        if fs::read_dir(lists.join("state/lists"))?.count() < 2 {
+            self.apt("apt-get", &["--quiet", "update"], self.home)?;
+        }
+        let draft = tempfile::tempdir_in(self.home)?;
+        let package = match package.strip_prefix("linux-image-") {
+            Some(_) => self.newest(package)?,
+            None => package.to_owned(),
+        };
+        let download = ["--quiet", "download", &package];
+        self.apt("apt-get", &download, draft.path())?;
+        let tree = draft.path().join("tree");
+        let mut files = fs::read_dir(draft.path())?;
+        let Some(deb) = files.next().transpose()? else {
+            bail!("apt-get has fetched nothing");
+        };
+        run(command("dpkg-deb", ["-x"]).arg(deb.path()).arg(&tree))?;
+        fs::rename(&tree, place)?;
+        Ok(())
     }
-    let sources = format!("deb [signed-by={KEYRING}] {MIRROR} {release} main\n");
-    fs::write(lists.join("sources.list"), sources)?;
-    fs::write(lists.join("status"), "")?;
-    let apt = |dir: &Path, arguments: &[&str]| {
+
+    /// What a package without files depends on.
+    fn newest(&self, package: &str) -> Result<String> {
+        let told = self.apt("apt-cache", &["depends", package], self.home)?;
+        let mut lines = told.lines();
+        let found = lines.find_map(|line| line.trim().strip_prefix("Depends: "));
+        let found = found.with_context(|| format!("{package} depends on nothing"))?;
+        Ok(found.to_owned())
+    }
+
+    fn apt(&self, program: &str, arguments: &[&str], dir: &Path) -> Result<String> {
+        let lists = self.home.join("apt");
         let settings = [
             ("Dir::State", "state"),
             ("Dir::State::status", "status"),
@@ -51,7 +107,7 @@ fn fetched(home: &Path, release: &str, package: &str, place: &Path) -> Result<()
             ("Dir::Etc::SourceList", "sources.list"),
         ];
         let settings = settings.map(|(key, file)| format!("{key}={}", lists.join(file).display()));
-        let mut apt = command("apt-get", ["--quiet"]);
+        let mut apt = command(program, arguments);
         for setting in settings.iter().map(String::as_str).chain([
             "Dir::Etc::SourceParts=/dev/null",
             "APT::Sandbox::User=root",
@@ -60,19 +116,9 @@ fn fetched(home: &Path, release: &str, package: &str, place: &Path) -> Result<()
         ]) {
             apt.args(["-o", setting]);
         }
-        run(apt.args(arguments).current_dir(dir))
-    };
-    if fs::read_dir(lists.join("state/lists"))?.count() < 2 {
-        apt(home, &["update"])?;
+        for key in ["APT::Architecture", "APT::Architectures"] {
+            apt.arg("-o").arg(format!("{key}={}", self.architecture));
+        }
+        run(apt.current_dir(dir))
     }
-    let draft = tempfile::tempdir_in(home)?;
-    apt(draft.path(), &["download", package])?;
-    let tree = draft.path().join("tree");
-    let mut files = fs::read_dir(draft.path())?;
-    let Some(deb) = files.next().transpose()? else {
-        bail!("apt-get has fetched nothing");
-    };
-    run(command("dpkg-deb", ["-x"]).arg(deb.path()).arg(&tree))?;
-    fs::rename(&tree, place)?;
-    Ok(())
 }

@@ -25,6 +25,7 @@ pub mod debs;
 pub mod demo;
 pub mod guest;
 pub mod initramfs;
+pub mod ipxe;
 pub mod mounts;
 pub mod netns;
 pub mod packages;
@@ -35,6 +36,7 @@ pub mod schemathesis;
 pub mod serial;
 pub mod server;
 pub mod suite;
+pub mod tiny;
 pub mod uefi;
 
 use std::path::PathBuf;
