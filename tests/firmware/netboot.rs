@@ -5,10 +5,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use xtask::debs::unpacked;
 use xtask::guest::STARTED;
-use xtask::qemu::Rom;
+use xtask::ipxe::write_plain_rom;
+use xtask::qemu::{Machine, Rom};
 
-use crate::lab::{LIMIT, Lab, add_client, set};
+use crate::lab::{LIMIT, Lab, add_client, add_client_of, set};
 
 #[test]
 fn uefi_is_told_by_proxy_dhcp_and_fetches_ipxe_by_tftp() {
@@ -68,6 +70,44 @@ fn ipxe_in_the_rom_of_a_bios_is_told_the_script_by_proxy_dhcp() {
         &machine,
         "Could not start download: Operation not supported",
     );
+    lab.wait(&machine, STARTED);
+    machine.pull_the_plug();
+    lab.end();
+}
+
+/// The ROM is Debian 12's iPXE, which does not say so: a PXE ROM like any other, by what it sends and by the
+/// interface (UNDI) that it has for what it loads.
+#[test]
+fn any_other_rom_of_a_bios_fetches_undionly_and_that_goes_on_with_the_script() {
+    const MAC: &str = "52:54:00:00:0d:05";
+    let lab = Lab::of_client("netboot-rom", MAC);
+    let rom = lab.dir.join("plain.rom");
+    write_plain_rom(&rom).unwrap();
+    let machine = Machine::start_rom(&lab.network, MAC, &rom, &lab.log()).unwrap();
+    lab.wait(&machine, "Filename: undionly.kpxe");
+    lab.wait(&machine, "/undionly.kpxe... ok");
+    lab.wait(&machine, "using undionly on");
+    lab.wait(&machine, "/boot.ipxe... ok");
+    lab.wait(&machine, STARTED);
+    machine.pull_the_plug();
+    lab.end();
+}
+
+#[test]
+fn uefi_on_arm64_fetches_its_own_ipxe_and_boots() {
+    const MAC: &str = "52:54:00:00:0d:09";
+    // Debian 12's package has no iPXE for it.
+    let packaged = unpacked("trixie", "ipxe").unwrap().join("usr/lib/ipxe");
+    let lab = Lab::with("netboot-arm64", |site| {
+        add_client_of("arm64", "ttyAMA0", site, MAC);
+        let dir = format!("ipxe_dir = \"{}\"", packaged.display());
+        set(site, "ipxe_dir = ", &dir);
+    });
+    let variables = lab.dir.join("variables");
+    let machine = Machine::start_arm64(&lab.network, MAC, &variables, &lab.log()).unwrap();
+    lab.wait(&machine, "NBP filename is ipxe-arm64.efi");
+    lab.wait(&machine, "/boot.ipxe... ok");
+    lab.wait(&machine, "This is aarch64");
     lab.wait(&machine, STARTED);
     machine.pull_the_plug();
     lab.end();

@@ -102,6 +102,16 @@ const NEEDS: &[Need] = &[
         "a client whose firmware logs in by itself",
     ),
     need(
+        "qemu-system-aarch64",
+        "qemu-system-arm",
+        "a client with 64-bit Arm",
+    ),
+    need(
+        "/usr/share/AAVMF/AAVMF_CODE.fd",
+        "qemu-efi-aarch64",
+        "its firmware",
+    ),
+    need(
         "sgdisk",
         "gdisk",
         "a stick's partition table, checked by others",
@@ -143,7 +153,12 @@ const NEEDS: &[Need] = &[
 ];
 
 /// Packages that must all come from one build of QEMU.
-const QEMU: &[&str] = &["qemu-system-x86", "qemu-utils", "qemu-block-extra"];
+const QEMU: &[&str] = &[
+    "qemu-system-x86",
+    "qemu-system-arm",
+    "qemu-utils",
+    "qemu-block-extra",
+];
 
 /// Whether to ask before packages are installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

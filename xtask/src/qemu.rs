@@ -83,6 +83,29 @@ impl Machine {
         Self::switch_on(qemu, network, &card, on_reset, log)
     }
 
+    /// Switches on a machine with a BIOS, whose network card has the ROM in the file `rom`.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start_rom(network: &Network, mac: &str, rom: &Path, log: &Path) -> Result<Self> {
+        let mut qemu = network.command("qemu-system-x86_64");
+        qemu.args(Accelerator::Tcg.arguments()).args([
+            "-machine",
+            "pc,graphics=off",
+            "-smp",
+            "2",
+            "-m",
+            "1024",
+        ]);
+        // QEMU writes a card's numbers into its own ROMs only. Those for it have the numbers that it has
+        // without what virtio was before its standard.
+        let card = format!(
+            "virtio-net-pci,disable-legacy=on,netdev=net,mac={mac},bootindex=1,romfile={}",
+            rom.display()
+        );
+        Self::switch_on(qemu, network, &card, OnReset::End, log)
+    }
+
     /// Switches on a machine with UEFI, whose variables are in the file `variables`.
     ///
     /// # Errors
@@ -107,6 +130,22 @@ impl Machine {
             Rom::Ipxe => "bootindex=1",
         };
         let card = format!("virtio-net-pci,netdev=net,mac={mac},{rom}");
+        Self::switch_on(qemu, network, &card, OnReset::End, log)
+    }
+
+    /// Switches on a machine with 64-bit Arm and UEFI, whose variables are written to the file `variables`.
+    /// It boots from the network.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start_arm64(network: &Network, mac: &str, variables: &Path, log: &Path) -> Result<Self> {
+        std::fs::copy(uefi::VARIABLES_ARM64, variables)
+            .with_context(|| format!("copying {}", uefi::VARIABLES_ARM64))?;
+        let mut qemu = network.command("qemu-system-aarch64");
+        qemu.args(["-accel", "tcg,thread=multi", "-machine", "virt"])
+            .args(["-cpu", "cortex-a57", "-smp", "2", "-m", "1024"]);
+        add_flash(&mut qemu, uefi::CODE_ARM64, variables);
+        let card = format!("virtio-net-pci,netdev=net,mac={mac},romfile=");
         Self::switch_on(qemu, network, &card, OnReset::End, log)
     }
 
@@ -327,15 +366,21 @@ fn answer(line: &Line) -> String {
 
 /// A machine with UEFI, whose variables are in the file `variables`.
 fn with_uefi(network: &Network, variables: &Path) -> Command {
-    let flash = |unit: u8, file: &str| format!("if=pflash,format=raw,unit={unit},file={file}");
     let mut qemu = network.command("qemu-system-x86_64");
     // Most of these run for seconds only, which finding out about KVM would take as well.
     qemu.args(Accelerator::Tcg.arguments())
-        .args(["-machine", "q35", "-smp", "2", "-m", "1024", "-drive"])
-        .arg(flash(0, uefi::CODE) + ",readonly=on")
+        .args(["-machine", "q35", "-smp", "2", "-m", "1024"]);
+    add_flash(&mut qemu, uefi::CODE, variables);
+    qemu
+}
+
+/// The firmware's two memories: its code, and its variables.
+fn add_flash(qemu: &mut Command, code: &str, variables: &Path) {
+    let flash = |unit: u8, file: &str| format!("if=pflash,format=raw,unit={unit},file={file}");
+    qemu.arg("-drive")
+        .arg(flash(0, code) + ",readonly=on")
         .arg("-drive")
         .arg(flash(1, &variables.to_string_lossy()));
-    qemu
 }
 
 /// What runs the guest's instructions.

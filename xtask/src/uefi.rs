@@ -17,6 +17,11 @@ pub const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// Its variables before the first start.
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
+/// Firmware for 64-bit Arm, of Debian's package qemu-efi-aarch64.
+pub const CODE_ARM64: &str = "/usr/share/AAVMF/AAVMF_CODE.fd";
+/// Its variables before the first start.
+pub const VARIABLES_ARM64: &str = "/usr/share/AAVMF/AAVMF_VARS.fd";
+
 /// What has to be read of the disk before its program can start, at the least, in bytes.
 pub const PROGRAM_SIZE: u64 = 1 << 20;
 
