@@ -1,17 +1,18 @@
 //! Which sessions hold which disks of the library: the server's answer to [`Live`].
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 
-use super::Server;
 use super::devices::Devices;
+use super::{Server, Whereabouts};
 use crate::iscsi::{End, SessionControl};
-use crate::library::BootId;
-use crate::library::{Live, LiveSession, MacAddr, VersionId};
+use crate::library::{BootId, Client, Error, Live, LiveSession, MacAddr, VersionId};
 
 /// How long a system has to answer a ping: in a network that machines boot over it takes milliseconds.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -27,6 +28,8 @@ pub(super) struct Attached {
 
 struct Entry {
     session: LiveSession,
+    /// The hardware addresses of the machine that it came from; none where something routes between.
+    machine: Vec<MacAddr>,
     control: SessionControl,
 }
 
@@ -45,10 +48,20 @@ impl Attached {
         &self.runtime
     }
 
-    /// Takes a session in.
-    pub(super) fn enter(&self, session: LiveSession, control: SessionControl) {
-        self.table()
-            .insert(control.id(), Entry { session, control });
+    /// Takes a session in, which came from this machine.
+    pub(super) fn enter(
+        &self,
+        session: LiveSession,
+        machine: Vec<MacAddr>,
+        control: SessionControl,
+    ) {
+        let id = control.id();
+        let entry = Entry {
+            session,
+            machine,
+            control,
+        };
+        self.table().insert(id, entry);
     }
 
     /// A session has settled.
@@ -63,16 +76,22 @@ impl Attached {
         table.iter().filter_map(client).collect()
     }
 
-    /// The sessions of systems that clients booted at this address. Those of firmware are none: it is left
-    /// before a system begins, and its sessions may stay behind.
-    fn systems_at(&self, peer: IpAddr) -> Vec<(MacAddr, SessionControl)> {
+    /// The sessions of systems that run on a client's machine: those that booted as the client, and those
+    /// that came from its hardware addresses, whoever's disk they have. A machine has many addresses of
+    /// IPv4 and IPv6, so they tell nothing. Sessions of firmware are none: it is left before a system
+    /// begins, and its sessions may stay behind.
+    fn systems_of(&self, client: &Client) -> Vec<SessionControl> {
         let table = self.table();
         let is_there = |entry: &&Entry| {
-            let LiveSession { boot, firmware, .. } = &entry.session;
-            boot.is_some() && !firmware && entry.session.peer.ip().to_canonical() == peer
+            let Entry {
+                session, machine, ..
+            } = entry;
+            let is_its =
+                session.client == Some(client.mac) || machine.iter().any(|mac| client.has_mac(mac));
+            is_its && !session.firmware
         };
-        let client = |entry: &Entry| Some((entry.session.client?, entry.control.clone()));
-        table.values().filter(is_there).filter_map(client).collect()
+        let systems = table.values().filter(is_there);
+        systems.map(|entry| entry.control.clone()).collect()
     }
 
     /// Ends the sessions that are meant, and waits until they have settled.
@@ -100,15 +119,24 @@ impl Attached {
 }
 
 impl Server {
-    /// The clients whose systems run at this address: they answer when they are pinged. A machine that
-    /// boots anew does not, however lately its system had a session.
-    pub async fn running_at(&self, peer: IpAddr) -> Vec<MacAddr> {
-        let systems = self.attached.systems_at(peer).into_iter();
-        let asked = systems.map(|(client, control)| async move {
-            control.is_alive(SIGN_OF_LIFE).await.then_some(client)
-        });
-        let running = futures_util::future::join_all(asked).await;
-        running.into_iter().flatten().collect()
+    /// Whether a system runs on the machine of the client that has this hardware address: it answers when
+    /// it is pinged. A machine that boots anew does not, however lately its system had a session. Nobody
+    /// is pinged for somebody at a place that is known not to be the client's.
+    pub async fn is_running(self: &Arc<Self>, mac: MacAddr, at: &Whereabouts) -> bool {
+        let machine = self.call_for_firmware(move |server| server.library.machine(&mac));
+        let client = match machine.await {
+            Some(Ok(client)) => client,
+            Some(Err(Error::Unknown { .. })) => return false,
+            // Who cannot tell gives nothing away.
+            Some(Err(_)) | None => return true,
+        };
+        if at.is(&client).is_err() {
+            return false;
+        }
+        let systems = self.attached.systems_of(&client).into_iter();
+        let answers = systems.map(|control| async move { control.is_alive(SIGN_OF_LIFE).await });
+        let answers: FuturesUnordered<_> = answers.collect();
+        pin!(answers.any(std::future::ready)).await
     }
 }
 

@@ -129,6 +129,18 @@ impl Whereabouts {
     }
 }
 
+/// The hardware addresses of whoever is connected from `peer`: an entry of the table led our answers there.
+/// None where something routes between, or nobody can tell. Takes less than a millisecond.
+pub(super) fn hardware_at(peer: SocketAddr) -> Vec<MacAddr> {
+    match table(peer.ip().to_canonical()) {
+        Ok(table) => owners(&table, peer),
+        Err(error) => {
+            tracing::warn!(%peer, %error, "cannot read the kernel's table of neighbours");
+            Vec::new()
+        }
+    }
+}
+
 /// One look at the table; it makes the kernel ask where nothing is found. Takes less than a millisecond.
 fn look(peer: SocketAddr) -> io::Result<Vec<MacAddr>> {
     let owners = owners(&table(peer.ip().to_canonical())?, peer);

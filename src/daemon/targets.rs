@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::timeline::Initiates;
-use super::{Server, visitors};
+use super::{Server, neighbours, visitors};
 use crate::iscsi::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, IscsiName, Opened, Refusal,
     SessionControl,
@@ -157,6 +157,7 @@ fn open(
         peer: who.peer,
     };
     let id = control.id();
+    let machine = neighbours::hardware_at(who.peer);
     let login = server
         .library
         .login(caller, target, &server.attached, |grant| {
@@ -169,7 +170,7 @@ fn open(
                 since: Timestamp::now(),
                 firmware: Initiates::of(who.isid) == Initiates::Firmware,
             };
-            server.attached.enter(session, control);
+            server.attached.enter(session, machine, control);
         });
     let grant = login.map_err(|error| {
         server.saw_refusal(who, &told(&error));

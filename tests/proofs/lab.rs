@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use netroot::library::manifest::InitramfsFacts;
 use netroot::library::{Library, Quiet, VersionFacts};
 use xtask::netns::{BOOT_PORT, Leases, Network, SERVER, Station};
-use xtask::program::{command, run};
+use xtask::program::{Background, command, run};
 use xtask::server::{Server, Site};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_netroot");
@@ -30,7 +31,7 @@ pub(crate) struct Answer {
 /// What a boot.cfg tells a machine.
 pub(crate) struct Script {
     pub(crate) initiator: String,
-    target: String,
+    pub(crate) target: String,
     pub(crate) user: String,
     pub(crate) secret: String,
     pub(crate) target_secret: String,
@@ -198,6 +199,30 @@ impl Lab {
         let url = format!("iscsi://{who}{SERVER}/{}/1{more}", script.target);
         let mut inquiry = machine.command("iscsi-inq");
         run(inquiry.args(["-i", &script.initiator, &url])).is_ok()
+    }
+
+    /// A system that runs on a machine and reads this target's disk; it answers to pings.
+    pub(crate) fn runs(
+        &self,
+        machine: &Station,
+        (initiator, proof, target): (&str, &str, &str),
+    ) -> Background {
+        let url = format!("iscsi://{proof}{SERVER}/{target}/1");
+        let mut reading = machine.command("iscsi-perf");
+        reading.args(["-i", initiator, "-m", "1", "-b", "1", &url]);
+        reading.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut reading = Background::start(&mut reading).unwrap();
+        // Lists do not show the end of a boot's name.
+        let (shown, _) = initiator.rsplit_once('-').unwrap();
+        let is_listed = || {
+            let sessions = self.site.json(&["session", "list"]).unwrap().to_string();
+            sessions.contains(shown)
+        };
+        while !is_listed() {
+            assert!(reading.is_running(), "{target} is not given to {initiator}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        reading
     }
 
     /// A boot's identity, unpacked.

@@ -14,10 +14,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use lab::{Lab, Script};
+use nix::sys::signal::Signal;
 use xtask::netns::{SERVER, Station};
 
 const A: &str = "52:54:00:00:5e:0a";
 const B: &str = "52:54:00:00:5e:0b";
+const C: &str = "52:54:00:00:5e:0c";
 
 fn station(lab: &Lab, mac: &str, last: u8) -> Station {
     let (v4, v6) = (format!("192.0.2.{last}/24"), format!("2001:db8::{last}/64"));
@@ -158,6 +160,57 @@ fn secrets_go_to_the_machine_itself_and_to_trusted_networks() {
     let given = lab.get_over_tls(&machine, &lab::cfg_of(A));
     let script = Script::of(&given);
     assert!(script.identity_url.starts_with("https://"), "{given}");
+    server.stop().unwrap();
+}
+
+#[test]
+fn who_sits_before_a_running_system_is_given_nothing_at_whichever_address() {
+    let lab = Lab::new();
+    lab.add(A, &["--chap", "kernel-line"]);
+    lab.site.netroot(&["client", "set", A, "--mac", B]).unwrap();
+    lab.add(C, &[]);
+    let server = lab.serve();
+    let (machine, card) = (station(&lab, A, 7), station(&lab, B, 8));
+    let other = station(&lab, C, 9);
+    let link = lab.link_local();
+    // Another family, an address of the link alone, and the machine's other card.
+    let ways = [
+        (&machine, SERVER),
+        (&machine, "[2001:db8::1]"),
+        (&machine, link.as_str()),
+        (&card, SERVER),
+    ];
+    let is_given = || {
+        ways.map(|(from, to)| {
+            let answer = lab.get_at(from, to, &lab::cfg_of(A));
+            let told = answer.text.contains("its system is running");
+            assert_eq!(told, answer.status == 403, "{to}: {}", answer.text);
+            answer.status == 200
+        })
+    };
+
+    let theirs = Script::of(&lab.boot_cfg(&other, C));
+    let _other = lab.runs(&other, (&theirs.initiator, "", &theirs.target));
+    assert_eq!(is_given(), [true; 4], "that is another machine's");
+
+    let script = Script::of(&lab.boot_cfg(&machine, A));
+    let proof = format!("{}%{}@", script.user, script.secret);
+    let system = lab.runs(&machine, (&script.initiator, &proof, &script.target));
+    assert_eq!(is_given(), [false; 4]);
+    for (from, to) in ways {
+        let answer = lab.get_at(from, to, &script.identity);
+        assert_eq!(answer.status, 403, "{to}: {}", answer.text);
+    }
+    // As a machine that was reset.
+    system.signal(Signal::SIGSTOP).unwrap();
+    assert_eq!(is_given(), [true; 4]);
+    drop(system);
+
+    // Whoever's disk it is that the machine runs.
+    let by_hand = "iqn.2026-01.edu.example:by-hand";
+    let (alias, _) = script.target.rsplit_once('.').unwrap();
+    let _by_hand = lab.runs(&machine, (by_hand, "", alias));
+    assert_eq!(is_given(), [false; 4]);
     server.stop().unwrap();
 }
 

@@ -78,7 +78,7 @@ impl Call {
     ) -> Result<Self, Problem> {
         let base = base(&peer, headers)?;
         let (from, local) = ends(&peer)?;
-        let door = given::Asker::of(server, &peer).await?;
+        let door = given::Asker::of(server, &peer, asker.mac).await?;
         Ok(Call {
             asker,
             peer,

@@ -38,7 +38,7 @@ pub(super) async fn told(
             ),
         )
     })?;
-    let asker = Asker::of(&server, &peer).await?;
+    let asker = Asker::of(&server, &peer, mac).await?;
     blocking_for_client(&server, move |server| {
         let client = server.library().machine(&mac)?;
         server.saw_esp(client.mac, esp, asker.asks_as(&client));

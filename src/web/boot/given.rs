@@ -53,8 +53,8 @@ pub(super) struct Asker {
     from: IpAddr,
     over: Scheme,
     at: Whereabouts,
-    /// Clients whose systems run there.
-    running: Vec<MacAddr>,
+    /// Whether a system runs on the machine that it says it is.
+    runs: bool,
 }
 
 /// Why somebody is not given what is a client's alone.
@@ -67,28 +67,27 @@ enum Withheld {
 }
 
 impl Asker {
-    /// Whoever is at the other end of a connection over the network.
-    pub(super) async fn of(server: &Arc<Server>, peer: &Peer) -> Result<Self, Problem> {
+    /// Whoever is at the other end of a connection over the network, and asks as the machine with this
+    /// hardware address.
+    pub(super) async fn of(
+        server: &Arc<Server>,
+        peer: &Peer,
+        mac: MacAddr,
+    ) -> Result<Self, Problem> {
         match peer {
-            Peer::Network { from, over, .. } => Ok(Asker {
-                from: from.ip().to_canonical(),
-                over: *over,
-                at: server.whereabouts(*from).await,
-                running: server.running_at(from.ip().to_canonical()).await,
-            }),
+            Peer::Network { from, over, .. } => {
+                let at = server.whereabouts(*from).await;
+                Ok(Asker {
+                    from: from.ip().to_canonical(),
+                    over: *over,
+                    runs: server.is_running(mac, &at).await,
+                    at,
+                })
+            }
             Peer::Local { .. } => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 "what is a client's alone is for clients on the network",
             )),
-        }
-    }
-
-    /// Whether he is somebody on a system that runs on this client. A neighbour's address is one machine's,
-    /// whoever's disk it has; behind one that is merely trusted there may be several.
-    fn runs(&self, client: &Client) -> bool {
-        match self.at {
-            Whereabouts::Neighbour(..) => !self.running.is_empty(),
-            _ => self.running.contains(&client.mac),
         }
     }
 
@@ -107,7 +106,7 @@ impl Asker {
             Err(why) => return Err(Withheld::Unproven(why.to_string())),
             Ok(()) => {}
         }
-        if self.runs(client) {
+        if self.runs {
             return Err(Withheld::NoBoot(String::from(
                 "its system is running and answers, so it is not the machine's firmware that asks, and \
                  may be any of its users",
@@ -180,7 +179,7 @@ pub(super) async fn identity(
     Extension(peer): Extension<Peer>,
     Path((mac, boot)): Path<(MacAddr, BootId)>,
 ) -> Result<Response, Problem> {
-    let asker = Asker::of(&server, &peer).await?;
+    let asker = Asker::of(&server, &peer, mac).await?;
     let made = blocking_for_client(&server, move |server| {
         let library = server.library();
         let client = library.machine(&mac)?;
