@@ -17,13 +17,9 @@ pub(super) struct Esps(
 
 impl Server {
     /// Somebody who says that he is a client has told whose files lie on its partition. He is believed
-    /// where he is known to be the client, or boots as it.
+    /// where he is known to be the client, or boots as it already.
     pub fn saw_esp(&self, client: MacAddr, stamp: BootStamp, from: AskedFrom) {
-        let is_it = match from {
-            AskedFrom::Own(_) => true,
-            AskedFrom::Said(peer) => self.watch.timelines().is_booting(&client, peer),
-        };
-        if !is_it {
+        if !self.watch.timelines().is_booting(&client, from) {
             return;
         }
         let mut esps = self.esps.0.lock().unwrap_or_else(PoisonError::into_inner);

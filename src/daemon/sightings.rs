@@ -104,7 +104,12 @@ impl Server {
     pub fn saw_failed(&self, mac: &MacAddr, from: AskedFrom, failure: BootFailure) -> bool {
         let now = Timestamp::now();
         let Some(client) = self.client_with(mac) else {
-            return self.library.stranger_failed(mac, from.peer(), failure);
+            return match from {
+                AskedFrom::Own(peer) | AskedFrom::Said(peer) => {
+                    self.library.stranger_failed(mac, peer, failure)
+                }
+                AskedFrom::NoBoot => false,
+            };
         };
         let failed = self.watch.timelines().failure(client, from, failure, now);
         if failed {

@@ -215,6 +215,34 @@ fn who_sits_before_a_running_system_is_given_nothing_at_whichever_address() {
 }
 
 #[test]
+fn another_machine_writes_nothing_of_a_clients_boots() {
+    let lab = Lab::new();
+    lab.add(A, &["--way", "esp"]);
+    let server = lab.serve();
+    let (machine, other) = (station(&lab, A, 7), station(&lab, B, 8));
+    let asks_of = |machine: &Station| {
+        let path = format!("{}&esp=0123456789abcdef", lab::cfg_of(A));
+        assert_eq!(lab.get(machine, &path).status, 200);
+        lab.site.json(&["client", "show", A]).unwrap().to_string()
+    };
+    let told = asks_of(&other);
+    assert!(told.contains("\"state\":\"off\""), "{told}");
+    assert!(!told.contains("stale"), "{told}");
+    let events = lab.site.json(&["event", "list"]).unwrap().to_string();
+    assert!(events.contains("192.0.2.8"), "{events}");
+    let told = asks_of(&machine);
+    assert!(told.contains("\"state\":\"booting\""), "{told}");
+    assert!(told.contains("\"esp\":\"stale\""), "{told}");
+    // Whoever asks then from elsewhere is still no part of it.
+    asks_of(&other);
+    let boots = ["client", "show", A, "--boots"];
+    let boots = lab.site.json(&boots).unwrap().to_string();
+    assert!(!boots.contains("192.0.2.8"), "{boots}");
+    assert_eq!(boots.matches("\"began\"").count(), 1, "{boots}");
+    server.stop().unwrap();
+}
+
+#[test]
 fn each_client_is_somebody_else_and_the_same_at_every_boot() {
     let lab = Lab::new();
     const KEY: &str =

@@ -54,14 +54,8 @@ pub enum AskedFrom {
     Own(IpAddr),
     /// It may be anybody.
     Said(IpAddr),
-}
-
-impl AskedFrom {
-    pub(in crate::daemon) fn peer(self) -> IpAddr {
-        match self {
-            AskedFrom::Own(peer) | AskedFrom::Said(peer) => peer,
-        }
-    }
+    /// It is no boot of the client: another machine asks, or somebody on a system that runs.
+    NoBoot,
 }
 
 /// A session that was let in.
@@ -129,10 +123,9 @@ impl Timelines {
         now: Timestamp,
     ) {
         self.boots.scripts += 1;
-        if self.is_elsewhere(&ticket.client, from, now) {
+        let Some(peer) = self.place_of(&ticket.client, from, now) else {
             return;
-        }
-        let peer = from.peer();
+        };
         let at = self.loaded.iter().position(|one| one.peer == peer);
         let loaded = at.and_then(|at| self.loaded.remove(at));
         let seen = self.seen(ticket.client, now);
@@ -153,13 +146,17 @@ impl Timelines {
         why: &str,
         now: Timestamp,
     ) -> bool {
-        if self.is_elsewhere(&mac, from, now) {
+        let Some(peer) = self.place_of(&mac, from, now) else {
             return false;
-        }
+        };
+        let is_own = matches!(from, AskedFrom::Own(_));
         let seen = self.seen(mac, now);
-        let takes = |line: &Line| line.takes_script(now) || line.takes_nothing(now);
+        let takes = |line: &Line| {
+            let again = line.takes_nothing(now) || (!is_own && line.was_told(why));
+            line.takes_script(now) || again
+        };
         let line = seen.line(takes, now);
-        line.asked_in_vain(why, from.peer(), now)
+        line.asked_in_vain(why, peer, now)
     }
 
     /// A client has reached a stage that belongs to the boot that goes on, if one does.
@@ -170,10 +167,9 @@ impl Timelines {
         from: AskedFrom,
         now: Timestamp,
     ) {
-        if self.is_elsewhere(&mac, from, now) {
+        let Some(peer) = self.place_of(&mac, from, now) else {
             return;
-        }
-        let peer = from.peer();
+        };
         let seen = self.seen(mac, now);
         if stage < BootStage::Script {
             let line = seen.line(|line| line.takes_script(now), now);
@@ -232,20 +228,28 @@ impl Timelines {
         line.map(|line| line.other_name(name, now)).is_some()
     }
 
-    /// Whether a client's boot goes on at another address than that of somebody who only says that he is
-    /// the client: nothing that he does is a part of it, or ends it.
-    fn is_elsewhere(&mut self, mac: &MacAddr, from: AskedFrom, now: Timestamp) -> bool {
+    /// Where a client asks from, if it is the client, as far as the network and its boots can tell: nothing
+    /// that somebody else does is a part of a boot, or ends it.
+    fn place_of(&mut self, mac: &MacAddr, from: AskedFrom, now: Timestamp) -> Option<IpAddr> {
         let line = self.clients.get_mut(mac).and_then(Seen::latest);
         match from {
-            AskedFrom::Own(_) => false,
-            AskedFrom::Said(peer) => line.is_some_and(|line| line.is_elsewhere(peer, now)),
+            AskedFrom::Own(peer) => Some(peer),
+            AskedFrom::Said(peer) => match line {
+                Some(line) if line.is_elsewhere(peer, now) => None,
+                _ => Some(peer),
+            },
+            AskedFrom::NoBoot => None,
         }
     }
 
-    /// Whether a client is on its way to its disk, at this address.
-    pub(in crate::daemon) fn is_booting(&mut self, mac: &MacAddr, peer: IpAddr) -> bool {
+    /// Whether who asks from there is a client, or is on its way to the client's disk.
+    pub(in crate::daemon) fn is_booting(&mut self, mac: &MacAddr, from: AskedFrom) -> bool {
         let line = self.clients.get_mut(mac).and_then(Seen::latest);
-        line.is_some_and(|line| line.is_booting_at(peer))
+        match from {
+            AskedFrom::Own(_) => true,
+            AskedFrom::Said(peer) => line.is_some_and(|line| line.is_booting_at(peer)),
+            AskedFrom::NoBoot => false,
+        }
     }
 
     /// Whether a boot of a client was seen by this run of the server.

@@ -125,12 +125,12 @@ impl Line {
         self.seen.outcome == BootOutcome::Booting && self.seen.peer == Some(peer)
     }
 
-    /// Whether it is on its way to its disk with a script that was fetched from another address than this
-    /// one. Before, its firmware may have had another lease than its loader gets.
+    /// Whether it has its disk at another address than this one, or is on its way there with a script that
+    /// was fetched from another. Before, its firmware may have had another lease than its loader gets.
     pub(in crate::daemon) fn is_elsewhere(&self, peer: IpAddr, now: Timestamp) -> bool {
-        self.is_waiting(now)
-            && self.reached(BootStage::Script)
-            && self.seen.peer.is_some_and(|own| own != peer)
+        let is_on_its_way = self.is_waiting(now) && self.reached(BootStage::Script);
+        let goes_on = is_on_its_way || !self.sessions.is_empty();
+        goes_on && self.seen.peer.is_some_and(|own| own != peer)
     }
 
     /// Whether DHCP that is seen now belongs to it: firmware asks several times until it has its script.
@@ -156,6 +156,13 @@ impl Line {
         self.seen.outcome == BootOutcome::Failed
             && self.ids.is_empty()
             && now.duration_since(self.touched) < SAME_TRY
+    }
+
+    /// Whether all that it came to is to be told that there is nothing for it, for this reason.
+    pub(in crate::daemon) fn was_told(&self, why: &str) -> bool {
+        self.seen.outcome == BootOutcome::Failed
+            && self.ids.is_empty()
+            && self.seen.refused.as_deref() == Some(why)
     }
 
     /// Whether only its firmware has its disk.
@@ -261,6 +268,7 @@ impl Line {
             // A boot that never got its script has no address yet.
             AskedFrom::Own(_) => self.seen.outcome == BootOutcome::Booting,
             AskedFrom::Said(peer) => self.is_booting_at(peer),
+            AskedFrom::NoBoot => false,
         };
         boots && self.sessions.is_empty()
     }

@@ -357,7 +357,7 @@ fn each_boot_is_counted_once() {
     boots.entered(mac(4), session(6, 6, true), at(1001));
     assert_eq!(boots.boots(at(9999)), counts(5, 2, 1, 1));
     // Whether anybody asks or not.
-    boots.script(&ticket(4, 7), said(4), at(10_000));
+    boots.script(&ticket(4, 7), AskedFrom::Own(peer(4)), at(10_000));
     boots.script(&ticket(4, 8), said(4), at(20_000));
     assert_eq!(boots.boots(at(20_001)), counts(7, 2, 1, 2));
 }
@@ -437,7 +437,7 @@ fn a_boot_that_goes_on_is_nobodys_who_asks_from_elsewhere() {
     boots.script(&ticket(1, 2), said(9), at(31));
     assert!(!boots.nothing(mac(1), said(9), "it is another's", at(60)));
     boots.reached(mac(1), BootStage::Menu, said(9), at(60));
-    assert!(!boots.is_booting(&mac(1), peer(9)));
+    assert!(!boots.is_booting(&mac(1), said(9)));
     assert!(!boots.failure(mac(1), said(9), failure, at(61)));
     boots.entered(mac(1), session(SYSTEM, 1, true), at(62));
     let lines = boots.lines(&mac(1));
@@ -448,8 +448,47 @@ fn a_boot_that_goes_on_is_nobodys_who_asks_from_elsewhere() {
     // The client itself may have moved; and who is silent has stopped.
     let mut boots = begun();
     boots.script(&ticket(1, 2), AskedFrom::Own(peer(9)), at(12));
-    assert!(boots.is_booting(&mac(1), peer(9)));
+    assert!(boots.is_booting(&mac(1), said(9)));
     let mut boots = begun();
     boots.script(&ticket(1, 2), said(9), at(10 + SILENCE));
-    assert!(boots.is_booting(&mac(1), peer(9)));
+    assert!(boots.is_booting(&mac(1), said(9)));
+}
+
+#[test]
+fn a_client_whose_boot_is_over_or_up_is_nobodys_either() {
+    let asks = |boots: &mut Timelines, from: AskedFrom| {
+        let before = boots.lines(&mac(1));
+        for n in 0..20 {
+            let now = at(20_000 + n * 16);
+            boots.script(&ticket(1, 100 + n as u64), from, now);
+            assert!(!boots.nothing(mac(1), from, "it is another's", now));
+            boots.reached(mac(1), BootStage::Menu, from, now);
+            assert!(!boots.is_booting(&mac(1), from));
+        }
+        assert_eq!(boots.lines(&mac(1)), before, "{from:?}");
+    };
+    // Of a machine that is known to be another one nothing is believed.
+    let mut never = Timelines::default();
+    asks(&mut never, AskedFrom::NoBoot);
+    let mut lost = fetched();
+    lost.boots(at(10_000));
+    asks(&mut lost, AskedFrom::NoBoot);
+    let mut up = fetched();
+    up.entered(mac(1), session(SYSTEM, 1, true), at(41));
+    asks(&mut up, AskedFrom::NoBoot);
+    // Nor of one that is nobody knows which, while the client has its disk elsewhere.
+    asks(&mut up, said(9));
+    up.left(&mac(1), SYSTEM, End::Logout, at(50));
+    asks(&mut up, AskedFrom::NoBoot);
+    let mut firmware = begun();
+    firmware.entered(mac(1), session(FIRMWARE, 1, true), at(20));
+    asks(&mut firmware, said(9));
+
+    // Where nothing goes on he may be the client, but for being told the same for ever.
+    let why = "it has to have a secret";
+    for n in 0..20 {
+        let news = up.nothing(mac(1), said(9), why, at(30_000 + n * 600));
+        assert_eq!(news, n == 0);
+    }
+    assert_eq!(up.lines(&mac(1)).len(), 2);
 }

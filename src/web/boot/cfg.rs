@@ -171,10 +171,11 @@ pub(super) fn booted(
     };
     let (mac, portal, esp) = (call.asker.mac, server.portal(call.local), call.asker.esp);
     let cfg = client_cfg(library, &ticket, mac, &call.base, portal, esp, given)?;
-    server.saw_script(&ticket, from);
+    // In this order: whoever is given a script is booting as the client from then on.
     if let Some(stamp) = esp {
         server.saw_esp(ticket.client, stamp, from);
     }
+    server.saw_script(&ticket, from);
     if server.is_news(&ticket.client) {
         let event = Event::new(&call.peer.actor(), "boot-script").of(&ticket.client);
         let event = event.with("boot", ticket.id.to_string());

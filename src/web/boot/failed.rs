@@ -47,7 +47,7 @@ pub(super) async fn failed(
         number => Some(number.parse().map_err(|error| wrong(format!("{error}")))?),
     };
     let (ip, _) = ends(&peer)?;
-    let asker = Asker::of(&server, &peer).await?;
+    let asker = Asker::of(&server, &peer, mac).await?;
     let failure = BootFailure { at, errno };
     blocking_for_client(&server, move |server| {
         let from = match server.library().machine(&mac) {

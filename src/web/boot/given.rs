@@ -94,7 +94,9 @@ impl Asker {
     /// Where he asks from, who says that he is this client.
     pub(super) fn asks_as(&self, client: &Client) -> AskedFrom {
         match self.at.is(client) {
+            Ok(()) if self.runs => AskedFrom::NoBoot,
             Ok(()) => AskedFrom::Own(self.from),
+            Err(Unproven::Another(..)) => AskedFrom::NoBoot,
             Err(_) => AskedFrom::Said(self.from),
         }
     }
