@@ -11,7 +11,7 @@ use crate::library::{
     Act, AssignTo, ClientSelector, ClientView, Done, Edit, HeldTo, KeptDisk, NewRollout, NewSize,
     NewSnapshot, OwnEsp, Plan, Removing, Step, When,
 };
-use crate::library::{ByteSize, GroupName, MacAddr, SnapshotName};
+use crate::library::{ByteSize, GroupName, KernelArg, MacAddr, SnapshotName};
 use crate::web::calls::AddCall;
 
 pub(super) fn add(cli: &Cli, args: &ClientAdd) -> Result<()> {
@@ -493,6 +493,9 @@ fn description(view: &ClientView) -> Vec<String> {
         "args",
         joined(client.args.iter().map(|arg| arg.to_string()).collect()),
     );
+    for why in KernelArg::all_left_out(&client.args) {
+        more("not told", why);
+    }
     if let Some(person) = &client.person {
         more(
             "person",

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::command::{Cli, Consent, GroupSet, OrNone};
 use super::reach::Reach;
 use super::{ask, print};
-use crate::library::{GroupEdit, GroupName, GroupPlan, GroupView};
+use crate::library::{GroupEdit, GroupName, GroupPlan, GroupView, KernelArg};
 
 pub(super) fn list(cli: &Cli) -> Result<()> {
     let groups = Reach::new(cli)?.groups()?;
@@ -103,6 +103,8 @@ fn description(view: &GroupView) -> Vec<String> {
     let members: Vec<String> = view.members.iter().map(ToString::to_string).collect();
     let mut lines = vec![format!("@{}", view.group.name)];
     lines.extend(said(view).iter().map(|said| format!("  {said}")));
+    let left_out = KernelArg::all_left_out(&view.group.args).into_iter();
+    lines.extend(left_out.map(|why| format!("  not told  {why}")));
     lines.push(match members.is_empty() {
         true => "  nobody is in it yet".to_owned(),
         false => format!("  clients   {}", members.join(" ")),

@@ -20,7 +20,7 @@ use crate::boot::Loaders;
 use crate::exec;
 use crate::iscsi::{self, Limits};
 use crate::library::config::{DhcpMode, SecretsOver};
-use crate::library::{Config, Library, config};
+use crate::library::{Config, KernelArg, Library, config};
 
 /// Open sockets, before anything is answered on them.
 pub struct Listeners {
@@ -154,6 +154,8 @@ impl Listeners {
                  clients that prove a secret cannot boot, and none has an identity; set [boot] tls",
             ));
         }
+        let left_out = KernelArg::all_left_out(&config.boot.kernel_args).into_iter();
+        warnings.extend(left_out.map(|why| format!("[boot] kernel_args: {why}")));
         let loaders = Loaders::new(&config.boot);
         if !self.tftp.is_empty() || self.dhcp.is_some() {
             warnings.extend(loaders.warnings());

@@ -28,7 +28,7 @@ pub struct Group {
     /// Its name.
     pub name: GroupName,
     /// Kernel arguments of its members, after everybody's and before their own.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "kernel_line::kept")]
     pub args: Vec<KernelArg>,
     /// What a client boots that is added to the group and says nothing itself.
     #[serde(default)]
@@ -106,7 +106,7 @@ impl Library {
                 members.insert(name, Vec::new());
             }
         }
-        for client in self.clients()? {
+        for client in self.shown_clients()?.iter() {
             for group in &client.groups {
                 let members = members.entry(group.clone()).or_default();
                 members.push(client.name.clone());

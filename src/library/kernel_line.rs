@@ -1,11 +1,14 @@
 //! The kernel's command line: which words arrive as they were meant, and how many fit.
 //!
 //! A word passes iPXE's script parser, the kernel's, and those of dracut or initramfs-tools, which are
-//! shell scripts. Each of [`RULES`] names what one of them would make of it.
+//! shell scripts. Each of [`MISREAD`] names what one of them would make of it; such a word is none
+//! anywhere. Those of [`OWNED`] are words that netroot writes itself: they are refused when they are set. A
+//! word that was set before one of these rules came is kept in its document, told of, and left out.
 
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
 use super::clients::Client;
@@ -39,7 +42,7 @@ struct Rule {
     wanted: &'static str,
 }
 
-const RULES: &[Rule] = &[
+const MISREAD: &[Rule] = &[
     Rule {
         breaks: |word| word.is_empty(),
         wanted: "a kernel argument: it is empty",
@@ -81,6 +84,9 @@ const RULES: &[Rule] = &[
         wanted: "a kernel argument that arrives: the scripts of the initramfs take `*`, `?` and `[` before \
                  a `=` for a pattern of file names",
     },
+];
+
+const OWNED: &[Rule] = &[
     Rule {
         breaks: |word| {
             SECRET.contains(&key(word)) || matches!(key(word), "iscsi_username" | "iscsi_password")
@@ -135,14 +141,42 @@ impl KernelArg {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Why it is not on the kernel line, where it was set before that was refused.
+    pub fn left_out(&self) -> Option<NameError> {
+        broken(OWNED, &self.0)
+    }
+
+    /// The same for each of these that is not there.
+    pub fn all_left_out(args: &[KernelArg]) -> Vec<String> {
+        let why = args.iter().filter_map(KernelArg::left_out);
+        why.map(|why| format!("{why}; it is left out")).collect()
+    }
+}
+
+fn broken(rules: &[Rule], text: &str) -> Option<NameError> {
+    let rule = rules.iter().find(|rule| (rule.breaks)(text))?;
+    Some(NameError::new(text, rule.wanted))
+}
+
+/// Reads arguments that somebody has set, maybe before one of [`OWNED`] came.
+pub(super) fn kept<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Vec<KernelArg>, D::Error> {
+    let words = Vec::<String>::deserialize(from)?.into_iter();
+    let read = |word: String| match broken(MISREAD, &word) {
+        Some(why) => Err(D::Error::custom(why)),
+        None => Ok(KernelArg(word)),
+    };
+    words.map(read).collect()
 }
 
 impl FromStr for KernelArg {
     type Err = NameError;
 
     fn from_str(text: &str) -> std::result::Result<Self, NameError> {
-        match RULES.iter().find(|rule| (rule.breaks)(text)) {
-            Some(rule) => Err(NameError::new(text, rule.wanted)),
+        match broken(MISREAD, text).or_else(|| broken(OWNED, text)) {
+            Some(why) => Err(why),
             None => Ok(KernelArg(text.to_owned())),
         }
     }
@@ -276,5 +310,17 @@ mod tests {
         check("iscsi_initiator=x", "netroot itself");
         check("rd.iscsi.password=p", "read a secret");
         check(&"x".repeat(513), "512");
+    }
+
+    #[test]
+    fn a_word_that_netroot_writes_by_now_is_kept_told_and_left_out() {
+        let read = |text: &str| kept(&mut serde_json::Deserializer::from_str(text));
+        let args = read(r#"["quiet","ip=dhcp","BOOTIF=01-52-54-00-12-34-56"]"#).unwrap();
+        let told = KernelArg::all_left_out(&args);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("ip=dhcp") && told[0].ends_with("; it is left out"));
+        assert!(read(r#"["a b"]"#).is_err(), "that is no word");
+        let set = serde_json::from_str::<Vec<KernelArg>>(r#"["ip=dhcp"]"#);
+        assert!(set.is_err(), "who sets it is refused");
     }
 }

@@ -656,3 +656,49 @@ fn a_list_is_what_each_one_tells_and_sees_what_others_have_changed() {
         .unwrap();
     assert_eq!(look().len(), 1);
 }
+
+#[test]
+fn a_word_of_the_kernel_line_that_is_refused_by_now_holds_nobody_up() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add("52:54:00:12:34:56", "fc28", Mode::Shared);
+    let refused = serde_json::from_str::<Edit>(r#"{"args": ["quiet", "ip=dhcp"]}"#);
+    assert!(refused.unwrap_err().to_string().contains("stops dracut"));
+
+    // It was set before that was refused.
+    let document = lab.home().join("clients/525400123456.json");
+    let text = std::fs::read_to_string(&document).unwrap();
+    let text = text.replace(r#""args": []"#, r#""args": ["quiet", "ip=dhcp"]"#);
+    std::fs::write(&document, text).unwrap();
+    assert_eq!(lab.lib.clients().unwrap().len(), 1);
+    assert_eq!(KernelArg::all_left_out(&lab.client(&mac).args).len(), 1);
+    assert_eq!(lab.boot(&mac).client, Some(mac));
+    let rename = Edit {
+        name: Some("seat".parse().unwrap()),
+        ..Edit::default()
+    };
+    let edited = lab
+        .lib
+        .edit_client(&mac, &rename, &lab.room, &Actor::command());
+    edited.unwrap();
+    assert_eq!(lab.client(&mac).args.len(), 2, "nobody has taken it out");
+}
+
+#[test]
+fn a_client_whose_document_is_broken_is_missed_in_lists_alone() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add("52:54:00:12:34:56", "fc28", Mode::Persistent);
+    let broken = lab.add("52:54:00:12:34:57", "fc28", Mode::Persistent);
+    lab.act(&mac, Act::Reset, When::Now).unwrap();
+    let document = lab.home().join(format!("clients/{}.json", broken.bare()));
+    std::fs::write(document, "{").unwrap();
+    let views = lab.lib.views(&lab.room).unwrap();
+    assert_eq!(views.len(), 1);
+    assert_eq!(views[0].client.mac, mac);
+    assert_eq!(lab.lib.groups().unwrap(), []);
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 365);
+    assert_eq!(lab.lib.expire(later).unwrap().len(), 1);
+    // Which versions it needs, nobody knows.
+    assert!(lab.lib.clients().is_err());
+}

@@ -108,7 +108,9 @@ impl BootCfg<'_> {
         if self.writes == Writes::Ram {
             args.push(String::from(self.overlay_arg()));
         }
-        args.extend(self.args.iter().map(KernelArg::to_string));
+        // Those that stand here already were set before netroot wrote them itself.
+        let more = self.args.iter().filter(|arg| arg.left_out().is_none());
+        args.extend(more.map(KernelArg::to_string));
         args
     }
 

@@ -350,3 +350,39 @@ fn netroots_own_words_take_no_more_room_than_is_kept_for_them() {
         );
     }
 }
+
+#[test]
+fn a_word_that_was_set_before_netroot_wrote_it_itself_is_left_out() {
+    let host = "server-01.example.edu".parse().unwrap();
+    let text = Config::template(&host, &"iqn.2026-01.edu.example".parse().unwrap(), true);
+    let text = text.replace(
+        "kernel_args = []",
+        "kernel_args = [\"quiet\", \"ip=192.0.2.7::192.0.2.1:255.255.255.0::eth0:none\"]",
+    );
+    let config = Config::parse(std::path::Path::new("netroot.toml"), &text).unwrap();
+    let cfg = BootCfg {
+        identity: None,
+        files: Files::Beside,
+        handover: Handover::KernelLine,
+        kernel: "6.1.0",
+        initramfs: &InitramfsFacts::default(),
+        root: Root {
+            portal: Portal {
+                ip: "192.0.2.1".parse().unwrap(),
+                port: 3260,
+            },
+            target: String::from("iqn.2026-01.edu.example:fc28.1"),
+            lun: 1,
+            initiator: None,
+            secrets: Secrets::default(),
+        },
+        writes: Writes::Ram,
+        mac: None,
+        nameservers: &[],
+        args: &config.boot.kernel_args,
+    };
+    let line = cfg.kernel_args();
+    let addresses: Vec<&String> = line.iter().filter(|arg| arg.starts_with("ip=")).collect();
+    assert_eq!(addresses, ["ip=dhcp"]);
+    assert!(line.contains(&String::from("quiet")), "{line:?}");
+}

@@ -29,7 +29,7 @@ impl Library {
         now: Timestamp,
         swept: &mut Vec<Swept>,
     ) -> Result<()> {
-        for client in self.clients()? {
+        for client in self.shown_clients()?.iter() {
             if !client.discarded.is_empty() {
                 self.expire_of(lock, &client.mac, now, swept)?;
             }

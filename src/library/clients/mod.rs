@@ -52,12 +52,12 @@ pub use view::{ClientState, ClientView, HeldTo, OwnEsp};
 
 use super::boots::Boot;
 use super::document::{self, Document};
-use super::error::{Error, Result};
+use super::error::{Error, Result, chain};
 use super::names::{
     ClientName, GroupName, KernelArg, Mode, SnapshotName, VersionSpec, serde_as_text,
 };
 use super::store::clone::CloneInfo;
-use super::{Library, MacAddr, NameError, Person};
+use super::{Library, MacAddr, NameError, Person, kernel_line};
 
 /// A client's document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -79,7 +79,7 @@ pub struct Client {
     /// What its disk is.
     pub mode: Mode,
     /// Kernel arguments of its own, after everybody's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "kernel_line::kept")]
     pub args: Vec<KernelArg>,
     /// What it is told besides; of what is not set, its groups and `[clients]` are asked.
     #[serde(default)]
@@ -244,25 +244,36 @@ impl Client {
 }
 
 impl Library {
-    /// All clients, by address.
+    /// All clients, by address. One whose document cannot be understood may have any disk or address, so
+    /// whoever is to know that of all of them does not get on without it.
     pub fn clients(&self) -> Result<Vec<Client>> {
-        let known = self.known_clients()?;
+        let known = self.known_clients(Err)?;
         Ok(known.iter().map(|client| Client::clone(client)).collect())
     }
 
     /// All clients by address, for those who only show them: what somebody writes into a document by
-    /// hand is seen a little later.
+    /// hand is seen a little later. One whose document cannot be understood is left out, and the log says
+    /// so.
     pub(crate) fn shown_clients(&self) -> Result<Arc<[Arc<Client>]>> {
-        let look = || self.known_clients();
+        let told = |error| {
+            tracing::warn!("{}", chain(&error));
+            Ok(())
+        };
+        let look = || self.known_clients(told);
         self.listed.read(&self.places().clients(), look)
     }
 
-    fn known_clients(&self) -> Result<Vec<Arc<Client>>> {
+    /// All clients, with what to do about one whose document cannot be understood.
+    fn known_clients(&self, broken: impl Fn(Error) -> Result<()>) -> Result<Vec<Arc<Client>>> {
         let names = document::names(&self.places().clients())?;
         let macs: Vec<MacAddr> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let mut clients = Vec::with_capacity(macs.len());
         for mac in &macs {
-            clients.extend(self.known.read(*mac, &self.places().client(mac))?);
+            match self.known.read(*mac, &self.places().client(mac)) {
+                Ok(client) => clients.extend(client),
+                Err(error @ Error::Document { .. }) => broken(error)?,
+                Err(error) => return Err(error),
+            }
         }
         if self.known.len() > macs.len() {
             // Sorted by name, and so by address.

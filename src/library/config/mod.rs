@@ -104,6 +104,7 @@ pub struct Boot {
     /// Name servers for clients; empty: what DHCP says.
     pub nameservers: Vec<IpAddr>,
     /// Kernel arguments of all clients.
+    #[serde(deserialize_with = "kernel_line::kept")]
     pub kernel_args: Vec<KernelArg>,
     /// Where iPXE's binaries are found.
     pub ipxe_dir: PathBuf,

@@ -20,7 +20,7 @@ use super::text;
 use crate::daemon::{History, Server, SessionRow};
 use crate::library::{
     Client, ClientSelector, ClientView, DataDisk, Discarded, Edit, Edition, Error, Filter, HeldTo,
-    Image, MacAddr, Mode, Moment, OwnEsp, PromoteTask, SettingsEdit, Snapshot, Task,
+    Image, KernelArg, MacAddr, Mode, Moment, OwnEsp, PromoteTask, SettingsEdit, Snapshot, Task,
 };
 use crate::web::boot::preview;
 use crate::web::stream::{Drawing, Topic};

@@ -17,7 +17,7 @@ use super::page::{Failure, Html, Page};
 use super::settings::Said;
 use super::text;
 use crate::daemon::Server;
-use crate::library::{self, GroupName, GroupView, Image, Mode};
+use crate::library::{self, GroupName, GroupView, Image, KernelArg, Mode};
 use crate::web::blocking;
 use crate::web::stream::{Drawing, Topic};
 use rollouts::Rollouts;
