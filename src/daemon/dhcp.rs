@@ -231,3 +231,43 @@ fn word(server: &Server, query: &Query, local: Ipv4Addr) -> Word {
         None => Word::Lacks("the boot service listens nowhere ([boot] listen)".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::dhcp::tests::firmware_looks;
+    use crate::daemon::Doors;
+    use crate::library::Library;
+
+    #[tokio::test]
+    async fn firmware_is_looked_after_while_logins_wait() {
+        let (dir, library) = Library::temporary();
+        let own = dir.path().join("own.toml");
+        std::fs::write(&own, "[dhcp]\ninterfaces = [\"lo\"]\n").unwrap();
+        let file = library.root().join("netroot.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        // Without a loader it comes to a word for the log, and nothing is sent.
+        let empty = format!("[boot]\nipxe_dir = {:?}", dir.path().join("empty"));
+        let without = text
+            .lines()
+            .filter(|line| !line.starts_with("ipxe_dir"))
+            .map(|line| line.replace("[boot]", &empty) + "\n");
+        std::fs::write(&file, without.collect::<String>()).unwrap();
+        let library = Library::open(library.root(), Some(&own)).unwrap();
+        let doors = Doors::configured(&library.config());
+        let server = Server::new(library, tokio::runtime::Handle::current(), doors);
+        let _all = server.calls.all_of_clients().await;
+        let socket = Datagrams::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let mut desk = Desk::new(&server, socket, Door::Server);
+        let came = Arrival {
+            from: SocketAddr::from((Ipv4Addr::LOCALHOST, CLIENT_PORT)),
+            to: Ipv4Addr::BROADCAST.into(),
+            local: Ipv4Addr::LOCALHOST.into(),
+            interface: nix::net::if_::if_nametoindex("lo").unwrap(),
+        };
+        let looks = firmware_looks();
+        let answered = tokio::time::timeout(Duration::from_secs(10), desk.answer(&looks, &came));
+        answered.await.expect("it does not wait for them").unwrap();
+        assert_eq!(desk.told, [7].into(), "by the number of UEFI for x64");
+    }
+}

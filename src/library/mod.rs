@@ -426,6 +426,19 @@ impl Library {
         Ok(self.boot_key.get_or_init(|| key))
     }
 
+    /// An empty one for a test, in a directory that is gone with it.
+    #[cfg(test)]
+    pub(crate) fn temporary() -> (tempfile::TempDir, Library) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            host: "server-01.example.edu".parse().unwrap(),
+            iqn_prefix: Some("iqn.2026-01.edu.example.server-01".parse().unwrap()),
+            immutable: false,
+        };
+        let library = Library::init(&dir.path().join("library"), &options).unwrap();
+        (dir, library)
+    }
+
     /// The name of this server in the names of its files of events.
     fn server_name(&self) -> String {
         HostName::here()

@@ -35,4 +35,4 @@ const IPXE: &[u8] = b"iPXE";
 const IPXE_OPTIONS: u8 = 175;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -56,6 +56,11 @@ impl Seen {
     }
 }
 
+/// What firmware sends that looks for servers.
+pub(crate) fn firmware_looks() -> Vec<u8> {
+    UEFI_PXE.packet()
+}
+
 fn packet(xid: u32, flags: u16, options: &[u8]) -> Vec<u8> {
     let mut bytes = vec![1, 1, 6, 0];
     bytes.extend(xid.to_be_bytes());
