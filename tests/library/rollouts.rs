@@ -395,3 +395,49 @@ fn one_rollout_for_a_client_at_a_time_and_somebody_is_left_to_follow() {
     let why = refused(plan(1));
     assert!(why.contains(&format!("rollout stop {id}")), "{why}");
 }
+
+/// A server that is killed as soon as an assignment waits for this client.
+struct KilledThen<'a> {
+    lab: &'a Lab,
+    armed: MacAddr,
+}
+
+impl Live for KilledThen<'_> {
+    fn sessions(&self) -> Vec<LiveSession> {
+        assert!(self.lab.client(&self.armed).armed.is_none(), "killed");
+        self.lab.room.sessions()
+    }
+
+    fn fence(&self, client: &MacAddr, but: Option<&BootId>) {
+        self.lab.room.fence(client, but);
+    }
+
+    fn evict(&self, versions: &[VersionId]) {
+        self.lab.room.evict(versions);
+    }
+}
+
+#[test]
+fn what_somebody_gave_a_client_while_the_server_was_down_stays() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    room.macs[..2]
+        .iter()
+        .for_each(|mac| drop(room.lab.boot(mac)));
+    room.clock.now += SignedDuration::from_mins(3);
+    let [_, _, third, fourth] = room.macs;
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let (lab, armed) = (&room.lab, fourth);
+        lab.lib
+            .advance_rollouts(room.clock, &KilledThen { lab, armed })
+    }));
+    assert!(killed.is_err());
+    room.lab.reopen();
+    assert_eq!(room.stage(id), Stage::Rest);
+    room.lab.seal("fc30", "other");
+    let other = assign(Some("fc30"), None);
+    room.lab.act(&third, other, When::AtNextBoot).unwrap();
+    room.after(0);
+    assert!(matches!(room.stage(id), Stage::Done { .. }));
+    assert_eq!(room.next_boots(), ["fc29@1", "fc29@1", "fc30@1", "fc29@1"]);
+}

@@ -231,47 +231,51 @@ impl Library {
     }
 
     /// Arms the assignment. It is written down first: what is killed in between has given it to nobody
-    /// of whom that is not known, and goes on with those who have not got it yet.
+    /// of whom that is not known, and goes on with those who have not got it yet. Of each it is written
+    /// down, too, that it was given it: what somebody gives it afterwards is not taken for nothing.
     fn give(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
         rollout.mark(macs, |one| (one.given, one.giving) = (true, true));
         self.write_rollout(rollout)?;
         let act = rollout.act();
-        self.on_each(rollout, macs, |rollout, mac| {
-            if Standing::of(&self.client(mac)?, rollout) != Standing::Otherwise {
-                return Ok(());
-            }
-            let when = When::AtNextBoot;
-            let done = self.perform(mac, &act, when, live, &Actor::Server);
-            done.map(drop)
-        });
-        rollout.mark(macs, |one| one.giving = false);
-        self.write_rollout(rollout)
+        for mac in macs {
+            self.on_one(rollout, mac, |rollout, mac| {
+                if Standing::of(&self.client(mac)?, rollout) != Standing::Otherwise {
+                    return Ok(());
+                }
+                let when = When::AtNextBoot;
+                let done = self.perform(mac, &act, when, live, &Actor::Server);
+                done.map(drop)
+            });
+            rollout.mark(&[*mac], |one| one.giving = false);
+            self.write_rollout(rollout)?;
+        }
+        Ok(())
     }
 
     fn take_back(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
-        self.on_each(rollout, macs, |rollout, mac| {
-            self.take_back_one(rollout, mac, live)
-        });
+        for mac in macs {
+            self.on_one(rollout, mac, |rollout, mac| {
+                self.take_back_one(rollout, mac, live)
+            });
+        }
         rollout.mark(macs, |one| one.back = true);
         self.write_rollout(rollout)
     }
 
-    /// Notes for each why it did not work.
-    fn on_each(
+    /// Notes why it did not work.
+    fn on_one(
         &self,
         rollout: &mut Rollout,
-        macs: &[MacAddr],
+        mac: &MacAddr,
         act: impl Fn(&Rollout, &MacAddr) -> Result<()>,
     ) {
-        for mac in macs {
-            match act(rollout, mac) {
-                // It was removed meanwhile, which the next look at the facts tells.
-                Ok(()) | Err(Error::Unknown { kind: "client", .. }) => {}
-                Err(error) => {
-                    let why = chain(&error);
-                    tracing::warn!(rollout = rollout.id, client = %mac, why, "a rollout met trouble");
-                    rollout.mark(&[*mac], |one| one.trouble = Some(why.clone()));
-                }
+        match act(rollout, mac) {
+            // It was removed meanwhile, which the next look at the facts tells.
+            Ok(()) | Err(Error::Unknown { kind: "client", .. }) => {}
+            Err(error) => {
+                let why = chain(&error);
+                tracing::warn!(rollout = rollout.id, client = %mac, why, "a rollout met trouble");
+                rollout.mark(&[*mac], |one| one.trouble = Some(why.clone()));
             }
         }
     }
