@@ -237,17 +237,23 @@ impl Library {
         let plan = self.plan_remove_group(name)?;
         self.group(name)?.ensure_edition(edition)?;
         // What is said for it goes last: whoever is still in it when something fails goes by it.
-        for client in self.members_of(name)? {
-            let mut groups = client.groups.clone();
-            groups.remove(name);
-            let edit = Edit {
-                groups: Some(groups),
-                ..Edit::default()
-            };
-            let edition = client.edition();
-            self.edit_client_on(&client.mac, Some(&edition), &edit, live, actor)?;
-        }
-        let lock = self.write_lock()?;
+        let lock = loop {
+            for client in self.members_of(name)? {
+                let mut groups = client.groups.clone();
+                groups.remove(name);
+                let edit = Edit {
+                    groups: Some(groups),
+                    ..Edit::default()
+                };
+                let edition = client.edition();
+                self.edit_client_on(&client.mac, Some(&edition), &edit, live, actor)?;
+            }
+            let lock = self.write_lock()?;
+            // Somebody may have joined meanwhile, by what was said for it then.
+            if self.members_of(name)?.is_empty() {
+                break lock;
+            }
+        };
         self.group(name)?.ensure_edition(edition)?;
         document::remove(&lock, &self.group_place(name))?;
         drop(lock);

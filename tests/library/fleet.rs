@@ -433,3 +433,57 @@ fn a_test_says_nothing_about_what_is_gone() {
     lab.lib.remove(&spec, When::Now, &lab.room, &actor).unwrap();
     assert!(!lab.home().join("trials/fc28@2.json").exists());
 }
+
+/// Somebody who puts a client into a group as soon as the server looks at another one.
+struct Joins<'a> {
+    lab: &'a Lab,
+    document: std::path::PathBuf,
+    once: std::sync::Once,
+}
+
+impl Live for Joins<'_> {
+    fn sessions(&self) -> Vec<LiveSession> {
+        self.once.call_once(|| {
+            let text = std::fs::read_to_string(&self.document).unwrap();
+            let joined = text.replace(r#""groups": []"#, r#""groups": ["room5"]"#);
+            assert_ne!(joined, text);
+            std::fs::write(&self.document, joined).unwrap();
+        });
+        self.lab.room.sessions()
+    }
+
+    fn fence(&self, client: &MacAddr, but: Option<&BootId>) {
+        self.lab.room.fence(client, but);
+    }
+
+    fn evict(&self, versions: &[VersionId]) {
+        self.lab.room.evict(versions);
+    }
+}
+
+#[test]
+fn who_joins_a_group_while_it_goes_is_taken_out_too() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let actor = Actor::command();
+    let member = lab.add("52:54:00:12:34:56", "fc28", Mode::Shared);
+    let late = lab.add("52:54:00:12:34:57", "fc28", Mode::Shared);
+    let room = Edit {
+        groups: Some([group("room5")].into()),
+        ..Edit::default()
+    };
+    lab.lib
+        .edit_client(&member, &room, &lab.room, &actor)
+        .unwrap();
+    let joins = Joins {
+        lab: &lab,
+        document: lab.home().join(format!("clients/{}.json", late.bare())),
+        once: std::sync::Once::new(),
+    };
+    lab.lib
+        .remove_group(&group("room5"), &joins, &actor)
+        .unwrap();
+    assert!(joins.once.is_completed());
+    assert_eq!(lab.client(&late).groups, [].into());
+    assert_eq!(lab.lib.groups().unwrap(), []);
+}
