@@ -574,6 +574,9 @@ fn description(view: &ClientView) -> Vec<String> {
         };
         let (size, used) = (print::bytes(data.size), print::bytes(data.used));
         more("data", format!("{size}, {used} on disk, {published}"));
+        if let Some(why) = &data.trouble {
+            more("", format!("could not be given at its last login: {why}"));
+        }
     }
     if let Some(armed) = &client.armed {
         more(

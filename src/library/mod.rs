@@ -212,6 +212,8 @@ pub struct Library {
     strangers: Strangers,
     /// Secrets that somebody was not given a short while ago.
     withheld: Throttle,
+    /// What keeps clients from their data disks.
+    data_troubles: store::Troubles,
 }
 
 /// Directories of a library, and who may look into them.
@@ -335,6 +337,7 @@ impl Library {
             rollouts: Mutex::default(),
             strangers: Strangers::default(),
             withheld: Throttle::default(),
+            data_troubles: store::Troubles::default(),
         })
     }
 

@@ -546,6 +546,26 @@ fn nobody_is_kept_from_booting_by_a_data_disk() {
     let grant = lab.boot(&mac);
     let disks = lab.lib.open_granted(&grant).unwrap();
     assert_eq!((disks.len(), disks[0].lun), (1, 1));
+    lab.leave(&grant);
+    // Whoever looks at the client is told, and for every look at it there is no event.
+    let trouble = || {
+        let data = lab.lib.data_disk(&lab.client(&mac)).unwrap();
+        data.unwrap().trouble
+    };
+    let why = trouble().unwrap();
+    assert!(why.contains("data.img"), "{why}");
+    let events = lab.lib.events(&Filter::default()).unwrap().events;
+    let told = events
+        .iter()
+        .filter(|one| one.event.what == "data-disk-failed");
+    assert_eq!(told.count(), 1);
+    fs::remove_dir(lab.home().join("clones/525400123456/data.img")).unwrap();
+    let mut client = lab.client(&mac);
+    client.settings.data = Some("1M".parse().unwrap());
+    fs::write(&document, serde_json::to_vec(&client).unwrap()).unwrap();
+    let grant = lab.boot(&mac);
+    assert_eq!(lab.lib.open_granted(&grant).unwrap().len(), 2);
+    assert_eq!(trouble(), None);
 }
 
 fn remove(lab: &Lab, mac: &MacAddr, purge: bool) -> Plan {

@@ -265,12 +265,11 @@ impl Library {
         } else {
             GrantedDisk::Version(boot.version.clone())
         };
-        if is_data {
-            self.ready_data(lock, client)?;
-        } else if boot.mode.has_clone()
-            && let Err(error) = self.ready_data(lock, client)
+        if (is_data || boot.mode.has_clone())
+            && let Err(error) = self.ready_data_at_login(lock, client)
+            && is_data
         {
-            self.without_data(client, &error);
+            return Err(error.into());
         }
         let target = match is_data {
             true => Target::Clone(client.mac),

@@ -3,11 +3,13 @@
 //! A data disk is a sparse file beside the clone, made when its client first logs in to it. Nothing but
 //! the end of the client removes it, a while later: where it is not asked for any more it is not published, and stays.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,6 +19,7 @@ use super::{BLOCK_SIZE, OpenDisk, clone};
 use crate::block::FileDisk;
 use crate::library::clients::Client;
 use crate::library::error::{Doing, Error, Result, chain};
+use crate::library::events::{Actor, Event};
 use crate::library::lock::WriteLock;
 use crate::library::{ByteSize, Library, MacAddr, Settings, Target, document, owner};
 
@@ -33,6 +36,24 @@ pub struct DataDisk {
     pub used: u64,
     /// It is published: its client's settings ask for one. Otherwise it only stays.
     pub published: bool,
+    /// Why it could not be made ready, or opened, when its client logged in last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// Why data disks of clients could not be made ready or opened, since this process began: each login tells
+/// it anew.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles(
+    // Held for a look or a change in memory.
+    Mutex<HashMap<MacAddr, String>>,
+);
+
+impl Troubles {
+    fn all(&self) -> MutexGuard<'_, HashMap<MacAddr, String>> {
+        // A panic elsewhere leaves the map whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Library {
@@ -55,6 +76,7 @@ impl Library {
             size: len.max(wanted.map_or(0, ByteSize::bytes)),
             used: there.map_or(0, |there| there.blocks() * 512),
             published: wanted.is_some(),
+            trouble: self.data_troubles.all().get(&client.mac).cloned(),
         }))
     }
 
@@ -137,11 +159,32 @@ impl Library {
         }))
     }
 
-    /// A client boots all the same: without the disk beside its root it can be helped, and not at all
-    /// without that.
-    pub(crate) fn without_data(&self, client: &Client, error: &Error) {
+    /// Makes a client's data disk ready as it logs in. A root is given all the same: without the disk beside
+    /// it a client can be helped, and not at all without that.
+    pub(crate) fn ready_data_at_login(&self, lock: &WriteLock, client: &Client) -> Result<()> {
+        self.data_troubles.all().remove(&client.mac);
+        let ready = self.ready_data(lock, client);
+        ready.inspect_err(|error| self.without_data(client, error))
+    }
+
+    /// A client boots without its data disk. What is behind that is told first, and once.
+    pub(super) fn without_data(&self, client: &Client, error: &Error) {
         let why = chain(error);
+        {
+            let mut troubles = self.data_troubles.all();
+            if troubles.contains_key(&client.mac) {
+                return;
+            }
+            troubles.insert(client.mac, why.clone());
+        }
         tracing::error!(client = %client.name, why, "a client boots without its data disk");
+        let peer = client.boot.as_ref().map(|boot| boot.peer);
+        let peer = peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        // A machine whose network comes and goes logs in every few seconds.
+        if self.refusals.is_news(peer, &format!("data {}", client.mac)) {
+            let event = Event::new(&Actor::Server, "data-disk-failed").of(&client.mac);
+            self.note(&event.with("why", why));
+        }
     }
 
     /// Whether there is a file of a data disk.

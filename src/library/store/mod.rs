@@ -29,6 +29,7 @@ pub use usage::Usage;
 
 pub(crate) use copy::copy_file;
 pub(crate) use copying::{Copying, Source};
+pub(crate) use data::Troubles;
 pub(crate) use draft::{has_live_draft, remove_mount_points};
 pub(crate) use hash::{CHUNK, hash_path, hash_reader};
 

@@ -52,7 +52,9 @@ impl Library {
             }
             GrantedDisk::Data(mac) => {
                 let client = self.client(mac)?;
-                Ok(self.open_data(&client)?.into_iter().collect())
+                let data = self.open_data(&client);
+                let data = data.inspect_err(|error| self.without_data(&client, error))?;
+                Ok(data.into_iter().collect())
             }
         }
     }

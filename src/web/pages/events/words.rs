@@ -68,6 +68,7 @@ const SAID: &[(&str, &str, &str)] = &[
     ("client-snapshot", "made a snapshot of the disk of", ""),
     ("client-forget", "removed a kept disk of", ""),
     ("client-resize", "enlarged the disk of", ""),
+    ("data-disk-failed", "could not give its data disk to", ""),
     ("quota-near", "warns: most of its quota is taken by", ""),
     ("quota-full", "refused to write more than its quota for", ""),
     ("client-promote", "made a version of the disk of", ""),
