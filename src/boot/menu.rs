@@ -98,7 +98,7 @@ fn label(item: &MenuItem) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::library::{InitOptions, MenuWhen};
+    use crate::library::MenuWhen;
 
     const SCRIPT: &str = "\
 #!ipxe
@@ -144,13 +144,7 @@ goto menu
 ";
 
     fn check(items: &str, test: impl Fn(&MenuScript<'_>, &Library)) {
-        let dir = tempfile::tempdir().unwrap();
-        let options = InitOptions {
-            host: "server-01.example.edu".parse().unwrap(),
-            iqn_prefix: None,
-            immutable: false,
-        };
-        let library = Library::init(&dir.path().join("library"), &options).unwrap();
+        let (_dir, library) = Library::temporary();
         let menu = Menu {
             when: MenuWhen::Always,
             items: items.split(' ').map(|item| item.parse().unwrap()).collect(),

@@ -211,22 +211,10 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::library::InitOptions;
-
-    fn library() -> (tempfile::TempDir, Library) {
-        let dir = tempfile::tempdir().unwrap();
-        let options = InitOptions {
-            host: "server-01.example.edu".parse().unwrap(),
-            iqn_prefix: None,
-            immutable: false,
-        };
-        let library = Library::init(&dir.path().join("library"), &options).unwrap();
-        (dir, library)
-    }
 
     #[test]
     fn all_of_ours_are_right_and_every_mark_is_filled() {
-        let (_dir, library) = library();
+        let (_dir, library) = Library::temporary();
         for text in Text::ALL {
             assert_eq!(text.wrong_in(text.ours()), None);
             let values: Vec<(&str, &str)> =
@@ -238,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_site_writes_its_own_and_mistakes_are_told_with_their_line() {
-        let (_dir, library) = library();
+        let (_dir, library) = Library::temporary();
         let file = library.esp_dir().join("unknown.ipxe");
         fs::create_dir_all(library.esp_dir()).unwrap();
         let filled = || Text::Unknown.filled(&library, &[("MAC", "@BASE@"), ("BASE", "http://b")]);

@@ -313,18 +313,12 @@ mod tests {
 
     use super::*;
     use crate::daemon::Doors;
-    use crate::library::{Config, InitOptions, Library};
+    use crate::library::Library;
 
     #[tokio::test]
     async fn senders_that_are_made_up_keep_nobody_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = InitOptions {
-            host: "server-01.example.edu".parse().unwrap(),
-            iqn_prefix: None,
-            immutable: false,
-        };
-        let library = Library::init(&dir.path().join("library"), &options).unwrap();
-        let doors = Doors::configured(&Config::clone(&library.config()));
+        let (_dir, library) = Library::temporary();
+        let doors = Doors::configured(&library.config());
         let server = Server::new(library, tokio::runtime::Handle::current(), doors);
         let mut desk = Desk::new(server);
         // A whole network of them, who all get an answer and acknowledge nothing.

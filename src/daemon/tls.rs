@@ -390,23 +390,18 @@ impl Authority {
 mod tests {
     use super::*;
 
-    fn library(dir: &Path) -> Library {
-        let options = crate::library::InitOptions {
-            host: "server-01.example.edu".parse().unwrap(),
-            iqn_prefix: None,
-            immutable: false,
-        };
-        Library::init(dir, &options).unwrap();
-        let own = dir.join("own.toml");
+    fn library() -> (tempfile::TempDir, Library) {
+        let (dir, library) = Library::temporary();
+        let own = dir.path().join("own.toml");
         std::fs::write(&own, "[admin]\ntls = \"made\"\n").unwrap();
-        Library::open(dir, Some(&own)).unwrap()
+        let library = Library::open(library.root(), Some(&own)).unwrap();
+        (dir, library)
     }
 
     #[test]
     fn a_certificate_is_made_once_and_only_its_owner_can_read_it() {
         use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let library = library(&dir.path().join("lib"));
+        let (_dir, library) = library();
         assert_eq!(made_fingerprint(&library), None);
         let first = Tls::configured(&library, Purpose::Admin).unwrap().unwrap();
         let again = Tls::configured(&library, Purpose::Admin).unwrap().unwrap();
@@ -431,8 +426,7 @@ mod tests {
 
     #[test]
     fn a_certificate_is_made_anew_before_its_end_and_for_another_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let library = library(&dir.path().join("lib"));
+        let (_dir, library) = library();
         let mut names = names(&library.config(), Purpose::Admin);
         let pem = made(&library.config(), &names, None).unwrap();
         let now = Zoned::now();
@@ -447,8 +441,7 @@ mod tests {
 
     #[test]
     fn a_given_certificate_needs_its_own_key() {
-        let dir = tempfile::tempdir().unwrap();
-        let library = library(&dir.path().join("lib"));
+        let (dir, library) = library();
         let names = names(&library.config(), Purpose::Admin);
         let make = || made(&library.config(), &names, None).unwrap();
         let (one, other) = (make(), make());
@@ -476,9 +469,9 @@ mod tests {
 
     #[test]
     fn what_loaders_trust_stays_when_the_boot_service_is_named_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lib");
-        drop(library(&path));
+        let (dir, library) = Library::temporary();
+        let path = library.root().to_owned();
+        drop(library);
         let open = |names: &str| {
             let own = dir.path().join("own.toml");
             let text = format!("[boot]\ntls = \"made\"\n[admin]\nnames = [{names}]\n");

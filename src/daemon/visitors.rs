@@ -268,13 +268,12 @@ fn enter(server: &Arc<Server>, who: &Initiator, head: &Volume, control: SessionC
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
     use crate::daemon::Doors;
     use crate::iscsi::Isid;
-    use crate::library::{Actor, Allow, InitOptions, Kept, NewVolume, Paths, VolumeEdit};
+    use crate::library::{Actor, Allow, Kept, NewVolume, Paths, VolumeEdit};
 
     const SECRET: &str = "secret of anna";
 
@@ -283,13 +282,8 @@ mod tests {
     }
 
     /// A server with a volume that is for `iqn.a:i`, which has to prove a secret.
-    async fn server(dir: &Path) -> Arc<Server> {
-        let options = InitOptions {
-            host: "server-01.example.edu".parse().unwrap(),
-            iqn_prefix: Some("iqn.2026-01.edu.example.server-01".parse().unwrap()),
-            immutable: false,
-        };
-        let library = Library::init(&dir.join("library"), &options).unwrap();
+    async fn server() -> (tempfile::TempDir, Arc<Server>) {
+        let (dir, library) = Library::temporary();
         let new = NewVolume {
             name: name(),
             kept: Kept::Library,
@@ -316,7 +310,7 @@ mod tests {
             adding.library.add_volume(&new, &*adding, &Actor::Server)
         });
         added.await.unwrap().unwrap();
-        server
+        (dir, server)
     }
 
     fn name() -> VolumeName {
@@ -347,8 +341,7 @@ mod tests {
     }
 
     async fn taken_away(edit: VolumeEdit, afterwards: Refusal) {
-        let dir = tempfile::tempdir().unwrap();
-        let server = server(dir.path()).await;
+        let (_dir, server) = server().await;
         let login = who(&server);
 
         let place = server.sessions.enter(&login.0, &login.1).await;
@@ -398,8 +391,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_document_that_cannot_be_read_holds_up_no_other_volume() {
-        let dir = tempfile::tempdir().unwrap();
-        let server = server(dir.path()).await;
+        let (dir, server) = server().await;
         let edit = |read_only| {
             let server = server.clone();
             let edit = VolumeEdit {

@@ -282,20 +282,8 @@ fn letter(byte: u8) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::library::InitOptions;
 
     const ID: &str = "0190a1b2c3d4-3-0123456789abcdef";
-
-    fn library() -> (tempfile::TempDir, Library) {
-        let dir = tempfile::tempdir().unwrap();
-        let options = InitOptions {
-            host: "server-01.example.edu".parse().unwrap(),
-            iqn_prefix: None,
-            immutable: false,
-        };
-        let library = Library::init(&dir.path().join("library"), &options).unwrap();
-        (dir, library)
-    }
 
     #[test]
     fn every_letter_comes_as_often_as_the_others() {
@@ -309,7 +297,7 @@ mod tests {
 
     #[test]
     fn secrets_differ_by_boot_client_side_and_library_and_stay_over_restarts() {
-        let (_dir, library) = library();
+        let (_dir, library) = Library::temporary();
         let (a, b) = ("52:54:00:12:34:56", "52:54:00:12:34:57");
         let (a, b): (MacAddr, MacAddr) = (a.parse().unwrap(), b.parse().unwrap());
         let id: BootId = ID.parse().unwrap();
@@ -330,7 +318,7 @@ mod tests {
                 "{secret}"
             );
         }
-        let (_other_dir, other) = self::library();
+        let (_other_dir, other) = Library::temporary();
         let others = [
             target.secret.clone(),
             of(&library, &a, &next).0.secret,

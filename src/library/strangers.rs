@@ -449,13 +449,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_written_is_written_later() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = crate::library::InitOptions {
-            host: "server-01.example.edu".parse().unwrap(),
-            iqn_prefix: None,
-            immutable: false,
-        };
-        let library = Library::init(&dir.path().join("library"), &options).unwrap();
+        let (_dir, library) = Library::temporary();
         assert!(library.saw_stranger(mac(1), Hardware::default(), peer(1), at(0)));
         let place = library.places().strangers();
         std::fs::remove_dir(&place).unwrap();
