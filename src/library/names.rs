@@ -98,6 +98,39 @@ macro_rules! name {
     };
 }
 
+/// Makes an enum one of plain words, as documents and the command line have them: `$wanted` says which.
+macro_rules! plain_words {
+    ($name:ident, $wanted:literal, [$($variant:ident = $word:literal),+ $(,)?]) => {
+        impl $name {
+            /// All of them.
+            pub const ALL: [$name; [$($word),+].len()] = [$($name::$variant),+];
+
+            /// The word in documents and on the command line.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $($name::$variant => $word,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::library::NameError;
+
+            fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+                let known = $name::ALL.into_iter().find(|one| one.as_str() == text);
+                known.ok_or_else(|| $crate::library::NameError::new(text, $wanted))
+            }
+        }
+    };
+}
+pub(crate) use plain_words;
+
 name!(
     /// The name of a line of versions, such as `fc28`.
     ///
@@ -188,66 +221,27 @@ pub enum Role {
     Operator,
 }
 
-impl Role {
-    /// The word in documents and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Viewer => "viewer",
-            Role::Operator => "operator",
-        }
-    }
-}
+plain_words!(
+    Role,
+    "a role: viewer or operator",
+    [Viewer = "viewer", Operator = "operator",]
+);
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Role {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        [Role::Viewer, Role::Operator]
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or_else(|| NameError::new(text, "a role: viewer or operator"))
-    }
-}
+plain_words!(
+    Mode,
+    "a mode: shared, persistent or ephemeral",
+    [
+        // The first is taken unasked.
+        Shared = "shared",
+        Persistent = "persistent",
+        Ephemeral = "ephemeral",
+    ]
+);
 
 impl Mode {
-    /// All of them, the one that is taken unasked first.
-    pub const ALL: [Mode; 3] = [Mode::Shared, Mode::Persistent, Mode::Ephemeral];
-
     /// Whether a client in this mode has a disk of its own.
     pub fn has_clone(self) -> bool {
         self != Mode::Shared
-    }
-
-    /// The word in documents and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mode::Shared => "shared",
-            Mode::Persistent => "persistent",
-            Mode::Ephemeral => "ephemeral",
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Mode {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Mode::ALL
-            .into_iter()
-            .find(|mode| mode.as_str() == text)
-            .ok_or_else(|| NameError::new(text, "a mode: shared, persistent or ephemeral"))
     }
 }
 

@@ -5,7 +5,6 @@
 //! kind of proof a boot owes is part of what its id is authenticated with, so that a change of settings
 //! locks no running machine out, and nobody gets around a proof that his script asked for.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -16,7 +15,7 @@ use super::boots::{Boot, BootId, Kind};
 use super::clients::{Client, Settings, Way};
 use super::error::{Error, Result};
 use super::events::{Actor, Event};
-use super::names::{Mode, NameError, VersionId};
+use super::names::{Mode, VersionId, plain_words};
 use super::wire::Who;
 use super::{Chap, Library, MacAddr, Secrets};
 
@@ -55,35 +54,11 @@ pub enum ChapBy {
     KernelLine,
 }
 
-impl ChapBy {
-    /// All of them.
-    pub const ALL: [ChapBy; 3] = [ChapBy::Off, ChapBy::Ibft, ChapBy::KernelLine];
-
-    /// The word in documents and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ChapBy::Off => "off",
-            ChapBy::Ibft => "ibft",
-            ChapBy::KernelLine => "kernel-line",
-        }
-    }
-}
-
-impl fmt::Display for ChapBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl std::str::FromStr for ChapBy {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> std::result::Result<Self, NameError> {
-        let wrong = || NameError::new(text, "a way to give secrets: off, ibft or kernel-line");
-        let known = ChapBy::ALL.into_iter().find(|by| by.as_str() == text);
-        known.ok_or_else(wrong)
-    }
-}
+plain_words!(
+    ChapBy,
+    "a way to give secrets: off, ibft or kernel-line",
+    [Off = "off", Ibft = "ibft", KernelLine = "kernel-line",]
+);
 
 /// Something that is done, or not.
 #[derive(
@@ -107,26 +82,7 @@ pub enum Switch {
     Off,
 }
 
-impl fmt::Display for Switch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Switch::On => "on",
-            Switch::Off => "off",
-        })
-    }
-}
-
-impl std::str::FromStr for Switch {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> std::result::Result<Self, NameError> {
-        match text {
-            "on" => Ok(Switch::On),
-            "off" => Ok(Switch::Off),
-            _ => Err(NameError::new(text, "on or off")),
-        }
-    }
-}
+plain_words!(Switch, "on or off", [On = "on", Off = "off",]);
 
 /// Who proves what when a boot logs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

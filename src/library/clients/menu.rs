@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::Client;
 use crate::library::Library;
 use crate::library::error::Result;
-use crate::library::names::{ImageName, NameError, serde_as_text};
+use crate::library::names::{ImageName, NameError, plain_words, serde_as_text};
 
 /// Items of a menu: more do not fit a screen.
 const MOST: usize = 32;
@@ -119,34 +119,11 @@ impl Library {
     }
 }
 
-impl MenuWhen {
-    /// All of them.
-    pub const ALL: [MenuWhen; 3] = [MenuWhen::Off, MenuWhen::Key, MenuWhen::Always];
-
-    /// The word in documents and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            MenuWhen::Off => "off",
-            MenuWhen::Key => "key",
-            MenuWhen::Always => "always",
-        }
-    }
-}
-
-impl fmt::Display for MenuWhen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for MenuWhen {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> std::result::Result<Self, NameError> {
-        let known = MenuWhen::ALL.into_iter().find(|when| when.as_str() == text);
-        known.ok_or_else(|| NameError::new(text, "when a menu is shown: off, key or always"))
-    }
-}
+plain_words!(
+    MenuWhen,
+    "when a menu is shown: off, key or always",
+    [Off = "off", Key = "key", Always = "always",]
+);
 
 impl fmt::Display for MenuItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,11 +9,8 @@ use crate::library::accounts::Lifetime;
 use crate::library::bytes::ByteSize;
 use crate::library::config::MenuLogin;
 use crate::library::error::{self, Error};
-use crate::library::names::GroupName;
-use crate::library::names::NameError;
+use crate::library::names::{GroupName, plain_words};
 use crate::library::{ChapBy, Library, SshKey, Switch};
-use std::fmt;
-use std::str::FromStr;
 
 /// Settings as somebody gave them; of what is not set, the next one up is asked: a client's groups by
 /// name, then `[clients]` in `netroot.toml`, then what its own documentation calls the default.
@@ -344,36 +341,11 @@ pub(crate) fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Option::deserialize(from).map(Some)
 }
 
-impl Way {
-    /// All of them.
-    pub const ALL: [Way; 3] = [Way::Http, Way::Ibft, Way::Esp];
-
-    /// The word in documents and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Way::Http => "http",
-            Way::Ibft => "ibft",
-            Way::Esp => "esp",
-        }
-    }
-}
-
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Way {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Way::ALL
-            .into_iter()
-            .find(|way| way.as_str() == text)
-            .ok_or_else(|| NameError::new(text, "a way to boot: http, ibft or esp"))
-    }
-}
+plain_words!(
+    Way,
+    "a way to boot: http, ibft or esp",
+    [Http = "http", Ibft = "ibft", Esp = "esp",]
+);
 
 #[cfg(test)]
 mod tests {
