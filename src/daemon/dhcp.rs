@@ -14,11 +14,9 @@ use super::Server;
 use super::datagrams::{Arrival, Datagrams};
 use super::listen;
 use crate::boot::Loaders;
-use crate::boot::dhcp::{
-    BOOT_PORT, CLIENT_PORT, Door, Found, Ignored, Query, Receiver, SERVER_PORT,
-};
+use crate::boot::dhcp::{CLIENT_PORT, Door, Found, Ignored, Query, Receiver};
 use crate::library::Error;
-use crate::library::config::{self, ForUnknown, InterfaceName, PlainPolicy};
+use crate::library::config::{self, DhcpMode, ForUnknown, InterfaceName, PlainPolicy};
 
 /// Larger than every packet that is read; what is cut off is none.
 const BUFFER: usize = 8192;
@@ -29,44 +27,36 @@ const REST: Duration = Duration::from_millis(200);
 /// Numbers of architectures without a loader that are told of, each once: firmware has few.
 const TOLD: usize = 16;
 
-/// The two sockets, open.
-#[derive(Debug)]
-pub(super) struct Sockets {
-    server: Datagrams,
-    boot: Datagrams,
+/// Where machines are answered, and where that is on this host.
+pub(super) fn doors(mode: DhcpMode) -> impl Iterator<Item = (Door, SocketAddr)> {
+    let doors: &[Door] = match mode {
+        DhcpMode::Off => &[],
+        DhcpMode::Proxy => &[Door::Server, Door::Boot],
+        DhcpMode::Proxy4011 => &[Door::Boot],
+    };
+    let everywhere = |door: Door| SocketAddr::from((Ipv4Addr::UNSPECIFIED, door.port()));
+    doors.iter().map(move |&door| (door, everywhere(door)))
 }
 
-impl Sockets {
-    /// Opens both.
-    pub(super) fn open() -> Result<Self> {
-        const WHAT: &str = "ProxyDHCP";
-        const TAKEN: &str = "is a DHCP server (dnsmasq, Kea) running on this host? A ProxyDHCP server stands \
-                             beside it on another host: set [dhcp] mode = \"off\" in netroot.toml, and add \
-                             what `netroot boot dnsmasq` or `netroot boot kea` prints to its configuration";
-        let open = |port| listen::udp(WHAT, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), TAKEN);
-        Ok(Self {
-            server: open(SERVER_PORT)?,
-            boot: open(BOOT_PORT)?,
-        })
-    }
+/// Opens the doors that the mode has.
+pub(super) fn open(mode: DhcpMode) -> Result<Vec<(Door, Datagrams)>> {
+    const TAKEN: &str = "is a DHCP server (dnsmasq, Kea) running on this host? Either it tells machines all: \
+                         set [dhcp] mode = \"off\" in netroot.toml, and add what `netroot boot dnsmasq` or \
+                         `netroot boot kea` prints to its configuration; or it sends them here: set mode = \
+                         \"proxy-4011\", and have it say option 60, PXEClient";
+    let open = |(door, at)| Ok((door, listen::udp("ProxyDHCP", at, TAKEN)?));
+    doors(mode).map(open).collect()
+}
 
-    /// Where they are.
-    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        Ok(vec![self.server.local_addr()?, self.boot.local_addr()?])
-    }
-
-    /// Answers until `over` resolves.
-    pub(super) async fn serve(self, server: Arc<Server>, over: impl Future<Output = ()>) {
-        let answering = async {
-            tokio::join!(
-                Desk::new(&server, self.server, Door::Server).answer_all(),
-                Desk::new(&server, self.boot, Door::Boot).answer_all(),
-            )
-        };
-        tokio::select! {
-            _ = answering => {}
-            () = over => {}
-        }
+/// Answers those who come to one of them, until `over` resolves.
+pub(super) async fn serve(
+    server: Arc<Server>,
+    (door, socket): (Door, Datagrams),
+    over: impl Future<Output = ()>,
+) {
+    tokio::select! {
+        () = Desk::new(&server, socket, door).answer_all() => {}
+        () = over => {}
     }
 }
 

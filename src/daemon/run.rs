@@ -16,10 +16,10 @@ use super::listen::{self, ControlSocket};
 use super::reach::{self, Door};
 use super::tls::{Purpose, Tls, TlsListener};
 use super::{Doors, Server, Targets, dhcp, http, tftp};
-use crate::boot::Loaders;
+use crate::boot::{self, Loaders};
 use crate::exec;
 use crate::iscsi::{self, Limits};
-use crate::library::config::{DhcpMode, SecretsOver};
+use crate::library::config::SecretsOver;
 use crate::library::{Config, KernelArg, Library, config};
 
 /// Open sockets, before anything is answered on them.
@@ -30,7 +30,7 @@ pub struct Listeners {
     boot: Vec<TcpListener>,
     boot_tls: Vec<TlsListener>,
     admin: Vec<TcpListener>,
-    dhcp: Option<dhcp::Sockets>,
+    dhcp: Vec<(boot::dhcp::Door, Datagrams)>,
     tftp: Vec<Datagrams>,
     tls: Option<Tls>,
     control: ControlSocket,
@@ -67,10 +67,7 @@ impl Listeners {
             boot: listen::tcp("boot service", &config.boot.listen)?,
             admin: listen::tcp("dashboard", &config.admin.listen)?,
             boot_tls,
-            dhcp: match config.dhcp.mode {
-                DhcpMode::Proxy => Some(dhcp::Sockets::open()?),
-                DhcpMode::Off => None,
-            },
+            dhcp: dhcp::open(config.dhcp.mode)?,
             tftp: tftp::open(&config.tftp_listen())?,
             tls: Tls::configured(library, Purpose::Admin)?,
             control: ControlSocket::new(&library.control_socket())?,
@@ -99,17 +96,12 @@ impl Listeners {
 
     /// Where machines are told what to boot, if they are.
     pub fn dhcp(&self) -> Result<Vec<SocketAddr>> {
-        self.dhcp.iter().try_fold(Vec::new(), |mut all, sockets| {
-            all.extend(sockets.addresses()?);
-            Ok(all)
-        })
+        datagrams(self.dhcp.iter().map(|(_, socket)| socket))
     }
 
     /// Where loaders are given over TFTP.
     pub fn tftp(&self) -> Result<Vec<SocketAddr>> {
-        let address = |socket: &Datagrams| socket.local_addr();
-        let addresses: io::Result<_> = self.tftp.iter().map(address).collect();
-        addresses.context("asking for a socket's address")
+        datagrams(&self.tftp)
     }
 
     /// The fingerprint of the dashboard's certificate, if it speaks TLS.
@@ -157,13 +149,13 @@ impl Listeners {
         let left_out = KernelArg::all_left_out(&config.boot.kernel_args).into_iter();
         warnings.extend(left_out.map(|why| format!("[boot] kernel_args: {why}")));
         let loaders = Loaders::new(&config.boot);
-        if !self.tftp.is_empty() || self.dhcp.is_some() {
+        if !self.tftp.is_empty() || !self.dhcp.is_empty() {
             warnings.extend(loaders.warnings());
         }
-        match &self.dhcp {
-            Some(_) => warnings.extend(dhcp::warnings(&config.dhcp)),
-            None if self.tftp.is_empty() => {}
-            None => warnings.extend(loaders.warnings_without_dhcp()),
+        match (self.dhcp.is_empty(), self.tftp.is_empty()) {
+            (false, _) => warnings.extend(dhcp::warnings(&config.dhcp)),
+            (true, true) => {}
+            (true, false) => warnings.extend(loaders.warnings_without_dhcp()),
         }
         Ok(warnings)
     }
@@ -239,8 +231,8 @@ pub async fn run(
     for socket in listeners.tftp {
         parts.spawn(tftp::serve(server.clone(), socket, over(&server)));
     }
-    if let Some(sockets) = listeners.dhcp {
-        parts.spawn(sockets.serve(server.clone(), over(&server)));
+    for door in listeners.dhcp {
+        parts.spawn(dhcp::serve(server.clone(), door, over(&server)));
     }
     let control = listeners.control;
     let router = routers.control;
@@ -281,4 +273,9 @@ fn addresses<'a>(listeners: impl IntoIterator<Item = &'a TcpListener>) -> Result
             .context("asking for a listener's address")
     };
     listeners.into_iter().map(address).collect()
+}
+
+fn datagrams<'a>(sockets: impl IntoIterator<Item = &'a Datagrams>) -> Result<Vec<SocketAddr>> {
+    let addresses: io::Result<_> = sockets.into_iter().map(Datagrams::local_addr).collect();
+    addresses.context("asking for a socket's address")
 }

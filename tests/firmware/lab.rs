@@ -37,14 +37,15 @@ impl Lab {
 
     /// One whose library is made different before it is served.
     pub(crate) fn with(name: &str, change: impl FnOnce(&Site)) -> Self {
-        assert!(
-            nix::unistd::geteuid().is_root(),
-            "this makes network namespaces, which needs root"
-        );
+        let network = Network::with_addresses_only(Leases::Infinite);
+        Self::within(network.unwrap(), name, change)
+    }
+
+    /// The same in a network of this kind.
+    pub(crate) fn within(network: Network, name: &str, change: impl FnOnce(&Site)) -> Self {
         let dir = lab_dir().join(name);
         remove_library(&dir).unwrap();
         fs::create_dir_all(&dir).unwrap();
-        let network = Network::with_addresses_only(Leases::Infinite).unwrap();
         let site = Site::new(
             Path::new(env!("CARGO_BIN_EXE_netroot")),
             &dir.join("library"),

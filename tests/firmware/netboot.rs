@@ -8,9 +8,30 @@ use std::time::{Duration, Instant};
 use xtask::debs::unpacked;
 use xtask::guest::STARTED;
 use xtask::ipxe::write_plain_rom;
+use xtask::netns::{Leases, Network};
+use xtask::program::run;
 use xtask::qemu::{Machine, Rom};
 
 use crate::lab::{LIMIT, Lab, add_client, add_client_of, set};
+
+impl Lab {
+    /// One with a client of `guest`, on the host of a DHCP server that knows of netroot that it is there.
+    fn beside_dhcp(name: &str, mac: &str) -> Self {
+        let network = Network::with_dhcp_on_the_same_host(Leases::Infinite).unwrap();
+        let lab = Self::within(network, name, |site| {
+            add_client(site, mac);
+            set(site, "mode = \"proxy\"", "mode = \"proxy-4011\"");
+        });
+        let sockets = run(lab.network.command("ss").args(["-Hnulp"])).unwrap();
+        let own: Vec<&str> = sockets
+            .lines()
+            .filter(|one| one.contains("netroot"))
+            .collect();
+        let has = |port: &str| own.iter().any(|one| one.contains(port));
+        assert!(has(":4011 ") && has(":69 ") && !has(":67 "), "{sockets}");
+        lab
+    }
+}
 
 #[test]
 fn uefi_is_told_by_proxy_dhcp_and_fetches_ipxe_by_tftp() {
@@ -88,6 +109,34 @@ fn any_other_rom_of_a_bios_fetches_undionly_and_that_goes_on_with_the_script() {
     lab.wait(&machine, "/undionly.kpxe... ok");
     lab.wait(&machine, "using undionly on");
     lab.wait(&machine, "/boot.ipxe... ok");
+    lab.wait(&machine, STARTED);
+    machine.pull_the_plug();
+    lab.end();
+}
+
+/// The DHCP server of the same host has the port that a ProxyDHCP server would need: it sends machines to
+/// the other one.
+#[test]
+fn a_rom_asks_on_port_4011_where_the_dhcp_server_sends_it_there() {
+    const MAC: &str = "52:54:00:00:0d:06";
+    let lab = Lab::beside_dhcp("netboot-4011-rom", MAC);
+    let rom = lab.dir.join("plain.rom");
+    write_plain_rom(&rom).unwrap();
+    let machine = Machine::start_rom(&lab.network, MAC, &rom, &lab.log()).unwrap();
+    lab.wait(&machine, "/undionly.kpxe... ok");
+    lab.wait(&machine, "/boot.ipxe... ok");
+    lab.wait(&machine, STARTED);
+    machine.pull_the_plug();
+    lab.end();
+}
+
+#[test]
+fn uefi_asks_on_port_4011_where_the_dhcp_server_sends_it_there() {
+    const MAC: &str = "52:54:00:00:0d:07";
+    let lab = Lab::beside_dhcp("netboot-4011-uefi", MAC);
+    let machine = lab.switch_on_uefi(MAC, Rom::None);
+    lab.wait(&machine, "NBP file downloaded successfully");
+    lab.wait(&machine, "/boot.ipxe");
     lab.wait(&machine, STARTED);
     machine.pull_the_plug();
     lab.end();

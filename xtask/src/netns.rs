@@ -45,6 +45,8 @@ pub struct Network {
 enum Dhcp {
     /// The server's own host, to iPXE with the boot script.
     WithScript,
+    /// The server's own host, which sends machines that boot by PXE to the port for that.
+    WithClass,
     /// Another host, and nothing is said with them.
     AddressesOnly,
 }
@@ -73,6 +75,15 @@ impl Network {
     /// When this is not root, or a program of the host fails.
     pub fn with_addresses_only(leases: Leases) -> Result<Self> {
         Self::create_with(leases, Dhcp::AddressesOnly)
+    }
+
+    /// Makes a network whose DHCP server runs on the server's host, and says of what to boot only that it
+    /// is asked for on port 4011.
+    ///
+    /// # Errors
+    /// When this is not root, or a program of the host fails.
+    pub fn with_dhcp_on_the_same_host(leases: Leases) -> Result<Self> {
+        Self::create_with(leases, Dhcp::WithClass)
     }
 
     fn create_with(leases: Leases, dhcp: Dhcp) -> Result<Self> {
@@ -200,10 +211,16 @@ impl Network {
             Some(beside) => (beside.command("dnsmasq"), "eth0"),
             None => (self.command("dnsmasq"), BRIDGE),
         };
-        if dhcp == Dhcp::WithScript {
-            dnsmasq.arg("--dhcp-match=set:ipxe,175").arg(format!(
-                "--dhcp-boot=tag:ipxe,http://{SERVER}:{BOOT_PORT}/boot.ipxe"
-            ));
+        match dhcp {
+            Dhcp::WithScript => {
+                dnsmasq.arg("--dhcp-match=set:ipxe,175").arg(format!(
+                    "--dhcp-boot=tag:ipxe,http://{SERVER}:{BOOT_PORT}/boot.ipxe"
+                ));
+            }
+            Dhcp::WithClass => {
+                dnsmasq.arg("--dhcp-option-force=60,PXEClient");
+            }
+            Dhcp::AddressesOnly => {}
         }
         dnsmasq
             .args([

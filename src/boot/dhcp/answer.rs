@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Encodable, Encoder};
 
-use super::{HTTP_CLIENT, PXE_CLIENT, Query, SERVER_PORT};
+use super::{BOOT_PORT, HTTP_CLIENT, PXE_CLIENT, Query, SERVER_PORT};
 
 /// The least that a BOOTP packet has (RFC 1542 §2.1); some firmware drops what is shorter.
 const SHORTEST: usize = 300;
@@ -23,6 +23,16 @@ pub enum Door {
     Server,
     /// That for what to boot.
     Boot,
+}
+
+impl Door {
+    /// Its UDP port.
+    pub fn port(self) -> u16 {
+        match self {
+            Door::Server => SERVER_PORT,
+            Door::Boot => BOOT_PORT,
+        }
+    }
 }
 
 /// Where an answer goes.

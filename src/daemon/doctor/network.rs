@@ -1,15 +1,13 @@
 //! Ports that can be had, and what stands between them and clients.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use super::Finding;
 use crate::boot::Loaders;
-use crate::boot::dhcp::{BOOT_PORT, SERVER_PORT};
-use crate::daemon::Doors;
 use crate::daemon::reach::{self, Door};
+use crate::daemon::{Doors, dhcp};
 use crate::library::Config;
-use crate::library::config::DhcpMode;
 
 /// What listens where.
 fn doors(config: &Config) -> Vec<Door> {
@@ -55,13 +53,8 @@ pub(super) fn netboot(
     is_serving: bool,
     bind: &dyn Fn(SocketAddr) -> io::Result<()>,
 ) -> Vec<Finding> {
-    let everywhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    let mut wanted: Vec<(&str, SocketAddr)> = match config.dhcp.mode {
-        DhcpMode::Off => Vec::new(),
-        DhcpMode::Proxy => [SERVER_PORT, BOOT_PORT]
-            .map(|port| ("ProxyDHCP", everywhere(port)))
-            .to_vec(),
-    };
+    let doors = dhcp::doors(config.dhcp.mode);
+    let mut wanted: Vec<(&str, SocketAddr)> = doors.map(|(_, at)| ("ProxyDHCP", at)).collect();
     let tftp = config.tftp_listen();
     wanted.extend(tftp.iter().map(|&address| ("TFTP", address)));
     if wanted.is_empty() {
@@ -157,6 +150,15 @@ mod tests {
         assert!(
             bad[1].contains("BIOS") && bad[2].contains("UEFI"),
             "{bad:?}"
+        );
+        let text = text.replace("\"proxy\"", "\"proxy-4011\"");
+        let beside = Config::parse(std::path::Path::new("netroot.toml"), &text).unwrap();
+        let found = netboot(&beside, false, &dhcp);
+        let free = found.iter().filter(|one| one.found.contains("is free"));
+        let free: Vec<&str> = free.map(|one| one.found.as_str()).collect();
+        assert!(
+            free.len() == 2 && free[0].contains(":4011") && free[1].contains(":69"),
+            "the DHCP server has the other: {found:?}"
         );
         let own = ports(&config, true, &taken);
         assert!(

@@ -334,7 +334,7 @@ impl Config {
     pub fn tftp_listen(&self) -> Vec<SocketAddr> {
         match (self.tftp.listen.as_slice(), self.dhcp.mode) {
             ([], DhcpMode::Off) => Vec::new(),
-            ([], DhcpMode::Proxy) => vec![everywhere(TFTP_PORT)],
+            ([], DhcpMode::Proxy | DhcpMode::Proxy4011) => vec![everywhere(TFTP_PORT)],
             (given, _) => given.to_vec(),
         }
     }

@@ -26,6 +26,10 @@ pub enum DhcpMode {
     /// Machines that boot from the network are told what to boot, beside the DHCP server that gives them
     /// their addresses.
     Proxy,
+    /// The same, where that DHCP server runs on this host and has its port: it names the class PXEClient, and
+    /// machines ask this one on a port of its own.
+    #[serde(rename = "proxy-4011")]
+    Proxy4011,
 }
 
 /// Loaders over TFTP.
