@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -12,16 +12,25 @@ use tokio::runtime::Handle;
 use super::devices::Devices;
 use super::{Server, Whereabouts};
 use crate::iscsi::{End, SessionControl};
-use crate::library::{BootId, Client, Error, Live, LiveSession, MacAddr, VersionId};
+use crate::library::{Boot, BootId, Client, Error, Live, LiveSession, MacAddr, VersionId};
 
 /// How long a system has to answer a ping: in a network that machines boot over it takes milliseconds.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// A system whose server was away comes back within so long after the next one has begun: open-iscsi tries
+/// again every three seconds.
+const COMING_BACK: Duration = Duration::from_secs(6);
+
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The sessions that hold a disk, from before their login is answered until their last command has
 /// settled.
 pub(super) struct Attached {
     runtime: Handle,
     devices: Arc<Devices>,
+    /// Since when systems can come.
+    began: Instant,
     // Held for a look or a change of the map, never across a wait.
     table: Mutex<HashMap<u64, Entry>>,
 }
@@ -39,6 +48,7 @@ impl Attached {
         Self {
             runtime,
             devices,
+            began: Instant::now(),
             table: Mutex::default(),
         }
     }
@@ -76,18 +86,22 @@ impl Attached {
         table.iter().filter_map(client).collect()
     }
 
-    /// The sessions of systems that run on a client's machine: those that booted as the client, and those
-    /// that came from its hardware addresses, whoever's disk they have. A machine has many addresses of
-    /// IPv4 and IPv6, so they tell nothing. Sessions of firmware are none: it is left before a system
-    /// begins, and its sessions may stay behind.
-    fn systems_of(&self, client: &Client) -> Vec<SessionControl> {
+    /// The sessions of systems that run on a client's machine: those that came from its hardware addresses,
+    /// whoever's disk they have, and those that booted as the client and came from nobody else's. A machine
+    /// has many addresses of IPv4 and IPv6, so they tell nothing. Sessions of firmware are none: it is left
+    /// before a system begins, and its sessions may stay behind.
+    fn systems_of(
+        &self,
+        client: &Client,
+        is_anothers: impl Fn(&MacAddr) -> bool,
+    ) -> Vec<SessionControl> {
         let table = self.table();
         let is_there = |entry: &&Entry| {
             let Entry {
                 session, machine, ..
             } = entry;
-            let is_its =
-                session.client == Some(client.mac) || machine.iter().any(|mac| client.has_mac(mac));
+            let is_its = machine.iter().any(|mac| client.has_mac(mac))
+                || session.client == Some(client.mac) && !machine.iter().any(&is_anothers);
             is_its && !session.firmware
         };
         let systems = table.values().filter(is_there);
@@ -133,10 +147,35 @@ impl Server {
         if at.is(&client).is_err() {
             return false;
         }
-        let systems = self.attached.systems_of(&client).into_iter();
-        let answers = systems.map(|control| async move { control.is_alive(SIGN_OF_LIFE).await });
+        let may_run = client.boot.as_ref().is_some_and(Boot::may_run);
+        let client = Arc::new(client);
+        let systems = loop {
+            let asked = client.clone();
+            let found = self.call_for_firmware(move |server| server.systems_of(&asked));
+            let Some(systems) = found.await else {
+                return true;
+            };
+            if !systems.is_empty() || !may_run || self.attached.began.elapsed() >= COMING_BACK {
+                break systems;
+            }
+            // Its system may be about to come back, and until then nobody knows of it.
+            tokio::time::sleep(LOOK).await;
+        };
+        let answers = systems.into_iter();
+        let answers = answers.map(|control| async move { control.is_alive(SIGN_OF_LIFE).await });
         let answers: FuturesUnordered<_> = answers.collect();
         pin!(answers.any(std::future::ready)).await
+    }
+
+    /// The sessions of systems that run on a client's machine, on clients' disks and on volumes.
+    fn systems_of(&self, client: &Client) -> Vec<SessionControl> {
+        let is_anothers = |mac: &MacAddr| {
+            let owner = self.library.machine(mac);
+            owner.is_ok_and(|owner| owner.mac != client.mac)
+        };
+        let mut systems = self.attached.systems_of(client, is_anothers);
+        systems.extend(self.visitors.systems_of(client));
+        systems
     }
 }
 

@@ -215,6 +215,67 @@ fn who_sits_before_a_running_system_is_given_nothing_at_whichever_address() {
 }
 
 #[test]
+fn who_sits_before_a_system_that_has_lost_its_server_is_given_nothing() {
+    let lab = Lab::new();
+    lab.add(A, &["--chap", "kernel-line"]);
+    let server = lab.serve();
+    let machine = station(&lab, A, 7);
+    let script = Script::of(&lab.boot_cfg(&machine, A));
+    let proof = format!("{}%{}@", script.user, script.secret);
+    let system = lab.runs(&machine, (&script.initiator, &proof, &script.target));
+    server.kill().unwrap();
+    // The next one knows of nobody, until the system has come back.
+    let server = lab.serve();
+    let answer = lab.get(&machine, &lab::cfg_of(A));
+    assert_eq!(answer.status, 403, "{}", answer.text);
+    assert!(
+        answer.text.contains("its system is running"),
+        "{}",
+        answer.text
+    );
+    // A machine that was switched off meanwhile does not come back: it is heard, a little later.
+    server.kill().unwrap();
+    drop(system);
+    let server = lab.serve();
+    lab.boot_cfg(&machine, A);
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_system_on_a_volume_runs_and_a_session_from_elsewhere_does_not() {
+    let lab = Lab::new();
+    lab.add(A, &[]);
+    lab.add(B, &["--chap", "kernel-line"]);
+    let add = [
+        "volume",
+        "add",
+        "vault",
+        "--size",
+        "1M",
+        "--allow",
+        "192.0.2.0/24",
+    ];
+    lab.site.netroot(&add).unwrap();
+    let server = lab.serve();
+    let (a, b) = (station(&lab, A, 7), station(&lab, B, 8));
+    let volumes = lab.site.json(&["volume", "list"]).unwrap();
+    let vault = volumes[0]["iqn"].as_str().unwrap().to_owned();
+    lab.boot_cfg(&b, B);
+    let by_hand = "iqn.2026-01.edu.example:by-hand";
+    let system = lab.runs(&b, (by_hand, "", &vault));
+    let answer = lab.get(&b, &lab::cfg_of(B));
+    assert_eq!(answer.status, 403, "{}", answer.text);
+    drop(system);
+
+    // The other machine's user has taken the first one's disk, which needs no secret: that keeps nothing
+    // from the machine itself.
+    let taken = Script::of(&lab.boot_cfg(&b, A));
+    let _taken = lab.runs(&b, (&taken.initiator, "", &taken.target));
+    let (_identity, _) = lab.identity(&a, A);
+    server.stop().unwrap();
+}
+
+#[test]
 fn another_machine_writes_nothing_of_a_clients_boots() {
     let lab = Lab::new();
     lab.add(A, &["--way", "esp"]);
