@@ -18,6 +18,9 @@ const QUOTAS: Duration = Duration::from_secs(5);
 /// How often disks are looked for whose time is over.
 const EXPIRY: Duration = Duration::from_secs(10 * 60);
 
+/// How often certificates are read anew.
+const CERTIFICATES: Duration = Duration::from_secs(60 * 60);
+
 /// Whoever has taken so many hundredths of his quota is told of; and told of again only after it was
 /// less than the second number in between.
 const NEAR: (u64, u64) = (90, 80);
@@ -42,12 +45,17 @@ impl Server {
         let mut ticks = interval(QUOTAS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expired: Option<Instant> = None;
+        let mut renewed = Instant::now();
         loop {
             ticks.tick().await;
             self.call(|server| server.see_to_quotas()).await;
             if expired.is_none_or(|last| last.elapsed() >= EXPIRY) {
                 expired = Some(Instant::now());
                 self.call(|server| server.expire(Timestamp::now())).await;
+            }
+            if renewed.elapsed() >= CERTIFICATES {
+                renewed = Instant::now();
+                self.call(|server| server.renew_certificates()).await;
             }
         }
     }

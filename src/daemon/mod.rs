@@ -84,6 +84,7 @@ use devices::Devices;
 use esps::Esps;
 use house::House;
 use notes::Notes;
+use tls::Tls;
 use visitors::Visitors;
 use volumes::Volumes;
 use watch::Watch;
@@ -110,6 +111,8 @@ pub struct Server {
     requests: Requests,
     /// What is told of those who ask for scripts, whom nobody knows.
     asked: Throttle,
+    // Held while certificates are looked at.
+    tls: Mutex<Vec<Tls>>,
     /// Drawn for each run: nobody outside can guess it.
     run_id: String,
     began: SystemTime,
@@ -194,6 +197,7 @@ impl Server {
             esps: Esps::default(),
             requests: Requests::default(),
             asked: Throttle::default(),
+            tls: Mutex::default(),
             run_id: drawn(),
             began: SystemTime::now(),
         })

@@ -79,6 +79,7 @@ impl Server {
         };
         *self.doors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(doors);
         self.library.adopt_config(config);
+        self.call(|server| server.renew_certificates()).await;
         self.nudge();
         let keys = |keys: Vec<&str>| keys.into_iter().map(str::to_owned).collect();
         Ok(Reloaded {

@@ -105,8 +105,8 @@ impl Listeners {
     }
 
     /// The fingerprint of the dashboard's certificate, if it speaks TLS.
-    pub fn fingerprint(&self) -> Option<&str> {
-        self.tls.as_ref().map(|tls| tls.fingerprint.as_str())
+    pub fn fingerprint(&self) -> Option<String> {
+        self.tls.as_ref().map(Tls::fingerprint)
     }
 
     /// Where clients find the server.
@@ -212,6 +212,9 @@ pub async fn run(
         limits(&server.library.config().iscsi),
         over(&server),
     ));
+    let admin_tls = listeners.tls.iter();
+    let boot_tls = listeners.boot_tls.iter().map(|one| &one.tls).take(1);
+    server.keep_certificates(admin_tls.chain(boot_tls).cloned().collect());
     for listener in listeners.boot {
         parts.spawn(http::serve(listener, routers.boot.clone(), over(&server)));
     }

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::{Context, Result, bail};
 use getrandom::SysRng;
@@ -26,6 +26,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept as Handshake, TlsAcceptor};
 
+use super::Server;
 use super::http::{self, Accept};
 use super::peer::{Peer, Scheme};
 use super::reach::{own_address, own_addresses};
@@ -86,7 +87,7 @@ impl std::fmt::Display for Purpose {
 /// that claim more (CA/Browser Forum, Baseline Requirements §6.3.2).
 const DAYS: i64 = 397;
 
-/// A server that starts so many days before its end makes another one.
+/// So many days before its end another one is made.
 const EARLY: i64 = 60;
 
 /// Begins the lines before key and certificate that tell what they were made for, until when they hold,
@@ -100,12 +101,19 @@ const BY: &str = "by: ";
 const AUTHORITY: &str = "boot-ca.pem";
 const AUTHORITY_YEARS: i64 = 20;
 
-/// How connections are encrypted.
+/// How connections are encrypted: one thing, however many listeners have it.
 #[derive(Clone)]
 pub(super) struct Tls {
+    purpose: Purpose,
+    // Held for a look or an exchange.
+    shown: Arc<RwLock<Shown>>,
+}
+
+/// The certificate that is shown, and its key.
+#[derive(Clone)]
+struct Shown {
     acceptor: TlsAcceptor,
-    /// SHA-256 of the certificate, as browsers show it.
-    pub fingerprint: String,
+    fingerprint: String,
 }
 
 impl Tls {
@@ -113,8 +121,45 @@ impl Tls {
     pub(super) fn configured(library: &Library, purpose: Purpose) -> Result<Option<Self>> {
         match purpose.tls(&library.config()) {
             None => Ok(None),
-            Some(ServerTls::Given(given)) => Self::given(given, purpose).map(Some),
-            Some(ServerTls::Made(_)) => Self::made(library, purpose).map(Some),
+            Some(tls) => Ok(Some(Self {
+                purpose,
+                shown: Arc::new(RwLock::new(Shown::of(library, purpose, tls)?)),
+            })),
+        }
+    }
+
+    /// SHA-256 of the certificate, as browsers show it.
+    pub(super) fn fingerprint(&self) -> String {
+        self.read().fingerprint.clone()
+    }
+
+    /// Shows the certificate that there is by now, if it can be used: one of yours may be another, one that
+    /// was made may come to its end. Connections that are open go on. Whether it is another.
+    pub(super) fn renew(&self, library: &Library) -> Result<bool> {
+        let config = library.config();
+        // To encrypt no more takes another start.
+        let Some(tls) = self.purpose.tls(&config) else {
+            return Ok(false);
+        };
+        let now = Shown::of(library, self.purpose, tls)?;
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        let is_another = shown.fingerprint != now.fingerprint;
+        if is_another {
+            *shown = now;
+        }
+        Ok(is_another)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Shown> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shown {
+    fn of(library: &Library, purpose: Purpose, tls: &ServerTls) -> Result<Self> {
+        match tls {
+            ServerTls::Given(given) => Self::given(given, purpose),
+            ServerTls::Made(_) => Self::made(library, purpose),
         }
     }
 
@@ -172,7 +217,7 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Tls {
+        Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             fingerprint,
         })
@@ -196,7 +241,34 @@ impl Accept for TlsListener {
         if let Peer::Network { over, .. } = &mut peer {
             *over = Scheme::Https;
         }
-        Ok((self.tls.acceptor.accept(stream), peer))
+        let acceptor = self.tls.read().acceptor.clone();
+        Ok((acceptor.accept(stream), peer))
+    }
+}
+
+impl Server {
+    /// Whose certificates are renewed from now on.
+    pub(super) fn keep_certificates(&self, of: Vec<Tls>) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = of;
+    }
+
+    /// Shows the certificates that there are by now. One that cannot be used leaves the one before. Blocks.
+    pub(super) fn renew_certificates(&self) {
+        let all = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        for tls in all.iter() {
+            let (purpose, fingerprint) = (tls.purpose, tls.fingerprint());
+            match tls.renew(&self.library) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let now = tls.fingerprint();
+                    tracing::info!(%purpose, was = fingerprint, now, "another certificate is shown from now on");
+                }
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    tracing::warn!(%purpose, fingerprint, why, "the certificate cannot be renewed");
+                }
+            }
+        }
     }
 }
 
@@ -405,12 +477,9 @@ mod tests {
         assert_eq!(made_fingerprint(&library), None);
         let first = Tls::configured(&library, Purpose::Admin).unwrap().unwrap();
         let again = Tls::configured(&library, Purpose::Admin).unwrap().unwrap();
-        assert_eq!(first.fingerprint, again.fingerprint);
-        assert_eq!(first.fingerprint.len(), 32 * 3 - 1);
-        assert_eq!(
-            made_fingerprint(&library).as_ref(),
-            Some(&first.fingerprint)
-        );
+        assert_eq!(first.fingerprint(), again.fingerprint());
+        assert_eq!(first.fingerprint().len(), 32 * 3 - 1);
+        assert_eq!(made_fingerprint(&library), Some(first.fingerprint()));
         let path = library.root().join("secrets").join("admin.pem");
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -456,15 +525,65 @@ mod tests {
                 certificate: certificate.to_owned(),
                 key: key.to_owned(),
             };
-            Tls::given(&given, Purpose::Boot)
+            Shown::given(&given, Purpose::Boot)
         };
         assert!(given(&one, &one).is_ok());
-        let error = |tried: Result<Tls>| format!("{:#}", tried.err().unwrap());
+        let error = |tried: Result<Shown>| format!("{:#}", tried.err().unwrap());
         assert!(
             error(given(&one, &other)).contains("with the key"),
             "not its key"
         );
         assert!(error(given(&dir.path().join("none"), &one)).contains("reading the certificate"));
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_shown_and_a_broken_one_is_not() {
+        let (dir, library) = library();
+        let names = names(&library.config(), Purpose::Admin);
+        let pem = dir.path().join("own.pem");
+        let put = || std::fs::write(&pem, made(&library.config(), &names, None).unwrap()).unwrap();
+        put();
+        let own = dir.path().join("own.toml");
+        let given = format!("[admin]\ntls = {{ certificate = {pem:?}, key = {pem:?} }}\n");
+        std::fs::write(&own, given).unwrap();
+        let library = Library::open(library.root(), Some(&own)).unwrap();
+        let doors = crate::daemon::Doors::configured(&library.config());
+        let tls = Tls::configured(&library, Purpose::Admin).unwrap().unwrap();
+        let server = Server::new(library, tokio::runtime::Handle::current(), doors);
+        server.keep_certificates(vec![tls.clone()]);
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = TlsListener {
+            listener: listener.unwrap(),
+            tls: tls.clone(),
+        };
+        let address = listener.listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((opening, _)) = listener.next().await {
+                let _ = opening.await;
+            }
+        });
+        let shown = move || {
+            let output = std::process::Command::new("openssl")
+                .args(["s_client", "-connect", &address.to_string(), "-showcerts"])
+                .stdin(std::process::Stdio::null())
+                .output();
+            let said = String::from_utf8(output.unwrap().stdout).unwrap();
+            fingerprint(&CertificateDer::from_pem_slice(said.as_bytes()).unwrap())
+        };
+        let shown = || tokio::task::spawn_blocking(shown);
+        let first = tls.fingerprint();
+        assert_eq!(shown().await.unwrap(), first);
+        server.renew_certificates();
+        assert_eq!(tls.fingerprint(), first, "it is the same");
+        put();
+        assert_eq!(shown().await.unwrap(), first, "nobody has looked");
+        server.renew_certificates();
+        assert_ne!(tls.fingerprint(), first);
+        assert_eq!(shown().await.unwrap(), tls.fingerprint());
+        let second = tls.fingerprint();
+        std::fs::write(&pem, "half of a certif").unwrap();
+        server.renew_certificates();
+        assert_eq!(shown().await.unwrap(), second, "the one before");
     }
 
     #[test]
@@ -482,7 +601,7 @@ mod tests {
         let shown = |names: &str| {
             let library = open(names);
             let tls = Tls::configured(&library, Purpose::Boot).unwrap().unwrap();
-            (tls.fingerprint, secret(AUTHORITY))
+            (tls.fingerprint(), secret(AUTHORITY))
         };
         let (first, authority) = shown("");
         assert_eq!(shown(""), (first.clone(), authority.clone()));
