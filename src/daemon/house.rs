@@ -93,7 +93,7 @@ impl Server {
 
     fn see_to(&self, mac: &MacAddr, quota: &Quota) -> Result<()> {
         let client = self.library.client(mac)?;
-        let limit = self.library.settings(&client)?.quota.map(ByteSize::bytes);
+        let limit = self.library.settings(&client)?.quota().map(ByteSize::bytes);
         if quota.limit() != limit {
             quota.set(limit);
         }

@@ -230,7 +230,7 @@ impl Library {
         client: &Client,
         settings: &Settings,
     ) -> Result<Option<KernelArg>> {
-        if settings.data.is_none() {
+        if settings.data().is_none() {
             return Ok(None);
         }
         let target = self.target_name(&Target::Clone(client.mac));

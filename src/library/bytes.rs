@@ -27,6 +27,52 @@ impl ByteSize {
     }
 }
 
+/// So much, or the word that there is none, whatever others say: `20G`, `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SizeOrNone {
+    /// So many bytes.
+    Size(ByteSize),
+    /// None.
+    None,
+}
+
+serde_as_text!(
+    SizeOrNone,
+    "^([1-9][0-9]{0,3}[KMGTP]|[1-9][0-9]{0,15}|none)$"
+);
+
+impl SizeOrNone {
+    /// How much, where there is any.
+    pub fn size(self) -> Option<ByteSize> {
+        match self {
+            SizeOrNone::Size(size) => Some(size),
+            SizeOrNone::None => None,
+        }
+    }
+}
+
+impl FromStr for SizeOrNone {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "none" => Ok(SizeOrNone::None),
+            text => text.parse().map(SizeOrNone::Size).map_err(|_: NameError| {
+                NameError::new(text, "a size in bytes, such as 20G or 512M, or `none`")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for SizeOrNone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SizeOrNone::Size(size) => size.fmt(f),
+            SizeOrNone::None => f.pad("none"),
+        }
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = NameError;
 
@@ -68,9 +114,17 @@ mod tests {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!((size.bytes(), size.to_string()), (bytes, written.into()));
             assert_eq!(size.to_string().parse::<ByteSize>().unwrap(), size);
+            let or_none: SizeOrNone = text.parse().unwrap();
+            assert_eq!(
+                (or_none.size(), or_none.to_string()),
+                (Some(size), written.into())
+            );
         }
+        let none: SizeOrNone = "none".parse().unwrap();
+        assert_eq!((none.size(), none.to_string()), (None, "none".into()));
         for wrong in ["", "0", "2x", "-1", "1.5G", "20 G", "20Q"] {
             assert!(wrong.parse::<ByteSize>().is_err(), "{wrong}");
+            assert!(wrong.parse::<SizeOrNone>().is_err(), "{wrong}");
         }
     }
 }

@@ -102,7 +102,7 @@ pub use accounts::{
     Invitation, Lifetime, NewToken, NewUser, Revealed, Token, TokenView, User, UserView,
 };
 pub use boots::{Boot, BootId, BootState, BootTicket};
-pub use bytes::ByteSize;
+pub use bytes::{ByteSize, SizeOrNone};
 pub use clients::{
     Act, Armed, AssignTo, Assignment, Before, COLUMNS, Client, ClientSelector, ClientState,
     ClientView, Discarded, Done, Edit, HeldTo, Import, KeptDisk, Known, Menu, MenuItem,

@@ -391,6 +391,48 @@ fn a_client_at_its_quota_is_full_and_goes_on_with_more() {
     });
 }
 
+#[test]
+fn one_of_a_group_has_no_quota_and_no_data_disk_where_the_others_have() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let (one, other) = ("52:54:00:12:34:56", "52:54:00:12:34:57");
+    let [one, other] = [one, other].map(|mac| lab.add(mac, "fc28", Mode::Persistent));
+    let joins: Edit = serde_json::from_str(r#"{"groups": ["lab"]}"#).unwrap();
+    for mac in [&one, &other] {
+        let joined = lab
+            .lib
+            .edit_client(mac, &joins, &lab.room, &Actor::command());
+        joined.unwrap();
+    }
+    let says = serde_json::from_str(r#"{"settings": {"quota": "1M", "data": "1M"}}"#).unwrap();
+    let group = "lab".parse().unwrap();
+    lab.lib
+        .edit_group(&group, &says, &Actor::command())
+        .unwrap();
+    let has = |mac: &MacAddr| {
+        let script = lab.script(mac);
+        let mut told = script.args.iter().map(KernelArg::as_str);
+        let is_told = told.any(|arg| arg.starts_with("netroot.data="));
+        let grant = lab.enter(&script).unwrap();
+        let disks = lab.lib.open_granted(&grant).unwrap();
+        let limit = disks[0].quota.as_ref().unwrap().limit();
+        lab.leave(&grant);
+        (limit, disks.len(), is_told)
+    };
+    set(&lab, &one, r#"{"quota": "none", "data": "none"}"#);
+    assert_eq!(has(&one), (None, 1, false));
+    assert_eq!(has(&other), (Some(MIB), 2, true));
+    let view = lab.lib.close_view(lab.client(&one), &lab.room).unwrap();
+    assert_eq!((view.held_to, view.data), (None, None));
+    // It is kept as it was said, and the group's word is one word away.
+    let kept = lab.home().join(format!("clients/{}.json", one.bare()));
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
+    let said = serde_json::json!({"quota": "none", "data": "none"});
+    assert_eq!(kept["settings"], said);
+    set(&lab, &one, r#"{"quota": null, "data": null}"#);
+    assert_eq!(has(&one), (Some(MIB), 2, true));
+}
+
 /// What was written seconds ago lies beside its place as long as the file system likes.
 #[test]
 fn what_a_full_client_has_just_written_it_may_write_again() {

@@ -184,6 +184,21 @@ fn a_page_tells_what_counts_and_who_says_it() {
     let group = server.page("/groups/lab");
     assert_eq!(counts(&group, "Quota"), is("4G", "group lab"));
     assert_eq!(counts(&group, "Menu"), is("always", "everybody's"));
+    // None is said, too, and is not what nobody says.
+    let none = [("quota", "none"), ("data", "none")];
+    save(&server, "/groups/lab", &[("data", "1G")]);
+    assert_eq!(told("Data disk"), is("1G", "group lab"));
+    save(&server, &client, &none);
+    assert_eq!(told("Quota"), is("no limit", "its own"));
+    assert_eq!(told("Data disk"), is("none", "its own"));
+    let form = server.page(&format!("{client}/settings"));
+    assert!(form.contains("name=\"quota\" value=\"none\""), "{form}");
+    site.netroot(&["client", "set", "lab-1", "--quota=", "--data="]);
+    assert_eq!(told("Data disk"), is("1G", "group lab"));
+    site.netroot(&["client", "set", "lab-1", "--quota", "none", "--data=none"]);
+    let shown = site.netroot(&["client", "show", "lab-1"]);
+    assert!(shown.contains("none"), "{shown}");
+    assert_eq!(told("Quota"), is("no limit", "its own"));
     // Who watches the page sees what others say.
     let mut watching = server.watch(&format!("client:{mac}"));
     site.netroot(&["group", "set", "lab", "--identity", "on"]);

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use super::{ClientImport, Consent, DryRun, Queue};
 use crate::library::{
     ByteSize, ChapBy, ClientName, ClientSelector, GroupName, ImageName, KernelArg, Lifetime,
-    MacAddr, MenuItem, MenuSeconds, MenuWhen, Mode, Settings, SettingsEdit, SnapshotName, SshKey,
-    Switch, VersionSpec, Way, Within,
+    MacAddr, MenuItem, MenuSeconds, MenuWhen, Mode, Settings, SettingsEdit, SizeOrNone,
+    SnapshotName, SshKey, Switch, VersionSpec, Way, Within,
 };
 
 /// Its commands.
@@ -218,15 +218,15 @@ pub(in crate::cli) struct SettingsArgs {
     /// How long the menu waits
     #[arg(long, value_name = "SECONDS", value_parser = or_none::<MenuSeconds>)]
     pub menu_timeout: Option<OrNone<MenuSeconds>>,
-    /// How much its disk may hold beyond the version, such as 20G; --quota= goes by its groups and everybody again
-    #[arg(long, value_name = "SIZE", value_parser = or_none::<ByteSize>)]
-    pub quota: Option<OrNone<ByteSize>>,
+    /// How much its disk may hold beyond the version, such as 20G, or none: no limit, whatever its groups say; --quota= goes by them and everybody again
+    #[arg(long, value_name = "SIZE", value_parser = or_none::<SizeOrNone>)]
+    pub quota: Option<OrNone<SizeOrNone>>,
     /// How large its next disk is at least; `client resize` enlarges the one that it has
     #[arg(long, value_name = "SIZE", value_parser = or_none::<ByteSize>)]
     pub size: Option<OrNone<ByteSize>>,
-    /// A second disk of this size, which stays over resets and upgrades; it only grows
-    #[arg(long, value_name = "SIZE", value_parser = or_none::<ByteSize>)]
-    pub data: Option<OrNone<ByteSize>>,
+    /// A second disk of this size, which stays over resets and upgrades and only grows; or none, whatever its groups say
+    #[arg(long, value_name = "SIZE", value_parser = or_none::<SizeOrNone>)]
+    pub data: Option<OrNone<SizeOrNone>>,
     /// How long its disks are kept after a reset or an assignment: 14d, 12h or never to go
     #[arg(long, value_name = "TIME", value_parser = or_none::<Lifetime>)]
     pub keep_discarded: Option<OrNone<Lifetime>>,

@@ -242,7 +242,7 @@ impl Library {
 
     /// Has whoever has a client's disks open look at them again.
     pub(crate) fn tell_open(&self, client: &Client, live: &dyn Live) -> Result<()> {
-        let quota = self.settings(client)?.quota.map(ByteSize::bytes);
+        let quota = self.settings(client)?.quota().map(ByteSize::bytes);
         live.look_again(&client.mac, quota);
         Ok(())
     }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::expiry;
 use super::menu::{MenuItem, MenuSeconds, MenuWhen};
 use crate::library::accounts::Lifetime;
-use crate::library::bytes::ByteSize;
+use crate::library::bytes::{ByteSize, SizeOrNone};
 use crate::library::config::MenuLogin;
 use crate::library::error::{self, Error};
 use crate::library::names::{GroupName, plain_words};
@@ -30,18 +30,18 @@ pub struct Settings {
     /// How many seconds the menu waits; 10 if nobody says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub menu_timeout: Option<MenuSeconds>,
-    /// Bytes that its disk may hold beyond the version that it was made from; as many as there is room
-    /// for if nobody says anything.
+    /// Bytes that its disk may hold beyond the version that it was made from, or `none`: as many as there
+    /// is room for, as if nobody says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub quota: Option<ByteSize>,
+    pub quota: Option<SizeOrNone>,
     /// Bytes that its disk has at least, from the next that is made for it on; as many as the version if
     /// nobody says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<ByteSize>,
-    /// Bytes of a disk beside the one that it boots from, which stays whatever becomes of that; there is
-    /// none if nobody says anything.
+    /// Bytes of a disk beside the one that it boots from, which stays whatever becomes of that, or `none`:
+    /// there is none if nobody says anything, either.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<ByteSize>,
+    pub data: Option<SizeOrNone>,
     /// How long disks are kept that were reset or replaced; 14d if nobody says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_discarded: Option<Lifetime>,
@@ -81,18 +81,18 @@ pub struct SettingsEdit {
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<MenuSeconds>)]
     pub menu_timeout: Option<Option<MenuSeconds>>,
-    /// Bytes that its disk may hold beyond the version.
+    /// Bytes that its disk may hold beyond the version, or `none`.
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<ByteSize>)]
-    pub quota: Option<Option<ByteSize>>,
+    #[schema(value_type = Option<SizeOrNone>)]
+    pub quota: Option<Option<SizeOrNone>>,
     /// Bytes that its next disk has at least.
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ByteSize>)]
     pub size: Option<Option<ByteSize>>,
-    /// Bytes of its data disk, which only grows.
+    /// Bytes of its data disk, which only grows, or `none`.
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<ByteSize>)]
-    pub data: Option<Option<ByteSize>>,
+    #[schema(value_type = Option<SizeOrNone>)]
+    pub data: Option<Option<SizeOrNone>>,
     /// How long disks are kept that were reset or replaced.
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Lifetime>)]
@@ -183,7 +183,7 @@ impl Settings {
 
     /// How large disks are to be that are made.
     fn sizes(&self) -> impl Iterator<Item = (&'static str, ByteSize)> {
-        let sizes = [("size", self.size), ("data", self.data)].into_iter();
+        let sizes = [("size", self.size), ("data", self.data())].into_iter();
         sizes.filter_map(|(name, size)| Some((name, size?)))
     }
 }
@@ -235,6 +235,16 @@ impl Settings {
                 .authorized_keys
                 .or_else(|| next.authorized_keys.clone()),
         }
+    }
+
+    /// How much a disk may hold by these beyond its version, if that is bounded.
+    pub fn quota(&self) -> Option<ByteSize> {
+        self.quota.and_then(SizeOrNone::size)
+    }
+
+    /// How large the data disk is by these, if there is one.
+    pub fn data(&self) -> Option<ByteSize> {
+        self.data.and_then(SizeOrNone::size)
     }
 
     /// Whether they say nothing at all.

@@ -161,7 +161,7 @@ impl Library {
     /// What a person is shown of a client, with what takes longer to find out.
     pub fn close_view(&self, client: Client, live: &dyn Live) -> Result<ClientView> {
         let usage = self.clone_usage(&client.mac)?;
-        let quota = self.settings(&client)?.quota;
+        let quota = self.settings(&client)?.quota();
         let data = self.data_disk(&client)?;
         let mut view = self.view(client, live)?;
         view.identity = self

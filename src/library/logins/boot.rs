@@ -92,7 +92,7 @@ impl Library {
     /// The target of a client's data disk, where that of its root is one that others have too.
     pub(super) fn data_target(&self, client: &Client, root: &Target) -> Result<Option<Target>> {
         let own = Target::Clone(client.mac);
-        let has_one = *root != own && self.settings(client)?.data.is_some();
+        let has_one = *root != own && self.settings(client)?.data().is_some();
         Ok(has_one.then_some(own))
     }
 

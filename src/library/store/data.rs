@@ -59,7 +59,7 @@ impl Troubles {
 impl Library {
     /// A client's data disk, if it has one or is to have one.
     pub fn data_disk(&self, client: &Client) -> Result<Option<DataDisk>> {
-        let wanted = self.settings(client)?.data;
+        let wanted = self.settings(client)?.data();
         let path = self.data_path(&client.mac);
         let there = match fs::metadata(&path) {
             Ok(there) => Some(there),
@@ -90,7 +90,7 @@ impl Library {
 
     /// Makes a client's data disk, or makes it as large as its settings say. Nothing where it has none.
     pub(crate) fn ready_data(&self, _: &WriteLock, client: &Client) -> Result<()> {
-        let Some(size) = self.settings(client)?.data else {
+        let Some(size) = self.settings(client)?.data() else {
             return Ok(());
         };
         let path = self.data_path(&client.mac);
@@ -131,12 +131,12 @@ impl Library {
             Err(error) => return Err(error).doing("looking at", &path),
         };
         let name = &client.name;
-        Ok(match (before.data, after.data) {
+        Ok(match (before.data(), after.data()) {
             (Some(_), None) => Some(format!(
                 "from its next boot on {name} has no data disk; what is on it ({there}) stays in the \
                  library, and comes back with a size for it"
             )),
-            (before, Some(wanted)) if before != after.data && wanted < there => Some(format!(
+            (before, Some(wanted)) if before != Some(wanted) && wanted < there => Some(format!(
                 "the data disk of {name} has {there} already and stays so: it only grows"
             )),
             _ => None,
@@ -145,7 +145,7 @@ impl Library {
 
     /// A client's data disk, if its settings ask for one.
     pub(super) fn open_data(&self, client: &Client) -> Result<Option<OpenDisk>> {
-        if self.settings(client)?.data.is_none() {
+        if self.settings(client)?.data().is_none() {
             return Ok(None);
         }
         let path = self.data_path(&client.mac);

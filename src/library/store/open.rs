@@ -100,7 +100,7 @@ impl Library {
         let disk = self.open_disk_of(client)?;
         let (path, _) = clone::paths(self.places(), &client.mac);
         let own = self.own_of(&path, client.own_disk()?)?;
-        let limit = self.settings(client)?.quota.map(ByteSize::bytes);
+        let limit = self.settings(client)?.quota().map(ByteSize::bytes);
         let disk = QuotaDisk::new(disk, Box::new(own), limit);
         let quota = disk.quota().clone();
         Ok((Arc::new(disk), quota))

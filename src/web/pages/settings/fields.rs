@@ -61,8 +61,8 @@ pub(super) enum Kind {
     Lines,
 }
 
-/// For an empty list of keys: an empty field says nothing.
-const NOBODY: &str = "none";
+/// For an empty list of keys, and sizes that are none: an empty field says nothing.
+const NONE: &str = "none";
 
 impl Setting {
     pub(super) fn all() -> impl Iterator<Item = Setting> {
@@ -126,13 +126,17 @@ impl Setting {
                  read its kernel line."
             }
             Setting::Mutual => "Whether the target proves a secret in return.",
-            Setting::Quota => "How much the disk may hold beyond the version, such as 20G.",
+            Setting::Quota => {
+                "How much the disk may hold beyond the version, such as 20G. The word none is for no limit, \
+                 whatever is inherited."
+            }
             Setting::Size => {
                 "How large the next disk is at least that is made, as by a reset; such as 40G. The one in place \
                  is enlarged on its client's page."
             }
             Setting::Data => {
-                "A second disk of this size, such as 20G, which stays over resets and upgrades. It only grows."
+                "A second disk of this size, such as 20G, which stays over resets and upgrades. It only grows. \
+                 The word none is for no such disk, whatever is inherited."
             }
             Setting::KeepDiscarded => "After a reset or an assignment: 14d, 12h or never to go.",
         }
@@ -201,7 +205,7 @@ impl Setting {
             Setting::AuthorizedKeys => {
                 let keys = settings.authorized_keys.as_ref();
                 keys.map(|keys| match keys.as_slice() {
-                    [] => NOBODY.to_owned(),
+                    [] => NONE.to_owned(),
                     keys => list(keys, "\n"),
                 })
             }
@@ -219,6 +223,7 @@ impl Setting {
         let text = self.text(settings)?;
         Some(match self {
             Setting::MenuTimeout => format!("{text} s"),
+            Setting::Quota if text == NONE => self.nothing().to_owned(),
             Setting::AuthorizedKeys => match settings.authorized_keys.as_deref() {
                 Some([]) | None => text,
                 Some(keys) => {
@@ -253,7 +258,7 @@ impl Setting {
             Setting::AuthorizedKeys => {
                 edit.authorized_keys = Some(match text {
                     "" => None,
-                    NOBODY => Some(Vec::new()),
+                    NONE => Some(Vec::new()),
                     text => Some(text.lines().map(parsed).collect::<Result<_, _>>()?),
                 });
             }
