@@ -142,6 +142,15 @@ impl KernelArg {
         &self.0
     }
 
+    /// Reads one that somebody says who has these before him. What was there stays, whatever was refused
+    /// since.
+    pub fn said_beside(before: &[KernelArg], text: &str) -> std::result::Result<Self, NameError> {
+        match before.iter().find(|arg| arg.0 == text) {
+            Some(arg) => Ok(arg.clone()),
+            None => text.parse(),
+        }
+    }
+
     /// Why it is not on the kernel line, where it was set before that was refused.
     pub fn left_out(&self) -> Option<NameError> {
         broken(OWNED, &self.0)
@@ -322,5 +331,10 @@ mod tests {
         assert!(read(r#"["a b"]"#).is_err(), "that is no word");
         let set = serde_json::from_str::<Vec<KernelArg>>(r#"["ip=dhcp"]"#);
         assert!(set.is_err(), "who sets it is refused");
+        assert_eq!(
+            KernelArg::said_beside(&args, "ip=dhcp"),
+            Ok(args[1].clone())
+        );
+        assert!(KernelArg::said_beside(&args, "ip=on").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Groups and rollouts: what their page tells, and what its forms and programs do.
 
-use netroot::library::Mode;
+use netroot::library::{KernelArg, Mode};
 use serde_json::Value;
 
 use super::site::{Server, Site, hidden};
@@ -62,6 +62,62 @@ fn what_is_said_for_a_group_is_told_to_its_clients() {
     let page = post(&server, "/groups/lab/remove", "/groups/lab/remove", &[]);
     assert!(page.contains("No groups yet"), "{page}");
     assert!(site.client(&mac).groups.is_empty());
+}
+
+#[test]
+fn a_word_that_is_refused_by_now_refuses_no_form_that_leaves_it() {
+    let site = Site::new();
+    site.seal("fc28");
+    let mac = site.add(1, "lab-1", Mode::Shared, &["quiet"]);
+    site.netroot(&["group", "set", "lab", "--arg", "nosplash"]);
+    let kept = |path: &str, word: &str| {
+        let path = site.lib.root().join(path);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.replace(word, &format!("{word}, \"ip=dhcp\""));
+        std::fs::write(&path, text).unwrap();
+    };
+    kept("groups/lab.json", "\"nosplash\"");
+    kept(&format!("clients/{}.json", mac.bare()), "\"quiet\"");
+    let server = site.serve();
+    let group = "/groups/lab";
+    assert!(server.page(group).contains("value=\"nosplash ip=dhcp\""));
+    let args = |args: &[KernelArg]| {
+        let words: Vec<&str> = args.iter().map(KernelArg::as_str).collect();
+        words.join(" ")
+    };
+    let lab = "lab".parse().unwrap();
+    let of_group = || args(&site.lib.group(&lab).unwrap().args);
+    let page = format!("/clients/{mac}");
+    let client = |words: &str| {
+        let seen = site.client(&mac).edition().as_str().to_owned();
+        let fields = [("name", "lab-1"), ("groups", "lab"), ("macs", "")];
+        let mut all: Vec<_> = fields.map(|(name, value)| (name, value.to_owned())).into();
+        all.extend([("args", words.to_owned()), ("edition", seen)]);
+        all.push(("csrf", hidden(&server.page(&page), "csrf")));
+        server.post_and_look(&format!("{page}/edit"), &all)
+    };
+    let of_client = || args(&site.client(&mac).args);
+    for (words, is_taken) in [
+        ("nosplash ip=dhcp", true),
+        ("ip=dhcp debug", true),
+        ("ip=dhcp ip=on", false),
+        ("nosplash rw", false),
+        ("nosplash", true),
+        ("nosplash ip=dhcp", false),
+    ] {
+        let (before, own) = (of_group(), of_client());
+        let set = [("args", words), ("mode", "shared")];
+        let said = post(&server, "/groups/lab/set", group, &set);
+        assert_eq!(said.contains("Saved."), is_taken, "{words}: {said}");
+        let changed = client(words);
+        assert_eq!(
+            changed.contains("Not changed: "),
+            !is_taken,
+            "{words}: {changed}"
+        );
+        let now = |before: String| if is_taken { words.to_owned() } else { before };
+        assert_eq!((of_group(), of_client()), (now(before), now(own)));
+    }
 }
 
 #[test]

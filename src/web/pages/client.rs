@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use jiff::{SignedDuration, Timestamp};
 
-use super::act::{FormFields, field, parsed, words};
+use super::act::{FormFields, field, kernel_args, parsed, words};
 use super::boots::Boots;
 use super::events::{EventLine, Names};
 use super::page::{Failure, Html, Notice, Page};
@@ -308,17 +308,12 @@ async fn edit(
 ) -> Result<Response, Failure> {
     let mac: MacAddr = mac.parse().map_err(Problem::invalid)?;
     let to = format!("/clients/{mac}");
-    let edit = match read(&fields) {
-        Ok(edit) => edit,
-        Err(wrong) => return Ok(page.then(&to, Notice::bad(format!("Not changed: {wrong}")))),
-    };
     let edition = Edition::named(field(&fields, "edition"));
     let actor = page.who.actor.clone();
     let edited = blocking(&server, move |server| {
-        let live = server.live();
-        server
-            .library()
-            .edit_client_on(&mac, Some(&edition), &edit, live, &actor)
+        let (library, live) = (server.library(), server.live());
+        let edit = read(&fields, &library.client(&mac)?).map_err(Error::Invalid)?;
+        library.edit_client_on(&mac, Some(&edition), &edit, live, &actor)
     });
     let notice = match edited.await {
         Ok(done) if done.plan.steps.is_empty() => Notice::good("Nothing has changed."),
@@ -328,11 +323,12 @@ async fn edit(
     Ok(page.then(&to, notice))
 }
 
-fn read(fields: &FormFields) -> Result<Edit, String> {
+/// What the form of a client asks for.
+fn read(fields: &FormFields, of: &Client) -> Result<Edit, String> {
     let field = |name| field(fields, name);
     Ok(Edit {
         name: Some(parsed(field("name"))?),
-        args: Some(words(field("args"))?),
+        args: Some(kernel_args(field("args"), &of.args)?),
         groups: Some(words(field("groups"))?.into_iter().collect()),
         more_macs: Some(words(field("macs"))?.into_iter().collect()),
         settings: SettingsEdit::default(),

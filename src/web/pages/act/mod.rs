@@ -25,7 +25,7 @@ use done::Outcome;
 use wanted::{Fields, Wanted};
 
 pub(super) use form::Wrong;
-pub(super) use wanted::{Fields as FormFields, field, given, parsed, words};
+pub(super) use wanted::{Fields as FormFields, field, given, kernel_args, parsed, words};
 
 pub(super) fn routes() -> Router<Arc<Server>> {
     Router::new().route("/clients/act", post(act))

@@ -81,6 +81,15 @@ where
     text.split_whitespace().map(parsed).collect()
 }
 
+/// Kernel arguments with spaces between them, of a field that has shown these.
+pub(in crate::web::pages) fn kernel_args(
+    text: &str,
+    before: &[KernelArg],
+) -> Result<Vec<KernelArg>, String> {
+    let read = |word| KernelArg::said_beside(before, word).map_err(|wrong| wrong.to_string());
+    text.split_whitespace().map(read).collect()
+}
+
 /// The page that a form came from: the room, or that of the one client that it is about.
 pub(super) fn back(fields: &[(String, String)]) -> String {
     let of_client = field(fields, "from") == "client";

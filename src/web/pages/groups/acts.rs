@@ -8,9 +8,9 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::daemon::Server;
-use crate::library::{Edition, Group, GroupEdit, GroupName, SettingsEdit};
+use crate::library::{Edition, Error, Group, GroupEdit, GroupName, SettingsEdit};
 use crate::web::blocking;
-use crate::web::pages::act::{FormFields, field, given, parsed, words};
+use crate::web::pages::act::{FormFields, field, given, kernel_args, parsed};
 use crate::web::pages::ask::AskPage;
 use crate::web::pages::images::named;
 use crate::web::pages::page::{Failure, Html, Notice, Page};
@@ -45,7 +45,7 @@ async fn make(
         return Ok(page.then(&format!("/groups/{name}"), notice));
     }
     let seen = Group::empty(&name).edition();
-    said(&server, page, name, &fields, seen, "/groups").await
+    said(&server, page, name, fields, seen, "/groups").await
 }
 
 async fn set(
@@ -57,25 +57,22 @@ async fn set(
     let name: GroupName = named(&name)?;
     let back = format!("/groups/{name}");
     let seen = Edition::named(field(&fields, "seen"));
-    said(&server, page, name, &fields, seen, &back).await
+    said(&server, page, name, fields, seen, &back).await
 }
 
 async fn said(
     server: &Arc<Server>,
     page: Page,
     name: GroupName,
-    fields: &FormFields,
+    fields: FormFields,
     seen: Edition,
     back: &str,
 ) -> Result<Response, Failure> {
-    let edit = match edit(fields) {
-        Ok(edit) => edit,
-        Err(wrong) => return Ok(page.then(back, Notice::bad(format!("Not saved: {wrong}")))),
-    };
     let by = page.who.actor().clone();
     let group = name.clone();
     let saved = blocking(server, move |server| {
         let library = server.library();
+        let edit = edit(&fields, &library.group(&group)?).map_err(Error::Invalid)?;
         library.edit_group_on(&group, Some(&seen), &edit, &by)
     });
     let (to, notice) = match saved.await {
@@ -86,15 +83,18 @@ async fn said(
                 Notice::good("Saved. Its clients are told at their next boot."),
             ),
         },
-        Err(problem) => (back.to_owned(), Notice::bad(problem.detail)),
+        Err(problem) => {
+            let why = format!("Not saved: {}", problem.detail);
+            (back.to_owned(), Notice::bad(why))
+        }
     };
     Ok(page.then(&to, notice))
 }
 
 /// The form has every field but the settings: what is empty in it says nothing.
-fn edit(fields: &FormFields) -> Result<GroupEdit, String> {
+fn edit(fields: &FormFields, of: &Group) -> Result<GroupEdit, String> {
     Ok(GroupEdit {
-        args: Some(words(field(fields, "args"))?),
+        args: Some(kernel_args(field(fields, "args"), &of.args)?),
         image: Some(given(field(fields, "image"))?),
         mode: Some(given(field(fields, "mode"))?),
         settings: SettingsEdit::default(),
