@@ -16,6 +16,7 @@ pub(super) fn reload(cli: &Cli, run: DryRun) -> Result<()> {
         for text in Text::ALL {
             text.of_site(&library)?;
         }
+        warn(&library.config().left_out());
         return print::lines(["netroot.toml has no mistake, and would be read anew"]);
     }
     let Some(server) = Control::running(&cli.library)? else {
@@ -28,6 +29,7 @@ pub(super) fn reload(cli: &Cli, run: DryRun) -> Result<()> {
     if cli.json {
         return print::json(&reloaded);
     }
+    warn(&reloaded.warnings);
     let mut lines: Vec<String> = Vec::new();
     let mut told = |what: &str, which: String| {
         if !which.is_empty() {
@@ -52,4 +54,11 @@ pub(super) fn reload(cli: &Cli, run: DryRun) -> Result<()> {
         lines.push("nothing has changed".to_owned());
     }
     print::lines(lines)
+}
+
+/// In JSON they stand with the rest.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        print::warning(warning);
+    }
 }

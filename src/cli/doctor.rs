@@ -57,6 +57,9 @@ pub(super) fn doctor(cli: &Cli) -> Result<()> {
 pub(super) fn check(cli: &Cli) -> Result<()> {
     let library = Library::open(&cli.library, cli.config.as_deref())?;
     let file = library.root().join("netroot.toml");
+    for warning in library.config().left_out() {
+        print::warning(&warning);
+    }
     if cli.json {
         return print::json(&serde_json::json!({ "file": file, "mistakes": 0 }));
     }

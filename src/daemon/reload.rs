@@ -25,6 +25,9 @@ pub struct Reloaded {
     /// Where it does not listen any more. Sessions that came in there go on until they end.
     #[schema(value_type = Vec<String>)]
     pub closed: Vec<SocketAddr>,
+    /// What stands in it and nobody goes by, and why.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl Server {
@@ -41,6 +44,9 @@ impl Server {
                     ..
                 } = reloaded;
                 tracing::info!(?changed, ?at_restart, opened = ?reloaded.opened, closed = ?reloaded.closed, "netroot.toml was read anew");
+                for warning in &reloaded.warnings {
+                    tracing::warn!("{warning}");
+                }
                 let event = event.with("changed", changed.clone());
                 event.with("at_restart", at_restart.clone())
             }
@@ -78,6 +84,7 @@ impl Server {
             ..Doors::clone(&self.doors())
         };
         *self.doors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(doors);
+        let warnings = config.left_out();
         self.library.adopt_config(config);
         self.call(|server| server.renew_certificates()).await;
         self.nudge();
@@ -87,6 +94,7 @@ impl Server {
             at_restart: keys(changed.at_restart),
             opened,
             closed,
+            warnings,
         })
     }
 }

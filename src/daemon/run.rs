@@ -20,7 +20,7 @@ use crate::boot::{self, Loaders};
 use crate::exec;
 use crate::iscsi::{self, Limits};
 use crate::library::config::SecretsOver;
-use crate::library::{Config, KernelArg, Library, config};
+use crate::library::{Config, Library, config};
 
 /// Open sockets, before anything is answered on them.
 pub struct Listeners {
@@ -146,8 +146,7 @@ impl Listeners {
                  clients that prove a secret cannot boot, and none has an identity; set [boot] tls",
             ));
         }
-        let left_out = KernelArg::all_left_out(&config.boot.kernel_args).into_iter();
-        warnings.extend(left_out.map(|why| format!("[boot] kernel_args: {why}")));
+        warnings.extend(config.left_out());
         let loaders = Loaders::new(&config.boot);
         if !self.tftp.is_empty() || !self.dhcp.is_empty() {
             warnings.extend(loaders.warnings());

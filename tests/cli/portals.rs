@@ -136,6 +136,40 @@ fn portals_come_and_go_while_sessions_stay() {
     assert!(log.contains("nothing was changed"), "{log}");
 }
 
+#[test]
+fn what_nobody_goes_by_any_more_is_told_whenever_the_configuration_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    configured(&site, "listen = [\"127.0.0.1:0\"]");
+    let server = site.serve();
+    assert_eq!(
+        site.json(&["config", "reload"])["warnings"],
+        serde_json::json!([])
+    );
+    // A word that could be set until netroot began to write it itself.
+    let library = site.library.join("netroot.toml");
+    let text = fs::read_to_string(&library).unwrap();
+    let args = "kernel_args = [\"quiet\", \"ip=dhcp\"]";
+    fs::write(&library, text.replace("kernel_args = []", args)).unwrap();
+    let warning = "warning: [boot] kernel_args: `ip=dhcp` is not a kernel argument of yours";
+    for command in [
+        &["config", "check"][..],
+        &["config", "reload", "--dry-run"],
+        &["config", "reload"],
+    ] {
+        let told = site.run(command);
+        assert_eq!(told.status.code(), Some(0), "{}", stderr(&told));
+        let told = stderr(&told);
+        assert_eq!(told.matches(warning).count(), 1, "{command:?}: {told}");
+        assert!(!told.contains("quiet"), "{told}");
+    }
+    let again = site.json(&["config", "reload"]);
+    let told = again["warnings"][0].as_str().unwrap();
+    assert!(told.ends_with("it is left out"), "{told}");
+    let log = server.stop();
+    assert_eq!(log.matches("[boot] kernel_args").count(), 2, "{log}");
+}
+
 /// A NOP-Out that wants its answer (RFC 7143 §11.18).
 fn ping(session: &mut TcpStream) {
     use std::io::{Read, Write};

@@ -339,6 +339,13 @@ impl Config {
         }
     }
 
+    /// What it says and nobody goes by, and why: it was set before that was refused.
+    pub fn left_out(&self) -> Vec<String> {
+        let args = KernelArg::all_left_out(&self.boot.kernel_args).into_iter();
+        args.map(|why| format!("[boot] kernel_args: {why}"))
+            .collect()
+    }
+
     /// Reads the text of `file`.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| located(file, text, &error))?;
