@@ -105,7 +105,7 @@ impl Library {
         }
         let calls_off = plan.calls_off().is_some();
         let client = match when {
-            When::AtNextBoot => self.arm(&plan.mac, edition, act)?,
+            When::AtNextBoot => self.arm(&plan.mac, edition, act, None)?,
             When::Force => {
                 self.shut_out(&plan.mac, edition, act, live)?;
                 self.act_now(&plan.mac, edition, act, when, live)?
@@ -114,24 +114,46 @@ impl Library {
         };
         let event = match when {
             _ if calls_off => "client-disarm".to_owned(),
-            When::AtNextBoot => format!("{}-armed", act.event()),
+            When::AtNextBoot => armed(act),
             When::Now | When::Force => act.event(),
         };
-        let event = Event::new(actor, &event)
-            .of(&plan.mac)
-            .with("what", plan.what.clone())
-            .with(
-                "steps",
-                plan.steps.iter().map(Step::to_string).collect::<Vec<_>>(),
-            );
-        self.note(&event);
+        self.note(&plan.event(&event, actor));
         Ok(Done {
             client: Some(self.view(client, live)?),
             plan,
         })
     }
 
-    fn arm(&self, mac: &MacAddr, edition: Option<&Edition>, act: &Act) -> Result<Client> {
+    /// Arms `act` for a rollout, which the client's own document says from that moment on. Nothing where
+    /// the client is what the act would make of it.
+    pub(crate) fn arm_for(
+        &self,
+        rollout: u64,
+        mac: &MacAddr,
+        act: &Act,
+        live: &dyn Live,
+    ) -> Result<Done> {
+        let plan = self.plan(mac, act, When::AtNextBoot, live)?;
+        let client = if plan.steps.is_empty() {
+            self.client(&plan.mac)?
+        } else {
+            let client = self.arm(&plan.mac, None, act, Some(rollout))?;
+            self.note(&plan.event(&armed(act), &Actor::Server));
+            client
+        };
+        Ok(Done {
+            client: Some(self.view(client, live)?),
+            plan,
+        })
+    }
+
+    fn arm(
+        &self,
+        mac: &MacAddr,
+        edition: Option<&Edition>,
+        act: &Act,
+        rollout: Option<u64>,
+    ) -> Result<Client> {
         let lock = self.write_lock()?;
         let mut client = self.client_to_change(&lock, mac)?;
         client.ensure_edition(edition)?;
@@ -140,6 +162,7 @@ impl Library {
             act: act.clone(),
             since: Timestamp::now(),
         });
+        client.rollout = rollout.or(client.rollout);
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
         Ok(client)
     }
@@ -298,6 +321,22 @@ impl Client {
             None => when,
         }
     }
+}
+
+impl Plan {
+    /// The event that it was done.
+    fn event(&self, what: &str, actor: &Actor) -> Event {
+        let steps: Vec<String> = self.steps.iter().map(Step::to_string).collect();
+        Event::new(actor, what)
+            .of(&self.mac)
+            .with("what", self.what.clone())
+            .with("steps", steps)
+    }
+}
+
+/// The event that `act` waits for the next boot.
+fn armed(act: &Act) -> String {
+    format!("{}-armed", act.event())
 }
 
 /// Whether somebody may have the client's disk in his hands. A boot that a killed server left `up`

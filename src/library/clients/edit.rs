@@ -312,6 +312,7 @@ fn blank(new: &NewClient) -> Result<Client> {
         // A machine of this address may still run a boot of a client that was removed.
         oldest: now_millis(),
         armed: None,
+        rollout: None,
         person: None,
         added: Timestamp::now(),
     })

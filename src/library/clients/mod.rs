@@ -101,6 +101,9 @@ pub struct Client {
     pub oldest: u64,
     /// What is to be done at its next boot.
     pub armed: Option<Armed>,
+    /// The rollout that has given it an image last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<u64>,
     /// Whose disk it has, where it is no machine's but a person's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<Person>,

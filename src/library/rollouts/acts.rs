@@ -231,25 +231,24 @@ impl Library {
     }
 
     /// Arms the assignment. It is written down first: what is killed in between has given it to nobody
-    /// of whom that is not known, and goes on with those who have not got it yet. Of each it is written
-    /// down, too, that it was given it: what somebody gives it afterwards is not taken for nothing.
+    /// of whom that is not known, and goes on with those who have not got it yet. Who has got it says so
+    /// itself, since the moment that it was given it: what somebody gives it afterwards stays.
     fn give(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
         rollout.mark(macs, |one| (one.given, one.giving) = (true, true));
         self.write_rollout(rollout)?;
         let act = rollout.act();
         for mac in macs {
             self.on_one(rollout, mac, |rollout, mac| {
-                if Standing::of(&self.client(mac)?, rollout) != Standing::Otherwise {
-                    return Ok(());
+                let client = self.client(mac)?;
+                let is_given = client.rollout == Some(rollout.id);
+                match is_given || Standing::of(&client, rollout) != Standing::Otherwise {
+                    true => Ok(()),
+                    false => self.arm_for(rollout.id, mac, &act, live).map(drop),
                 }
-                let when = When::AtNextBoot;
-                let done = self.perform(mac, &act, when, live, &Actor::Server);
-                done.map(drop)
             });
-            rollout.mark(&[*mac], |one| one.giving = false);
-            self.write_rollout(rollout)?;
         }
-        Ok(())
+        rollout.mark(macs, |one| one.giving = false);
+        self.write_rollout(rollout)
     }
 
     fn take_back(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
