@@ -67,7 +67,13 @@ pub(super) fn remove(cli: &Cli, name: &GroupName, consent: Consent) -> Result<()
     let removed = reach.remove_group(name)?;
     match cli.json {
         true => print::json(&removed),
-        false => print::lines([format!("{name}: removed")]),
+        false => {
+            // Somebody may have joined it since it was asked about.
+            let more = removed.steps.iter();
+            let more = more.filter(|step| !plan.steps.contains(step));
+            let more = more.map(|step| format!("  {step}, too"));
+            print::lines(std::iter::once(format!("{name}: removed")).chain(more))
+        }
     }
 }
 

@@ -204,11 +204,7 @@ impl Library {
         if !view.group.says_nothing() {
             steps.push("forget what is said for its members, at their next boot".to_owned());
         }
-        steps.extend(
-            view.members
-                .iter()
-                .map(|member| format!("take {member} out of it")),
-        );
+        steps.extend(view.members.iter().map(taking_out));
         Ok(GroupPlan {
             group: name.clone(),
             steps,
@@ -216,7 +212,8 @@ impl Library {
         })
     }
 
-    /// Forgets a group: what is said for it, and who is in it.
+    /// Forgets a group: what is said for it, and who is in it. Tells what was done: more than was planned,
+    /// where somebody has joined it meanwhile.
     pub fn remove_group(
         &self,
         name: &GroupName,
@@ -234,7 +231,7 @@ impl Library {
         live: &dyn Live,
         actor: &Actor,
     ) -> Result<GroupPlan> {
-        let plan = self.plan_remove_group(name)?;
+        let mut plan = self.plan_remove_group(name)?;
         self.group(name)?.ensure_edition(edition)?;
         // What is said for it goes last: whoever is still in it when something fails goes by it.
         let lock = loop {
@@ -247,6 +244,10 @@ impl Library {
                 };
                 let edition = client.edition();
                 self.edit_client_on(&client.mac, Some(&edition), &edit, live, actor)?;
+                let step = taking_out(&client.name);
+                if !plan.steps.contains(&step) {
+                    plan.steps.push(step);
+                }
             }
             let lock = self.write_lock()?;
             // Somebody may have joined meanwhile, by what was said for it then.
@@ -445,6 +446,10 @@ impl Group {
         all.extend(self.settings.words());
         all
     }
+}
+
+fn taking_out(member: &ClientName) -> String {
+    format!("take {member} out of it")
 }
 
 fn group_event(what: &str, name: &GroupName, actor: &Actor) -> Event {

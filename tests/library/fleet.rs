@@ -480,10 +480,10 @@ fn who_joins_a_group_while_it_goes_is_taken_out_too() {
         document: lab.home().join(format!("clients/{}.json", late.bare())),
         once: std::sync::Once::new(),
     };
-    lab.lib
-        .remove_group(&group("room5"), &joins, &actor)
-        .unwrap();
+    let removed = lab.lib.remove_group(&group("room5"), &joins, &actor);
     assert!(joins.once.is_completed());
+    let takes = |mac: &MacAddr| format!("take {} out of it", lab.client(mac).name);
+    assert_eq!(removed.unwrap().steps, [takes(&member), takes(&late)]);
     assert_eq!(lab.client(&late).groups, [].into());
     assert_eq!(lab.lib.groups().unwrap(), []);
 }
