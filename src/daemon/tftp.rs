@@ -316,6 +316,37 @@ mod tests {
     use crate::library::Library;
 
     #[tokio::test]
+    async fn a_loader_is_given_while_logins_wait() {
+        let (_dir, library) = Library::temporary();
+        let doors = Doors::configured(&library.config());
+        let server = Server::new(library, tokio::runtime::Handle::current(), doors);
+        let _all = server.calls.all_of_clients().await;
+        let firmware = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let came = Arrival {
+            from: firmware.local_addr().unwrap(),
+            to: here,
+            local: here,
+            interface: nix::net::if_::if_nametoindex("lo").unwrap(),
+        };
+        let mut desk = Desk::new(server.clone());
+        desk.begin(b"\0\x01autoexec.ipxe\0octet\0", came);
+        let given = async {
+            let mut packet = [0; BUFFER];
+            let (length, desk_at) = firmware.recv_from(&mut packet).await.unwrap();
+            assert!(
+                packet[..length].starts_with(b"\0\x03\0\x01#!ipxe"),
+                "its first block"
+            );
+            firmware.send_to(b"\0\x04\0\x01", desk_at).await.unwrap();
+            // What is noted of it afterwards waits for nobody, either.
+            desk.transfers.join_next().await.unwrap().unwrap();
+        };
+        let given = tokio::time::timeout(Duration::from_secs(10), given);
+        given.await.expect("it does not wait for them");
+    }
+
+    #[tokio::test]
     async fn senders_that_are_made_up_keep_nobody_out() {
         let (_dir, library) = Library::temporary();
         let doors = Doors::configured(&library.config());
