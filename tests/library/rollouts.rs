@@ -396,15 +396,16 @@ fn one_rollout_for_a_client_at_a_time_and_somebody_is_left_to_follow() {
     assert!(why.contains(&format!("rollout stop {id}")), "{why}");
 }
 
-/// A server that is killed as soon as an assignment waits for this client.
-struct KilledThen<'a> {
+/// A server that is killed as soon as this client is so.
+struct KilledWhen<'a> {
     lab: &'a Lab,
-    armed: MacAddr,
+    client: MacAddr,
+    is: fn(&Client) -> bool,
 }
 
-impl Live for KilledThen<'_> {
+impl Live for KilledWhen<'_> {
     fn sessions(&self) -> Vec<LiveSession> {
-        assert!(self.lab.client(&self.armed).armed.is_none(), "killed");
+        assert!(!(self.is)(&self.lab.client(&self.client)), "killed");
         self.lab.room.sessions()
     }
 
@@ -427,9 +428,12 @@ fn what_somebody_gave_a_client_while_the_server_was_down_stays() {
     room.clock.now += SignedDuration::from_mins(3);
     let [_, _, third, fourth] = room.macs;
     let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let (lab, armed) = (&room.lab, fourth);
-        lab.lib
-            .advance_rollouts(room.clock, &KilledThen { lab, armed })
+        let killed = KilledWhen {
+            lab: &room.lab,
+            client: fourth,
+            is: |client| client.armed.is_some(),
+        };
+        room.lab.lib.advance_rollouts(room.clock, &killed)
     }));
     assert!(killed.is_err());
     room.lab.reopen();
@@ -442,4 +446,29 @@ fn what_somebody_gave_a_client_while_the_server_was_down_stays() {
     room.after(0);
     assert!(matches!(room.stage(id), Stage::Done { .. }));
     assert_eq!(room.next_boots(), ["fc29@1", "fc29@1", "fc30@1", "fc28@1"]);
+}
+
+#[test]
+fn what_somebody_gave_a_client_that_was_set_back_stays_though_the_server_was_killed() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    let [first, second, ..] = room.macs;
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let killed = KilledWhen {
+            lab: &room.lab,
+            client: second,
+            is: |client| client.armed.is_none(),
+        };
+        let (lib, actor) = (&room.lab.lib, Actor::command());
+        lib.stop_rollout(id, Keep::Nothing, room.clock, &killed, &actor)
+    }));
+    assert!(killed.is_err());
+    room.lab.reopen();
+    assert!(matches!(room.stage(id), Stage::Back { .. }));
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+    let by_hand = assign(Some("fc29"), None);
+    room.lab.act(&first, by_hand, When::AtNextBoot).unwrap();
+    room.after(0);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(room.next_boots(), ["fc29@1", "fc28@1", "fc28@1", "fc28@1"]);
 }

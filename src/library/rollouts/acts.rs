@@ -251,14 +251,16 @@ impl Library {
         self.write_rollout(rollout)
     }
 
+    /// Of each it is written down as soon as it is set back: what somebody gives it afterwards stays.
     fn take_back(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
         for mac in macs {
             self.on_one(rollout, mac, |rollout, mac| {
                 self.take_back_one(rollout, mac, live)
             });
+            rollout.mark(&[*mac], |one| one.back = true);
+            self.write_rollout(rollout)?;
         }
-        rollout.mark(macs, |one| one.back = true);
-        self.write_rollout(rollout)
+        Ok(())
     }
 
     /// Notes why it did not work.
