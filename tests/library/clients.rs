@@ -702,3 +702,27 @@ fn a_client_whose_document_is_broken_is_missed_in_lists_alone() {
     // Which versions it needs, nobody knows.
     assert!(lab.lib.clients().is_err());
 }
+
+#[test]
+fn a_change_that_fails_costs_no_identity() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let mac = lab.add("52:54:00:12:34:56", "fc28", Mode::Shared);
+    let before = lab.lib.identity(&mac).unwrap();
+    let edit = Edit {
+        new_identity: true,
+        ..Edit::default()
+    };
+    let change = || {
+        let actor = Actor::command();
+        lab.lib.edit_client(&mac, &edit, &lab.room, &actor)
+    };
+    // The document cannot be written there.
+    let in_the_way = lab.home().join(format!("clients/.tmp-{}.json", mac.bare()));
+    std::fs::create_dir(&in_the_way).unwrap();
+    assert!(matches!(change(), Err(Error::Io { .. })));
+    assert_eq!(lab.lib.identity(&mac).unwrap(), before);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    change().unwrap();
+    assert_ne!(lab.lib.identity(&mac).unwrap(), before);
+}

@@ -229,12 +229,13 @@ impl Library {
         before.ensure_edition(edition)?;
         let plan = self.plan_edit(mac, edit)?;
         let mut client = edited(&before, edit)?;
-        if edit.new_identity {
-            self.renew_identity(&lock, &client.mac)?;
-        }
         // Before it is written down: what cannot be made so large is not asked for.
         self.grow_data(&lock, &client)?;
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
+        // Last, for the old one does not come back: a change that fails has not cost it.
+        if edit.new_identity {
+            self.renew_identity(&lock, &client.mac)?;
+        }
         drop(lock);
         // Larger disks and other quotas hold at once.
         self.tell_open(&client, live)?;
