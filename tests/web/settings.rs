@@ -1,10 +1,15 @@
 //! What is said for a client or a group beside what it boots: the form, and what comes of it.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use netroot::library::*;
+use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::{Value, json};
 
 use crate::network;
-use crate::site::{Answer, Server, Site, hidden};
+use crate::site::{Answer, PATIENCE, Server, Site, hidden};
 
 /// Each setting: what is filled in, what the document says then, and what is refused.
 fn each() -> Vec<(&'static str, &'static str, Value, &'static str)> {
@@ -256,6 +261,65 @@ fn who_was_slower_overwrites_nothing() {
         site.client(&mac).settings.quota,
         Some("4G".parse().unwrap())
     );
+}
+
+/// Keeps everybody from writing.
+fn hold(lock: &Path) -> File {
+    let file = File::options().read(true).write(true).open(lock).unwrap();
+    let write = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 1,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_OFD_SETLKW(&write)).unwrap();
+    file
+}
+
+/// Waits until somebody waits for a lock of this file.
+fn until_somebody_waits_for(file: &File) {
+    let begun = std::time::Instant::now();
+    let inode = format!(":{} ", file.metadata().unwrap().ino());
+    let waits = |line: &str| line.contains("->") && line.contains(&inode);
+    while !std::fs::read_to_string("/proc/locks")
+        .unwrap()
+        .lines()
+        .any(waits)
+    {
+        assert!(begun.elapsed() < PATIENCE, "nobody waits for it");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn who_is_overtaken_while_it_is_saved_overwrites_nothing() {
+    let (site, mac, server) = room();
+    let path = format!("/clients/{mac}/settings");
+    let form = server.page(&path);
+    let fields = [
+        ("csrf", hidden(&form, "csrf")),
+        ("seen", hidden(&form, "seen")),
+        ("quota", "2G".to_owned()),
+    ];
+    let saved = std::thread::scope(|scope| {
+        let held = hold(&site.lib.root().join("lock"));
+        let saving = scope.spawn(|| server.post(&path, &fields));
+        until_somebody_waits_for(&held);
+        let document = site.lib.root().join(format!("clients/{}.json", mac.bare()));
+        let text = std::fs::read_to_string(&document).unwrap();
+        let mut client: Value = serde_json::from_str(&text).unwrap();
+        client["settings"]["quota"] = "4G".into();
+        std::fs::write(&document, client.to_string()).unwrap();
+        drop(held);
+        saving.join().unwrap()
+    });
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    let again = server.page(saved.header("location"));
+    assert!(again.contains("meanwhile"), "{again}");
+    assert!(again.contains("value=\"4G\""), "{again}");
+    let quota = site.client(&mac).settings.quota;
+    assert_eq!(quota, Some("4G".parse().unwrap()));
 }
 
 #[test]

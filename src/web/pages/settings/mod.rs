@@ -115,10 +115,12 @@ async fn drawn(
     let drawn = blocking(server, move |server| {
         let whose = of.now(server)?;
         let (filled, wrong) = again.unzip();
+        // What was filled in was filled in for what was seen then, whatever is said by now.
+        let seen = filled.as_ref().map(seen);
         Ok(FormPage {
             form: Form::of(&whose.sayings(server)?, filled.as_ref(), wrong.as_ref()),
             renews: filled.as_ref().is_some_and(renews),
-            seen: whose.edition(),
+            seen: seen.unwrap_or_else(|| whose.edition()),
             whose,
             wrong,
             page,
@@ -148,7 +150,7 @@ async fn set(
 }
 
 fn tried(server: &Server, whose: &Whose, fields: &FormFields, by: &Actor) -> Result<Tried, Error> {
-    let seen = Edition::named(field(fields, "seen"));
+    let seen = seen(fields);
     if let Err(late) = whose.ensure(&seen) {
         return Ok(Tried::Late(told(late)));
     }
@@ -183,6 +185,7 @@ fn tried(server: &Server, whose: &Whose, fields: &FormFields, by: &Actor) -> Res
     }
     let (to, saved) = match whose.save(server, &seen, &wanted, by) {
         Ok(saved) => saved,
+        Err(late @ Error::Moved { .. }) => return Ok(Tried::Late(told(late))),
         Err(why) => return Ok(Tried::Wrong(Wrong::anywhere(told(why)))),
     };
     let news: Vec<String> = std::iter::once(saved).chain(plan.warnings).collect();
@@ -208,6 +211,11 @@ fn asked(page: Page, whose: &Whose, lines: Vec<String>, fields: FormFields) -> A
 /// As all refusals are.
 fn told(why: Error) -> String {
     Problem::from(why).detail
+}
+
+/// What the form was filled in for.
+fn seen(fields: &FormFields) -> Edition {
+    Edition::named(field(fields, "seen"))
 }
 
 /// Whether the box for another identity is ticked.
