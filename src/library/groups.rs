@@ -14,7 +14,7 @@ use super::clients::{
 };
 use super::document::{self, Document};
 use super::edition::Edition;
-use super::error::{Error, Result};
+use super::error::{Error, Result, chain};
 use super::events::{Actor, Event};
 use super::live::Live;
 use super::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
@@ -232,34 +232,65 @@ impl Library {
         actor: &Actor,
     ) -> Result<GroupPlan> {
         let mut plan = self.plan_remove_group(name)?;
-        self.group(name)?.ensure_edition(edition)?;
+        let mut out = Vec::new();
+        let removed = self.take_out_and_forget(name, edition, &mut out, live, actor);
+        // Who has joined since the plan was made.
+        for step in out.iter().map(taking_out) {
+            if !plan.steps.contains(&step) {
+                plan.steps.push(step);
+            }
+        }
+        let event = match &removed {
+            Err(_) if out.is_empty() => return removed.map(|()| plan),
+            Err(error) => group_event("group-remove-failed", name, actor)
+                .with("out", written(&out))
+                .with("why", chain(error)),
+            Ok(()) => group_event("group-remove", name, actor).with("steps", plan.steps.clone()),
+        };
+        self.note(&event);
+        removed.map(|()| plan)
+    }
+
+    /// Each member is looked at under the lock under which it is taken out, and the group once more with
+    /// it: people go on changing both. Who was taken `out` is told though it fails later.
+    fn take_out_and_forget(
+        &self,
+        name: &GroupName,
+        edition: Option<&Edition>,
+        out: &mut Vec<ClientName>,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<()> {
         // What is said for it goes last: whoever is still in it when something fails goes by it.
         let lock = loop {
-            for client in self.members_of(name)? {
-                let mut groups = client.groups.clone();
-                groups.remove(name);
-                let edit = Edit {
-                    groups: Some(groups),
-                    ..Edit::default()
-                };
-                let edition = client.edition();
-                self.edit_client_on(&client.mac, Some(&edition), &edit, live, actor)?;
-                let step = taking_out(&client.name);
-                if !plan.steps.contains(&step) {
-                    plan.steps.push(step);
-                }
-            }
             let lock = self.write_lock()?;
-            // Somebody may have joined meanwhile, by what was said for it then.
-            if self.members_of(name)?.is_empty() {
-                break lock;
+            match self.group(name)?.ensure_edition(edition) {
+                Err(Error::Moved { .. }) if !out.is_empty() => {
+                    return Err(Error::refused(
+                        format!("removing group {name}"),
+                        format!(
+                            "somebody said something else for it when {} had been taken out of it",
+                            written(out).join(", ")
+                        ),
+                        "look again and repeat",
+                    ));
+                }
+                seen => seen?,
             }
+            let Some(client) = self.members_of(name)?.into_iter().next() else {
+                break lock;
+            };
+            let mut groups = client.groups.clone();
+            groups.remove(name);
+            let edit = Edit {
+                groups: Some(groups),
+                ..Edit::default()
+            };
+            let edition = client.edition();
+            self.edit_client_under(lock, &client.mac, Some(&edition), &edit, live, actor)?;
+            out.push(client.name.clone());
         };
-        self.group(name)?.ensure_edition(edition)?;
-        document::remove(&lock, &self.group_place(name))?;
-        drop(lock);
-        self.note(&group_event("group-remove", name, actor).with("steps", plan.steps.clone()));
-        Ok(plan)
+        document::remove(&lock, &self.group_place(name))
     }
 
     /// What a new client of these groups is assigned to: what is said for it, then what its groups say,
@@ -450,6 +481,10 @@ impl Group {
 
 fn taking_out(member: &ClientName) -> String {
     format!("take {member} out of it")
+}
+
+fn written(names: &[ClientName]) -> Vec<String> {
+    names.iter().map(ClientName::to_string).collect()
 }
 
 fn group_event(what: &str, name: &GroupName, actor: &Actor) -> Event {

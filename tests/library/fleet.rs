@@ -434,21 +434,16 @@ fn a_test_says_nothing_about_what_is_gone() {
     assert!(!lab.home().join("trials/fc28@2.json").exists());
 }
 
-/// Somebody who puts a client into a group as soon as the server looks at another one.
-struct Joins<'a> {
+/// Somebody who does something as soon as the server looks at a client.
+struct Meanwhile<'a, F> {
     lab: &'a Lab,
-    document: std::path::PathBuf,
+    does: F,
     once: std::sync::Once,
 }
 
-impl Live for Joins<'_> {
+impl<F: Fn() + Send + Sync> Live for Meanwhile<'_, F> {
     fn sessions(&self) -> Vec<LiveSession> {
-        self.once.call_once(|| {
-            let text = std::fs::read_to_string(&self.document).unwrap();
-            let joined = text.replace(r#""groups": []"#, r#""groups": ["room5"]"#);
-            assert_ne!(joined, text);
-            std::fs::write(&self.document, joined).unwrap();
-        });
+        self.once.call_once(|| (self.does)());
         self.lab.room.sessions()
     }
 
@@ -475,9 +470,15 @@ fn who_joins_a_group_while_it_goes_is_taken_out_too() {
     lab.lib
         .edit_client(&member, &room, &lab.room, &actor)
         .unwrap();
-    let joins = Joins {
+    let joins = Meanwhile {
         lab: &lab,
-        document: lab.home().join(format!("clients/{}.json", late.bare())),
+        does: || {
+            drop(
+                lab.lib
+                    .edit_client(&late, &room, &lab.room, &actor)
+                    .unwrap(),
+            )
+        },
         once: std::sync::Once::new(),
     };
     let removed = lab.lib.remove_group(&group("room5"), &joins, &actor);
@@ -486,4 +487,75 @@ fn who_joins_a_group_while_it_goes_is_taken_out_too() {
     assert_eq!(removed.unwrap().steps, [takes(&member), takes(&late)]);
     assert_eq!(lab.client(&late).groups, [].into());
     assert_eq!(lab.lib.groups().unwrap(), []);
+}
+
+/// Two clients of room5, of which something is said.
+fn room5(lab: &Lab) -> [MacAddr; 2] {
+    lab.seal("fc28", "pristine");
+    import(
+        lab,
+        "name,mac,image,groups\n\
+         a,52:54:00:00:00:01,fc28,room5\n\
+         b,52:54:00:00:00:02,fc28,room5\n",
+        Known::Refuse,
+    )
+    .unwrap();
+    set(lab, "room5", r#"{"args": ["quiet"]}"#).unwrap();
+    ["a", "b"].map(|name| named(lab, name).mac)
+}
+
+#[test]
+fn a_client_that_is_changed_while_its_group_goes_is_taken_out_all_the_same() {
+    let lab = Lab::new();
+    let [_, second] = room5(&lab);
+    let actor = Actor::command();
+    let renamed = Edit {
+        name: Some("c".parse().unwrap()),
+        ..Edit::default()
+    };
+    let renames = Meanwhile {
+        lab: &lab,
+        does: || {
+            drop(
+                lab.lib
+                    .edit_client(&second, &renamed, &lab.room, &actor)
+                    .unwrap(),
+            )
+        },
+        once: std::sync::Once::new(),
+    };
+    lab.lib
+        .remove_group(&group("room5"), &renames, &actor)
+        .unwrap();
+    assert!(renames.once.is_completed());
+    assert_eq!(named(&lab, "c").groups, [].into());
+    assert_eq!(lab.lib.groups().unwrap(), []);
+}
+
+#[test]
+fn nobody_more_is_taken_out_of_a_group_of_which_something_else_is_said_meanwhile() {
+    let lab = Lab::new();
+    let [first, second] = room5(&lab);
+    let actor = Actor::command();
+    let seen = lab.lib.group(&group("room5")).unwrap().edition();
+    let says = Meanwhile {
+        lab: &lab,
+        does: || drop(set(&lab, "room5", r#"{"args": ["debug"]}"#).unwrap()),
+        once: std::sync::Once::new(),
+    };
+    let removed = lab
+        .lib
+        .remove_group_on(&group("room5"), Some(&seen), &says, &actor);
+    let why = refused(removed);
+    assert!(why.contains("when a had been taken out of it"), "{why}");
+    assert_eq!(lab.client(&first).groups, [].into());
+    assert_eq!(lab.client(&second).groups, [group("room5")].into());
+    let args = lab.lib.kernel_args(&lab.client(&second)).unwrap();
+    assert_eq!(args, ["debug".parse().unwrap()]);
+    let events = lab.lib.events(&Filter::default()).unwrap().events;
+    let mut told = events.iter().map(|one| &one.event);
+    let told = told.find(|one| one.what == "group-remove-failed").unwrap();
+    assert_eq!(told.to.as_deref(), Some("@room5"));
+    assert_eq!(told.details["out"], serde_json::json!(["a"]));
+    assert!(told.details["why"].as_str().unwrap().contains("somebody"));
 }

@@ -12,6 +12,7 @@ use crate::library::document;
 use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
+use crate::library::lock::WriteLock;
 use crate::library::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
 use crate::library::{Edition, Library, MacAddr, Person, minute, now_millis};
 
@@ -225,6 +226,19 @@ impl Library {
         actor: &Actor,
     ) -> Result<Done> {
         let lock = self.write_lock()?;
+        self.edit_client_under(lock, mac, edition, edit, live, actor)
+    }
+
+    /// The same, for whoever has looked at it under the lock.
+    pub(crate) fn edit_client_under(
+        &self,
+        lock: WriteLock,
+        mac: &MacAddr,
+        edition: Option<&Edition>,
+        edit: &Edit,
+        live: &dyn Live,
+        actor: &Actor,
+    ) -> Result<Done> {
         let before = self.client_to_change(&lock, mac)?;
         before.ensure_edition(edition)?;
         let plan = self.plan_edit(mac, edit)?;

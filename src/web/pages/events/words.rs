@@ -75,6 +75,11 @@ const SAID: &[(&str, &str, &str)] = &[
     ("client-wake", "called", "to wake it up"),
     ("group-set", "said something for all of", ""),
     ("group-remove", "removed the group", ""),
+    (
+        "group-remove-failed",
+        "took clients out of the group",
+        "and could not remove it",
+    ),
     ("image-test", "tested", ""),
     ("rollout-begin", "began a rollout to", ""),
     (
