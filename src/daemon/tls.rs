@@ -460,6 +460,9 @@ impl Authority {
 
 #[cfg(test)]
 mod tests {
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
     use super::*;
 
     fn library() -> (tempfile::TempDir, Library) {
@@ -541,8 +544,13 @@ mod tests {
         let (dir, library) = library();
         let names = names(&library.config(), Purpose::Admin);
         let pem = dir.path().join("own.pem");
-        let put = || std::fs::write(&pem, made(&library.config(), &names, None).unwrap()).unwrap();
-        put();
+        let config = library.config();
+        let put = || {
+            let made = made(&config, &names, None).unwrap();
+            std::fs::write(&pem, &made).unwrap();
+            made
+        };
+        let first = put();
         let own = dir.path().join("own.toml");
         let given = format!("[admin]\ntls = {{ certificate = {pem:?}, key = {pem:?} }}\n");
         std::fs::write(&own, given).unwrap();
@@ -562,28 +570,36 @@ mod tests {
                 let _ = opening.await;
             }
         });
-        let shown = move || {
-            let output = std::process::Command::new("openssl")
-                .args(["s_client", "-connect", &address.to_string(), "-showcerts"])
-                .stdin(std::process::Stdio::null())
-                .output();
-            let said = String::from_utf8(output.unwrap().stdout).unwrap();
-            fingerprint(&CertificateDer::from_pem_slice(said.as_bytes()).unwrap())
+        // Who trusts this certificate and no other.
+        let is_shown = async |pem: &str| {
+            let mut roots = RootCertStore::empty();
+            roots
+                .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+                .unwrap();
+            let provider = Arc::new(ring::default_provider());
+            let client = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let stream = TcpStream::connect(address).await.unwrap();
+            let name = "localhost".try_into().unwrap();
+            let client = TlsConnector::from(Arc::new(client));
+            client.connect(name, stream).await.is_ok()
         };
-        let shown = || tokio::task::spawn_blocking(shown);
-        let first = tls.fingerprint();
-        assert_eq!(shown().await.unwrap(), first);
+        let fingerprint = tls.fingerprint();
+        assert!(is_shown(&first).await);
         server.renew_certificates();
-        assert_eq!(tls.fingerprint(), first, "it is the same");
-        put();
-        assert_eq!(shown().await.unwrap(), first, "nobody has looked");
+        assert_eq!(tls.fingerprint(), fingerprint, "it is the same");
+        let second = put();
+        assert!(is_shown(&first).await, "nobody has looked");
+        assert!(!is_shown(&second).await);
         server.renew_certificates();
-        assert_ne!(tls.fingerprint(), first);
-        assert_eq!(shown().await.unwrap(), tls.fingerprint());
-        let second = tls.fingerprint();
+        assert_ne!(tls.fingerprint(), fingerprint);
+        assert!(is_shown(&second).await && !is_shown(&first).await);
         std::fs::write(&pem, "half of a certif").unwrap();
         server.renew_certificates();
-        assert_eq!(shown().await.unwrap(), second, "the one before");
+        assert!(is_shown(&second).await, "the one before");
     }
 
     #[test]
