@@ -33,7 +33,8 @@ pub(crate) trait Backing: Send + Sync + 'static {
     /// Writes all of `data`, one slice after the other.
     fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()>;
     /// Writes all of `data` if that needs no waiting, and tells whether it did. Where it did not, some of it
-    /// may be written. `Unsupported` where it never does.
+    /// may be written. `Unsupported` where it never does. An error too where there was no room: a file system
+    /// may have looked for some before it said so, and that does wait (XFS writes back all that it has).
     fn write_cached(&self, _data: &[Bytes], _offset: u64) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -89,6 +90,18 @@ fn seek(file: &File, to: SeekFrom) -> rustix::io::Result<Option<u64>> {
     }
 }
 
+/// What an error says of a write that was not to wait.
+fn not_at_once(errno: rustix::io::Errno) -> io::Result<bool> {
+    match errno {
+        // The file system cannot tell (ext4).
+        rustix::io::Errno::OPNOTSUPP => Err(io::ErrorKind::Unsupported.into()),
+        rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT => Err(errno.into()),
+        // No page to be had at once, or too much that waits for the storage already; any other error is for
+        // the one who waits.
+        _ => Ok(false),
+    }
+}
+
 impl Backing for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let (mut rest, mut at) = (buffer, offset);
@@ -138,11 +151,7 @@ impl Backing for File {
         let slices: Vec<_> = data.iter().map(|bytes| IoSlice::new(bytes)).collect();
         match rustix::io::pwritev2(self, &slices, offset, ReadWriteFlags::NOWAIT) {
             Ok(written) => Ok(written == data.iter().map(Bytes::len).sum::<usize>()),
-            // The file system cannot tell (ext4).
-            Err(rustix::io::Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
-            // No page to be had at once, or too much that waits for the storage already; any other error is
-            // for the one who waits.
-            Err(_) => Ok(false),
+            Err(errno) => not_at_once(errno),
         }
     }
 
@@ -279,10 +288,18 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Whether there was no room to write.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// The outcome that an error of a file stands for.
 pub(crate) fn outcome(error: io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::OutOfSpace,
+        _ if is_full(&error) => Error::OutOfSpace,
         io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly,
         _ => Error::Failed(error),
     }
@@ -301,6 +318,19 @@ mod tests {
         assert!(matches!(outcome(libc::EROFS), Error::ReadOnly));
         for broken in [libc::EIO, libc::EFBIG, libc::ESTALE, libc::ENODEV] {
             assert!(matches!(outcome(broken), Error::Failed(_)), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_write_that_is_not_to_wait_tells_of_a_storage_without_room() {
+        use rustix::io::Errno;
+        for full in [Errno::NOSPC, Errno::DQUOT] {
+            assert!(is_full(&not_at_once(full).unwrap_err()), "{full}");
+        }
+        let never = not_at_once(Errno::OPNOTSUPP).unwrap_err();
+        assert_eq!(never.kind(), io::ErrorKind::Unsupported);
+        for other in [Errno::AGAIN, Errno::IO] {
+            assert!(!not_at_once(other).unwrap(), "{other}");
         }
     }
 

@@ -6,7 +6,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::fs::Advice as Hint;
@@ -29,8 +30,7 @@ pub struct FileDisk {
     /// a failed write-back once: what such a write is told, the next flush must be told as well.
     durable: Arc<dyn Backing>,
     cache: Cache,
-    /// Whether to try a write that needs no waiting, until it is known that there is none.
-    tries_at_once: AtomicBool,
+    at_once: Arc<AtOnce>,
     /// The shape, but for the number of blocks.
     shape: Geometry,
     blocks: AtomicU64,
@@ -50,6 +50,47 @@ pub struct FileOptions {
     pub cache: Cache,
     /// A file beside it, made if there is none, by which writes can be atomic.
     pub journal: Option<PathBuf>,
+}
+
+/// Whether to try a write that needs no waiting.
+struct AtOnce {
+    opened: Instant,
+    /// Milliseconds after that, from which on it is tried.
+    from: AtomicU64,
+}
+
+/// How long no write is tried at once after there was no room for one. A write that succeeds meanwhile says
+/// nothing: what has its blocks already can be written to a full storage.
+const WITHOUT_ROOM: Duration = Duration::from_secs(10);
+
+impl AtOnce {
+    fn new() -> Self {
+        AtOnce {
+            opened: Instant::now(),
+            from: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_tried(&self) -> bool {
+        match self.from.load(Ordering::Relaxed) {
+            0 => true,
+            from => from <= self.now(),
+        }
+    }
+
+    /// Learns from a write that failed, here or where it may wait.
+    fn failed(&self, error: &io::Error) {
+        let from = match error.kind() {
+            io::ErrorKind::Unsupported => u64::MAX,
+            _ if backing::is_full(error) => self.now() + WITHOUT_ROOM.as_millis() as u64,
+            _ => return,
+        };
+        self.from.fetch_max(from, Ordering::Relaxed);
+    }
 }
 
 /// What is kept of a disk in memory.
@@ -168,7 +209,7 @@ impl FileDisk {
             backing,
             durable,
             cache: options.cache,
-            tries_at_once: AtomicBool::new(true),
+            at_once: Arc::new(AtOnce::new()),
             shape,
             blocks: AtomicU64::new(shape.blocks),
             flusher: Arc::default(),
@@ -179,16 +220,14 @@ impl FileDisk {
     /// Writes if that needs no waiting: to ask another thread takes longer. Tells whether it did; where it
     /// did not, all is to be written again.
     fn write_at_once(&self, extent: Extent, data: &[Bytes]) -> bool {
-        if extent.len() > AT_ONCE || !self.tries_at_once.load(Ordering::Relaxed) {
+        if extent.len() > AT_ONCE || !self.at_once.is_tried() {
             return false;
         }
-        match self.backing.write_cached(data, extent.offset()) {
-            Ok(done) => done,
-            Err(_) => {
-                self.tries_at_once.store(false, Ordering::Relaxed);
-                false
-            }
-        }
+        let written = self.backing.write_cached(data, extent.offset());
+        written.unwrap_or_else(|error| {
+            self.at_once.failed(&error);
+            false
+        })
     }
 
     /// Runs a change in the blocking pool, unless the disk is sealed.
@@ -260,7 +299,11 @@ impl Disk for FileDisk {
         if !self.shape.read_only && self.write_at_once(extent, &data) {
             return Answer::Now(Ok(()));
         }
-        self.change(move |file| file.write_at(&data, extent.offset()))
+        let at_once = self.at_once.clone();
+        self.change(move |file| {
+            let written = file.write_at(&data, extent.offset());
+            written.inspect_err(|error| at_once.failed(error))
+        })
     }
 
     fn flush(&self) -> Answer<Result<()>> {
@@ -351,6 +394,7 @@ mod tests {
     use super::super::model;
     use super::*;
     use std::io::Write;
+    use std::sync::atomic::AtomicBool;
 
     #[tokio::test]
     async fn a_sealed_file_yields_itself_and_refuses_writes() {
@@ -413,8 +457,19 @@ mod tests {
         file: Arc<File>,
         asked: std::sync::atomic::AtomicUsize,
         synced: AtomicBool,
+        /// There is no room for any write.
+        full: AtomicBool,
         /// How the writes turn out: none of it, all of it, or only the first slice.
         moods: Vec<u8>,
+    }
+
+    impl Moody {
+        fn has_room(&self) -> io::Result<()> {
+            match self.full.load(Ordering::SeqCst) {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
+        }
     }
 
     impl Backing for Moody {
@@ -427,11 +482,13 @@ mod tests {
         }
 
         fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
+            self.has_room()?;
             Backing::write_at(self.file.as_ref(), data, offset)
         }
 
         fn write_cached(&self, data: &[Bytes], offset: u64) -> io::Result<bool> {
             let turn = self.asked.fetch_add(1, Ordering::SeqCst);
+            self.has_room()?;
             let Some(mood) = self.moods.get(turn % self.moods.len().max(1)) else {
                 return Err(io::ErrorKind::Unsupported.into());
             };
@@ -461,6 +518,7 @@ mod tests {
             file: file.clone(),
             asked: 0.into(),
             synced: false.into(),
+            full: false.into(),
             moods,
         });
         let options = FileOptions::new(512);
@@ -490,6 +548,37 @@ mod tests {
             disk.write(extent, zeros(512)).wait().await.unwrap();
         }
         assert_eq!(file.asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn without_room_nothing_is_tried_at_once_for_a_while() {
+        let zeros = |blocks: u64| vec![backing::zeros(blocks as usize * 512)];
+        let many = AT_ONCE / 512 + 1;
+        // Who finds that there is no room: the short write that was tried at once, or a long one.
+        for (first, tried) in [(1, 1), (many, 0)] {
+            let (disk, file) = moody(many, vec![1]);
+            let write = async |blocks| {
+                let extent = disk.geometry().extent(0, blocks).unwrap();
+                disk.write(extent, zeros(blocks)).wait().await
+            };
+            let asked = || file.asked.load(Ordering::SeqCst);
+            file.full.store(true, Ordering::SeqCst);
+            for blocks in [first, 1, 1] {
+                assert!(matches!(write(blocks).await, Err(Error::OutOfSpace)));
+            }
+            assert_eq!(asked(), tried);
+            // One that finds its blocks there already tells nothing of room.
+            file.full.store(false, Ordering::SeqCst);
+            write(1).await.unwrap();
+            write(1).await.unwrap();
+            assert_eq!(asked(), tried);
+            let from = &disk.at_once.from;
+            let now = disk.at_once.now();
+            assert!((now + 1..=now + 10_000).contains(&from.load(Ordering::SeqCst)));
+            from.store(now, Ordering::SeqCst);
+            write(1).await.unwrap();
+            assert_eq!(asked(), tried + 1);
+        }
     }
 
     proptest::proptest! {
