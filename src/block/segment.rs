@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::join_all;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::backing::{self, Backing};
 use super::{Answer, Result, Run, Segment};
@@ -13,6 +13,9 @@ use super::{Answer, Result, Run, Segment};
 /// Distance between the bytes whose presence tells that a range is cached. Caches are filled by
 /// read-ahead in runs about this long.
 const PROBE: u64 = 128 * 1024;
+
+/// Parts of one request that wait at the same time. Each takes a thread that others wait for as well.
+const AT_A_TIME: usize = 8;
 
 impl Segment {
     /// Number of bytes.
@@ -59,7 +62,7 @@ pub fn total(segments: &[Segment]) -> u64 {
     segments.iter().map(Segment::len).sum()
 }
 
-/// What reads yield, one after the other; those that have to wait do so at the same time.
+/// What reads yield, one after the other; some of those that have to wait do so at the same time.
 pub(super) fn in_order(
     mut reads: impl Iterator<Item = Answer<Result<Vec<Segment>>>>,
 ) -> Answer<Result<Vec<Segment>>> {
@@ -71,18 +74,17 @@ pub(super) fn in_order(
     };
     let reads: Vec<_> = [first, second].into_iter().chain(reads).collect();
     if !reads.iter().all(Answer::is_there) {
-        let all = join_all(reads.into_iter().map(Answer::wait));
-        return Answer::Later(Box::pin(async move { concatenated(all.await) }));
+        return Answer::Later(Box::pin(waited(reads).try_concat()));
     }
-    Answer::Now(concatenated(reads.into_iter().filter_map(Answer::there)))
+    let parts = reads.into_iter().filter_map(Answer::there);
+    let all: Result<Vec<_>> = parts.collect();
+    Answer::Now(all.map(|parts| parts.into_iter().flatten().collect()))
 }
 
-fn concatenated(parts: impl IntoIterator<Item = Result<Vec<Segment>>>) -> Result<Vec<Segment>> {
-    let mut all = Vec::new();
-    for part in parts {
-        all.extend(part?);
-    }
-    Ok(all)
+/// What the parts of one request yield, in order. None that has to wait is begun before one of the few
+/// ahead of it is through.
+pub(super) fn waited<T: Send + 'static>(parts: Vec<Answer<T>>) -> impl Stream<Item = T> + Send {
+    stream::iter(parts).map(Answer::wait).buffered(AT_A_TIME)
 }
 
 /// The bytes of `segments`, read into memory: at once where they are there or cached.
@@ -241,6 +243,27 @@ mod tests {
             panic!("nothing to wait for");
         };
         assert_eq!(&load(all).wait().await.unwrap()[..], b"de");
+    }
+
+    #[tokio::test]
+    async fn a_read_in_many_parts_waits_for_a_few_at_a_time() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let reads = (0..100_u8).map(|n| {
+            let (running, most) = (running.clone(), most.clone());
+            Answer::Later(Box::pin(async move {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                for _ in 0..=n % 7 {
+                    tokio::task::yield_now().await;
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(vec![Segment::Bytes(Bytes::from(vec![n]))])
+            }) as _)
+        });
+        let all = in_order(reads).wait().await.unwrap();
+        let expected: Vec<u8> = (0..100).collect();
+        assert_eq!(load(all).wait().await.unwrap(), expected);
+        assert_eq!(most.load(Ordering::SeqCst), AT_A_TIME);
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::StreamExt;
 
 use super::{Advice, Answer, Disk, Extent, Geometry, Result, Run, Segment, segment};
 
@@ -117,7 +117,7 @@ impl Disk for SharedDisk {
             (Some(only), true) => only,
             (last, _) => Answer::Later(Box::pin(async move {
                 answers.extend(last);
-                let heard = join_all(answers.into_iter().map(Answer::wait)).await;
+                let heard: Vec<_> = segment::waited(answers).collect().await;
                 heard.contains(&true)
             })),
         }
