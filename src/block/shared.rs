@@ -32,18 +32,29 @@ pub struct SharedDisk {
 impl SharedDisk {
     /// A disk whose bytes `own` has; those in `ranges`, which do not overlap and are in order, are the
     /// same in `base`. Nobody else may write either of them.
-    pub fn new(own: Arc<dyn Disk>, base: Arc<dyn Disk>, ranges: &[Range<u64>]) -> Self {
+    ///
+    /// # Errors
+    /// The first of the ranges.
+    pub fn new(
+        own: Arc<dyn Disk>,
+        base: Arc<dyn Disk>,
+        ranges: impl Iterator<Item = io::Result<Range<u64>>>,
+    ) -> io::Result<Self> {
         Self::with_pieces(own, base, ranges, PIECE)
     }
 
     fn with_pieces(
         own: Arc<dyn Disk>,
         base: Arc<dyn Disk>,
-        ranges: &[Range<u64>],
+        ranges: impl Iterator<Item = io::Result<Range<u64>>>,
         piece: u64,
-    ) -> Self {
-        let shared = Pieces::within(ranges, piece);
-        SharedDisk { own, base, shared }
+    ) -> io::Result<Self> {
+        let [one, other] = [&own, &base].map(|disk| {
+            let shape = disk.geometry();
+            shape.blocks * u64::from(shape.block_size)
+        });
+        let shared = Pieces::within(ranges, one.min(other), piece)?;
+        Ok(SharedDisk { own, base, shared })
     }
 
     /// The disk to write `extent` to: before anything is written, all who begin to read read there.
@@ -143,20 +154,24 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// The pieces of this size that lie within one of `ranges` as a whole.
-    fn within(ranges: &[Range<u64>], piece: u64) -> Self {
-        let end = ranges.last().map_or(0, |last| last.end) / piece;
-        let words = usize::try_from(end.div_ceil(64)).unwrap_or(0);
-        let mut bits = vec![0_u64; words];
-        for range in whole(ranges).map(|range| range.start.div_ceil(piece)..range.end / piece) {
-            for (word, mask) in masks(range) {
+    /// The pieces of this size, of `len` bytes, that lie within one of `ranges` as a whole.
+    fn within(
+        ranges: impl Iterator<Item = io::Result<Range<u64>>>,
+        len: u64,
+        piece: u64,
+    ) -> io::Result<Self> {
+        let words = (len / piece).div_ceil(64);
+        let mut bits = vec![0_u64; usize::try_from(words).map_err(io::Error::other)?];
+        for range in whole(ranges) {
+            let range = range?;
+            for (word, mask) in masks(range.start.div_ceil(piece)..range.end / piece) {
                 if let Some(bits) = bits.get_mut(word) {
                     *bits |= mask;
                 }
             }
         }
         let bits = bits.into_iter().map(AtomicU64::new).collect();
-        Pieces { piece, bits }
+        Ok(Pieces { piece, bits })
     }
 
     fn has(&self, piece: u64) -> bool {
@@ -193,14 +208,22 @@ impl Pieces {
 }
 
 /// Ranges that touch each other, as one.
-fn whole(ranges: &[Range<u64>]) -> impl Iterator<Item = Range<u64>> {
-    let mut rest = ranges.iter().peekable();
+fn whole(
+    ranges: impl Iterator<Item = io::Result<Range<u64>>>,
+) -> impl Iterator<Item = io::Result<Range<u64>>> {
+    let mut rest = ranges.peekable();
     std::iter::from_fn(move || {
-        let mut one = rest.next()?.clone();
-        while let Some(next) = rest.next_if(|next| next.start == one.end) {
+        let mut one = match rest.next()? {
+            Ok(one) => one,
+            error => return Some(error),
+        };
+        while let Some(Ok(next)) = rest.peek()
+            && next.start == one.end
+        {
             one.end = next.end;
+            rest.next();
         }
-        Some(one)
+        Some(Ok(one))
     })
 }
 
@@ -241,8 +264,9 @@ mod tests {
         files[1].write_all(&theirs).unwrap();
         let own = FileDisk::open_writable(files[0].path(), 512).unwrap();
         let base = FileDisk::open_sealed(files[1].path(), 512).unwrap();
+        let ranges = ranges.iter().cloned().map(Ok);
         let disk = SharedDisk::with_pieces(Arc::new(own), Arc::new(base), ranges, SMALL);
-        (disk, bytes, files)
+        (disk.unwrap(), bytes, files)
     }
 
     fn blocks(range: Range<u64>) -> Range<u64> {

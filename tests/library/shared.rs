@@ -214,6 +214,30 @@ fn what_a_clone_shares_is_read_from_its_version() {
     });
 }
 
+/// More extents than the kernel tells of at once.
+#[test]
+fn what_a_clone_shares_is_found_behind_many_small_writes() {
+    on_xfs(|lab| {
+        let runtime = Runtime::new().unwrap();
+        let version = lab.seal("fc28", &text());
+        let mac = lab.add(MAC, "fc28", Mode::Persistent);
+        let disk = lab.lib.open_clone(&mac).unwrap();
+        let small = 2 * MIB / 8192;
+        for n in 0..small {
+            let extent = disk.geometry().extent(n * 16, 8).unwrap();
+            let data = vec![Bytes::from(vec![7; 4096])];
+            runtime.block_on(disk.write(extent, data).wait()).unwrap();
+        }
+        runtime.block_on(disk.flush().wait()).unwrap();
+        drop(disk);
+        let again = lab.lib.open_clone(&mac).unwrap();
+        let segments = read(&runtime, again.as_ref(), 0, 4 * MIB / 512);
+        assert_eq!(from_file(&segments, inode(&lab, &version)), 2 * MIB);
+        let own = lab.lib.own_bytes(&mac).unwrap();
+        assert_eq!(own, Some(small * 4096));
+    });
+}
+
 /// The version's file ends within a block of the file system, which the clone goes on to fill.
 #[test]
 fn what_lies_behind_the_end_of_a_version_is_its_clones_own() {

@@ -113,12 +113,8 @@ pub(super) enum Unplaced {
 ///
 /// What was written and not synced yet has no place so far and shares with nobody.
 pub(super) fn shared_bytes(file: &File) -> io::Result<Option<u64>> {
-    let extents = extents(file, &(0..u64::MAX), Unplaced::Ignored)?;
-    let shared = |extents: Vec<Extent>| {
-        let shared = extents.iter().filter(|extent| extent.is(SHARED));
-        shared.fold(0, |sum: u64, extent| sum.saturating_add(extent.length))
-    };
-    Ok(extents.map(shared))
+    let shared = Extents::of(file, 0..u64::MAX, Unplaced::Ignored).filter(is_shared);
+    if_told(sum(shared.map(|extent| Ok(extent?.length))))
 }
 
 /// Bytes of a range of `file` that have blocks, and others than those of `base` at the same place;
@@ -129,62 +125,97 @@ pub(super) fn bytes_beyond(
     range: &Range<u64>,
     unplaced: Unplaced,
 ) -> io::Result<Option<u64>> {
-    let Some(mut ours) = extents(file, range, unplaced)? else {
-        return Ok(None);
+    let beyond = || {
+        let mut all: u64 = 0;
+        let ours = Extents::of(file, range.clone(), unplaced);
+        let ours = ours.inspect(|extent| {
+            let length = extent.as_ref().map_or(0, |extent| extent.length);
+            all = all.saturating_add(length);
+        });
+        let mut ours = ours.filter(is_shared).peekable();
+        // Who shares with nobody, or is elsewhere, does not share with the base.
+        let same = ours.peek().is_some() && Storage::of(file)? == Storage::of(base)?;
+        let theirs = if same { range.clone() } else { 0..0 };
+        let theirs = Extents::of(base, theirs, Unplaced::Ignored);
+        let common =
+            sum(overlaps(ours, theirs).map(|both| both.map(|both| both.end - both.start)))?;
+        Ok(all.saturating_sub(common))
     };
-    ours.iter_mut().for_each(|extent| extent.cut(range));
-    // Who shares with nobody, or is elsewhere, does not share with the base.
-    let shares = ours.iter().any(|extent| extent.is(SHARED));
-    let theirs = match shares && Storage::of(file)? == Storage::of(base)? {
-        true => extents(base, range, Unplaced::Ignored)?.unwrap_or_default(),
-        false => Vec::new(),
-    };
-    let length = |sum: u64, length: u64| sum.saturating_add(length);
-    let all = ours.iter().map(|extent| extent.length).fold(0, length);
-    let common = overlaps(&ours, &theirs).map(|range| range.end - range.start);
-    Ok(Some(all.saturating_sub(common.fold(0, length))))
+    if_told(beyond())
 }
 
 /// The ranges, in order, in which a file holds the same bytes as `base`, which is sealed, because they lie
 /// in the same blocks; none where that cannot be told for sure. What was written to the file gets its place
-/// first, and nobody may write to it meanwhile.
-pub(super) fn common(file: &File, base: &File) -> io::Result<Vec<Range<u64>>> {
-    let storage = Storage::of(file)?;
-    if storage != Storage::of(base)? || matches!(storage, Storage::Other(_)) {
-        return Ok(Vec::new());
-    }
-    // The last extent of a file may reach beyond its end.
-    let both = 0..file.metadata()?.len().min(base.metadata()?.len());
-    let in_place = |file, unplaced| -> io::Result<Vec<Extent>> {
-        let mut extents = extents(file, &both, unplaced)?.unwrap_or_default();
-        extents.retain(|extent| !extent.is(ELSEWHERE));
-        extents.iter_mut().for_each(|extent| extent.cut(&both));
-        Ok(extents)
+/// first, and nobody may write to it before the last of them was told.
+pub(super) fn common<'a>(
+    file: &'a File,
+    base: &'a File,
+) -> io::Result<impl Iterator<Item = io::Result<Range<u64>>> + use<'a>> {
+    let both = match (Storage::of(file)?, Storage::of(base)?) {
+        (Storage::Other(_), _) => 0..0,
+        // The last extent of a file may reach beyond its end.
+        (ours, theirs) if ours == theirs => 0..file.metadata()?.len().min(base.metadata()?.len()),
+        _ => 0..0,
     };
-    let ours = in_place(file, Unplaced::Written)?;
-    if ours.iter().all(|extent| !extent.is(SHARED)) {
-        return Ok(Vec::new());
-    }
-    let theirs = in_place(base, Unplaced::Ignored)?;
-    Ok(overlaps(&ours, &theirs).collect())
+    let in_place = |file, unplaced| {
+        let extents = Extents::of(file, both.clone(), unplaced);
+        extents.filter(|extent| extent.as_ref().map_or(true, |extent| !extent.is(ELSEWHERE)))
+    };
+    let ours = in_place(file, Unplaced::Written).filter(is_shared);
+    Ok(overlaps(ours, in_place(base, Unplaced::Ignored)))
 }
 
 /// The ranges, in order, in which extents of two files of one storage, each in order, are the same blocks.
-fn overlaps<'a>(
-    ours: &'a [Extent],
-    theirs: &'a [Extent],
-) -> impl Iterator<Item = Range<u64>> + use<'a> {
-    let mut theirs = theirs.iter().peekable();
-    ours.iter().flat_map(move |extent| {
-        while theirs
-            .next_if(|base| base.end() <= extent.logical)
-            .is_some()
-        {}
-        // The last of them may reach into the next extent.
-        let touching = theirs.clone();
-        let touching = touching.take_while(|base| base.logical < extent.end());
-        touching.filter_map(|base| extent.common_with(base))
-    })
+/// All of `ours` are looked at; of `theirs`, what that needs.
+fn overlaps(
+    mut ours: impl Iterator<Item = io::Result<Extent>>,
+    theirs: impl Iterator<Item = io::Result<Extent>>,
+) -> impl Iterator<Item = io::Result<Range<u64>>> {
+    let mut theirs = theirs.fuse();
+    let (mut one, mut other) = (None, None);
+    let mut next = move || loop {
+        one = match one.take() {
+            None => ours.next().transpose()?,
+            held => held,
+        };
+        let Some(mine) = one else {
+            return Ok(None);
+        };
+        other = match other.take() {
+            None => theirs.next().transpose()?,
+            held => held,
+        };
+        let Some(base) = other else {
+            one = None;
+            continue;
+        };
+        // What ends first meets nothing more.
+        if mine.end() <= base.end() {
+            one = None;
+        } else {
+            other = None;
+        }
+        if let Some(both) = mine.common_with(&base) {
+            return Ok(Some(both));
+        }
+    };
+    std::iter::from_fn(move || next().transpose())
+}
+
+fn is_shared(extent: &io::Result<Extent>) -> bool {
+    extent.as_ref().map_or(true, |extent| extent.is(SHARED))
+}
+
+fn sum(mut lengths: impl Iterator<Item = io::Result<u64>>) -> io::Result<u64> {
+    lengths.try_fold(0_u64, |sum, length| Ok(sum.saturating_add(length?)))
+}
+
+/// Nothing where the file system does not tell.
+fn if_told(told: io::Result<u64>) -> io::Result<Option<u64>> {
+    match told {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+        told => told.map(Some),
+    }
 }
 
 impl Extent {
@@ -196,12 +227,16 @@ impl Extent {
         self.logical.saturating_add(self.length)
     }
 
-    /// Leaves what is within a range.
-    fn cut(&mut self, range: &Range<u64>) {
+    /// What of it is within a range.
+    fn within(self, range: &Range<u64>) -> Extent {
         let start = self.logical.max(range.start);
         let end = self.end().min(range.end).max(start);
-        self.physical = self.physical.saturating_add(start - self.logical);
-        (self.logical, self.length) = (start, end - start);
+        Extent {
+            logical: start,
+            physical: self.physical.saturating_add(start - self.logical),
+            length: end - start,
+            ..self
+        }
     }
 
     /// What lies at the same place of both files, and on the storage too.
@@ -216,45 +251,154 @@ impl Extent {
     }
 }
 
-/// The extents that touch a range, in order; nothing where the file system does not tell.
-fn extents(file: &File, range: &Range<u64>, unplaced: Unplaced) -> io::Result<Option<Vec<Extent>>> {
-    let mut all = Vec::new();
-    let mut start = range.start;
-    loop {
+/// The extents within a range, in order; `Unsupported` where the file system does not tell.
+///
+/// A client can write its disk into millions of them: no more are held than one answer brings.
+struct Extents<'a> {
+    file: &'a File,
+    range: Range<u64>,
+    /// Where the next answer is to begin.
+    next: u64,
+    /// What is asked for with it.
+    flags: u32,
+    found: std::vec::IntoIter<Extent>,
+}
+
+impl<'a> Extents<'a> {
+    fn of(file: &'a File, range: Range<u64>, unplaced: Unplaced) -> Self {
+        Extents {
+            file,
+            next: range.start,
+            range,
+            flags: match unplaced {
+                Unplaced::Written => SYNC,
+                Unplaced::Ignored => 0,
+            },
+            found: Vec::new().into_iter(),
+        }
+    }
+
+    /// Asks for more of them.
+    fn ask(&mut self) -> io::Result<()> {
+        let start = std::mem::replace(&mut self.next, self.range.end);
         let mut request = Request {
             head: Head {
                 start,
-                length: range.end.saturating_sub(start),
+                length: self.range.end.saturating_sub(start),
                 room: AT_ONCE as u32,
-                flags: match unplaced {
-                    Unplaced::Written if all.is_empty() => SYNC,
-                    _ => 0,
-                },
+                flags: std::mem::take(&mut self.flags),
                 ..Head::default()
             },
             extents: [Extent::default(); AT_ONCE],
         };
-        if request.head.length == 0 {
-            return Ok(Some(all));
-        }
         let head = (&raw mut request).cast::<Head>();
         // SAFETY: the descriptor is open for the whole call, and behind the header there is room for
         // as many extents as it says; the pointer may reach them, since it is one to the whole request.
-        match unsafe { ioctl::fiemap(file.as_raw_fd(), head) } {
+        match unsafe { ioctl::fiemap(self.file.as_raw_fd(), head) } {
             Ok(_) => {}
-            Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::EINVAL) => return Ok(None),
+            Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::EINVAL) => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
             Err(error) => return Err(error.into()),
         }
         let found = usize::try_from(request.head.mapped).unwrap_or(AT_ONCE);
         let found = request.extents.get(..found).unwrap_or(&request.extents);
-        all.extend_from_slice(found);
-        let Some(last) = found.last() else {
-            return Ok(Some(all));
-        };
-        let next = last.end();
-        if last.is(LAST) || next <= start || next >= range.end {
-            return Ok(Some(all));
+        if let Some(last) = found.last()
+            && !last.is(LAST)
+            && last.end() > start
+        {
+            self.next = last.end();
         }
-        start = next;
+        self.found = found.to_vec().into_iter();
+        Ok(())
+    }
+}
+
+impl Iterator for Extents<'_> {
+    type Item = io::Result<Extent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(extent) = self.found.next() {
+                return Some(Ok(extent.within(&self.range)));
+            }
+            if self.next >= self.range.end {
+                return None;
+            }
+            if let Err(error) = self.ask() {
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Blocks of a small file, each with its place on the storage, if it has one; as extents that end where
+    /// the places do not go on, or at one of `cuts`.
+    fn extents(places: &[Option<u64>], cuts: &[usize]) -> Vec<Extent> {
+        let mut all: Vec<Extent> = Vec::new();
+        for (at, place) in places.iter().enumerate() {
+            let (logical, Some(physical)) = (at as u64, *place) else {
+                continue;
+            };
+            match all.last_mut() {
+                Some(last)
+                    if last.end() == logical
+                        && last.physical + last.length == physical
+                        && !cuts.contains(&at) =>
+                {
+                    last.length += 1;
+                }
+                _ => all.push(Extent {
+                    logical,
+                    physical,
+                    length: 1,
+                    flags: SHARED,
+                    ..Extent::default()
+                }),
+            }
+        }
+        all
+    }
+
+    /// Places near those of a file that has all of its blocks in a row.
+    fn places() -> impl Strategy<Value = Vec<Option<u64>>> {
+        let one = prop_oneof![3 => Just(Some(0)), 1 => Just(None), 1 => (1_u64..3).prop_map(Some)];
+        let places = |all: Vec<Option<u64>>| {
+            let placed = all.into_iter().enumerate();
+            placed
+                .map(|(at, off)| Some(100 + at as u64 + off?))
+                .collect()
+        };
+        proptest::collection::vec(one, 0..30).prop_map(places)
+    }
+
+    proptest! {
+        #[test]
+        fn two_files_have_in_common_what_lies_at_one_place(
+            (ours, theirs) in (places(), places()),
+            cuts in proptest::collection::vec(0_usize..30, 0..6),
+        ) {
+            let told = |extents: Vec<Extent>| extents.into_iter().map(Ok);
+            let (mine, base) = (extents(&ours, &cuts), extents(&theirs, &[]));
+            let found: io::Result<Vec<_>> = overlaps(told(mine), told(base)).collect();
+            let found: Vec<u64> = found.unwrap().into_iter().flatten().collect();
+            let same = ours.iter().zip(&theirs).enumerate();
+            let same = same.filter(|(_, (one, other))| one.is_some() && one == other);
+            prop_assert_eq!(found, same.map(|(at, _)| at as u64).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_extent_that_cannot_be_told_is_an_error_and_not_a_hole() {
+        let lost = || Err(io::Error::other("lost"));
+        let good = || extents(&[Some(1)], &[]).into_iter().map(Ok);
+        assert!(overlaps(good().chain([lost()]), good()).any(|one| one.is_err()));
+        assert!(overlaps(good(), std::iter::once(lost())).any(|one| one.is_err()));
     }
 }

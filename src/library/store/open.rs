@@ -79,13 +79,15 @@ impl Library {
         match info.kind {
             CloneKind::Reflink => {
                 let own = FileDisk::open_writable(&data, BLOCK_SIZE).doing("opening", &data)?;
+                let own = Arc::new(own);
                 let base = self.open_version(&info.from)?;
-                let common = match (own.file(), base.file()) {
-                    (Some(own), Some(base)) => extents::common(&own, &base),
-                    _ => Ok(Vec::new()),
+                let (Some(file), Some(sealed)) = (own.file(), base.file()) else {
+                    return Ok(own);
                 };
-                let common = common.doing("asking for the extents of", &data)?;
-                Ok(Arc::new(SharedDisk::new(Arc::new(own), base, &common)))
+                let common = extents::common(&file, &sealed);
+                let disk = common.and_then(|common| SharedDisk::new(own.clone(), base, common));
+                let disk = disk.doing("asking for the extents of", &data)?;
+                Ok(Arc::new(disk))
             }
             CloneKind::Overlay => {
                 let base = self.open_version(&info.from)?;
