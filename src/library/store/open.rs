@@ -86,8 +86,15 @@ impl Library {
                 };
                 let common = extents::common(&file, &sealed);
                 let disk = common.and_then(|common| SharedDisk::new(own.clone(), base, common));
-                let disk = disk.doing("asking for the extents of", &data)?;
-                Ok(Arc::new(disk))
+                Ok(match disk {
+                    Ok(disk) => Arc::new(disk),
+                    // The file has all of its bytes itself.
+                    Err(error) => {
+                        let path = data.display();
+                        tracing::warn!(%path, %error, "cannot tell what a clone shares: it reads all by itself");
+                        own
+                    }
+                })
             }
             CloneKind::Overlay => {
                 let base = self.open_version(&info.from)?;
