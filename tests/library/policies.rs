@@ -583,6 +583,9 @@ fn nobody_is_kept_from_booting_by_a_data_disk() {
     let disks = lab.lib.open_granted(&grant).unwrap();
     assert_eq!(lab.text_of(disks[0].disk.as_ref()), "pristine");
     lab.leave(&grant);
+    // That it can be opened as it was does not make it what it should be.
+    let data = lab.lib.data_disk(&lab.client(&mac)).unwrap();
+    assert!(data.unwrap().trouble.is_some());
     fs::remove_file(lab.home().join("clones/525400123456/data.img")).unwrap();
     fs::create_dir(lab.home().join("clones/525400123456/data.img")).unwrap();
     let grant = lab.boot(&mac);
@@ -606,6 +609,8 @@ fn nobody_is_kept_from_booting_by_a_data_disk() {
     client.settings.data = Some("1M".parse().unwrap());
     fs::write(&document, serde_json::to_vec(&client).unwrap()).unwrap();
     let grant = lab.boot(&mac);
+    // The device of another session is opened no second time: the disk is not there yet.
+    assert!(trouble().is_some());
     assert_eq!(lab.lib.open_granted(&grant).unwrap().len(), 2);
     assert_eq!(trouble(), None);
 }

@@ -18,7 +18,7 @@ use super::draft::new_file;
 use super::{BLOCK_SIZE, OpenDisk, clone};
 use crate::block::FileDisk;
 use crate::library::clients::Client;
-use crate::library::error::{Doing, Error, Result, chain};
+use crate::library::error::{Doing, Result, chain};
 use crate::library::events::{Actor, Event};
 use crate::library::lock::WriteLock;
 use crate::library::{ByteSize, Library, MacAddr, Settings, Target, document, owner};
@@ -41,18 +41,32 @@ pub struct DataDisk {
     pub trouble: Option<String>,
 }
 
-/// Why data disks of clients could not be made ready or opened, since this process began: each login tells
-/// it anew.
+/// Why data disks of clients could not be made ready or opened, since this process began. Only who does the
+/// same again finds out that it is over: a login that gets the device of another opens nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles(
     // Held for a look or a change in memory.
-    Mutex<HashMap<MacAddr, String>>,
+    Mutex<HashMap<(MacAddr, Step), String>>,
 );
 
+/// What is done about a data disk before its client has it, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Step {
+    Readied,
+    Opened,
+}
+
 impl Troubles {
-    fn all(&self) -> MutexGuard<'_, HashMap<MacAddr, String>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<(MacAddr, Step), String>> {
         // A panic elsewhere leaves the map whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first of a client's: what came after it may have come of it.
+    fn of(&self, mac: MacAddr) -> Option<String> {
+        let all = self.all();
+        let mut steps = [Step::Readied, Step::Opened].into_iter();
+        steps.find_map(|step| all.get(&(mac, step)).cloned())
     }
 }
 
@@ -76,7 +90,7 @@ impl Library {
             size: len.max(wanted.map_or(0, ByteSize::bytes)),
             used: there.map_or(0, |there| there.blocks() * 512),
             published: wanted.is_some(),
-            trouble: self.data_troubles.all().get(&client.mac).cloned(),
+            trouble: self.data_troubles.of(client.mac),
         }))
     }
 
@@ -145,6 +159,11 @@ impl Library {
 
     /// A client's data disk, if its settings ask for one.
     pub(super) fn open_data(&self, client: &Client) -> Result<Option<OpenDisk>> {
+        let opened = self.open_data_file(client);
+        self.data_came_to(client, Step::Opened, opened)
+    }
+
+    fn open_data_file(&self, client: &Client) -> Result<Option<OpenDisk>> {
         if self.settings(client)?.data().is_none() {
             return Ok(None);
         }
@@ -162,21 +181,34 @@ impl Library {
     /// Makes a client's data disk ready as it logs in. A root is given all the same: without the disk beside
     /// it a client can be helped, and not at all without that.
     pub(crate) fn ready_data_at_login(&self, lock: &WriteLock, client: &Client) -> Result<()> {
-        self.data_troubles.all().remove(&client.mac);
         let ready = self.ready_data(lock, client);
-        ready.inspect_err(|error| self.without_data(client, error))
+        self.data_came_to(client, Step::Readied, ready)
     }
 
-    /// A client boots without its data disk. What is behind that is told first, and once.
-    pub(super) fn without_data(&self, client: &Client, error: &Error) {
-        let why = chain(error);
-        {
-            let mut troubles = self.data_troubles.all();
-            if troubles.contains_key(&client.mac) {
-                return;
+    /// Keeps, and tells, why a client boots without its data disk, or that there is no such trouble any more.
+    fn data_came_to<T>(&self, client: &Client, step: Step, result: Result<T>) -> Result<T> {
+        let trouble = (client.mac, step);
+        match &result {
+            Ok(_) => {
+                self.data_troubles.all().remove(&trouble);
             }
-            troubles.insert(client.mac, why.clone());
+            Err(error) => {
+                let why = chain(error);
+                let mut troubles = self.data_troubles.all();
+                troubles.insert(trouble, why.clone());
+                // Only what is behind it is told.
+                let told =
+                    step == Step::Opened && troubles.contains_key(&(client.mac, Step::Readied));
+                drop(troubles);
+                if !told {
+                    self.tell_of_missing_data(client, why);
+                }
+            }
         }
+        result
+    }
+
+    fn tell_of_missing_data(&self, client: &Client, why: String) {
         tracing::error!(client = %client.name, why, "a client boots without its data disk");
         let peer = client.boot.as_ref().map(|boot| boot.peer);
         let peer = peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into());

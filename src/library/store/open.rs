@@ -44,17 +44,13 @@ impl Library {
                 }
                 let (disk, quota) = self.open_limited(&client)?;
                 let mut disks = vec![root(disk, Some(quota))];
-                match self.open_data(&client) {
-                    Ok(data) => disks.extend(data),
-                    Err(error) => self.without_data(&client, &error),
-                }
+                // Without it the client boots all the same, and why was told.
+                disks.extend(self.open_data(&client).ok().flatten());
                 Ok(disks)
             }
             GrantedDisk::Data(mac) => {
                 let client = self.client(mac)?;
-                let data = self.open_data(&client);
-                let data = data.inspect_err(|error| self.without_data(&client, error))?;
-                Ok(data.into_iter().collect())
+                Ok(self.open_data(&client)?.into_iter().collect())
             }
         }
     }
