@@ -2,7 +2,7 @@
 //! all and an overlay's map has one owner. A clone that took another's place is another disk.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use crate::block::{Disk, Quota};
 use crate::library::{GrantedDisk, MacAddr, OpenDisk, Result};
@@ -107,14 +107,19 @@ impl Devices {
         }
     }
 
-    /// The quotas of the clones that are in use, each with its client.
-    pub(super) fn quotas(&self) -> Vec<(MacAddr, Arc<Quota>)> {
+    /// The quotas of the clones that are in use, each with its client; without the quota where somebody
+    /// opens it, or looks at it, just now.
+    pub(super) fn quotas(&self) -> Vec<(MacAddr, Option<Arc<Quota>>)> {
         let quota = |(disk, place): (GrantedDisk, Arc<Place>)| {
-            // One that is opened just now has counted nothing yet.
-            let used = place.try_lock().ok()?;
+            let mac = *disk.client()?;
+            let used = match place.try_lock() {
+                Ok(used) => used,
+                Err(TryLockError::WouldBlock) => return Some((mac, None)),
+                Err(TryLockError::Poisoned(used)) => used.into_inner(),
+            };
             let used = used.as_ref()?;
             used.device.upgrade()?;
-            Some((*disk.client()?, used.quota.as_ref()?.upgrade()?))
+            Some((mac, Some(used.quota.as_ref()?.upgrade()?)))
         };
         let all = self.of(|disk| disk.client().is_some());
         all.into_iter().filter_map(quota).collect()
@@ -161,7 +166,8 @@ mod tests {
             });
             has_begun.recv().unwrap();
             devices.get(&other, "other", || Ok(Vec::new())).unwrap();
-            assert!(devices.quotas().is_empty());
+            let held = devices.quotas();
+            assert!(matches!(held[..], [(mac, None)] if Some(&mac) == slow.client()));
             let second = scope.spawn(move || {
                 let open = || panic!("it is open already");
                 devices.get(slow, "slow", open).unwrap()

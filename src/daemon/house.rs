@@ -85,7 +85,9 @@ impl Server {
         let quotas = self.devices.quotas();
         self.house.forget_all_but(&quotas);
         for (mac, quota) in quotas {
-            if let Err(error) = self.see_to(&mac, &quota) {
+            if let Some(quota) = quota
+                && let Err(error) = self.see_to(&mac, &quota)
+            {
                 tracing::error!(client = %mac, error = told(&error), "cannot see to a quota");
             }
         }
@@ -142,7 +144,8 @@ impl House {
         }
     }
 
-    fn forget_all_but(&self, quotas: &[(MacAddr, Arc<Quota>)]) {
+    /// Forgets who has no disk in use. One that cannot be looked at just now is.
+    fn forget_all_but(&self, quotas: &[(MacAddr, Option<Arc<Quota>>)]) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|mac, _| quotas.iter().any(|(one, _)| one == mac));
     }
@@ -171,6 +174,10 @@ mod tests {
         assert_eq!(news(85, false), None);
         assert_eq!(news(91, false), None, "it was not much less in between");
         assert_eq!(news(70, false), None);
+        assert_eq!(news(92, false), Some(Level::Near));
+        house.forget_all_but(&[(mac, None)]);
+        assert_eq!(news(92, false), None, "its disk is there, and looked at");
+        house.forget_all_but(&[]);
         assert_eq!(news(92, false), Some(Level::Near));
     }
 }
