@@ -309,7 +309,7 @@ impl<'a> Extents<'a> {
         {
             self.next = last.end();
         }
-        self.found = found.to_vec().into_iter();
+        self.found = Vec::from(found).into_iter();
         Ok(())
     }
 }
