@@ -16,10 +16,8 @@ use super::backing::{self, Backing, blocking, outcome};
 use super::direct::Direct;
 use super::flush::Flusher;
 use super::journal::{self, Failure, Journal};
+use super::line::{Line, SHORT};
 use super::{Advice, Answer, Disk, Error, Extent, Geometry, Result, Run, Segment, shape};
-
-/// Larger writes are another thread's: to copy so much keeps those waiting who share this one.
-const AT_ONCE: u64 = 256 * 1024;
 
 /// A disk in a plain file or a block device.
 pub struct FileDisk {
@@ -31,6 +29,7 @@ pub struct FileDisk {
     durable: Arc<dyn Backing>,
     cache: Cache,
     at_once: Arc<AtOnce>,
+    line: Arc<Line>,
     /// The shape, but for the number of blocks.
     shape: Geometry,
     blocks: AtomicU64,
@@ -210,6 +209,7 @@ impl FileDisk {
             durable,
             cache: options.cache,
             at_once: Arc::new(AtOnce::new()),
+            line: Arc::default(),
             shape,
             blocks: AtomicU64::new(shape.blocks),
             flusher: Arc::default(),
@@ -220,7 +220,7 @@ impl FileDisk {
     /// Writes if that needs no waiting: to ask another thread takes longer. Tells whether it did; where it
     /// did not, all is to be written again.
     fn write_at_once(&self, extent: Extent, data: &[Bytes]) -> bool {
-        if extent.len() > AT_ONCE || !self.at_once.is_tried() {
+        if extent.len() > SHORT || !self.at_once.is_tried() {
             return false;
         }
         let written = self.backing.write_cached(data, extent.offset());
@@ -296,13 +296,21 @@ impl Disk for FileDisk {
     }
 
     fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
-        if !self.shape.read_only && self.write_at_once(extent, &data) {
+        if self.shape.read_only {
+            return Answer::Now(Err(Error::ReadOnly));
+        }
+        if self.write_at_once(extent, &data) {
             return Answer::Now(Ok(()));
         }
-        let at_once = self.at_once.clone();
-        self.change(move |file| {
-            let written = file.write_at(&data, extent.offset());
+        let (backing, at_once) = (self.backing.clone(), self.at_once.clone());
+        let work = move || {
+            let written = backing.write_at(&data, extent.offset());
             written.inspect_err(|error| at_once.failed(error))
+        };
+        Answer::Later(match self.cache {
+            Cache::System => Box::pin(self.line.clone().write(extent.range(), work)),
+            // Each waits for the storage, which does many at a time.
+            Cache::None => Box::pin(blocking(work)),
         })
     }
 
@@ -394,7 +402,7 @@ mod tests {
     use super::super::model;
     use super::*;
     use std::io::Write;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
 
     #[tokio::test]
     async fn a_sealed_file_yields_itself_and_refuses_writes() {
@@ -455,8 +463,10 @@ mod tests {
     /// asked for.
     struct Moody {
         file: Arc<File>,
-        asked: std::sync::atomic::AtomicUsize,
+        asked: AtomicUsize,
         synced: AtomicBool,
+        /// Most writes at the same time, and those now.
+        most: [AtomicUsize; 2],
         /// There is no room for any write.
         full: AtomicBool,
         /// How the writes turn out: none of it, all of it, or only the first slice.
@@ -483,6 +493,12 @@ mod tests {
 
         fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
             self.has_room()?;
+            let [most, now] = &self.most;
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            if self.moods.is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            now.fetch_sub(1, Ordering::SeqCst);
             Backing::write_at(self.file.as_ref(), data, offset)
         }
 
@@ -518,6 +534,7 @@ mod tests {
             file: file.clone(),
             asked: 0.into(),
             synced: false.into(),
+            most: Default::default(),
             full: false.into(),
             moods,
         });
@@ -529,15 +546,11 @@ mod tests {
     #[tokio::test]
     async fn writes_are_tried_at_once_where_they_are_small_and_that_is_known() {
         let zeros = |len: u64| vec![backing::zeros(len as usize)];
-        let most = AT_ONCE / 512;
+        let most = SHORT / 512;
         let (disk, file) = moody(2 * most, vec![1]);
         let extent = |n| disk.geometry().extent(0, n).unwrap();
-        assert!(disk.write(extent(most), zeros(AT_ONCE)).is_there());
-        assert!(
-            !disk
-                .write(extent(most + 1), zeros(AT_ONCE + 512))
-                .is_there()
-        );
+        assert!(disk.write(extent(most), zeros(SHORT)).is_there());
+        assert!(!disk.write(extent(most + 1), zeros(SHORT + 512)).is_there());
         assert_eq!(file.asked.load(Ordering::SeqCst), 1);
         disk.flush().wait().await.unwrap();
         assert!(file.synced.load(Ordering::SeqCst));
@@ -551,9 +564,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn short_writes_that_cannot_be_done_at_once_share_a_thread() {
+        let (disk, file) = moody(256, Vec::new());
+        let writes = (0..32).map(|n| {
+            let extent = disk.geometry().extent(n * 8, 8).unwrap();
+            disk.write(extent, vec![backing::zeros(4096)]).wait()
+        });
+        let written = futures_util::future::join_all(writes).await;
+        assert!(written.iter().all(Result::is_ok));
+        assert_eq!(file.most[0].load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
     async fn without_room_nothing_is_tried_at_once_for_a_while() {
         let zeros = |blocks: u64| vec![backing::zeros(blocks as usize * 512)];
-        let many = AT_ONCE / 512 + 1;
+        let many = SHORT / 512 + 1;
         // Who finds that there is no room: the short write that was tried at once, or a long one.
         for (first, tried) in [(1, 1), (many, 0)] {
             let (disk, file) = moody(many, vec![1]);

@@ -8,7 +8,8 @@
 //! Disks are `file` (a file or block device; `direct` past the cache, `journal` for writes that are atomic,
 //! `shape` for what its storage likes), `shared` (such a file that has much in common with a sealed one),
 //! `overlay` and `memory`; `quota` holds one of them to so many bytes of its own. They share `backing` (the few calls to a
-//! file), `flush` (flushes that arrive together) and `copy` (from one disk to another).
+//! file), `flush` (flushes that arrive together), `line` (short writes that need a thread) and `copy` (from
+//! one disk to another).
 
 use std::fs::File;
 use std::future::Future;
@@ -33,6 +34,7 @@ mod direct;
 mod file;
 mod flush;
 mod journal;
+mod line;
 mod memory;
 #[cfg(test)]
 mod model;

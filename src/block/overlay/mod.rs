@@ -22,6 +22,7 @@ use self::bitmap::{Bitmap, BootId, GRAIN};
 use self::busy::Busy;
 use super::backing::{self, Backing, blocking};
 use super::flush::Flusher;
+use super::line::Line;
 use super::{Advice, Answer, Disk, Extent, Geometry, Result, Run, Segment, segment};
 
 mod bitmap;
@@ -43,6 +44,7 @@ struct Parts {
     bitmap: Bitmap,
     busy: Arc<Busy>,
     flusher: Flusher,
+    line: Arc<Line>,
 }
 
 impl OverlayDisk {
@@ -126,6 +128,7 @@ impl OverlayDisk {
                 bitmap,
                 busy: Arc::default(),
                 flusher: Flusher::default(),
+                line: Arc::default(),
             }),
         })
     }
@@ -319,14 +322,16 @@ impl Parts {
         if range.end < whole.end && !self.bitmap.holds(grains.end - 1) {
             data.push(self.fill(range.end..whole.end).await?);
         }
+        let len: usize = data.iter().map(Bytes::len).sum();
         let parts = self.clone();
-        blocking(move || {
+        let work = move || {
             // Here, so that the grains stay claimed should the caller stop waiting.
             let _claim = claim;
             parts.data.write_at(&data, start)?;
             parts.bitmap.hold(grains)
-        })
-        .await
+        };
+        let line = self.line.clone();
+        line.write(start..start + len as u64, work).await
     }
 
     /// The base's bytes, to complete a grain.

@@ -1,0 +1,270 @@
+//! Short writes that need a thread share one.
+//!
+//! Where the file system knows no write that does not wait (ext4), each write needs a thread of the blocking
+//! pool, and to hand a short one over takes more processor time than to do it. So those of a disk stand in
+//! a line: who comes while one thread is at it leaves his job there, and no thread is woken for it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use super::backing::{blocking, outcome};
+use super::{Error, Result};
+
+/// Bytes of the largest write that shares a thread with others: they wait while it is copied.
+pub(super) const SHORT: u64 = 256 * 1024;
+
+/// Bytes of a page. What does not begin and end at one is read first, for which others need not wait.
+const PAGE: u64 = 4096;
+
+/// Jobs that are done before the thread is given back, for others in the pool to have a turn.
+const TURN: usize = 64;
+
+/// The short writes of one disk.
+#[derive(Default)]
+pub(super) struct Line {
+    // Held for a look or a change of the queue.
+    waiting: Mutex<Waiting>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// Somebody does them, or is about to.
+    has_runner: bool,
+}
+
+/// Who does the jobs of a line, in the blocking pool.
+struct Runner {
+    line: Arc<Line>,
+    /// There was nothing left to do.
+    is_through: bool,
+}
+
+impl Line {
+    /// Runs `work`, which writes `range`: in the line if that is short, else on a thread of its own. It is
+    /// done also where nobody waits for it any more.
+    pub(super) async fn write(
+        self: Arc<Self>,
+        range: Range<u64>,
+        work: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let whole = range.start % PAGE == 0 && range.end % PAGE == 0;
+        if !whole || range.end - range.start > SHORT {
+            return blocking(work).await;
+        }
+        let (tell, told) = oneshot::channel();
+        self.append(Box::new(move || {
+            // Whoever has stopped waiting need not know.
+            let _ = tell.send(work());
+        }));
+        match told.await {
+            Ok(result) => result.map_err(outcome),
+            Err(_) => Err(Error::Failed(io::Error::other(
+                "a write was not done: it panicked, or the server ends",
+            ))),
+        }
+    }
+
+    fn append(self: Arc<Self>, job: Job) {
+        let mut waiting = self.lock();
+        waiting.jobs.push_back(job);
+        let has_runner = std::mem::replace(&mut waiting.has_runner, true);
+        drop(waiting);
+        if !has_runner {
+            let runner = Runner {
+                line: self,
+                is_through: false,
+            };
+            spawn_blocking(move || runner.run());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing panics while it is held.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Runner {
+    fn run(mut self) {
+        for _ in 0..TURN {
+            let Some(job) = self.next() else {
+                return;
+            };
+            // The panic was told by its hook, and its waiter hears nothing more. Those behind are not to blame.
+            let _ = catch_unwind(AssertUnwindSafe(job));
+        }
+        spawn_blocking(move || self.run());
+    }
+
+    fn next(&mut self) -> Option<Job> {
+        let mut waiting = self.line.lock();
+        let job = waiting.jobs.pop_front();
+        waiting.has_runner = job.is_some();
+        self.is_through = job.is_none();
+        job
+    }
+}
+
+impl Drop for Runner {
+    /// Where the runtime ends before its turn comes, those who wait are told, and another may begin anew.
+    fn drop(&mut self) {
+        if self.is_through {
+            return;
+        }
+        let mut waiting = self.line.lock();
+        waiting.has_runner = false;
+        let lost = std::mem::take(&mut waiting.jobs);
+        drop(waiting);
+        drop(lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use futures_util::future::join_all;
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+
+    const ONE: Range<u64> = 0..PAGE;
+
+    /// A job that keeps its thread until it is told.
+    fn held() -> (
+        mpsc::Sender<()>,
+        impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) {
+        let (go, may_go) = mpsc::channel();
+        (go, move || may_go.recv().map_err(io::Error::other))
+    }
+
+    /// A runtime whose pool has one thread.
+    fn narrow() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.max_blocking_threads(1).build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn short_writes_are_done_in_turn_and_others_beside_them() {
+        let line = Arc::new(Line::default());
+        let (go, first) = held();
+        let first = tokio::spawn(line.clone().write(ONE, first));
+        tokio::task::yield_now().await;
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let job = |n: usize| {
+            let done = done.clone();
+            move || {
+                done.lock().unwrap().push(n);
+                Ok(())
+            }
+        };
+        let behind: Vec<_> = (0..3 * TURN)
+            .map(|n| tokio::spawn(line.clone().write(ONE, job(n))))
+            .collect();
+        for range in [0..SHORT + PAGE, 512..PAGE, 0..512] {
+            line.clone().write(range, job(1000)).await.unwrap();
+        }
+        assert_eq!(*done.lock().unwrap(), [1000; 3]);
+        go.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        for one in join_all(behind).await {
+            one.unwrap().unwrap();
+        }
+        let expected: Vec<usize> = (0..3 * TURN).collect();
+        assert_eq!(done.lock().unwrap()[3..], expected);
+    }
+
+    #[tokio::test]
+    async fn what_a_job_comes_to_is_its_own() {
+        let line = Arc::new(Line::default());
+        let (go, first) = held();
+        let first = tokio::spawn(line.clone().write(ONE, first));
+        tokio::task::yield_now().await;
+        let full = || Err(io::ErrorKind::StorageFull.into());
+        let full = tokio::spawn(line.clone().write(ONE, full));
+        let broken = tokio::spawn(line.clone().write(ONE, || panic!("as the test wants it")));
+        let good = tokio::spawn(line.clone().write(ONE, || Ok(())));
+        tokio::task::yield_now().await;
+        go.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        assert!(matches!(full.await.unwrap(), Err(Error::OutOfSpace)));
+        assert!(matches!(broken.await.unwrap(), Err(Error::Failed(_))));
+        good.await.unwrap().unwrap();
+        line.write(ONE, || Ok(())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_stops_waiting_stops_no_one() {
+        let line = Arc::new(Line::default());
+        let (go, first) = held();
+        let first = tokio::spawn(line.clone().write(ONE, first));
+        let done = Arc::new(AtomicUsize::new(0));
+        let count = done.clone();
+        let second = tokio::spawn(line.clone().write(ONE, move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }));
+        tokio::task::yield_now().await;
+        first.abort();
+        second.abort();
+        assert!(second.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        line.write(ONE, || Ok(())).await.unwrap();
+        assert_eq!(done.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn the_thread_is_given_back_now_and_then() {
+        let line = Arc::new(Line::default());
+        narrow().block_on(async {
+            let (go, first) = held();
+            let first = tokio::spawn(line.clone().write(ONE, first));
+            tokio::task::yield_now().await;
+            let done = Arc::new(AtomicUsize::new(0));
+            let behind: Vec<_> = (0..3 * TURN)
+                .map(|_| {
+                    let done = done.clone();
+                    tokio::spawn(line.clone().write(ONE, move || {
+                        done.fetch_add(1, Ordering::SeqCst);
+                        Ok(())
+                    }))
+                })
+                .collect();
+            tokio::task::yield_now().await;
+            let other = spawn_blocking(move || done.load(Ordering::SeqCst));
+            go.send(()).unwrap();
+            assert_eq!(other.await.unwrap(), TURN - 1);
+            first.await.unwrap().unwrap();
+            for one in join_all(behind).await {
+                one.unwrap().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_runtime_that_ends_takes_no_line_with_it() {
+        let line = Arc::new(Line::default());
+        let runtime = narrow();
+        let ended = runtime.handle().clone();
+        runtime.shutdown_background();
+        let (tell, mut told) = oneshot::channel::<()>();
+        {
+            let _entered = ended.enter();
+            line.clone()
+                .append(Box::new(move || tell.send(()).unwrap()));
+        }
+        assert!(told.try_recv().is_err_and(|e| e == TryRecvError::Closed));
+        narrow().block_on(line.write(ONE, || Ok(()))).unwrap();
+    }
+}
