@@ -402,7 +402,10 @@ mod tests {
     use super::super::model;
     use super::*;
     use std::io::Write;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+    use futures_util::FutureExt as _;
 
     #[tokio::test]
     async fn a_sealed_file_yields_itself_and_refuses_writes() {
@@ -465,6 +468,8 @@ mod tests {
         file: Arc<File>,
         asked: AtomicUsize,
         synced: AtomicBool,
+        /// Held while no write may come to its end.
+        gate: Mutex<()>,
         /// Most writes at the same time, and those now.
         most: [AtomicUsize; 2],
         /// There is no room for any write.
@@ -495,9 +500,7 @@ mod tests {
             self.has_room()?;
             let [most, now] = &self.most;
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            if self.moods.is_empty() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            drop(self.gate.lock());
             now.fetch_sub(1, Ordering::SeqCst);
             Backing::write_at(self.file.as_ref(), data, offset)
         }
@@ -534,6 +537,7 @@ mod tests {
             file: file.clone(),
             asked: 0.into(),
             synced: false.into(),
+            gate: Mutex::default(),
             most: Default::default(),
             full: false.into(),
             moods,
@@ -570,7 +574,12 @@ mod tests {
             let extent = disk.geometry().extent(n * 8, 8).unwrap();
             disk.write(extent, vec![backing::zeros(4096)]).wait()
         });
-        let written = futures_util::future::join_all(writes).await;
+        let mut writes = futures_util::future::join_all(writes);
+        {
+            let _closed = file.gate.lock();
+            assert!((&mut writes).now_or_never().is_none());
+        }
+        let written = writes.await;
         assert!(written.iter().all(Result::is_ok));
         assert_eq!(file.most[0].load(Ordering::SeqCst), 1);
     }

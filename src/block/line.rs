@@ -3,12 +3,17 @@
 //! Where the file system knows no write that does not wait (ext4), each write needs a thread of the blocking
 //! pool, and to hand a short one over takes more processor time than to do it. So those of a disk stand in
 //! a line: who comes while one thread is at it leaves his job there, and no thread is woken for it.
+//!
+//! That is for writes that end in a cache. Where they are seen to take longer, as on a network's file system
+//! that caches none, they are done side by side as others are.
 
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -25,9 +30,14 @@ const PAGE: u64 = 4096;
 /// Jobs that are done before the thread is given back, for others in the pool to have a turn.
 const TURN: usize = 64;
 
+/// What ends in a cache takes microseconds; to have waited for something takes longer than this.
+const SLOW: Duration = Duration::from_millis(1);
+
 /// The short writes of one disk.
 #[derive(Default)]
 pub(super) struct Line {
+    /// The last of them had to wait.
+    is_slow: AtomicBool,
     // Held for a look or a change of the queue.
     waiting: Mutex<Waiting>,
 }
@@ -49,15 +59,26 @@ struct Runner {
 }
 
 impl Line {
-    /// Runs `work`, which writes `range`: in the line if that is short, else on a thread of its own. It is
-    /// done also where nobody waits for it any more.
+    /// Runs `work`, which writes `range`: in the line if that is short and does not wait, else on a thread of
+    /// its own. It is done also where nobody waits for it any more.
     pub(super) async fn write(
         self: Arc<Self>,
         range: Range<u64>,
         work: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<()> {
-        let whole = range.start % PAGE == 0 && range.end % PAGE == 0;
+        let whole = range.start.is_multiple_of(PAGE) && range.end.is_multiple_of(PAGE);
         if !whole || range.end - range.start > SHORT {
+            return blocking(work).await;
+        }
+        let line = self.clone();
+        let work = move || {
+            let began = Instant::now();
+            let done = work();
+            line.is_slow
+                .store(began.elapsed() > SLOW, Ordering::Relaxed);
+            done
+        };
+        if self.is_slow.load(Ordering::Relaxed) {
             return blocking(work).await;
         }
         let (tell, told) = oneshot::channel();
@@ -130,7 +151,7 @@ impl Drop for Runner {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 
     use futures_util::future::join_all;
@@ -183,6 +204,26 @@ mod tests {
         }
         let expected: Vec<usize> = (0..3 * TURN).collect();
         assert_eq!(done.lock().unwrap()[3..], expected);
+    }
+
+    #[tokio::test]
+    async fn what_waits_does_so_side_by_side() {
+        let line = Arc::new(Line::default());
+        let slow = || {
+            std::thread::sleep(2 * SLOW);
+            Ok(())
+        };
+        line.clone().write(ONE, slow).await.unwrap();
+        let (go, first) = held();
+        let first = tokio::spawn(line.clone().write(ONE, first));
+        tokio::task::yield_now().await;
+        line.clone().write(ONE, slow).await.unwrap();
+        go.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        // A quick one shows that there is a cache again.
+        while line.is_slow.load(Ordering::Relaxed) {
+            line.clone().write(ONE, || Ok(())).await.unwrap();
+        }
     }
 
     #[tokio::test]
