@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::devices::Devices;
 use super::{Server, Whereabouts};
 use crate::iscsi::{End, SessionControl};
-use crate::library::{Boot, BootId, Client, Error, Live, LiveSession, MacAddr, VersionId};
+use crate::library::{BootId, Client, Error, Live, LiveSession, MacAddr, VersionId};
 
 /// How long a system has to answer a ping: in a network that machines boot over it takes milliseconds.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -95,17 +95,20 @@ impl Attached {
         client: &Client,
         is_anothers: impl Fn(&MacAddr) -> bool,
     ) -> Vec<SessionControl> {
-        let table = self.table();
-        let is_there = |entry: &&Entry| {
+        let is_there = |machine: &[MacAddr]| machine.iter().any(|mac| client.has_mac(mac));
+        let systems = |entry: &Entry| {
             let Entry {
                 session, machine, ..
             } = entry;
-            let is_its = machine.iter().any(|mac| client.has_mac(mac))
-                || session.client == Some(client.mac) && !machine.iter().any(&is_anothers);
-            is_its && !session.firmware
+            let may_be_its = session.client == Some(client.mac) || is_there(machine);
+            let is_one = may_be_its && !session.firmware;
+            is_one.then(|| (entry.control.clone(), machine.clone()))
         };
-        let systems = table.values().filter(is_there);
-        systems.map(|entry| entry.control.clone()).collect()
+        let systems: Vec<_> = self.table().values().filter_map(systems).collect();
+        // Whose hardware it is stands in documents, which are not read while the table is held.
+        let is_its = |machine: &[MacAddr]| is_there(machine) || !machine.iter().any(&is_anothers);
+        let its = systems.into_iter().filter(|(_, machine)| is_its(machine));
+        its.map(|(control, _)| control).collect()
     }
 
     /// Ends the sessions that are meant, and waits until they have settled.
@@ -147,7 +150,6 @@ impl Server {
         if at.is(&client).is_err() {
             return false;
         }
-        let may_run = client.boot.as_ref().is_some_and(Boot::may_run);
         let client = Arc::new(client);
         let systems = loop {
             let asked = client.clone();
@@ -155,10 +157,10 @@ impl Server {
             let Some(systems) = found.await else {
                 return true;
             };
-            if !systems.is_empty() || !may_run || self.attached.began.elapsed() >= COMING_BACK {
+            if !systems.is_empty() || self.attached.began.elapsed() >= COMING_BACK {
                 break systems;
             }
-            // Its system may be about to come back, and until then nobody knows of it.
+            // A system may be about to come back to whatever disk it had, and until then nobody knows of it.
             tokio::time::sleep(LOOK).await;
         };
         let answers = systems.into_iter();

@@ -265,6 +265,10 @@ fn a_system_on_a_volume_runs_and_a_session_from_elsewhere_does_not() {
     let system = lab.runs(&b, (by_hand, "", &vault));
     let answer = lab.get(&b, &lab::cfg_of(B));
     assert_eq!(answer.status, 403, "{}", answer.text);
+    server.kill().unwrap();
+    let server = lab.serve();
+    let answer = lab.get(&b, &lab::cfg_of(B));
+    assert_eq!(answer.status, 403, "{}", answer.text);
     drop(system);
 
     // The other machine's user has taken the first one's disk, which needs no secret: that keeps nothing
