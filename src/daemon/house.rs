@@ -55,7 +55,10 @@ impl Server {
             }
             if renewed.elapsed() >= CERTIFICATES {
                 renewed = Instant::now();
-                self.call(|server| server.renew_certificates()).await;
+                let warned = self.call(|server| server.renew_certificates()).await;
+                for warning in warned.unwrap_or_default() {
+                    tracing::warn!("{warning}");
+                }
             }
         }
     }

@@ -25,7 +25,7 @@ pub struct Reloaded {
     /// Where it does not listen any more. Sessions that came in there go on until they end.
     #[schema(value_type = Vec<String>)]
     pub closed: Vec<SocketAddr>,
-    /// What stands in it and nobody goes by, and why.
+    /// What stands in it and nobody goes by, certificates that cannot be used too, and why.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -84,9 +84,10 @@ impl Server {
             ..Doors::clone(&self.doors())
         };
         *self.doors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(doors);
-        let warnings = config.left_out();
+        let mut warnings = config.left_out();
         self.library.adopt_config(config);
-        self.call(|server| server.renew_certificates()).await;
+        let renewed = self.call(|server| server.renew_certificates()).await;
+        warnings.extend(renewed.unwrap_or_default());
         self.nudge();
         let keys = |keys: Vec<&str>| keys.into_iter().map(str::to_owned).collect();
         Ok(Reloaded {

@@ -143,11 +143,9 @@ impl Tls {
         };
         let now = Shown::of(library, self.purpose, tls)?;
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        let is_another = shown.fingerprint != now.fingerprint;
-        if is_another {
-            *shown = now;
-        }
-        Ok(is_another)
+        let before = std::mem::replace(&mut *shown, now);
+        // What goes along with it may be another although it is not.
+        Ok(before.fingerprint != shown.fingerprint)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Shown> {
@@ -252,23 +250,23 @@ impl Server {
         *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = of;
     }
 
-    /// Shows the certificates that there are by now. One that cannot be used leaves the one before. Blocks.
-    pub(super) fn renew_certificates(&self) {
+    /// Shows the certificates that there are by now. One that cannot be used leaves the one before, and is
+    /// warned of. Blocks.
+    pub(super) fn renew_certificates(&self) -> Vec<String> {
         let all = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        for tls in all.iter() {
-            let (purpose, fingerprint) = (tls.purpose, tls.fingerprint());
-            match tls.renew(&self.library) {
-                Ok(false) => {}
-                Ok(true) => {
-                    let now = tls.fingerprint();
-                    tracing::info!(%purpose, was = fingerprint, now, "another certificate is shown from now on");
-                }
-                Err(error) => {
-                    let why = format!("{error:#}");
-                    tracing::warn!(%purpose, fingerprint, why, "the certificate cannot be renewed");
-                }
+        let renew = |tls: &Tls| match tls.renew(&self.library) {
+            Ok(false) => None,
+            Ok(true) => {
+                let (purpose, now) = (tls.purpose, tls.fingerprint());
+                tracing::info!(%purpose, now, "another certificate is shown from now on");
+                None
             }
-        }
+            Err(error) => Some(format!(
+                "the {} goes on with the certificate that it had: {error:#}",
+                tls.purpose
+            )),
+        };
+        all.iter().filter_map(renew).collect()
     }
 }
 
@@ -589,16 +587,17 @@ mod tests {
         };
         let fingerprint = tls.fingerprint();
         assert!(is_shown(&first).await);
-        server.renew_certificates();
+        assert_eq!(server.renew_certificates(), [""; 0]);
         assert_eq!(tls.fingerprint(), fingerprint, "it is the same");
         let second = put();
         assert!(is_shown(&first).await, "nobody has looked");
         assert!(!is_shown(&second).await);
-        server.renew_certificates();
+        assert_eq!(server.renew_certificates(), [""; 0]);
         assert_ne!(tls.fingerprint(), fingerprint);
         assert!(is_shown(&second).await && !is_shown(&first).await);
         std::fs::write(&pem, "half of a certif").unwrap();
-        server.renew_certificates();
+        let warned = server.renew_certificates();
+        assert!(warned[0].contains("own.pem"), "{warned:?}");
         assert!(is_shown(&second).await, "the one before");
     }
 
