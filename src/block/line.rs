@@ -161,6 +161,15 @@ mod tests {
 
     const ONE: Range<u64> = 0..PAGE;
 
+    impl Line {
+        /// Waits until so many stand in it.
+        async fn has_got(&self, jobs: usize) {
+            while self.lock().jobs.len() < jobs {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     /// A job that keeps its thread until it is told.
     fn held() -> (
         mpsc::Sender<()>,
@@ -193,6 +202,7 @@ mod tests {
         let behind: Vec<_> = (0..3 * TURN)
             .map(|n| tokio::spawn(line.clone().write(ONE, job(n))))
             .collect();
+        line.has_got(3 * TURN).await;
         for range in [0..SHORT + PAGE, 512..PAGE, 0..512] {
             line.clone().write(range, job(1000)).await.unwrap();
         }
@@ -282,7 +292,7 @@ mod tests {
                     }))
                 })
                 .collect();
-            tokio::task::yield_now().await;
+            line.has_got(3 * TURN).await;
             let other = spawn_blocking(move || done.load(Ordering::SeqCst));
             go.send(()).unwrap();
             assert_eq!(other.await.unwrap(), TURN - 1);

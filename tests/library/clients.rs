@@ -724,5 +724,18 @@ fn a_change_that_fails_costs_no_identity() {
     assert_eq!(lab.lib.identity(&mac).unwrap(), before);
     std::fs::remove_dir(&in_the_way).unwrap();
     change().unwrap();
-    assert_ne!(lab.lib.identity(&mac).unwrap(), before);
+    let second = lab.lib.identity(&mac).unwrap();
+    assert_ne!(second, before);
+
+    // What was changed before the identity could not be is told.
+    let name = format!("secrets/.tmp-identity-{}.json", mac.bare());
+    let in_the_way = lab.home().join(name);
+    std::fs::create_dir(&in_the_way).unwrap();
+    let refused = change().unwrap_err().to_string();
+    assert!(refused.contains("all but the identity"), "{refused}");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(lab.lib.identity(&mac).unwrap(), second);
+    let events = lab.lib.events(&Filter::default()).unwrap();
+    let events = format!("{events:?}");
+    assert!(events.contains("all but the identity"), "{events}");
 }

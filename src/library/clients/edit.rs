@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::change::{DiskChange, Old};
 use super::{Assignment, Client, Done, Plan, Ready, Settings, SettingsEdit, Step};
 use crate::library::document;
-use crate::library::error::{Error, Result};
+use crate::library::error::{Error, Result, chain};
 use crate::library::events::{Actor, Event};
 use crate::library::live::Live;
 use crate::library::lock::WriteLock;
@@ -247,18 +247,26 @@ impl Library {
         self.grow_data(&lock, &client)?;
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
         // Last, for the old one does not come back: a change that fails has not cost it.
-        if edit.new_identity {
-            self.renew_identity(&lock, &client.mac)?;
-        }
+        let renewed = match edit.new_identity {
+            true => self.renew_identity(&lock, &client.mac),
+            false => Ok(()),
+        };
         drop(lock);
         // Larger disks and other quotas hold at once.
         self.tell_open(&client, live)?;
         let steps: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
-        self.note(
-            &Event::new(actor, "client-set")
-                .of(&client.mac)
-                .with("steps", steps),
-        );
+        let event = Event::new(actor, "client-set").of(&client.mac);
+        let event = event.with("steps", steps);
+        if let Err(error) = renewed {
+            let why = format!(
+                "all but the identity, which is the old one: {}",
+                chain(&error)
+            );
+            self.note(&event.with("failed", why.clone()));
+            let what = format!("changing {}", client.name);
+            return Err(Error::refused(what, why, "make room, and draw it again"));
+        }
+        self.note(&event);
         Ok(Done {
             plan,
             client: Some(self.view(client, live)?),
