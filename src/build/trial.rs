@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 
 use super::watch::Watch;
-use crate::exec::{Cancel, Line, Program, find_program};
+use crate::exec::{self, Cancel, Line, Program, find_program};
 use crate::library::manifest::BootFrom;
 use crate::library::{Actor, Trial, Version};
 
@@ -27,7 +27,7 @@ pub const TRIAL_HOST: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 2, 100
 pub const TRIAL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// A kernel that says nothing for so long does not run: some hosts have a /dev/kvm with which no stock
-/// kernel starts.
+/// kernel starts. On others QEMU itself ends there.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// How often somebody looks at the clock.
@@ -124,14 +124,18 @@ pub fn boot_once(
         watch.step("booting it (KVM)", None);
         let run = Run::new(watch, began + limit, Some(began + SILENCE));
         let ended = run.on(&program(&qemu, machine, Accelerator::Kvm), is_there, cancel)?;
-        if !ended.was_silent {
+        if ended.has_begun {
             return Ok(ended.tried(began, limit, is_there()));
         }
         watch.line("KVM is there, and the kernel says nothing under it: trying without");
     }
     watch.step("booting it (software emulation, which takes minutes)", None);
     let run = Run::new(watch, began + limit, None);
-    let ended = run.on(&program(&qemu, machine, Accelerator::Tcg), is_there, cancel)?;
+    let mut ended = run.on(&program(&qemu, machine, Accelerator::Tcg), is_there, cancel)?;
+    // That says nothing about the version.
+    if let (false, Some(error)) = (ended.has_begun, ended.error.take()) {
+        return Err(error).context("starting a machine to test the image in");
+    }
     Ok(ended.tried(began, limit, is_there()))
 }
 
@@ -185,8 +189,9 @@ fn program(qemu: &std::path::Path, machine: &TrialMachine, accelerator: Accelera
 struct Run<'a> {
     watch: &'a dyn Watch,
     deadline: Instant,
-    /// By then it must have said something.
+    /// By then its kernel must have said something.
     speaks_by: Option<Instant>,
+    has_begun: bool,
     console: VecDeque<String>,
     is_up: bool,
     was_attached: bool,
@@ -196,8 +201,11 @@ struct Run<'a> {
 struct Ended {
     console: Vec<String>,
     is_up: bool,
-    was_silent: bool,
+    /// Its kernel has said something.
+    has_begun: bool,
     was_cut_off: bool,
+    /// What QEMU ended with, where nobody ended it.
+    error: Option<exec::Error>,
 }
 
 impl<'a> Run<'a> {
@@ -206,6 +214,7 @@ impl<'a> Run<'a> {
             watch,
             deadline,
             speaks_by,
+            has_begun: false,
             console: VecDeque::new(),
             is_up: false,
             was_attached: false,
@@ -238,9 +247,11 @@ impl<'a> Run<'a> {
                 }
             });
             let ended = program.stream(&mut |line| {
-                // Nobody listens any more where the machine is being ended.
-                let _ = spoke.send(());
                 self.hear(line, is_there);
+                if self.has_begun {
+                    // Nobody listens any more where the machine is being ended.
+                    let _ = spoke.send(());
+                }
                 if self.is_up {
                     stop.cancel();
                 }
@@ -250,20 +261,12 @@ impl<'a> Run<'a> {
         });
         cancel.check()?;
         let was_cut_off = stop.is_cancelled();
-        if let Err(error) = ended
-            && !was_cut_off
-        {
-            // It did not even begin: that says nothing about the version.
-            if !self.console.iter().any(|line| line.contains("Linux")) {
-                return Err(error).context("starting a machine to test the image in");
-            }
-        }
-        let was_silent = self.console.is_empty() && self.speaks_by.is_some();
         Ok(Ended {
             console: self.console.into(),
             is_up: self.is_up,
-            was_silent,
+            has_begun: self.has_begun,
             was_cut_off,
+            error: ended.err().filter(|_| !was_cut_off),
         })
     }
 
@@ -279,6 +282,8 @@ impl<'a> Run<'a> {
                 .step("it has logged in to its disk; waiting for its system", None);
         }
         self.watch.line(&text);
+        // QEMU itself may have something to say, too.
+        self.has_begun |= text.contains("Linux");
         self.is_up |= is_up(&text) && is_there();
         if self.console.len() == LAST {
             self.console.pop_front();
@@ -370,6 +375,7 @@ pub fn trial_of(version: &Version, tried: &Tried, by: &Actor, at: Timestamp) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::library::Quiet;
 
     #[test]
     fn a_system_is_up_when_people_can_log_in() {
@@ -389,6 +395,23 @@ mod tests {
         ] {
             assert_eq!(is_up(&plain(line)), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_machine_that_says_nothing_of_a_kernel_has_not_begun() {
+        let run = |script: &str| {
+            let program = Program::new("sh").args(["-c", script]);
+            let now = Instant::now();
+            let run = Run::new(&Quiet, now + SILENCE, Some(now + 2 * LOOK));
+            run.on(&program, &|| false, &Cancel::new()).unwrap()
+        };
+        // As QEMU does where KVM lacks what it wants.
+        let aborted = run("echo 'qemu: error: failed to set MSR' >&2; kill -ABRT $$");
+        assert!(!aborted.has_begun && aborted.error.is_some());
+        let hangs = run("echo 'qemu: warning: no such feature' >&2; sleep 60");
+        assert!(!hangs.has_begun && hangs.was_cut_off && hangs.error.is_none());
+        let boots = run("echo '[    0.000000] Linux version 6.1.0'; sleep 1; exit 1");
+        assert!(boots.has_begun && !boots.was_cut_off && boots.error.is_some());
     }
 
     #[test]
