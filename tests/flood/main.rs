@@ -213,6 +213,41 @@ async fn thousands_of_pings_whose_answers_nobody_reads() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_pdus_that_come_faster_than_they_are_taken() {
+    let _turn = turn().await;
+    let server = small().await;
+    let mut good = Peer::login(server.v4, MEMORY, 1).await;
+    let mut bad = Peer::login(server.v4, MEMORY, 2).await;
+    // Nobody answers those.
+    let ping = NopOut {
+        immediate: true,
+        lun: [0; 8],
+        itt: Tag::NONE,
+        ttt: Tag::NONE,
+        cmd_sn: Serial(bad.cmd_sn),
+        exp_stat_sn: Serial(0),
+    };
+    let many = ping.emit().repeat(4096);
+    let before = resident();
+    let (mut sent, mut most) = (0, before);
+    let flood = tokio::time::timeout(Duration::from_secs(2), async {
+        loop {
+            bad.raw(&many).await;
+            sent += many.len() as u64;
+            most = most.max(resident());
+        }
+    });
+    assert!(flood.await.is_err());
+    let grown = most - before;
+    println!("{} MiB of small PDUs: {} KiB", sent / MIB, grown / 1024);
+    assert!(sent > 8 * MIB, "{sent} bytes: the target takes nothing");
+    assert!(grown < 16 * MIB, "{grown} bytes");
+    assert_eq!(good.command(read_10(0, 1), 512, b"").await.0, 0);
+    drop((good, bad));
+    server.stop().await;
+}
+
 /// Sends what an R2T asks for.
 async fn answer(peer: &mut Peer, r2t: &R2t) {
     let data = vec![3; r2t.len as usize];

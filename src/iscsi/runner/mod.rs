@@ -239,7 +239,9 @@ impl Runner {
                 Some(done) = self.work.next() => Wake::Done(done),
                 loan = resolved(&mut self.loan) => Wake::Lent(loan),
                 targets = resolved(&mut self.listing) => Wake::Listed(targets),
-                ready = self.link.ready(interest) => Wake::Socket(ready),
+                // What is here already comes first: nobody's PDUs pile up because they come faster than they
+                // are taken.
+                ready = self.link.ready(interest), if !busy => Wake::Socket(ready),
                 () = until(limit) => Wake::Time,
                 _ = pulse.tick() => Wake::Pulse,
                 () = tokio::task::yield_now(), if busy => continue,
