@@ -307,11 +307,11 @@ impl Disk for FileDisk {
             let written = backing.write_at(&data, extent.offset());
             written.inspect_err(|error| at_once.failed(error))
         };
-        Answer::Later(match self.cache {
-            Cache::System => Box::pin(self.line.clone().write(extent.range(), work)),
+        match self.cache {
+            Cache::System => self.line.write(extent.range(), work),
             // Each waits for the storage, which does many at a time.
-            Cache::None => Box::pin(blocking(work)),
-        })
+            Cache::None => Answer::Later(Box::pin(blocking(work))),
+        }
     }
 
     fn flush(&self) -> Answer<Result<()>> {

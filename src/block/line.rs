@@ -6,12 +6,14 @@
 //!
 //! That is for writes that end in a cache. Where they are seen to take longer, as on a network's file system
 //! that caches none, they are done side by side as others are.
+//!
+//! What is done is told a few at a time: each telling may wake a thread, which takes longer than a write.
 
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::backing::{blocking, outcome};
-use super::{Error, Result};
+use super::{Answer, Error, Result};
 
 /// Bytes of the largest write that shares a thread with others: they wait while it is copied.
 pub(super) const SHORT: u64 = 256 * 1024;
@@ -33,16 +35,28 @@ const TURN: usize = 64;
 /// What ends in a cache takes microseconds; to have waited for something takes longer than this.
 const SLOW: Duration = Duration::from_millis(1);
 
+/// So many in a row have waited: one alone may have been without a processor for a while.
+const SLOW_ONES: u32 = 3;
+
+/// Jobs that are told of together, at most.
+const TOGETHER: usize = 16;
+
+/// How long what is done goes untold while others are.
+const UNTOLD: Duration = Duration::from_micros(100);
+
 /// The short writes of one disk.
 #[derive(Default)]
 pub(super) struct Line {
-    /// The last of them had to wait.
-    is_slow: AtomicBool,
+    /// How many of the last ones have waited, one after another.
+    slow: AtomicU32,
     // Held for a look or a change of the queue.
     waiting: Mutex<Waiting>,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+struct Job {
+    work: Box<dyn FnOnce() -> io::Result<()> + Send>,
+    tell: oneshot::Sender<io::Result<()>>,
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -54,54 +68,64 @@ struct Waiting {
 /// Who does the jobs of a line, in the blocking pool.
 struct Runner {
     line: Arc<Line>,
+    /// What came of those that are not told of yet.
+    done: Vec<(oneshot::Sender<io::Result<()>>, io::Result<()>)>,
     /// There was nothing left to do.
     is_through: bool,
 }
 
 impl Line {
     /// Runs `work`, which writes `range`: in the line if that is short and does not wait, else on a thread of
-    /// its own. It is done also where nobody waits for it any more.
-    pub(super) async fn write(
-        self: Arc<Self>,
+    /// its own. What goes in the line is begun now, and done also where nobody waits for it.
+    pub(super) fn write(
+        self: &Arc<Self>,
         range: Range<u64>,
         work: impl FnOnce() -> io::Result<()> + Send + 'static,
-    ) -> Result<()> {
+    ) -> Answer<Result<()>> {
         let whole = range.start.is_multiple_of(PAGE) && range.end.is_multiple_of(PAGE);
         if !whole || range.end - range.start > SHORT {
-            return blocking(work).await;
+            return Answer::Later(Box::pin(blocking(work)));
         }
-        let line = self.clone();
-        let work = move || {
-            let began = Instant::now();
-            let done = work();
-            line.is_slow
-                .store(began.elapsed() > SLOW, Ordering::Relaxed);
-            done
-        };
-        if self.is_slow.load(Ordering::Relaxed) {
-            return blocking(work).await;
+        if self.slow.load(Ordering::Relaxed) >= SLOW_ONES {
+            let line = self.clone();
+            return Answer::Later(Box::pin(blocking(move || {
+                let began = Instant::now();
+                let result = work();
+                line.took(began.elapsed());
+                result
+            })));
         }
         let (tell, told) = oneshot::channel();
-        self.append(Box::new(move || {
-            // Whoever has stopped waiting need not know.
-            let _ = tell.send(work());
-        }));
-        match told.await {
-            Ok(result) => result.map_err(outcome),
-            Err(_) => Err(Error::Failed(io::Error::other(
-                "a write was not done: it panicked, or the server ends",
-            ))),
+        let work = Box::new(work);
+        self.append(Job { work, tell });
+        Answer::Later(Box::pin(async move {
+            match told.await {
+                Ok(result) => result.map_err(outcome),
+                Err(_) => Err(Error::Failed(io::Error::other(
+                    "a write was not done: it panicked, or the server ends",
+                ))),
+            }
+        }))
+    }
+
+    /// Learns from a write how long they take here.
+    fn took(&self, time: Duration) {
+        if time > SLOW {
+            self.slow.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.slow.store(0, Ordering::Relaxed);
         }
     }
 
-    fn append(self: Arc<Self>, job: Job) {
+    fn append(self: &Arc<Self>, job: Job) {
         let mut waiting = self.lock();
         waiting.jobs.push_back(job);
         let has_runner = std::mem::replace(&mut waiting.has_runner, true);
         drop(waiting);
         if !has_runner {
             let runner = Runner {
-                line: self,
+                line: self.clone(),
+                done: Vec::with_capacity(TOGETHER),
                 is_through: false,
             };
             spawn_blocking(move || runner.run());
@@ -116,13 +140,24 @@ impl Line {
 
 impl Runner {
     fn run(mut self) {
+        let mut told = Instant::now();
         for _ in 0..TURN {
-            let Some(job) = self.next() else {
+            let Some(Job { work, tell }) = self.next() else {
                 return;
             };
-            // The panic was told by its hook, and its waiter hears nothing more. Those behind are not to blame.
-            let _ = catch_unwind(AssertUnwindSafe(job));
+            let began = Instant::now();
+            // A panic was told by its hook, and its waiter hears nothing more. Those behind are not to blame.
+            if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
+                self.done.push((tell, result));
+            }
+            let now = Instant::now();
+            self.line.took(now - began);
+            if self.done.len() >= TOGETHER || now - told > UNTOLD {
+                self.tell();
+                told = now;
+            }
         }
+        self.tell();
         spawn_blocking(move || self.run());
     }
 
@@ -133,11 +168,20 @@ impl Runner {
         self.is_through = job.is_none();
         job
     }
+
+    fn tell(&mut self) {
+        for (tell, result) in self.done.drain(..) {
+            // Whoever has stopped waiting need not know.
+            let _ = tell.send(result);
+        }
+    }
 }
 
 impl Drop for Runner {
-    /// Where the runtime ends before its turn comes, those who wait are told, and another may begin anew.
+    /// What is done is told. Where the runtime ends before its turn comes, those who wait are told as well, and
+    /// another may begin anew.
     fn drop(&mut self) {
+        self.tell();
         if self.is_through {
             return;
         }
@@ -155,7 +199,6 @@ mod tests {
     use std::sync::mpsc;
 
     use futures_util::future::join_all;
-    use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
 
@@ -189,7 +232,7 @@ mod tests {
     async fn short_writes_are_done_in_turn_and_others_beside_them() {
         let line = Arc::new(Line::default());
         let (go, first) = held();
-        let first = tokio::spawn(line.clone().write(ONE, first));
+        let first = tokio::spawn(line.write(ONE, first).wait());
         tokio::task::yield_now().await;
         let done = Arc::new(Mutex::new(Vec::new()));
         let job = |n: usize| {
@@ -200,11 +243,11 @@ mod tests {
             }
         };
         let behind: Vec<_> = (0..3 * TURN)
-            .map(|n| tokio::spawn(line.clone().write(ONE, job(n))))
+            .map(|n| tokio::spawn(line.write(ONE, job(n)).wait()))
             .collect();
         line.has_got(3 * TURN).await;
         for range in [0..SHORT + PAGE, 512..PAGE, 0..512] {
-            line.clone().write(range, job(1000)).await.unwrap();
+            line.write(range, job(1000)).wait().await.unwrap();
         }
         assert_eq!(*done.lock().unwrap(), [1000; 3]);
         go.send(()).unwrap();
@@ -217,22 +260,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_write_begins_before_anybody_waits_for_it() {
+        let line = Arc::new(Line::default());
+        let (tell, done) = oneshot::channel();
+        let answer = line.write(ONE, move || {
+            tell.send(()).map_err(|()| io::Error::other("?"))
+        });
+        done.await.unwrap();
+        answer.wait().await.unwrap();
+    }
+
+    #[tokio::test]
     async fn what_waits_does_so_side_by_side() {
         let line = Arc::new(Line::default());
         let slow = || {
             std::thread::sleep(2 * SLOW);
             Ok(())
         };
-        line.clone().write(ONE, slow).await.unwrap();
+        for _ in 1..SLOW_ONES {
+            line.write(ONE, slow).wait().await.unwrap();
+        }
+        // One that is quick between them shows that they had bad luck.
+        line.write(ONE, || Ok(())).wait().await.unwrap();
+        assert_eq!(line.slow.load(Ordering::Relaxed), 0);
+        for _ in 0..SLOW_ONES {
+            line.write(ONE, slow).wait().await.unwrap();
+        }
         let (go, first) = held();
-        let first = tokio::spawn(line.clone().write(ONE, first));
+        let first = tokio::spawn(line.write(ONE, first).wait());
         tokio::task::yield_now().await;
-        line.clone().write(ONE, slow).await.unwrap();
+        line.write(ONE, slow).wait().await.unwrap();
         go.send(()).unwrap();
         first.await.unwrap().unwrap();
         // A quick one shows that there is a cache again.
-        while line.is_slow.load(Ordering::Relaxed) {
-            line.clone().write(ONE, || Ok(())).await.unwrap();
+        while line.slow.load(Ordering::Relaxed) > 0 {
+            line.write(ONE, || Ok(())).wait().await.unwrap();
         }
     }
 
@@ -240,38 +302,41 @@ mod tests {
     async fn what_a_job_comes_to_is_its_own() {
         let line = Arc::new(Line::default());
         let (go, first) = held();
-        let first = tokio::spawn(line.clone().write(ONE, first));
+        let first = tokio::spawn(line.write(ONE, first).wait());
         tokio::task::yield_now().await;
         let full = || Err(io::ErrorKind::StorageFull.into());
-        let full = tokio::spawn(line.clone().write(ONE, full));
-        let broken = tokio::spawn(line.clone().write(ONE, || panic!("as the test wants it")));
-        let good = tokio::spawn(line.clone().write(ONE, || Ok(())));
+        let full = tokio::spawn(line.write(ONE, full).wait());
+        let broken = tokio::spawn(line.write(ONE, || panic!("as the test wants it")).wait());
+        let good = tokio::spawn(line.write(ONE, || Ok(())).wait());
         tokio::task::yield_now().await;
         go.send(()).unwrap();
         first.await.unwrap().unwrap();
         assert!(matches!(full.await.unwrap(), Err(Error::OutOfSpace)));
         assert!(matches!(broken.await.unwrap(), Err(Error::Failed(_))));
         good.await.unwrap().unwrap();
-        line.write(ONE, || Ok(())).await.unwrap();
+        line.write(ONE, || Ok(())).wait().await.unwrap();
     }
 
     #[tokio::test]
     async fn who_stops_waiting_stops_no_one() {
         let line = Arc::new(Line::default());
         let (go, first) = held();
-        let first = tokio::spawn(line.clone().write(ONE, first));
+        let first = tokio::spawn(line.write(ONE, first).wait());
         let done = Arc::new(AtomicUsize::new(0));
         let count = done.clone();
-        let second = tokio::spawn(line.clone().write(ONE, move || {
-            count.fetch_add(1, Ordering::SeqCst);
-            Ok(())
-        }));
+        let second = tokio::spawn(
+            line.write(ONE, move || {
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+            .wait(),
+        );
         tokio::task::yield_now().await;
         first.abort();
         second.abort();
         assert!(second.await.unwrap_err().is_cancelled());
         go.send(()).unwrap();
-        line.write(ONE, || Ok(())).await.unwrap();
+        line.write(ONE, || Ok(())).wait().await.unwrap();
         assert_eq!(done.load(Ordering::SeqCst), 1);
     }
 
@@ -280,16 +345,19 @@ mod tests {
         let line = Arc::new(Line::default());
         narrow().block_on(async {
             let (go, first) = held();
-            let first = tokio::spawn(line.clone().write(ONE, first));
+            let first = tokio::spawn(line.write(ONE, first).wait());
             tokio::task::yield_now().await;
             let done = Arc::new(AtomicUsize::new(0));
             let behind: Vec<_> = (0..3 * TURN)
                 .map(|_| {
                     let done = done.clone();
-                    tokio::spawn(line.clone().write(ONE, move || {
-                        done.fetch_add(1, Ordering::SeqCst);
-                        Ok(())
-                    }))
+                    tokio::spawn(
+                        line.write(ONE, move || {
+                            done.fetch_add(1, Ordering::SeqCst);
+                            Ok(())
+                        })
+                        .wait(),
+                    )
                 })
                 .collect();
             line.has_got(3 * TURN).await;
@@ -309,13 +377,12 @@ mod tests {
         let runtime = narrow();
         let ended = runtime.handle().clone();
         runtime.shutdown_background();
-        let (tell, mut told) = oneshot::channel::<()>();
-        {
+        let lost = {
             let _entered = ended.enter();
-            line.clone()
-                .append(Box::new(move || tell.send(()).unwrap()));
-        }
-        assert!(told.try_recv().is_err_and(|e| e == TryRecvError::Closed));
-        narrow().block_on(line.write(ONE, || Ok(()))).unwrap();
+            line.write(ONE, || Ok(()))
+        };
+        assert!(narrow().block_on(lost.wait()).is_err());
+        let next = async { line.write(ONE, || Ok(())).wait().await };
+        narrow().block_on(next).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Grains that are being changed: two changes of one grain happen one after the other.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -10,31 +10,64 @@ use tokio::sync::Notify;
 #[derive(Default)]
 pub(super) struct Busy {
     // Held for a look at a short list, never across an await.
-    ranges: Mutex<Vec<Range<u64>>>,
+    claimed: Mutex<Claimed>,
     freed: Notify,
 }
 
+#[derive(Default)]
+struct Claimed {
+    ranges: Vec<Range<u64>>,
+    /// Somebody waits for one of them.
+    is_awaited: bool,
+}
+
 impl Busy {
+    /// Keeps others off `grains` until the guard drops, unless somebody changes one of them now.
+    pub(super) fn try_claim(self: &Arc<Self>, grains: &Range<u64>) -> Option<Claim> {
+        let claimed = &mut *self.lock();
+        claimed.claim(grains).then(|| self.guard(grains))
+    }
+
     /// Waits until nobody changes any of `grains`, and keeps others off them until the guard drops.
-    pub(super) async fn claim(self: &Arc<Self>, grains: Range<u64>) -> Claim {
+    pub(super) async fn claim(self: &Arc<Self>, grains: &Range<u64>) -> Claim {
         loop {
-            // Registered before the look, so that a release in between is not missed.
             let freed = self.freed.notified();
             tokio::pin!(freed);
-            freed.as_mut().enable();
             {
-                let mut ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
-                let overlaps = |r: &Range<u64>| r.start < grains.end && grains.start < r.end;
-                if !ranges.iter().any(overlaps) {
-                    ranges.push(grains.clone());
-                    return Claim {
-                        busy: self.clone(),
-                        grains,
-                    };
+                let claimed = &mut *self.lock();
+                if claimed.claim(grains) {
+                    return self.guard(grains);
                 }
+                claimed.is_awaited = true;
+                // Before the lock is let go of, so that no release is missed.
+                freed.as_mut().enable();
             }
             freed.await;
         }
+    }
+
+    fn guard(self: &Arc<Self>, grains: &Range<u64>) -> Claim {
+        Claim {
+            busy: self.clone(),
+            grains: grains.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Claimed> {
+        // Nothing panics while it is held.
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claimed {
+    /// Enters `grains`, unless one of them is claimed. Tells whether it did.
+    fn claim(&mut self, grains: &Range<u64>) -> bool {
+        let overlaps = |r: &Range<u64>| r.start < grains.end && grains.start < r.end;
+        let is_free = !self.ranges.iter().any(overlaps);
+        if is_free {
+            self.ranges.push(grains.clone());
+        }
+        is_free
     }
 }
 
@@ -46,15 +79,14 @@ pub(super) struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut ranges = self
-            .busy
-            .ranges
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = ranges.iter().position(|r| *r == self.grains) {
-            ranges.swap_remove(at);
+        let mut claimed = self.busy.lock();
+        if let Some(at) = claimed.ranges.iter().position(|r| *r == self.grains) {
+            claimed.ranges.swap_remove(at);
         }
-        drop(ranges);
-        self.busy.freed.notify_waiters();
+        let is_awaited = std::mem::take(&mut claimed.is_awaited);
+        drop(claimed);
+        if is_awaited {
+            self.busy.freed.notify_waiters();
+        }
     }
 }

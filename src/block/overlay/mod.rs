@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 
 use self::bitmap::{Bitmap, BootId, GRAIN};
-use self::busy::Busy;
+use self::busy::{Busy, Claim};
 use super::backing::{self, Backing, blocking};
 use super::flush::Flusher;
 use super::line::Line;
@@ -151,12 +151,7 @@ impl Disk for OverlayDisk {
     }
 
     fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
-        if extent.is_empty() {
-            return Answer::Now(Ok(()));
-        }
-        let parts = self.parts.clone();
-        let range = extent.offset()..extent.offset() + extent.len();
-        Answer::Later(Box::pin(async move { parts.write(range, data).await }))
+        self.parts.write(extent.range(), data)
     }
 
     fn flush(&self) -> Answer<Result<()>> {
@@ -310,28 +305,68 @@ impl Parts {
     }
 
     /// Writes `data` over `range`, together with what is missing of its first and last grain.
-    async fn write(self: Arc<Self>, range: Range<u64>, mut data: Vec<Bytes>) -> Result<()> {
+    fn write(self: &Arc<Self>, range: Range<u64>, data: Vec<Bytes>) -> Answer<Result<()>> {
+        if range.is_empty() {
+            return Answer::Now(Ok(()));
+        }
         let grains = range.start / GRAIN..range.end.div_ceil(GRAIN);
-        let claim = self.busy.claim(grains.clone()).await;
-        let whole = grains.start * GRAIN..(grains.end * GRAIN).min(self.bitmap.size());
-        let mut start = range.start;
-        if whole.start < range.start && !self.bitmap.holds(grains.start) {
-            data.insert(0, self.fill(whole.start..range.start).await?);
-            start = whole.start;
+        let [before, after] = self.missing(&range);
+        // Most writes are of whole grains that nobody else changes: those begin before anybody waits for them.
+        if before.is_empty()
+            && after.is_empty()
+            && let Some(claim) = self.busy.try_claim(&grains)
+        {
+            return self.put(claim, grains, range, data);
         }
-        if range.end < whole.end && !self.bitmap.holds(grains.end - 1) {
-            data.push(self.fill(range.end..whole.end).await?);
-        }
-        let len: usize = data.iter().map(Bytes::len).sum();
         let parts = self.clone();
-        let work = move || {
+        Answer::Later(Box::pin(async move {
+            let claim = parts.busy.claim(&grains).await;
+            let (mut range, mut data) = (range, data);
+            let [before, after] = parts.missing(&range);
+            if !before.is_empty() {
+                range.start = before.start;
+                data.insert(0, parts.fill(before).await?);
+            }
+            if !after.is_empty() {
+                range.end = after.end;
+                data.push(parts.fill(after).await?);
+            }
+            parts.put(claim, grains, range, data).wait().await
+        }))
+    }
+
+    /// What has to come from the base before a write of `range`, and behind it, to make its grains whole.
+    fn missing(&self, range: &Range<u64>) -> [Range<u64>; 2] {
+        let first = range.start / GRAIN;
+        let last = (range.end - 1) / GRAIN;
+        let end = ((last + 1) * GRAIN).min(self.bitmap.size());
+        // One that is held has its own bytes, and is held for ever.
+        let from_base =
+            |grain, range: Range<u64>| match range.is_empty() || self.bitmap.holds(grain) {
+                true => range.end..range.end,
+                false => range,
+            };
+        [
+            from_base(first, first * GRAIN..range.start),
+            from_base(last, range.end..end),
+        ]
+    }
+
+    /// Writes `data` over `range`, which makes whole what of `grains` was not held.
+    fn put(
+        self: &Arc<Self>,
+        claim: Claim,
+        grains: Range<u64>,
+        range: Range<u64>,
+        data: Vec<Bytes>,
+    ) -> Answer<Result<()>> {
+        let (parts, start) = (self.clone(), range.start);
+        self.line.write(range, move || {
             // Here, so that the grains stay claimed should the caller stop waiting.
             let _claim = claim;
             parts.data.write_at(&data, start)?;
             parts.bitmap.hold(grains)
-        };
-        let line = self.line.clone();
-        line.write(start..start + len as u64, work).await
+        })
     }
 
     /// The base's bytes, to complete a grain.
@@ -341,17 +376,14 @@ impl Parts {
     }
 
     async fn write_zeros(self: &Arc<Self>, range: Range<u64>) -> Result<()> {
-        if range.is_empty() {
-            return Ok(());
-        }
         let zeros = backing::zeros((range.end - range.start) as usize);
-        self.clone().write(range, vec![zeros]).await
+        self.write(range, vec![zeros]).wait().await
     }
 
     /// Makes whole grains read as zeros.
     async fn punch(self: Arc<Self>, range: Range<u64>) -> Result<()> {
         let grains = range.start / GRAIN..range.end.div_ceil(GRAIN);
-        let claim = self.busy.claim(grains.clone()).await;
+        let claim = self.busy.claim(&grains).await;
         blocking(move || {
             let _claim = claim;
             self.data.punch(range.start, range.end - range.start)?;
