@@ -54,10 +54,28 @@ pub(crate) trait Backing: Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// Writes slice after slice by a call that may take a part of them only.
+/// Bytes given to ext4 with one call.
+///
+/// Since Linux 6.16 it keeps in one piece of memory (a folio) what was written with one call, up to 2 MiB, and
+/// a later write into that looks at each block of it: measured 24 us for 4 KiB, and 5 us where the piece is of
+/// this size. Large writes take no longer for being cut so.
+const EXT4_AT_ONCE: usize = 128 * 1024;
+
+/// Bytes of a write that are best given to this file with one call.
+fn at_once(file: &File, data: &[Bytes]) -> usize {
+    let is_long = data.iter().map(Bytes::len).sum::<usize>() > EXT4_AT_ONCE;
+    let is_ext4 = |found: rustix::fs::StatFs| found.f_type == libc::EXT4_SUPER_MAGIC;
+    match is_long && rustix::fs::fstatfs(file).is_ok_and(is_ext4) {
+        true => EXT4_AT_ONCE,
+        false => usize::MAX,
+    }
+}
+
+/// Writes slice after slice, at most so many bytes with one call, which may take a part of them only.
 fn write_vectored(
     data: &[Bytes],
     offset: u64,
+    most: usize,
     call: impl Fn(&[IoSlice<'_>], u64) -> rustix::io::Result<usize>,
 ) -> io::Result<()> {
     let mut at = offset;
@@ -65,8 +83,19 @@ fn write_vectored(
         let mut slices: Vec<_> = group.iter().map(|bytes| IoSlice::new(bytes)).collect();
         let mut rest = slices.as_mut_slice();
         IoSlice::advance_slices(&mut rest, 0);
-        while !rest.is_empty() {
-            match call(rest, at) {
+        while let Some(first) = rest.first() {
+            let mut room = most;
+            let fits = rest.iter().take_while(|slice| {
+                let fits = slice.len() <= room;
+                room = room.saturating_sub(slice.len());
+                fits
+            });
+            let part = [IoSlice::new(first.get(..most).unwrap_or(first))];
+            let cut = match fits.count() {
+                0 => &part,
+                fitting => rest.get(..fitting).unwrap_or_default(),
+            };
+            match call(cut, at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     IoSlice::advance_slices(&mut rest, n);
@@ -139,7 +168,7 @@ impl Backing for File {
     }
 
     fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
-        write_vectored(data, offset, |slices, at| {
+        write_vectored(data, offset, at_once(self, data), |slices, at| {
             rustix::io::pwritev(self, slices, at)
         })
     }
@@ -158,7 +187,7 @@ impl Backing for File {
     /// One call writes and syncs just this range, as O_DSYNC does (pwritev2(2)): what others have
     /// written does not hold it up.
     fn write_through(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
-        write_vectored(data, offset, |slices, at| {
+        write_vectored(data, offset, usize::MAX, |slices, at| {
             rustix::io::pwritev2(self, slices, at, ReadWriteFlags::DSYNC)
         })
     }
@@ -331,6 +360,35 @@ mod tests {
         assert_eq!(never.kind(), io::ErrorKind::Unsupported);
         for other in [Errno::AGAIN, Errno::IO] {
             assert!(!not_at_once(other).unwrap(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_write_goes_in_parts_whatever_its_slices_are() {
+        let data: Vec<u8> = (0..100).collect();
+        for lens in [
+            &[100][..],
+            &[1, 9, 0, 10, 80],
+            &[40, 40, 20],
+            &[10; 10],
+            &[3, 97],
+        ] {
+            let mut rest = Bytes::copy_from_slice(&data);
+            let slices: Vec<_> = lens.iter().map(|&len| rest.split_to(len)).collect();
+            for (most, taken) in [(10, 10), (10, 7), (64, 64), (usize::MAX, 33)] {
+                let written = std::cell::RefCell::new(Vec::new());
+                let call = |slices: &[IoSlice<'_>], at| {
+                    let mut written = written.borrow_mut();
+                    assert_eq!(at, 5 + written.len() as u64);
+                    let all: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
+                    assert!(!all.is_empty() && all.len() <= most);
+                    let part = all.len().min(taken);
+                    written.extend_from_slice(&all[..part]);
+                    Ok(part)
+                };
+                write_vectored(&slices, 5, most, call).unwrap();
+                assert_eq!(*written.borrow(), data, "{lens:?} {most}");
+            }
         }
     }
 
