@@ -1,6 +1,7 @@
 //! Where it all happens: a network and file systems that nobody else has a hand in.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -161,14 +162,29 @@ pub(super) fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// Reads a file, so that it is in the page cache.
+/// Reads the data of a file, so that they are in the page cache. A hole has none: what an overlay does not
+/// hold, its server never reads there.
 ///
 /// # Errors
 /// When it cannot be read.
 pub(super) fn warm(path: &Path) -> Result<()> {
     let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    std::io::copy(&mut file, &mut std::io::sink())?;
+    let mut at = 0;
+    while let Some(data) = next(&file, rustix::fs::SeekFrom::Data(at))? {
+        at = next(&file, rustix::fs::SeekFrom::Hole(data))?.unwrap_or(data);
+        file.seek(SeekFrom::Start(data))?;
+        std::io::copy(&mut (&file).take(at - data), &mut std::io::sink())?;
+    }
     Ok(())
+}
+
+/// Where data or a hole begin next; nothing behind the last (lseek(2)).
+fn next(file: &File, from: rustix::fs::SeekFrom) -> Result<Option<u64>> {
+    match rustix::fs::seek(file, from) {
+        Ok(at) => Ok(Some(at)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error).context("looking for the data of a file"),
+    }
 }
 
 /// Has the system forget what it holds of a file in the page cache.
