@@ -242,7 +242,9 @@ impl FileDisk {
         Answer::Later(Box::pin(blocking(move || work(backing.as_ref()))))
     }
 
-    /// A change that syncs: if that fails, what others have written is no longer known to be safe.
+    /// A change that syncs: if that fails, what others have written is no longer known to be safe; and once
+    /// it is not, nothing is said to be durable. What the journal still holds of a write whose sync failed is
+    /// written when the disk is opened next, over whatever came after it.
     fn change_durably(
         &self,
         work: impl FnOnce(&dyn Backing) -> std::result::Result<(), Failure> + Send + 'static,
@@ -252,11 +254,12 @@ impl FileDisk {
         }
         let (backing, flusher) = (self.durable.clone(), self.flusher.clone());
         Answer::Later(Box::pin(async move {
+            flusher.check()?;
             match blocking(move || Ok(work(backing.as_ref()))).await? {
                 Ok(()) => Ok(()),
                 Err(Failure { error, lasting }) => {
                     if lasting {
-                        flusher.fail().await;
+                        flusher.fail();
                     }
                     Err(outcome(error))
                 }
@@ -405,7 +408,6 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-    use futures_util::FutureExt as _;
 
     #[tokio::test]
     async fn a_sealed_file_yields_itself_and_refuses_writes() {
@@ -474,6 +476,8 @@ mod tests {
         most: [AtomicUsize; 2],
         /// There is no room for any write.
         full: AtomicBool,
+        /// No sync succeeds.
+        broken: AtomicBool,
         /// How the writes turn out: none of it, all of it, or only the first slice.
         moods: Vec<u8>,
     }
@@ -526,7 +530,10 @@ mod tests {
 
         fn sync(&self) -> io::Result<()> {
             self.synced.store(true, Ordering::SeqCst);
-            self.file.sync()
+            match self.broken.load(Ordering::SeqCst) {
+                true => Err(io::Error::other("a broken sync")),
+                false => self.file.sync(),
+            }
         }
     }
 
@@ -540,6 +547,7 @@ mod tests {
             gate: Mutex::default(),
             most: Default::default(),
             full: false.into(),
+            broken: false.into(),
             moods,
         });
         let options = FileOptions::new(512);
@@ -570,18 +578,34 @@ mod tests {
     #[tokio::test]
     async fn short_writes_that_cannot_be_done_at_once_share_a_thread() {
         let (disk, file) = moody(256, Vec::new());
-        let writes = (0..32).map(|n| {
-            let extent = disk.geometry().extent(n * 8, 8).unwrap();
-            disk.write(extent, vec![backing::zeros(4096)]).wait()
-        });
-        let mut writes = futures_util::future::join_all(writes);
-        {
+        let writes = {
             let _closed = file.gate.lock();
-            assert!((&mut writes).now_or_never().is_none());
-        }
+            let writes = (0..32).map(|n| {
+                let extent = disk.geometry().extent(n * 8, 8).unwrap();
+                disk.write(extent, vec![backing::zeros(4096)]).wait()
+            });
+            futures_util::future::join_all(writes)
+        };
         let written = writes.await;
         assert!(written.iter().all(Result::is_ok));
         assert_eq!(file.most[0].load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn once_a_flush_has_failed_nothing_is_said_to_be_durable() {
+        let (disk, file) = moody(8, vec![1]);
+        let disk = Arc::new(disk);
+        let extent = disk.geometry().extent(0, 1).unwrap();
+        let through = || {
+            disk.clone()
+                .write_through(extent, vec![backing::zeros(512)])
+        };
+        through().wait().await.unwrap();
+        file.broken.store(true, Ordering::SeqCst);
+        assert!(disk.flush().wait().await.is_err());
+        file.broken.store(false, Ordering::SeqCst);
+        assert!(disk.flush().wait().await.is_err());
+        assert!(through().wait().await.is_err());
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Flushes that arrive together are done together.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Error, Result};
 
@@ -13,15 +13,10 @@ use super::{Error, Result};
 #[derive(Default)]
 pub(crate) struct Flusher {
     asked: AtomicU64,
-    // An asynchronous lock: it is held while the sync runs, and that is what makes others wait.
-    done: tokio::sync::Mutex<Progress>,
-}
-
-#[derive(Default)]
-struct Progress {
-    /// Flushes up to this number are durable.
-    through: u64,
-    failed: bool,
+    failed: AtomicBool,
+    // Flushes up to this number are durable. An asynchronous lock: it is held while the sync runs, and that
+    // is what makes others wait.
+    through: tokio::sync::Mutex<u64>,
 }
 
 impl Flusher {
@@ -31,31 +26,31 @@ impl Flusher {
         F: Future<Output = Result<()>>,
     {
         let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut progress = self.done.lock().await;
-        if progress.failed {
-            return Err(Error::Failed(io::Error::other(
-                "an earlier flush of this disk failed, so nothing is known to be durable",
-            )));
-        }
-        if progress.through >= mine {
+        let mut through = self.through.lock().await;
+        self.check()?;
+        if *through >= mine {
             return Ok(());
         }
         let covers = self.asked.load(Ordering::SeqCst);
-        match sync().await {
-            Ok(()) => {
-                progress.through = covers;
-                Ok(())
-            }
-            Err(e) => {
-                progress.failed = true;
-                Err(e)
-            }
-        }
+        sync().await.inspect_err(|_| self.fail())?;
+        *through = covers;
+        Ok(())
     }
 
-    /// A sync that was not this one's has failed: it may have been told what the next would have been.
-    pub(crate) async fn fail(&self) {
-        self.done.lock().await.failed = true;
+    /// A sync has failed, here or of what else writes the disk: it may have been told what the next would
+    /// have been.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+    }
+
+    /// Nothing of the disk is durable any more once a sync of it has failed.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.failed.load(Ordering::SeqCst) {
+            true => Err(Error::Failed(io::Error::other(
+                "an earlier flush of this disk failed, so nothing is known to be durable",
+            ))),
+            false => Ok(()),
+        }
     }
 }
 
@@ -96,5 +91,6 @@ mod tests {
         let failed = || async { Err(Error::Failed(io::Error::other("lost"))) };
         assert!(flusher.flush(failed).await.is_err());
         assert!(flusher.flush(|| async { Ok(()) }).await.is_err());
+        assert!(flusher.check().is_err());
     }
 }
