@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
+use tokio::sync::Semaphore;
 
 use super::{Answer, Error, Result, Run, Segment};
 
@@ -292,9 +293,10 @@ pub(crate) fn pieces(offset: u64, len: u64) -> impl Iterator<Item = (u64, usize)
     })
 }
 
-/// Reads a range: at once where it is cached, else in the blocking pool.
+/// Reads a range: at once where it is cached, else on one of the disk's threads.
 pub(crate) fn read<B: Backing + ?Sized>(
     file: &Arc<B>,
+    threads: &Arc<Threads>,
     offset: u64,
     len: usize,
 ) -> Answer<Result<Vec<Segment>>> {
@@ -302,9 +304,37 @@ pub(crate) fn read<B: Backing + ?Sized>(
         return Answer::Now(Ok(vec![Segment::Bytes(bytes)]));
     }
     let file = file.clone();
-    Answer::Later(Box::pin(async move {
-        blocking(move || Ok(vec![Segment::Bytes(file.read_bytes(offset, len)?)])).await
-    }))
+    let read = move || Ok(vec![Segment::Bytes(file.read_bytes(offset, len)?)]);
+    Answer::Later(Box::pin(threads.clone().blocking(read)))
+}
+
+/// The threads of the blocking pool that reads and writes of one disk may hold at a time: one whose storage
+/// does not answer leaves the others theirs.
+pub(crate) struct Threads(Arc<Semaphore>);
+
+impl Threads {
+    /// As many as most storage can do at a time, and few beside those of the pool (512).
+    pub(super) const MOST: usize = 64;
+
+    /// Runs `work` on one of them, as [`blocking`] does.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let place = self.0.clone().acquire_owned().await;
+        blocking(move || {
+            // Here, so that it is held until the work is done, should the caller stop waiting.
+            let _place = place;
+            work()
+        })
+        .await
+    }
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Threads(Arc::new(Semaphore::new(Self::MOST)))
+    }
 }
 
 /// Runs `work` where it may block, and turns its error into an outcome.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::fs::Advice as Hint;
 
-use super::backing::{self, Backing, blocking, outcome};
+use super::backing::{self, Backing, Threads, blocking, outcome};
 use super::direct::Direct;
 use super::flush::Flusher;
 use super::journal::{self, Failure, Journal};
@@ -29,6 +29,7 @@ pub struct FileDisk {
     durable: Arc<dyn Backing>,
     cache: Cache,
     at_once: Arc<AtOnce>,
+    threads: Arc<Threads>,
     line: Arc<Line>,
     /// The shape, but for the number of blocks.
     shape: Geometry,
@@ -203,13 +204,15 @@ impl FileDisk {
             shape.physical_block_size = physical;
             shape.aligned = 0;
         }
+        let threads = Arc::default();
         Ok(FileDisk {
             file,
             backing,
             durable,
             cache: options.cache,
             at_once: Arc::new(AtOnce::new()),
-            line: Arc::default(),
+            line: Line::of(&threads),
+            threads,
             shape,
             blocks: AtomicU64::new(shape.blocks),
             flusher: Arc::default(),
@@ -295,7 +298,8 @@ impl Disk for FileDisk {
                 len: extent.len(),
             }]));
         }
-        backing::read(&self.backing, extent.offset(), extent.len() as usize)
+        let len = extent.len() as usize;
+        backing::read(&self.backing, &self.threads, extent.offset(), len)
     }
 
     fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<Result<()>> {
@@ -313,7 +317,7 @@ impl Disk for FileDisk {
         match self.cache {
             Cache::System => self.line.write(extent.range(), work),
             // Each waits for the storage, which does many at a time.
-            Cache::None => Answer::Later(Box::pin(blocking(work))),
+            Cache::None => Answer::Later(Box::pin(self.threads.clone().blocking(work))),
         }
     }
 
@@ -407,7 +411,6 @@ mod tests {
     use std::io::Write;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
-
 
     #[tokio::test]
     async fn a_sealed_file_yields_itself_and_refuses_writes() {
@@ -589,6 +592,32 @@ mod tests {
         let written = writes.await;
         assert!(written.iter().all(Result::is_ok));
         assert_eq!(file.most[0].load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_leaves_the_others_their_threads() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.max_blocking_threads(100).build().unwrap();
+        runtime.block_on(async {
+            let (hung, file) = moody(4096, Vec::new());
+            let (other, _) = moody(8, Vec::new());
+            let all = |disk: &FileDisk, blocks| disk.geometry().extent(0, blocks).unwrap();
+            let closed = file.gate.lock();
+            // None of these is short, so that each wants a thread.
+            let zeros = vec![backing::zeros(4096 * 512)];
+            let write = |_| tokio::spawn(hung.write(all(&hung, 4096), zeros.clone()).wait());
+            let writes: Vec<_> = (0..200).map(write).collect();
+            while file.most[1].load(Ordering::SeqCst) < Threads::MOST {
+                tokio::task::yield_now().await;
+            }
+            other.read(all(&other, 8)).wait().await.unwrap();
+            other.flush().wait().await.unwrap();
+            drop(closed);
+            for write in writes {
+                write.await.unwrap().unwrap();
+            }
+            assert_eq!(file.most[0].load(Ordering::SeqCst), Threads::MOST);
+        });
     }
 
     #[tokio::test]

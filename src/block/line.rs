@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use super::backing::{blocking, outcome};
+use super::backing::{Threads, outcome};
 use super::{Answer, Error, Result};
 
 /// Bytes of the largest write that shares a thread with others: they wait while it is copied.
@@ -47,6 +47,8 @@ const UNTOLD: Duration = Duration::from_micros(100);
 /// The short writes of one disk.
 #[derive(Default)]
 pub(super) struct Line {
+    /// For those that need one each.
+    threads: Arc<Threads>,
     /// How many of the last ones have waited, one after another.
     slow: AtomicU32,
     // Held for a look or a change of the queue.
@@ -75,6 +77,14 @@ struct Runner {
 }
 
 impl Line {
+    /// For a disk that has these threads.
+    pub(super) fn of(threads: &Arc<Threads>) -> Arc<Self> {
+        Arc::new(Line {
+            threads: threads.clone(),
+            ..Line::default()
+        })
+    }
+
     /// Runs `work`, which writes `range`: in the line if that is short and does not wait, else on a thread of
     /// its own. What goes in the line is begun now, and done also where nobody waits for it.
     pub(super) fn write(
@@ -84,16 +94,17 @@ impl Line {
     ) -> Answer<Result<()>> {
         let whole = range.start.is_multiple_of(PAGE) && range.end.is_multiple_of(PAGE);
         if !whole || range.end - range.start > SHORT {
-            return Answer::Later(Box::pin(blocking(work)));
+            return Answer::Later(Box::pin(self.threads.clone().blocking(work)));
         }
         if self.slow.load(Ordering::Relaxed) >= SLOW_ONES {
             let line = self.clone();
-            return Answer::Later(Box::pin(blocking(move || {
+            let work = move || {
                 let began = Instant::now();
                 let result = work();
                 line.took(began.elapsed());
                 result
-            })));
+            };
+            return Answer::Later(Box::pin(self.threads.clone().blocking(work)));
         }
         let (tell, told) = oneshot::channel();
         let work = Box::new(work);

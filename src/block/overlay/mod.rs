@@ -20,7 +20,7 @@ use rustix::fs::FallocateFlags;
 
 use self::bitmap::{Bitmap, BootId, GRAIN};
 use self::busy::{Busy, Claim};
-use super::backing::{self, Backing, blocking};
+use super::backing::{self, Backing, Threads, blocking};
 use super::flush::Flusher;
 use super::line::Line;
 use super::{Advice, Answer, Disk, Extent, Geometry, Result, Run, Segment, segment};
@@ -44,6 +44,7 @@ struct Parts {
     bitmap: Bitmap,
     busy: Arc<Busy>,
     flusher: Flusher,
+    threads: Arc<Threads>,
     line: Arc<Line>,
 }
 
@@ -110,6 +111,7 @@ impl OverlayDisk {
     ) -> io::Result<Self> {
         let bitmap = Bitmap::load(bitmap, boot)?;
         let block_size = base.geometry().block_size;
+        let threads = Arc::default();
         Ok(OverlayDisk {
             shape: Geometry {
                 block_size,
@@ -128,7 +130,8 @@ impl OverlayDisk {
                 bitmap,
                 busy: Arc::default(),
                 flusher: Flusher::default(),
-                line: Arc::default(),
+                line: Line::of(&threads),
+                threads,
             }),
         })
     }
@@ -145,7 +148,10 @@ impl Disk for OverlayDisk {
     fn read(&self, extent: Extent) -> Answer<Result<Vec<Segment>>> {
         let parts = &self.parts;
         segment::in_order(parts.runs(extent.range()).map(|(part, held)| match held {
-            true => backing::read(&parts.data, part.start, (part.end - part.start) as usize),
+            true => {
+                let len = (part.end - part.start) as usize;
+                backing::read(&parts.data, &parts.threads, part.start, len)
+            }
             false => parts.read_base(part),
         }))
     }
