@@ -172,6 +172,11 @@ pub(super) struct Beginning {
 impl Library {
     /// Makes the ticket for a script. Nothing is written: whoever asks resets nobody.
     pub fn issue_boot(&self, client: &Client) -> Result<BootTicket> {
+        self.issue_boot_by(client, &self.settings(client)?)
+    }
+
+    /// The same for a client that boots by these settings.
+    pub(super) fn issue_boot_by(&self, client: &Client, by: &Settings) -> Result<BootTicket> {
         let next = client.next_boot()?;
         let version = match next.fixed {
             Some(version) => version,
@@ -182,7 +187,8 @@ impl Library {
                 version.id().clone()
             }
         };
-        self.ticket(client, Kind::Assigned, version, next.assignment.mode)
+        let what = (version, next.assignment.mode);
+        self.ticket(client, Kind::Assigned, what, by)
     }
 
     /// The ticket of a boot of this kind, later than all that began.
@@ -190,16 +196,16 @@ impl Library {
         &self,
         client: &Client,
         kind: Kind,
-        version: VersionId,
-        mode: Mode,
+        (version, mode): (VersionId, Mode),
+        by: &Settings,
     ) -> Result<BootTicket> {
-        let way = self.settings(client)?.way.unwrap_or_default();
+        let way = by.way.unwrap_or_default();
         let what = format!("booting {}", client.name);
         self.version(&version)?.ensure_way(way, &what)?;
         self.ensure_line(client, &what)?;
         let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
-        let proof = self.wanted_proof(client)?;
+        let proof = Proof::wanted(by);
         let id = self.boot_id(&client.mac, seq, kind, (&version, mode), proof)?;
         let target = disk_target(client, &version, mode);
         Ok(BootTicket {
@@ -337,7 +343,7 @@ impl Library {
                 )));
             }
         };
-        if proof != self.wanted_proof(client)? {
+        if !self.is_proof_enough(client, proof)? {
             return Ok(Verdict::Refused(
                 "its script was made before the client's settings for CHAP were changed; boot the \
                  client again"

@@ -27,7 +27,8 @@ impl Library {
             ));
         }
         let version = self.resolve(&image.clone().into())?.id().clone();
-        self.ticket(client, Kind::Once, version, Mode::Shared)
+        let what = (version, Mode::Shared);
+        self.ticket(client, Kind::Once, what, &self.settings(client)?)
     }
 
     /// The version that a boot was made for at a menu of the client, and what it proves; nothing if it was

@@ -3,19 +3,25 @@
 //! Such a disk is that of a client without a machine: its address is made up from who the person is. So
 //! everything that can be done to a client's disk can be done to a person's, and the rules are the same:
 //! its writer is one boot (rule 3), and whoever logs in at another machine fences the one that they left.
+//!
+//! How such a disk gets to a machine, and what is proved for it, is the machine's: it depends on the firmware
+//! there, and a machine that has to prove a secret has to prove it whoever sits before it. What is on the
+//! disk is the person's: its size and quota, its data disk, its identity.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::accounts::User;
-use super::boots::BootTicket;
-use super::clients::{Client, NewClient, Settings};
+use super::boots::{BootId, BootTicket};
+use super::clients::{Client, NewClient, SaidBy, Settings, Way};
 use super::error::{Error, Result};
 use super::events::Actor;
 use super::live::Live;
 use super::names::{ClientName, Mode, UserName};
+use super::proofs::{ChapBy, Switch};
 use super::{Library, MacAddr};
 
 /// Whose disk it is.
@@ -84,12 +90,63 @@ impl Library {
 
     /// Makes the ticket for a script that boots a person's disk at a machine. Nothing is written.
     pub fn issue_boot_at(&self, person: &Client, machine: &Client) -> Result<BootTicket> {
-        let mut ticket = self.issue_boot(person)?;
+        let mut ticket = self.issue_boot_by(person, &self.settings_at(person, machine)?)?;
         // What a machine is told about itself (its console, say) belongs to it and not to who sits there.
         ticket.args.extend(machine.args.iter().cloned());
         let what = format!("booting {} at {}", person.name, machine.name);
         self.ensure_args(&ticket.args, &what)?;
         Ok(ticket)
+    }
+
+    /// What tells that a boot of a person's disk was issued at the machine with this address. It is as
+    /// secret as what it is asked for, and on no kernel line.
+    pub fn place_of_boot(
+        &self,
+        person: &MacAddr,
+        boot: &BootId,
+        machine: &MacAddr,
+    ) -> Result<String> {
+        self.derived(person, boot, &format!("at {}", machine.bare()))
+    }
+
+    /// The client with a person's disk, for who can tell that this boot of it was issued at a machine.
+    pub fn person_at(
+        &self,
+        (mac, boot): (&MacAddr, &BootId),
+        machine: &Client,
+        place: &str,
+    ) -> Result<Client> {
+        let told = self.place_of_boot(mac, boot, &machine.mac)?;
+        match bool::from(told.as_bytes().ct_eq(place.as_bytes())) {
+            true => self.client(mac),
+            false => Err(Error::unknown("client", mac)),
+        }
+    }
+
+    /// What a person's disk goes by at a machine. How it boots there and what it proves is said of the
+    /// machine; what is said of the person may ask for more and never for less.
+    fn settings_at(&self, person: &Client, machine: &Client) -> Result<Settings> {
+        let (own, there) = (self.said_of_person(person)?, self.settings(machine)?);
+        let is_ibft = [own.way, there.way].contains(&Some(Way::Ibft));
+        let is_mutual = [own.mutual, there.mutual].contains(&Some(Switch::On));
+        Ok(Settings {
+            way: is_ibft.then_some(Way::Ibft).or(there.way),
+            chap: own.chap.max(Some(there.chap.unwrap_or_default())),
+            mutual: is_mutual.then_some(Switch::On),
+            ..self.settings(person)?
+        })
+    }
+
+    /// What is said of a person's disk itself or of its groups, and not of all clients, of how it boots and
+    /// what it proves. Who says nothing asks for no proof.
+    pub(super) fn said_of_person(&self, person: &Client) -> Result<Settings> {
+        let said = self.sayings(person)?.into_iter();
+        let own = said.filter(|(by, _)| matches!(by, SaidBy::Client | SaidBy::Group(_)));
+        let own = own.fold(Settings::default(), |near, (_, next)| near.or(&next));
+        Ok(Settings {
+            chap: Some(own.chap.unwrap_or(ChapBy::Off)),
+            ..own
+        })
     }
 
     /// `person-anna`; by the address where that is too long, or somebody's.

@@ -84,8 +84,20 @@ pub enum Switch {
 
 plain_words!(Switch, "on or off", [On = "on", Off = "off",]);
 
-/// Who proves what when a boot logs in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+/// Who proves what when a boot logs in; the later ones prove more.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
     /// Nobody proves anything; the boot's id is what lets it in.
@@ -100,7 +112,7 @@ impl Proof {
     pub(super) const ALL: [Proof; 3] = [Proof::None, Proof::Chap, Proof::Mutual];
 
     /// What a client with these settings proves.
-    fn wanted(settings: &Settings) -> Proof {
+    pub(super) fn wanted(settings: &Settings) -> Proof {
         let given = match settings.chap.unwrap_or_default() {
             ChapBy::Off => false,
             ChapBy::Ibft => settings.way == Some(Way::Ibft),
@@ -125,9 +137,14 @@ impl Proof {
 }
 
 impl Library {
-    /// What the next boot of a client proves.
-    pub(super) fn wanted_proof(&self, client: &Client) -> Result<Proof> {
-        Ok(Proof::wanted(&self.settings(client)?))
+    /// Whether a boot of a client may still begin whose script asked for this proof.
+    pub(super) fn is_proof_enough(&self, client: &Client, proof: Proof) -> Result<bool> {
+        Ok(match client.person {
+            None => proof == Proof::wanted(&self.settings(client)?),
+            // A machine asked for it, and which one that was the id does not tell. So much is asked for
+            // wherever they are.
+            Some(_) => proof >= Proof::wanted(&self.said_of_person(client)?),
+        })
     }
 
     /// The secrets of a boot; none where nobody proves anything.
@@ -211,7 +228,7 @@ impl Library {
     }
 
     /// Letters that only who has the library's key can tell, for one side of one boot.
-    fn derived(&self, mac: &MacAddr, id: &BootId, side: &str) -> Result<String> {
+    pub(super) fn derived(&self, mac: &MacAddr, id: &BootId, side: &str) -> Result<String> {
         let mut secret = String::with_capacity(LENGTH);
         for round in 0_u32.. {
             let mut code = <Hmac<Sha256> as KeyInit>::new_from_slice(self.boot_key()?)

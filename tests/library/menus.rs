@@ -186,3 +186,71 @@ fn who_has_the_name_of_a_former_user_does_not_get_that_ones_disk() {
     assert_ne!(theirs, disk);
     assert_eq!(lab.client(&disk).name.to_string(), "person-anna");
 }
+
+fn says(lab: &Lab, mac: &MacAddr, settings: serde_json::Value) {
+    let edit = Edit {
+        settings: serde_json::from_value(settings).unwrap(),
+        ..Edit::default()
+    };
+    lab.lib
+        .edit_client(mac, &edit, &lab.room, &Actor::command())
+        .unwrap();
+}
+
+#[test]
+fn a_machine_proves_what_it_has_to_whoever_sits_there() {
+    let lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let (here, there) = (
+        lab.add(MAC, "fc28", Mode::Shared),
+        lab.add(OTHER, "fc28", Mode::Shared),
+    );
+    let room = "room5".parse().unwrap();
+    let edit = GroupEdit {
+        settings: serde_json::from_value(serde_json::json!({ "way": "ibft" })).unwrap(),
+        ..GroupEdit::default()
+    };
+    lab.lib.edit_group(&room, &edit, &Actor::command()).unwrap();
+    let edit = Edit {
+        groups: Some([room].into()),
+        ..Edit::default()
+    };
+    lab.lib
+        .edit_client(&here, &edit, &lab.room, &Actor::command())
+        .unwrap();
+    let anna = user(&lab, "anna");
+    let at = |machine| {
+        let ticket = sits_at(&lab, &anna, machine);
+        let owed = lab.lib.secrets_of_initiator(&ticket.initiator).unwrap();
+        assert_eq!(owed.chap.is_some(), ticket.proof != Proof::None);
+        assert_eq!(owed.mutual.is_some(), ticket.proof == Proof::Mutual);
+        ticket
+    };
+    let how = |machine| {
+        let ticket = at(machine);
+        (ticket.way, ticket.proof)
+    };
+    assert_eq!(how(&here), (Way::Ibft, Proof::Chap));
+    assert_eq!(how(&there), (Way::Http, Proof::None));
+    for machine in [&here, &there] {
+        assert_eq!(lab.enter(&at(machine)).unwrap().entry, Entry::NewBoot);
+    }
+
+    // What is said of the person does not free the machine of it.
+    let disk = at(&there).client;
+    let less = serde_json::json!({ "way": "http", "chap": "off", "mutual": "off" });
+    says(&lab, &disk, less);
+    says(&lab, &here, serde_json::json!({ "mutual": "on" }));
+    assert_eq!(how(&here), (Way::Ibft, Proof::Mutual));
+    assert_eq!(how(&there), (Way::Http, Proof::None));
+
+    // But it may ask for more, and that counts for scripts that were made before.
+    let before = at(&there);
+    says(&lab, &disk, serde_json::json!({ "chap": "kernel-line" }));
+    assert!(forbidden(lab.enter(&before)).contains("settings for CHAP"));
+    assert_eq!(how(&there), (Way::Http, Proof::Chap));
+    assert_eq!(lab.enter(&at(&there)).unwrap().entry, Entry::NewBoot);
+    let by_table = serde_json::json!({ "way": "ibft", "chap": "ibft" });
+    says(&lab, &disk, by_table);
+    assert_eq!(how(&there), (Way::Ibft, Proof::Chap));
+}

@@ -8,12 +8,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use netroot::library::manifest::InitramfsFacts;
-use netroot::library::{Library, Quiet, VersionFacts};
+use netroot::library::{Actor, Library, NewUser, Quiet, Role, VersionFacts};
 use xtask::netns::{BOOT_PORT, Leases, Network, SERVER, Station};
 use xtask::program::{Background, command, run};
 use xtask::server::{Server, Site};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_netroot");
+const PASSWORD: &str = "correct-horse-battery";
 
 pub(crate) struct Lab {
     dir: tempfile::TempDir,
@@ -137,7 +138,20 @@ impl Lab {
 
     /// Asks at one of the server's addresses.
     pub(crate) fn get_at(&self, machine: &Station, server: &str, path: &str) -> Answer {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {SERVER}\r\nConnection: close\r\n\r\n");
+        self.ask(machine, server, ("GET", path, ""))
+    }
+
+    fn ask(
+        &self,
+        machine: &Station,
+        server: &str,
+        (method, path, form): (&str, &str, &str),
+    ) -> Answer {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {SERVER}\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        );
         let index = machine.interface().unwrap();
         let to = server.replace("%2]", &format!("%{index}]"));
         let to: SocketAddr = format!("{to}:{BOOT_PORT}").parse().unwrap();
@@ -174,6 +188,27 @@ impl Lab {
     /// What a machine's firmware is told.
     pub(crate) fn boot_cfg(&self, machine: &Station, mac: &str) -> String {
         let answer = self.get(machine, &cfg_of(mac));
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.text
+    }
+
+    /// Somebody who may log in at machines.
+    pub(crate) fn user(&self, name: &str) {
+        let new = NewUser {
+            name: name.parse().unwrap(),
+            role: Role::Viewer,
+        };
+        let library = Library::open(self.site.library(), None).unwrap();
+        library
+            .add_user_with_password(&new, false, PASSWORD, &Actor::command())
+            .unwrap();
+    }
+
+    /// What a machine's firmware is told where they log in at its menu.
+    pub(crate) fn person_cfg(&self, machine: &Station, mac: &str, name: &str) -> String {
+        let form = format!("name={name}&password={PASSWORD}");
+        let path = format!("/login?mac={mac}");
+        let answer = self.ask(machine, SERVER, ("POST", &path, &form));
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.text
     }
@@ -228,11 +263,16 @@ impl Lab {
     /// A boot's identity, unpacked.
     pub(crate) fn identity(&self, machine: &Station, mac: &str) -> (tempfile::TempDir, Script) {
         let script = Script::of(&self.boot_cfg(machine, mac));
+        (self.unpacked(machine, &script), script)
+    }
+
+    /// The one that a script leads to.
+    pub(crate) fn unpacked(&self, machine: &Station, script: &Script) -> tempfile::TempDir {
         let answer = self.get(machine, &script.identity);
         assert_eq!(answer.status, 200, "{}", answer.text);
         let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
         unpack(&answer.body, dir.path());
-        (dir, script)
+        dir
     }
 
     /// The public half of a private key.

@@ -380,6 +380,53 @@ fn each_client_is_somebody_else_and_the_same_at_every_boot() {
     server.stop().unwrap();
 }
 
+#[test]
+fn a_person_is_the_same_at_every_machine_and_proves_what_it_has_to() {
+    let lab = Lab::new();
+    lab.set("login = false", "login = \"insecure\"");
+    lab.add(A, &["--chap", "kernel-line", "--name", "lab-a"]);
+    lab.add(B, &["--name", "lab-b"]);
+    lab.user("anna");
+    let server = lab.serve();
+    let (a, b) = (station(&lab, A, 7), station(&lab, B, 8));
+
+    let cfg = lab.person_cfg(&a, A, "anna");
+    let here = Script::of(&cfg);
+    assert!(!lab.logs_in_without(&a, &here), "the machine has a secret");
+    assert!(lab.logs_in(&a, &here, &here.secret, None));
+    let at_a = lab.unpacked(&a, &here);
+    let read = |name: &str| fs::read_to_string(at_a.path().join(name)).unwrap();
+    assert_eq!(read("netroot/identity/hostname"), "person-anna\n");
+    let name = format!("InitiatorName={}\n", here.initiator);
+    assert_eq!(read("netroot/identity/initiatorname.iscsi"), name);
+    let own = lab::known(&lab.identity(&a, A).0);
+    let known = lab::known(&at_a);
+    assert!(known.iter().all(|one| !own.contains(one)), "the machine's");
+
+    // Boot id and addresses stand on a kernel line, and are no way to another's keys.
+    assert_eq!(lab.get(&b, &here.identity).status, 403, "another machine");
+    let (bare_a, bare_b) = (A.replace(':', ""), B.replace(':', ""));
+    let elsewhere = here.identity.replace(&bare_a, &bare_b);
+    assert_ne!(elsewhere, here.identity);
+    assert_eq!(lab.get(&b, &elsewhere).status, 404, "another place");
+    let (plain, _) = here.identity.split_once(&format!("/{bare_a}/")).unwrap();
+    for path in [
+        format!("{plain}/identity.img"),
+        format!("{plain}/{bare_a}/x/identity.img"),
+    ] {
+        assert_eq!(lab.get(&a, &path).status, 404, "{path}");
+    }
+    let shown = lab.site.netroot(&["boot", "show", "person-anna"]).unwrap();
+    assert!(shown.contains("/\u{2026}/\u{2026}/identity.img"), "{shown}");
+
+    let there = Script::of(&lab.person_cfg(&b, B, "anna"));
+    assert_eq!((there.secret.as_str(), &there.target), ("", &here.target));
+    assert!(lab.logs_in_without(&b, &there), "that machine has none");
+    assert_eq!(lab::known(&lab.unpacked(&b, &there)), known);
+    assert_eq!(lab.get(&a, &here.identity).status, 403, "it was left");
+    server.stop().unwrap();
+}
+
 /// What it does to a root, by the shell of this host in place of the initramfs's.
 #[test]
 fn an_identity_is_applied_to_what_is_missing_and_to_what_it_was() {

@@ -173,7 +173,8 @@ pub(super) fn booted(
     let cfg = client_cfg(library, &ticket, mac, &call.base, portal, esp, given)?;
     // In this order: whoever is given a script is booting as the client from then on.
     if let Some(stamp) = esp {
-        server.saw_esp(ticket.client, stamp, from);
+        // The partition is the machine's, whoever's disk boots from it.
+        server.saw_esp(machine.mac, stamp, from);
     }
     server.saw_script(&ticket, from);
     if server.is_news(&ticket.client) {

@@ -42,7 +42,9 @@ impl Given {
         }
         let client = library.client(&ticket.client)?;
         let has_identity = has_identity(library, &client, &ticket.version)?;
-        let identity = has_identity.then(|| identity_url(base, ticket));
+        // Where a person is going to be nobody knows yet.
+        let place = client.person.map(|_| format!("{MASK}/{MASK}"));
+        let identity = has_identity.then(|| identity_url(base, ticket, place));
         Ok(Given { secrets, identity })
     }
 }
@@ -155,10 +157,13 @@ pub(super) fn given(
         return Ok(Ok(Given::default()));
     }
     match asker.may_have(server, machine) {
-        Ok(()) => Ok(Ok(Given {
-            secrets: library.boot_secrets(&ticket.client, &ticket.id, ticket.proof)?,
-            identity: has_identity.then(|| identity_url(base, ticket)),
-        })),
+        Ok(()) => {
+            let place = place(library, (client, machine), ticket)?;
+            Ok(Ok(Given {
+                secrets: library.boot_secrets(&ticket.client, &ticket.id, ticket.proof)?,
+                identity: has_identity.then(|| identity_url(base, ticket, place)),
+            }))
+        }
         Err(why) if ticket.proof == Proof::None => {
             asker.note_withheld(server, client, "its identity", why.why());
             Ok(Ok(Given::default()))
@@ -181,10 +186,34 @@ pub(super) async fn identity(
     Extension(peer): Extension<Peer>,
     Path((mac, boot)): Path<(MacAddr, BootId)>,
 ) -> Result<Response, Problem> {
-    let asker = Asker::of(&server, &peer, mac).await?;
-    let made = blocking_for_client(&server, move |server| {
+    packed(&server, &peer, boot, (mac, None)).await
+}
+
+/// The same for a person's disk, at the machine where they logged in.
+pub(super) async fn identity_at(
+    State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
+    Path((person, boot, machine, place)): Path<(MacAddr, BootId, MacAddr, String)>,
+) -> Result<Response, Problem> {
+    packed(&server, &peer, boot, (machine, Some((person, place)))).await
+}
+
+/// A boot's identity, for the machine with this address; of its own client, or of a person whose boot was
+/// issued there.
+async fn packed(
+    server: &Arc<Server>,
+    peer: &Peer,
+    boot: BootId,
+    (mac, person): (MacAddr, Option<(MacAddr, String)>),
+) -> Result<Response, Problem> {
+    let asker = Asker::of(server, peer, mac).await?;
+    let made = blocking_for_client(server, move |server| {
         let library = server.library();
-        let client = library.machine(&mac)?;
+        let machine = library.machine(&mac)?;
+        let client = match &person {
+            Some((person, place)) => library.person_at((person, &boot), &machine, place)?,
+            None => machine.clone(),
+        };
         let (version, mode) = match library.booting(&client, &boot)? {
             Ok(booting) => booting,
             Err(why) => return Ok(Err(Problem::new(StatusCode::FORBIDDEN, why))),
@@ -193,7 +222,7 @@ pub(super) async fn identity(
             let why = format!("{} is given no identity", client.name);
             return Ok(Err(Problem::new(StatusCode::NOT_FOUND, why)));
         }
-        if let Err(withheld) = asker.may_have(server, &client) {
+        if let Err(withheld) = asker.may_have(server, &machine) {
             let why = withheld.why().to_owned();
             asker.note_withheld(server, &client, "its identity", &why);
             return Ok(Err(Problem::new(StatusCode::FORBIDDEN, why)));
@@ -212,7 +241,7 @@ pub(super) async fn identity(
             doing: format!("making the identity of {}", client.name),
             source,
         })?;
-        server.saw_identity(&client.mac, asker.asks_as(&client));
+        server.saw_identity(&client.mac, asker.asks_as(&machine));
         Ok(Ok(packed))
     })
     .await??;
@@ -226,8 +255,7 @@ pub(super) async fn identity(
 /// Whether a client is given an identity, and its image can take it.
 fn has_identity(library: &Library, client: &Client, version: &VersionId) -> Result<bool, Error> {
     let Settings { identity, .. } = library.settings(client)?;
-    // A person's disk goes from machine to machine, and its own address is nobody's neighbour.
-    if identity == Some(Switch::Off) || client.person.is_some() {
+    if identity == Some(Switch::Off) {
         return Ok(false);
     }
     let version = library.version(version)?;
@@ -236,10 +264,23 @@ fn has_identity(library: &Library, client: &Client, version: &VersionId) -> Resu
     Ok(has_kernel && takes_identity(&manifest.facts.early))
 }
 
-fn identity_url(base: &str, ticket: &BootTicket) -> String {
-    format!(
-        "{base}/identity/{}/{}/identity.img",
-        ticket.client.bare(),
-        ticket.id
-    )
+/// Where the machine is told to get the identity. A person's disk goes from machine to machine, and its own
+/// address is nobody's neighbour: there it stands in the path where they are, and what tells that they are.
+fn identity_url(base: &str, ticket: &BootTicket, place: Option<String>) -> String {
+    let place = place.map(|place| format!("/{place}")).unwrap_or_default();
+    let (client, boot) = (ticket.client.bare(), ticket.id);
+    format!("{base}/identity/{client}/{boot}{place}/identity.img")
+}
+
+/// Where the person is whose disk it is, if it is a person's.
+fn place(
+    library: &Library,
+    (client, machine): (&Client, &Client),
+    ticket: &BootTicket,
+) -> Result<Option<String>, Error> {
+    if client.person.is_none() {
+        return Ok(None);
+    }
+    let place = library.place_of_boot(&client.mac, &ticket.id, &machine.mac)?;
+    Ok(Some(format!("{}/{place}", machine.mac.bare())))
 }

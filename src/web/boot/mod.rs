@@ -56,6 +56,10 @@ pub fn boot(server: Arc<Server>) -> Router {
         .route("/failed", get(failed::failed))
         .route("/images/{image}/{number}/{file}", get(files::file))
         .route("/identity/{mac}/{boot}/identity.img", get(given::identity))
+        .route(
+            "/identity/{mac}/{boot}/{machine}/{place}/identity.img",
+            get(given::identity_at),
+        )
         .route("/ipxe/{file}", get(loader::loader))
         .fallback(nowhere)
         .layer(from_fn_with_state(server.clone(), counting))
