@@ -106,7 +106,7 @@ pub struct Boot {
     /// Kernel arguments of all clients.
     #[serde(deserialize_with = "kernel_line::kept")]
     pub kernel_args: Vec<KernelArg>,
-    /// Where iPXE's binaries are found.
+    /// Where iPXE's binaries are found: where this host's package has them, if nobody says anything.
     pub ipxe_dir: PathBuf,
     /// Those that are elsewhere.
     pub loaders: LoaderFiles,
@@ -278,7 +278,7 @@ impl Default for Boot {
             listen: vec![everywhere(8080)],
             nameservers: Vec::new(),
             kernel_args: Vec::new(),
-            ipxe_dir: PathBuf::from("/usr/lib/ipxe"),
+            ipxe_dir: packaged_ipxe(Path::is_dir),
             loaders: LoaderFiles::default(),
             unknown: ForUnknown::default(),
             login: MenuLogin::Off,
@@ -299,6 +299,16 @@ impl Default for Admin {
             metrics: Metrics::Closed,
         }
     }
+}
+
+/// Where packages have iPXE: Debian's `ipxe`, and Fedora's `ipxe-bootimgs`.
+const IPXE_DIRS: [&str; 2] = ["/usr/lib/ipxe", "/usr/share/ipxe"];
+
+/// The first of them that is there; Debian's where none is.
+fn packaged_ipxe(is_there: impl Fn(&Path) -> bool) -> PathBuf {
+    let [debian, _] = IPXE_DIRS;
+    let found = IPXE_DIRS.into_iter().find(|dir| is_there(Path::new(dir)));
+    PathBuf::from(found.unwrap_or(debian))
 }
 
 fn at_least_one(number: u32) -> NonZeroU32 {
@@ -408,6 +418,7 @@ impl Config {
         text.replace("@HOST@", host.as_str())
             .replace("@IQN_PREFIX@", prefix.as_str())
             .replace("@IMMUTABLE@", if immutable { "true" } else { "false" })
+            .replace("@IPXE_DIR@", &Boot::default().ipxe_dir.to_string_lossy())
     }
 }
 
@@ -501,6 +512,21 @@ mod tests {
         assert_eq!(config.images, Images::default());
         assert_eq!(config.volumes, Volumes::default());
         assert_eq!(config.clients, Settings::default());
+    }
+
+    #[test]
+    fn ipxe_is_taken_from_where_this_hosts_package_has_it() {
+        let found = |there: &[&str]| packaged_ipxe(|dir| there.iter().any(|one| dir == *one));
+        let (debian, fedora) = ("/usr/lib/ipxe", "/usr/share/ipxe");
+        assert_eq!(found(&[debian]), Path::new(debian));
+        assert_eq!(found(&[fedora]), Path::new(fedora));
+        assert_eq!(found(&[debian, fedora]), Path::new(debian));
+        assert_eq!(found(&[]), Path::new(debian));
+        let lines = example();
+        let silent = lines.lines().filter(|line| !line.starts_with("ipxe_dir"));
+        let silent: Vec<&str> = silent.collect();
+        let config = parse(&silent.join("\n")).unwrap();
+        assert_eq!(config.boot.ipxe_dir, packaged_ipxe(Path::is_dir));
     }
 
     #[test]
