@@ -41,16 +41,8 @@ impl Live for Room {
 }
 
 impl Room {
-    fn enter(&self, grant: &Grant) {
-        self.sessions.lock().unwrap().push(LiveSession {
-            initiator: grant.initiator.clone(),
-            peer: grant.peer,
-            client: grant.client,
-            boot: grant.boot,
-            version: grant.version.clone(),
-            since: jiff::Timestamp::now(),
-            firmware: false,
-        });
+    fn enter(&self, session: LiveSession) {
+        self.sessions.lock().unwrap().push(session);
     }
 
     pub(crate) fn leave(&self, grant: &Grant) {
@@ -66,6 +58,19 @@ impl Room {
     /// What a killed server knows afterwards.
     pub(crate) fn forget(&self) {
         self.sessions.lock().unwrap().clear();
+    }
+}
+
+/// A system's session.
+fn session_of(grant: &Grant) -> LiveSession {
+    LiveSession {
+        initiator: grant.initiator.clone(),
+        peer: grant.peer,
+        client: grant.client,
+        boot: grant.boot,
+        version: grant.version.clone(),
+        since: jiff::Timestamp::now(),
+        firmware: false,
     }
 }
 
@@ -234,14 +239,33 @@ impl Lab {
         initiator: &str,
         target: &str,
     ) -> std::result::Result<Grant, LoginError> {
+        self.login_as((initiator, target), session_of)
+    }
+
+    /// The same by the firmware, before there is a system.
+    pub(crate) fn enter_firmware(&self, ticket: &BootTicket) -> Grant {
+        let session = |grant: &Grant| LiveSession {
+            firmware: true,
+            ..session_of(grant)
+        };
+        let login = self.login_as((&ticket.initiator, &ticket.target), session);
+        login.unwrap()
+    }
+
+    fn login_as(
+        &self,
+        (initiator, target): (&str, &str),
+        session: impl FnOnce(&Grant) -> LiveSession,
+    ) -> std::result::Result<Grant, LoginError> {
         static PORT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(1024);
         let port = PORT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let caller = Caller {
             initiator,
             peer: SocketAddr::from(([192, 0, 2, 7], port)),
         };
-        self.lib
-            .login(caller, target, &self.room, |grant| self.room.enter(grant))
+        self.lib.login(caller, target, &self.room, |grant| {
+            self.room.enter(session(grant));
+        })
     }
 
     pub(crate) fn visible(&self, initiator: &str) -> Vec<String> {

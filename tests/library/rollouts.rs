@@ -171,6 +171,27 @@ fn a_canary_that_came_and_went_is_told_so() {
 }
 
 #[test]
+fn a_canary_whose_loader_alone_has_the_disk_is_set_back() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    let script = room.lab.script(&room.macs[0]);
+    room.lab.enter_firmware(&script);
+    let system = room.lab.enter(&script).unwrap();
+    room.lab.boot(&room.macs[1]);
+    room.lab.leave(&system);
+    room.after(3);
+    assert_eq!(room.stage(id), Stage::Canaries);
+    room.after(7);
+    let why = room.why();
+    assert!(
+        why.contains("a logged in") && why.contains("did not stay") && !why.contains("b logged in"),
+        "{why}"
+    );
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+}
+
+#[test]
 fn a_restart_in_the_middle_loses_nothing_and_begins_the_time_anew() {
     let mut room = Room::new(Mode::Ephemeral);
     let id = room.begin();
