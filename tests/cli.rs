@@ -627,6 +627,8 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
     let site = Site::new(dir.path());
     site.build("fc28", "5.10.1");
     site.ok(&["client", "add", MAC, "--image", "fc28", "--arg", "quiet"]);
+    let other = "52:54:00:12:34:99";
+    site.ok(&["client", "set", MAC, "--mac", other]);
     let server = site.serve();
     let base = format!("http://{}", server.boot);
 
@@ -639,6 +641,14 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
         "{script}"
     );
     assert_eq!(server.get("/autoexec.ipxe").1, script);
+    // Beside the loader lies what leads an iPXE there that was told nothing by DHCP.
+    let (status, beside) = server.get("/ipxe/autoexec.ipxe");
+    assert_eq!(status, 200, "{beside}");
+    let leads = format!("\nchain --autofree {base}/boot.ipxe ");
+    assert!(
+        beside.starts_with("#!ipxe\n") && beside.contains(&leads),
+        "{beside}"
+    );
     let (status, cfg) = server.get("/boot.cfg?mac=52-54-00-12-34-56");
     assert_eq!(status, 200, "{cfg}");
     assert!(
@@ -654,6 +664,18 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
     std::thread::sleep(std::time::Duration::from_millis(2));
     let again = server.get("/boot.cfg?mac=525400123456").1;
     assert_ne!(cfg, again, "each script has a boot id of its own");
+    // By a further address it is the same client, which is named by its first one.
+    let (status, by_other) = server.get("/boot.cfg?mac=52-54-00-12-34-99");
+    assert_eq!(status, 200, "{by_other}");
+    let whose = ":client-525400123456.";
+    assert!(
+        cfg.contains(whose) && by_other.contains(whose),
+        "{by_other}"
+    );
+    assert!(
+        by_other.contains(" BOOTIF=01-52-54-00-12-34-99"),
+        "{by_other}"
+    );
     assert_eq!(
         server.get("/images/fc28/1/vmlinuz-5.10.1"),
         (200, "a kernel".to_owned())
