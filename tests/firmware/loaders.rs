@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use netroot::library::MacAddr;
 use xtask::guest::Guest;
 use xtask::netns::{BOOT_PORT, SERVER};
 use xtask::program::{Background, run};
@@ -18,6 +19,8 @@ const LOADER: &str = "/usr/lib/ipxe/snponly.efi";
 /// Everybody on the laboratory's network; 255.255.255.255 would need a default route.
 const EVERYBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 255);
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A machine that the server knows.
+const KNOWN: [u8; 6] = [0x52, 0x54, 0x99, 0, 0x0d, 0x11];
 
 impl Lab {
     /// Does something on the host beside.
@@ -147,6 +150,61 @@ fn nothing_else_is_given_by_no_name_and_to_no_flood() {
         fs::read(lab.dir.join("own")).unwrap() == mine,
         "from another address"
     );
+    lab.end();
+}
+
+#[test]
+fn machines_without_number_take_no_memory_and_keep_nobody_from_booting() {
+    /// So many machines. A kilobyte for each of them would be four times what is allowed.
+    const MACHINES: u32 = 32_768;
+    /// What the memory of a server may grow by that keeps nothing of them: threads of its runtime that it
+    /// had not needed before and what the allocator holds back for each, and the few that it remembers.
+    const GROWTH: u64 = 8 << 20;
+    /// So many ask for their script, too: from then on one is remembered.
+    const ASK: u32 = 600;
+    /// How many are remembered of those that come from one address.
+    const REMEMBERED: usize = 8;
+
+    let lab = Lab::with("dhcp-flood", |site| {
+        seal(site, Guest::boot_files().unwrap());
+        let known = MacAddr::new(KNOWN).unwrap().to_string();
+        let add = ["client", "add", &known, "--image", "guest"];
+        site.netroot(&add).unwrap();
+    });
+    // What it takes to answer anybody is there already.
+    assert!(lab.inside(|| is_answered(KNOWN)));
+    let before = lab.server.resident().unwrap();
+    let answered = lab.inside(|| {
+        let socket = dhcp_socket();
+        let at_once = Some(Duration::from_millis(200));
+        socket.set_read_timeout(at_once).unwrap();
+        let machines: Vec<u32> = (0..MACHINES).collect();
+        // As many as wait in a socket's buffer, so that each is heard.
+        machines.chunks(64).fold(0, |answered, some| {
+            for number in some {
+                let packet = discovery_of(stranger(*number), 7);
+                socket.send_to(&packet, (EVERYBODY, 67)).unwrap();
+            }
+            answered + answers(&socket).take(some.len()).count()
+        })
+    });
+    assert!(answered > MACHINES as usize / 2, "{answered} were answered");
+    lab.inside(|| {
+        for number in 0..ASK {
+            let mac = MacAddr::new(stranger(number)).unwrap();
+            assert_eq!(boot_cfg_status(&mac.to_string()), 200);
+        }
+    });
+    assert!(lab.inside(|| is_answered(KNOWN)), "a client");
+    let unknown = lab.site.json(&["client", "list", "--unknown"]).unwrap();
+    let unknown = unknown.as_array().unwrap().len();
+    assert!((1..=REMEMBERED).contains(&unknown), "{unknown}");
+    let grown = lab.server.resident().unwrap().saturating_sub(before);
+    println!(
+        "{answered} answered, {unknown} remembered, {} KiB more",
+        grown >> 10
+    );
+    assert!(grown < GROWTH, "{grown} bytes more");
     lab.end();
 }
 
@@ -367,11 +425,55 @@ fn fetch_with_losses(name: &str, window: u16, lost: usize) -> Vec<u8> {
     panic!("it took too long: {} bytes came", came.len());
 }
 
+/// The hardware address of the `number`th machine that nobody knows.
+fn stranger(number: u32) -> [u8; 6] {
+    let [a, b, c, d] = number.to_be_bytes();
+    [0x52, 0x54, a, b, c, d]
+}
+
+/// Whether a machine is told what to boot. As firmware does, it asks again where nothing comes.
+fn is_answered(mac: [u8; 6]) -> bool {
+    let socket = dhcp_socket();
+    let second = Some(Duration::from_secs(1));
+    socket.set_read_timeout(second).unwrap();
+    (0..10).any(|_| {
+        let packet = discovery_of(mac, 7);
+        socket.send_to(&packet, (EVERYBODY, 67)).unwrap();
+        answers(&socket).any(|answer| answer[28..34] == mac)
+    })
+}
+
+/// What this server tells anybody, until it is silent.
+fn answers(socket: &UdpSocket) -> impl Iterator<Item = Vec<u8>> {
+    let server: Ipv4Addr = SERVER.parse().unwrap();
+    let packets = std::iter::from_fn(|| {
+        let mut buffer = [0; 2000];
+        let (length, from) = socket.recv_from(&mut buffer).ok()?;
+        Some((buffer[..length].to_vec(), from))
+    });
+    packets.filter_map(move |(packet, from)| (from.ip() == server).then_some(packet))
+}
+
+/// How the server answers who asks for the boot.cfg of a machine.
+fn boot_cfg_status(mac: &str) -> u16 {
+    let server = SocketAddr::new(SERVER.parse().unwrap(), BOOT_PORT);
+    let mut stream = TcpStream::connect(server).unwrap();
+    let asked = format!("GET /boot.cfg?mac={mac} HTTP/1.1\r\nHost: {SERVER}\r\n");
+    write!(stream, "{asked}Connection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
 /// What a PXE client of this architecture sends; the last byte of its transaction is that, too.
 fn discovery(architecture: u8) -> Vec<u8> {
+    discovery_of([0x52, 0x54, 0, 0, 0x0d, 0x10], architecture)
+}
+
+fn discovery_of(mac: [u8; 6], architecture: u8) -> Vec<u8> {
     let mut packet = vec![1, 1, 6, 0, 0xca, 0xfe, 0, architecture, 0, 0, 0x80, 0];
     packet.extend([0; 16]);
-    packet.extend([0x52, 0x54, 0, 0, 0x0d, 0x10]);
+    packet.extend(mac);
     packet.resize(236, 0);
     packet.extend([99, 130, 83, 99, 53, 1, 1, 93, 2, 0, architecture]);
     let class = match architecture {

@@ -1,6 +1,7 @@
 //! Programs of the host, with errors that say what was run and what it answered.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,18 @@ pub fn exists(program: &str) -> bool {
         // A user's PATH often lacks these, and root's after `su` as well.
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .any(|dir| dir.join(program).is_file())
+}
+
+/// Memory of a process that is in use and not a file's.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn resident(pid: Pid) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(number.with_context(|| format!("{path} tells no memory"))? << 10)
 }
 
 /// A program in the background that ends with this value.

@@ -270,6 +270,14 @@ impl Server {
         Ok(asked.elapsed())
     }
 
+    /// Bytes of memory that it has in use and that are no file's.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn resident(&self) -> Result<u64> {
+        crate::program::resident(self.process.pid())
+    }
+
     /// What it has said so far.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

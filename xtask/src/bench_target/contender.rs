@@ -14,9 +14,9 @@ use nix::unistd::Pid;
 use super::login::Door;
 use super::null;
 use super::pattern::{BLOCK, Written};
-use super::place::{SIZE, resident, warm};
+use super::place::{SIZE, warm};
 use crate::bench::processor;
-use crate::program::{Background, bound, command};
+use crate::program::{Background, bound, command, resident};
 
 /// What kind of disk is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

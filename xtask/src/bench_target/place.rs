@@ -209,15 +209,3 @@ pub(super) fn cached(files: &[PathBuf]) -> Result<u64> {
     sum.sum::<Result<u64, _>>()
         .context("reading what fincore told")
 }
-
-/// Memory of a process that is in use and not a file's.
-///
-/// # Errors
-/// When it is gone.
-pub(super) fn resident(pid: nix::unistd::Pid) -> Result<u64> {
-    let path = format!("/proc/{pid}/status");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(number.with_context(|| format!("{path} tells no memory"))? << 10)
-}
