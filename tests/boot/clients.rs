@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use xtask::debian;
-use xtask::qemu::{ANSWER_LIMIT, BOOT_LIMIT, Machine, UP};
+use xtask::qemu::{ANSWER_LIMIT, BOOT_LIMIT, UP};
 
-use crate::lab::{IMAGE, Lab, RECONNECT, Storage, draw, is_left_out};
+use crate::lab::{IMAGE, Lab, RECONNECT, Storage, data_disk, draw, is_left_out};
 
 #[test]
 fn a_persistent_client_keeps_its_disk_until_reset_and_gets_it_back_by_undo() {
@@ -169,16 +169,4 @@ fn a_shared_client_boots_from_a_compressed_image() {
     server.stop().unwrap();
     lab.site.netroot(&["image", "verify", "kiosk"]).unwrap();
     lab.clean_up();
-}
-
-/// The size of the file system on a client's data disk, once what mounts it has done all that it does.
-fn data_disk(client: &Machine) -> u64 {
-    let told = "findmnt --noheadings --bytes --output FSTYPE,LABEL,SIZE /data";
-    let wait = format!("run systemctl start netroot-data.service && {told}");
-    let said = client.ask(&wait, ANSWER_LIMIT).unwrap();
-    let words: Vec<_> = said.split_whitespace().collect();
-    let ["ran", "ext4", "DATA", size] = words[..] else {
-        panic!("{said}");
-    };
-    size.parse().unwrap()
 }

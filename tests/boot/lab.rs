@@ -277,6 +277,18 @@ impl Lab {
     }
 }
 
+/// The size of the file system on a client's data disk, once what mounts it has done all that it does.
+pub(crate) fn data_disk(client: &Machine) -> u64 {
+    let told = "findmnt --noheadings --bytes --output FSTYPE,LABEL,SIZE /data";
+    let wait = format!("run systemctl start netroot-data.service && {told}");
+    let said = client.ask(&wait, ANSWER_LIMIT).unwrap();
+    let words: Vec<_> = said.split_whitespace().collect();
+    let ["ran", "ext4", "DATA", size] = words[..] else {
+        panic!("{said}");
+    };
+    size.parse().unwrap()
+}
+
 /// Copies a disk into a sparse file.
 pub(crate) fn copy_disk(disk: &dyn Disk, to: &Path) {
     // Disks answer on the blocking threads of a runtime.

@@ -7,13 +7,14 @@ use xtask::debs::unpacked;
 use xtask::netns::SERVER;
 use xtask::qemu::{ANSWER_LIMIT, Machine};
 
-use crate::lab::{IMAGE, Lab, Storage};
+use crate::lab::{IMAGE, Lab, Storage, data_disk};
 
 #[test]
 fn a_shared_client_is_the_same_by_uefi_from_the_network_and_from_a_stick() {
     const MAC: &str = "52:54:00:00:0c:11";
     let lab = Lab::with_debian("uefi", Storage::AsItIs);
     lab.add_client(MAC, IMAGE, "shared");
+    lab.set(MAC, &["--data", "128M"]);
     let server = lab.serve();
 
     let client = lab.switch_on_uefi(MAC);
@@ -29,6 +30,19 @@ fn a_shared_client_is_the_same_by_uefi_from_the_network_and_from_a_stick() {
     client.write_nonce("only-in-ram").unwrap();
     let only = client.ask("run blockdev --getro /dev/sda", ANSWER_LIMIT);
     assert_eq!(only.unwrap(), "ran 1", "a version is read-only");
+    // Its data disk has a target of its own, which the system logs in to beside the version's.
+    let size = data_disk(&client);
+    assert!((64 << 20..128 << 20).contains(&size), "{size} bytes");
+    let sessions = lab.site.sessions(&MAC.replace(':', "")).unwrap();
+    let targets: Vec<&str> = sessions
+        .iter()
+        .map(|session| session["target"].as_str().unwrap())
+        .collect();
+    let is_open = |end: &str| targets.iter().any(|target| target.ends_with(end));
+    assert!(
+        is_open(":deb12.1") && is_open(":client-525400000c11"),
+        "{targets:?}"
+    );
     let identity = lab.identity(&client);
     client.power_off().unwrap();
     lab.wait_until_gone(MAC);
