@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -98,6 +98,8 @@ struct Control {
     // Watch channels: many may ask and wait, and a late one still learns what happened.
     asked: watch::Sender<Option<End>>,
     over: watch::Sender<bool>,
+    /// Whether anybody sends pings: nobody does before the login is answered.
+    begun: AtomicBool,
     /// How many pings were asked for, and up to which of them something was heard after it.
     pings: watch::Sender<u64>,
     heard: watch::Sender<u64>,
@@ -306,6 +308,7 @@ impl SessionControl {
             id,
             asked: watch::Sender::new(None),
             over: watch::Sender::new(false),
+            begun: AtomicBool::new(false),
             pings: watch::Sender::new(0),
             heard: watch::Sender::new(0),
         }))
@@ -335,9 +338,13 @@ impl SessionControl {
     }
 
     /// Pings the initiator, and tells whether anything comes from it within `patience`: nothing does from a
-    /// machine that was switched off or boots anew. Only for initiators that are a system's: iPXE and OVMF
-    /// have no answer to pings, and are as well without.
+    /// machine that was switched off or boots anew. A login under way, to this session or in its place, is a
+    /// sign of life, however long disks take to open and to settle. Only for initiators that are a system's:
+    /// iPXE and OVMF have no answer to pings, and are as well without.
     pub async fn is_alive(&self, patience: Duration) -> bool {
+        if self.is_logging_in() {
+            return true;
+        }
         let mut heard = self.0.heard.subscribe();
         let mut number = 0;
         self.0.pings.send_modify(|pings| {
@@ -351,9 +358,19 @@ impl SessionControl {
         }
     }
 
-    /// What tells the number of each ping that is asked for.
+    /// Whether the login is not answered yet, or another one waits for this session's place.
+    fn is_logging_in(&self) -> bool {
+        let begun = self.0.begun.load(Ordering::Acquire);
+        let replaced = *self.0.asked.borrow() == Some(End::Reinstated);
+        (!begun || replaced) && !*self.0.over.borrow()
+    }
+
+    /// What tells the number of each ping that is asked for, from now on.
     pub(crate) fn pings(&self) -> watch::Receiver<u64> {
-        self.0.pings.subscribe()
+        let pings = self.0.pings.subscribe();
+        // Whoever sees this finds somebody listening.
+        self.0.begun.store(true, Ordering::Release);
+        pings
     }
 
     /// Something was heard after this ping.
@@ -406,5 +423,28 @@ mod tests {
                 .await
                 .is_err()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_logging_in_is_alive() {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let sessions = Sessions::new();
+        let target: IscsiName = "iqn.a:t".parse().unwrap();
+        let place = sessions.enter(&who(1), &target).await;
+        let control = place.control().clone();
+        assert!(control.is_alive(PATIENCE).await, "its disk is being opened");
+        let _pings = control.pings();
+        assert!(!control.is_alive(PATIENCE).await, "it does not answer");
+
+        let (first, me) = (who(1), sessions.clone());
+        let new = tokio::spawn(async move { me.enter(&first, &target).await });
+        control.asked().await;
+        assert!(control.is_alive(PATIENCE).await, "it logs in anew");
+        drop(place);
+        let new = new.await.unwrap();
+        assert!(!control.is_alive(PATIENCE).await, "it is over");
+        let refused = new.control().clone();
+        drop(new);
+        assert!(!refused.is_alive(PATIENCE).await, "it was not let in");
     }
 }
