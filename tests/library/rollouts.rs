@@ -1,5 +1,7 @@
 //! An image for many clients, tried on a few of them first: by a clock that the tests turn.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use jiff::{SignedDuration, Timestamp};
 use netroot::library::*;
 
@@ -492,4 +494,57 @@ fn what_somebody_gave_a_client_that_was_set_back_stays_though_the_server_was_kil
     room.after(0);
     assert!(matches!(room.stage(id), Stage::SetBack { .. }));
     assert_eq!(room.next_boots(), ["fc29@1", "fc28@1", "fc28@1", "fc28@1"]);
+}
+
+/// Somebody who does something while the server looks who is there for the so-many-th time.
+struct Meanwhile<'a> {
+    lab: &'a Lab,
+    looks: AtomicUsize,
+    at: usize,
+    does: &'a (dyn Fn() + Sync),
+}
+
+impl Live for Meanwhile<'_> {
+    fn sessions(&self) -> Vec<LiveSession> {
+        if self.looks.fetch_add(1, Ordering::Relaxed) + 1 == self.at {
+            (self.does)();
+        }
+        self.lab.room.sessions()
+    }
+
+    fn fence(&self, client: &MacAddr, but: Option<&BootId>) {
+        self.lab.room.fence(client, but);
+    }
+
+    fn evict(&self, versions: &[VersionId]) {
+        self.lab.room.evict(versions);
+    }
+}
+
+#[test]
+fn what_somebody_gives_a_client_while_it_is_being_set_back_stays() {
+    let room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    let [first, second, ..] = room.macs;
+    let (a, b) = (room.lab.boot(&first), room.lab.boot(&second));
+    room.lab.leave(&a);
+    room.lab.leave(&b);
+    room.lab.seal("fc30", "other");
+    let meanwhile = Meanwhile {
+        lab: &room.lab,
+        looks: AtomicUsize::new(0),
+        // Once for each of the four, and then for the first, which is about to be set back.
+        at: 5,
+        does: &|| {
+            assert!(matches!(room.stage(id), Stage::Back { .. }));
+            let other = assign(Some("fc30"), None);
+            room.lab.act(&first, other, When::Now).unwrap();
+        },
+    };
+    let (lib, actor) = (&room.lab.lib, Actor::command());
+    let stopped = lib.stop_rollout(id, Keep::Nothing, room.clock, &meanwhile, &actor);
+    let stopped = stopped.unwrap();
+    assert!(matches!(stopped.stage, Stage::SetBack { .. }));
+    assert!(stopped.members.iter().all(|one| one.trouble.is_none()));
+    assert_eq!(room.next_boots(), ["fc30@1", "fc28@1", "fc28@1", "fc28@1"]);
 }

@@ -125,11 +125,12 @@ impl Library {
     }
 
     /// Arms `act` for a rollout, which the client's own document says from that moment on. Nothing where
-    /// the client is what the act would make of it.
+    /// the client is what the act would make of it; refused where it is not what it was in `edition`.
     pub(crate) fn arm_for(
         &self,
         rollout: u64,
         mac: &MacAddr,
+        edition: &Edition,
         act: &Act,
         live: &dyn Live,
     ) -> Result<Done> {
@@ -137,7 +138,7 @@ impl Library {
         let client = if plan.steps.is_empty() {
             self.client(&plan.mac)?
         } else {
-            let client = self.arm(&plan.mac, None, act, Some(rollout))?;
+            let client = self.arm(&plan.mac, Some(edition), act, Some(rollout))?;
             self.note(&plan.event(&armed(act), &Actor::Server));
             client
         };

@@ -237,54 +237,64 @@ impl Library {
         rollout.mark(macs, |one| (one.given, one.giving) = (true, true));
         self.write_rollout(rollout)?;
         let act = rollout.act();
+        let mut settled = Vec::new();
         for mac in macs {
-            self.on_one(rollout, mac, |rollout, mac| {
+            let is_settled = self.on_one(rollout, mac, |rollout, mac| {
                 let client = self.client(mac)?;
                 let is_given = client.rollout == Some(rollout.id);
                 match is_given || Standing::of(&client, rollout) != Standing::Otherwise {
                     true => Ok(()),
-                    false => self.arm_for(rollout.id, mac, &act, live).map(drop),
+                    false => self
+                        .arm_for(rollout.id, mac, &client.edition(), &act, live)
+                        .map(drop),
                 }
             });
+            settled.extend(is_settled.then_some(*mac));
         }
-        rollout.mark(macs, |one| one.giving = false);
+        rollout.mark(&settled, |one| one.giving = false);
         self.write_rollout(rollout)
     }
 
     /// Of each it is written down as soon as it is set back: what somebody gives it afterwards stays.
     fn take_back(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
         for mac in macs {
-            self.on_one(rollout, mac, |rollout, mac| {
+            let is_settled = self.on_one(rollout, mac, |rollout, mac| {
                 self.take_back_one(rollout, mac, live)
             });
-            rollout.mark(&[*mac], |one| one.back = true);
-            self.write_rollout(rollout)?;
+            if is_settled {
+                rollout.mark(&[*mac], |one| one.back = true);
+                self.write_rollout(rollout)?;
+            }
         }
         Ok(())
     }
 
-    /// Notes why it did not work.
+    /// Tells whether that settles it, and notes why it did not work. A client that somebody else has
+    /// changed since it was looked at is looked at again, as if nothing had been tried.
     fn on_one(
         &self,
         rollout: &mut Rollout,
         mac: &MacAddr,
         act: impl Fn(&Rollout, &MacAddr) -> Result<()>,
-    ) {
+    ) -> bool {
         match act(rollout, mac) {
             // It was removed meanwhile, which the next look at the facts tells.
             Ok(()) | Err(Error::Unknown { kind: "client", .. }) => {}
+            Err(Error::Moved { .. }) => return false,
             Err(error) => {
                 let why = chain(&error);
                 tracing::warn!(rollout = rollout.id, client = %mac, why, "a rollout met trouble");
                 rollout.mark(&[*mac], |one| one.trouble = Some(why.clone()));
             }
         }
+        true
     }
 
     /// Whoever has the image gets again what it had: at once where no disk is in somebody's hands, else
     /// at its next boot (rule 1). Whoever got something else from somebody keeps that.
     fn take_back_one(&self, rollout: &Rollout, mac: &MacAddr, live: &dyn Live) -> Result<()> {
-        let mut client = self.client(mac)?;
+        let client = self.client(mac)?;
+        let edition = client.edition();
         let before = rollout.members.iter().find(|member| member.mac == *mac);
         let Some(before) = before.map(|member| &member.before) else {
             return Ok(());
@@ -292,8 +302,9 @@ impl Library {
         let standing = Standing::of(&client, rollout);
         if standing == Standing::Applied && client.armed.is_some() {
             // It is about the disk that goes.
-            self.perform(mac, &Act::Undo, When::Now, live, &Actor::Server)?;
-            client = self.client(mac)?;
+            let (undo, server) = (Act::Undo, Actor::Server);
+            self.perform_on(mac, Some(&edition), &undo, When::Now, live, &server)?;
+            return self.take_back_one(rollout, mac, live);
         }
         let act = match standing {
             Standing::Otherwise => return Ok(()),
@@ -317,7 +328,7 @@ impl Library {
             Err(Error::Refused { .. }) => When::AtNextBoot,
             _ => When::Now,
         };
-        self.perform(mac, &act, when, live, &Actor::Server)
+        self.perform_on(mac, Some(&edition), &act, when, live, &Actor::Server)
             .map(drop)
     }
 
