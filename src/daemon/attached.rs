@@ -1,27 +1,37 @@
-//! Which sessions hold which disks of the library: the server's answer to [`Live`].
+//! Which sessions hold which disks of the library: the server's answer to [`Live`]; and whether a system may be
+//! running on a client's machine, whose users are given nothing of what is its firmware's:
+//! [`Server::is_running`].
+//!
+//! A system is there from the moment that it begins to log in, to whatever disk or volume, until it logs out;
+//! it gives a sign of life when it is pinged. Who is missed may come back for [`COMING_BACK`] from then on:
+//! whose session has ended in any other way, who has no answer to a ping, and whoever was there before this
+//! server began. Sessions of firmware are no system's, however they end: it is left before a system begins,
+//! and they may stay behind.
 
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::devices::Devices;
+use super::neighbours::hardware_at;
+use super::timeline::Initiates;
 use super::{Server, Whereabouts};
-use crate::iscsi::{End, SessionControl};
+use crate::iscsi::{End, Initiator, SessionControl};
 use crate::library::{BootId, Client, Error, Live, LiveSession, MacAddr, VersionId};
 
 /// How long a system has to answer a ping: in a network that machines boot over it takes milliseconds.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// A system whose server was away comes back within so long after the next one has begun: open-iscsi tries
-/// again every three seconds.
+/// A system that is missed comes back within so long, or not at all: open-iscsi tries again every three seconds.
 const COMING_BACK: Duration = Duration::from_secs(6);
 
-/// How often it is looked whether it has.
+/// How often it is looked whether it has, and how long it then has to answer a ping.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The sessions that hold a disk, from before their login is answered until their last command has
@@ -31,15 +41,62 @@ pub(super) struct Attached {
     devices: Arc<Devices>,
     /// Since when systems can come.
     began: Instant,
-    // Held for a look or a change of the map, never across a wait.
+    // Both held for a look or a change of the map, never across a wait, and never together.
     table: Mutex<HashMap<u64, Entry>>,
+    systems: Mutex<HashMap<u64, System>>,
 }
 
 struct Entry {
     session: LiveSession,
+    control: SessionControl,
+}
+
+/// A session of a system, on whatever disk.
+struct System {
+    control: SessionControl,
+    /// Whose boot it is, once its login has come so far.
+    client: Option<MacAddr>,
     /// The hardware addresses of the machine that it came from; none where something routes between.
     machine: Vec<MacAddr>,
-    control: SessionControl,
+    /// Since when pings have no answer.
+    silent: Option<Instant>,
+    /// When its session has ended without a logout.
+    lost: Option<Instant>,
+}
+
+impl System {
+    /// Since when it is missed: what comes later tells nothing new.
+    fn missed(&self) -> Option<Instant> {
+        self.silent.or(self.lost)
+    }
+}
+
+fn may_come_back(missed: Instant) -> bool {
+    missed.elapsed() < COMING_BACK
+}
+
+/// Whoever has begun to log in, until his session has settled. Who is refused goes with it.
+pub(super) struct Presence {
+    server: Arc<Server>,
+    id: u64,
+}
+
+impl Presence {
+    /// The session has ended like this.
+    pub(super) fn ended(self, end: End) {
+        if end != End::Logout {
+            self.server.attached.lose(self.id);
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut systems = self.server.attached.systems();
+        if systems.get(&self.id).is_some_and(|one| one.lost.is_none()) {
+            systems.remove(&self.id);
+        }
+    }
 }
 
 impl Attached {
@@ -50,6 +107,7 @@ impl Attached {
             devices,
             began: Instant::now(),
             table: Mutex::default(),
+            systems: Mutex::default(),
         }
     }
 
@@ -58,20 +116,13 @@ impl Attached {
         &self.runtime
     }
 
-    /// Takes a session in, which came from this machine.
-    pub(super) fn enter(
-        &self,
-        session: LiveSession,
-        machine: Vec<MacAddr>,
-        control: SessionControl,
-    ) {
+    /// Takes a session in, whose login has come so far that it is known whose boot it is.
+    pub(super) fn enter(&self, session: LiveSession, control: SessionControl) {
         let id = control.id();
-        let entry = Entry {
-            session,
-            machine,
-            control,
-        };
-        self.table().insert(id, entry);
+        if let Some(system) = self.systems().get_mut(&id) {
+            system.client = session.client;
+        }
+        self.table().insert(id, Entry { session, control });
     }
 
     /// A session has settled.
@@ -86,29 +137,83 @@ impl Attached {
         table.iter().filter_map(client).collect()
     }
 
-    /// The sessions of systems that run on a client's machine: those that came from its hardware addresses,
-    /// whoever's disk they have, and those that booted as the client and came from nobody else's. A machine
-    /// has many addresses of IPv4 and IPv6, so they tell nothing. Sessions of firmware are none: it is left
-    /// before a system begins, and its sessions may stay behind.
+    /// A system begins to log in.
+    fn arrive(&self, control: SessionControl, machine: Vec<MacAddr>) {
+        let id = control.id();
+        let system = System {
+            control,
+            client: None,
+            machine,
+            silent: None,
+            lost: None,
+        };
+        let mut systems = self.systems();
+        systems.retain(|_, one| one.lost.is_none_or(may_come_back));
+        systems.insert(id, system);
+    }
+
+    /// A session has ended without a logout.
+    fn lose(&self, id: u64) {
+        let mut systems = self.systems();
+        systems.retain(|_, one| one.lost.is_none_or(may_come_back));
+        if let Some(system) = systems.get_mut(&id) {
+            system.lost = Some(Instant::now());
+        }
+    }
+
+    /// The systems of a client's machine, those that are missed included: those that came from its hardware
+    /// addresses, whoever's disk they have, and those that booted as the client and came from nobody else's.
+    /// A machine has many addresses of IPv4 and IPv6, so they tell nothing.
     fn systems_of(
         &self,
         client: &Client,
         is_anothers: impl Fn(&MacAddr) -> bool,
     ) -> Vec<SessionControl> {
         let is_there = |machine: &[MacAddr]| machine.iter().any(|mac| client.has_mac(mac));
-        let systems = |entry: &Entry| {
-            let Entry {
-                session, machine, ..
-            } = entry;
-            let may_be_its = session.client == Some(client.mac) || is_there(machine);
-            let is_one = may_be_its && !session.firmware;
-            is_one.then(|| (entry.control.clone(), machine.clone()))
+        let systems = |system: &System| {
+            let may_be_its = system.client == Some(client.mac) || is_there(&system.machine);
+            may_be_its.then(|| (system.control.clone(), system.machine.clone()))
         };
-        let systems: Vec<_> = self.table().values().filter_map(systems).collect();
+        let systems: Vec<_> = self.systems().values().filter_map(systems).collect();
         // Whose hardware it is stands in documents, which are not read while the table is held.
         let is_its = |machine: &[MacAddr]| is_there(machine) || !machine.iter().any(&is_anothers);
         let its = systems.into_iter().filter(|(_, machine)| is_its(machine));
         its.map(|(control, _)| control).collect()
+    }
+
+    /// Whether a system gives a sign of life.
+    async fn answers(&self, control: &SessionControl) -> bool {
+        let asked = Instant::now();
+        let note = |answers: bool| {
+            if let Some(system) = self.systems().get_mut(&control.id()) {
+                system.silent = match answers {
+                    true => None,
+                    false => system.missed().or(Some(asked)),
+                };
+            }
+        };
+        if !control.owes_an_answer() {
+            note(true);
+        }
+        // Who is missed is asked again and again.
+        let patience = match self.missed(&[control]) {
+            Some(_) => LOOK,
+            None => SIGN_OF_LIFE,
+        };
+        let answers = control.is_alive(patience).await;
+        note(answers);
+        answers
+    }
+
+    /// Since when the last of these systems is missed; nothing where none is.
+    fn missed(&self, controls: &[&SessionControl]) -> Option<Instant> {
+        let systems = self.systems();
+        let system = |control: &&SessionControl| systems.get(&control.id());
+        let missed = controls
+            .iter()
+            .filter_map(system)
+            .filter_map(System::missed);
+        missed.max()
     }
 
     /// Ends the sessions that are meant, and waits until they have settled.
@@ -133,12 +238,36 @@ impl Attached {
         // Each change is one call of the map, so a panic elsewhere cannot leave it half-changed.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn systems(&self) -> MutexGuard<'_, HashMap<u64, System>> {
+        // The same.
+        self.systems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Server {
-    /// Whether a system runs on the machine of the client that has this hardware address: it answers when
-    /// it is pinged. A machine that boots anew does not, however lately its system had a session. Nobody
-    /// is pinged for somebody at a place that is known not to be the client's.
+    /// Somebody begins to log in.
+    pub(super) async fn arrives(
+        self: &Arc<Self>,
+        who: &Initiator,
+        control: SessionControl,
+    ) -> Presence {
+        let id = control.id();
+        if Initiates::of(who.isid) == Initiates::System {
+            let peer = who.peer;
+            let machine = self.call_for_firmware(move |_| hardware_at(peer)).await;
+            self.attached.arrive(control, machine.unwrap_or_default());
+        }
+        Presence {
+            server: self.clone(),
+            id,
+        }
+    }
+
+    /// Whether a system may be running on the machine of the client that has this hardware address: it gives
+    /// a sign of life, or does so as soon as it has come back. A machine that boots anew does neither, and is
+    /// told so at once where its system has logged out. Nobody is pinged for somebody at a place that is known
+    /// not to be the client's.
     pub async fn is_running(self: &Arc<Self>, mac: MacAddr, at: &Whereabouts) -> bool {
         let machine = self.call_for_firmware(move |server| server.library.machine(&mac));
         let client = match machine.await {
@@ -151,33 +280,35 @@ impl Server {
             return false;
         }
         let client = Arc::new(client);
-        let systems = loop {
-            let asked = client.clone();
-            let found = self.call_for_firmware(move |server| server.systems_of(&asked));
+        let asked = Instant::now();
+        loop {
+            let wanted = client.clone();
+            let found = self.call_for_firmware(move |server| server.systems_of(&wanted));
             let Some(systems) = found.await else {
                 return true;
             };
-            if !systems.is_empty() || self.attached.began.elapsed() >= COMING_BACK {
-                break systems;
+            let systems: Vec<_> = systems.iter().collect();
+            let answers = systems.iter().map(|control| self.attached.answers(control));
+            let answers: FuturesUnordered<_> = answers.collect();
+            if pin!(answers.any(std::future::ready)).await {
+                return true;
             }
-            // A system may be about to come back to whatever disk it had, and until then nobody knows of it.
+            let missed = self.attached.missed(&systems);
+            let missed = missed.map_or(self.attached.began, |at| at.max(self.attached.began));
+            if !may_come_back(missed) || !may_come_back(asked) {
+                return false;
+            }
             tokio::time::sleep(LOOK).await;
-        };
-        let answers = systems.into_iter();
-        let answers = answers.map(|control| async move { control.is_alive(SIGN_OF_LIFE).await });
-        let answers: FuturesUnordered<_> = answers.collect();
-        pin!(answers.any(std::future::ready)).await
+        }
     }
 
-    /// The sessions of systems that run on a client's machine, on clients' disks and on volumes.
+    /// The systems of a client's machine, on clients' disks and on volumes.
     fn systems_of(&self, client: &Client) -> Vec<SessionControl> {
         let is_anothers = |mac: &MacAddr| {
             let owner = self.library.machine(mac);
             owner.is_ok_and(|owner| owner.mac != client.mac)
         };
-        let mut systems = self.attached.systems_of(client, is_anothers);
-        systems.extend(self.visitors.systems_of(client));
-        systems
+        self.attached.systems_of(client, is_anothers)
     }
 }
 
@@ -203,5 +334,186 @@ impl Live for Attached {
 
     fn evict(&self, versions: &[VersionId]) {
         self.end(|entry| versions.contains(&entry.session.version));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::daemon::Doors;
+    use crate::iscsi::{IscsiName, Isid};
+    use crate::library::{
+        Actor, Library, Mode, NewClient, Quiet, Settings, VersionFacts, VersionSpec,
+    };
+
+    const SYSTEM: [u8; 6] = [0x00, 0x02, 0x3d, 0, 0, 1];
+    const FIRMWARE: [u8; 6] = [0x40, 0x00, 0x27, 0x23, 0, 1];
+
+    /// A server that has been there for long, and a client.
+    struct Lab {
+        server: Arc<Server>,
+        mac: MacAddr,
+        version: VersionId,
+        _dir: tempfile::TempDir,
+    }
+
+    struct Session {
+        presence: Presence,
+        control: SessionControl,
+        _place: Box<dyn Send>,
+    }
+
+    impl Lab {
+        async fn new() -> Self {
+            let (dir, library) = Library::temporary();
+            let doors = Doors::configured(&library.config());
+            let image: VersionSpec = "fc28".parse().unwrap();
+            let mut draft = library.draft(&image.image).unwrap();
+            draft.create_sparse(1 << 20).unwrap();
+            draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
+            draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
+            draft.seal(VersionFacts::default(), &Quiet).unwrap();
+            let version = library.resolve(&image).unwrap().id().clone();
+            let mac = MacAddr::new([0x52, 0x54, 0, 0, 0, 1]).unwrap();
+            let new = NewClient {
+                mac,
+                name: None,
+                image,
+                mode: Mode::Shared,
+                args: Vec::new(),
+                groups: [].into(),
+                settings: Settings::default(),
+            };
+            let server = Server::new(library, Handle::current(), doors);
+            let actor = Actor::Server;
+            server
+                .library
+                .add_client(&new, server.live(), &actor)
+                .unwrap();
+            tokio::time::sleep(COMING_BACK).await;
+            Lab {
+                server,
+                mac,
+                version,
+                _dir: dir,
+            }
+        }
+
+        /// A login of the client that has come so far that its disk is being opened.
+        async fn logs_in(&self, isid: [u8; 6]) -> Session {
+            let who = Initiator {
+                name: "iqn.a:i".parse().unwrap(),
+                isid: Isid(isid),
+                peer: ([127, 0, 0, 1], 4000).into(),
+                local: ([127, 0, 0, 1], 3260).into(),
+                proved: None,
+            };
+            let target: IscsiName = "iqn.a:t".parse().unwrap();
+            let place = self.server.sessions.enter(&who, &target).await;
+            let control = place.control().clone();
+            let presence = self.server.arrives(&who, control.clone()).await;
+            let session = LiveSession {
+                initiator: who.name.to_string(),
+                peer: who.peer,
+                client: Some(self.mac),
+                boot: None,
+                version: self.version.clone(),
+                since: Timestamp::now(),
+                firmware: Initiates::of(who.isid) == Initiates::Firmware,
+            };
+            self.server.attached.enter(session, control.clone());
+            Session {
+                presence,
+                control,
+                _place: Box::new(place),
+            }
+        }
+
+        fn ends(&self, session: Session, end: End) {
+            self.server.attached.leave(session.control.id());
+            session.presence.ended(end);
+        }
+
+        /// Whether a system may be running, and how many milliseconds that took to find out.
+        async fn is_running(&self) -> (bool, u128) {
+            let asked = Instant::now();
+            let runs = self.server.is_running(self.mac, &Whereabouts::Trusted);
+            (runs.await, asked.elapsed().as_millis())
+        }
+    }
+
+    /// Answers the next pings of a session.
+    fn answering(control: &SessionControl) -> tokio::task::JoinHandle<()> {
+        let (control, mut pings) = (control.clone(), control.pings());
+        tokio::spawn(async move {
+            while pings.changed().await.is_ok() {
+                control.heard(*pings.borrow_and_update());
+            }
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_system_that_has_lost_its_session_is_waited_for() {
+        let lab = Lab::new().await;
+        assert_eq!(lab.is_running().await, (false, 0));
+        let first = lab.logs_in(SYSTEM).await;
+        assert_eq!(
+            lab.is_running().await,
+            (true, 0),
+            "its disk is being opened"
+        );
+        let answers = answering(&first.control);
+        assert_eq!(lab.is_running().await, (true, 0));
+        answers.abort();
+        lab.ends(first, End::ConnectionLost);
+        let comes_back = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            lab.logs_in(SYSTEM).await
+        };
+        let (second, (runs, took)) = tokio::join!(comes_back, lab.is_running());
+        assert!(runs && (3000..3400).contains(&took), "{runs} {took}");
+
+        // A machine that was reset does not.
+        lab.ends(second, End::Kicked);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (runs, took) = lab.is_running().await;
+        assert!(!runs && (4000..4400).contains(&took), "{runs} {took}");
+        assert_eq!(lab.is_running().await, (false, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_system_that_does_not_answer_is_waited_for_once() {
+        let lab = Lab::new().await;
+        let session = lab.logs_in(SYSTEM).await;
+        let control = &session.control;
+        let pings = control.pings();
+        for _ in 0..2 {
+            let (runs, took) = lab.is_running().await;
+            assert!(!runs && (6000..6400).contains(&took), "{runs} {took}");
+            let (runs, took) = lab.is_running().await;
+            assert!(!runs && took <= 200, "{runs} {took}");
+            // It was only held up, and answers before anybody asks again.
+            control.heard(*pings.borrow());
+        }
+        let answers = answering(control);
+        assert_eq!(lab.is_running().await, (true, 0));
+        answers.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_system_that_has_logged_out_nor_for_firmware() {
+        let lab = Lab::new().await;
+        let system = lab.logs_in(SYSTEM).await;
+        lab.ends(system, End::Logout);
+        assert_eq!(lab.is_running().await, (false, 0));
+        let firmware = lab.logs_in(FIRMWARE).await;
+        assert_eq!(lab.is_running().await, (false, 0));
+        lab.ends(firmware, End::ConnectionLost);
+        assert_eq!(lab.is_running().await, (false, 0));
+        drop(lab.logs_in(SYSTEM).await);
+        assert_eq!(lab.is_running().await, (false, 0), "it was refused");
+        assert!(lab.server.attached.systems().is_empty());
     }
 }

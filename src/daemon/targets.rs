@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::attached::Presence;
 use super::timeline::Initiates;
-use super::{Server, neighbours, visitors};
+use super::{Server, visitors};
 use crate::iscsi::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, IscsiName, Opened, Refusal,
     SessionControl,
@@ -121,10 +122,14 @@ impl Directory for Targets {
     ) -> BoxFuture<'a, Result<Opened, Refusal>> {
         let (who, target) = (who.clone(), target.to_string());
         Box::pin(async move {
+            // Before it waits for a place, as all do whose server begins anew.
+            let presence = self.server.arrives(&who, control.clone()).await;
             let opened = self
                 .server
                 .call_for_client(move |server| open(server, &who, &target, control));
-            opened.await.unwrap_or(Err(Refusal::TargetError))
+            let Opened { device, guard } = opened.await.unwrap_or(Err(Refusal::TargetError))?;
+            let guard = Box::new(Present { presence, guard });
+            Ok(Opened { device, guard })
         })
     }
 }
@@ -157,7 +162,6 @@ fn open(
         peer: who.peer,
     };
     let id = control.id();
-    let machine = neighbours::hardware_at(who.peer);
     let login = server
         .library
         .login(caller, target, &server.attached, |grant| {
@@ -170,7 +174,7 @@ fn open(
                 since: Timestamp::now(),
                 firmware: Initiates::of(who.isid) == Initiates::Firmware,
             };
-            server.attached.enter(session, machine, control);
+            server.attached.enter(session, control);
         });
     let grant = login.map_err(|error| {
         server.saw_refusal(who, &told(&error));
@@ -216,6 +220,20 @@ fn refusal(error: &LoginError, who: &Initiator, target: &str) -> Refusal {
 pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// A session on any disk.
+struct Present {
+    presence: Presence,
+    guard: Box<dyn Guard>,
+}
+
+impl Guard for Present {
+    fn ended(self: Box<Self>, end: End) {
+        let Present { presence, guard } = *self;
+        presence.ended(end);
+        guard.ended(end);
+    }
 }
 
 /// A session that was let in.

@@ -7,13 +7,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Server;
 use super::targets::told;
-use super::timeline::Initiates;
-use super::{Server, neighbours};
 use crate::iscsi::{
     Authentication, Credential, End, Guard, Initiator, IscsiName, Opened, Refusal, SessionControl,
 };
-use crate::library::{Caller, Chap, Client, Library, MacAddr, Result, Secrets, Volume, VolumeName};
+use crate::library::{Caller, Chap, Library, Result, Secrets, Volume, VolumeName};
 
 /// The sessions on volumes, from before their right to one is looked at for the last time until they
 /// have settled.
@@ -26,25 +25,11 @@ pub(super) struct Visitors {
 struct Visitor {
     control: SessionControl,
     initiator: IscsiName,
-    /// Whether a machine's firmware has it, and no system yet.
-    firmware: bool,
     peer: IpAddr,
-    /// The hardware addresses that it came from; none where something routes between.
-    machine: Vec<MacAddr>,
     head: VolumeName,
 }
 
 impl Visitors {
-    /// The sessions that systems on a client's machine have.
-    pub(super) fn systems_of(&self, client: &Client) -> Vec<SessionControl> {
-        let table = self.table();
-        let is_its = |visitor: &&Visitor| {
-            !visitor.firmware && visitor.machine.iter().any(|mac| client.has_mac(mac))
-        };
-        let systems = table.values().filter(is_its);
-        systems.map(|visitor| visitor.control.clone()).collect()
-    }
-
     fn table(&self) -> MutexGuard<'_, HashMap<u64, Visitor>> {
         // Each change is one call of the map, so a panic elsewhere cannot leave it half-changed.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -271,9 +256,7 @@ fn enter(server: &Arc<Server>, who: &Initiator, head: &Volume, control: SessionC
     let visitor = Visitor {
         control,
         initiator: who.name.clone(),
-        firmware: Initiates::of(who.isid) == Initiates::Firmware,
         peer: who.peer.ip(),
-        machine: neighbours::hardware_at(who.peer),
         head: head.name.clone(),
     };
     server.visitors.table().insert(id, visitor);

@@ -358,6 +358,11 @@ impl SessionControl {
         }
     }
 
+    /// Whether a ping is without an answer so far.
+    pub fn owes_an_answer(&self) -> bool {
+        *self.0.heard.borrow() < *self.0.pings.borrow()
+    }
+
     /// Whether the login is not answered yet, or another one waits for this session's place.
     fn is_logging_in(&self) -> bool {
         let begun = self.0.begun.load(Ordering::Acquire);

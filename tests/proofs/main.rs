@@ -12,6 +12,7 @@ mod lab;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use lab::{Lab, Script};
 use nix::sys::signal::Signal;
@@ -215,7 +216,7 @@ fn who_sits_before_a_running_system_is_given_nothing_at_whichever_address() {
 }
 
 #[test]
-fn who_sits_before_a_system_that_has_lost_its_server_is_given_nothing() {
+fn who_sits_before_a_system_that_has_lost_its_session_or_its_server_is_given_nothing() {
     let lab = Lab::new();
     lab.add(A, &["--chap", "kernel-line"]);
     let server = lab.serve();
@@ -223,6 +224,21 @@ fn who_sits_before_a_system_that_has_lost_its_server_is_given_nothing() {
     let script = Script::of(&lab.boot_cfg(&machine, A));
     let proof = format!("{}%{}@", script.user, script.secret);
     let system = lab.runs(&machine, (&script.initiator, &proof, &script.target));
+    // Its session has ended, and it takes a while to come back.
+    let sessions = lab.site.json(&["session", "list"]).unwrap();
+    let id = sessions[0]["id"].to_string();
+    system.signal(Signal::SIGSTOP).unwrap();
+    let kick = ["session", "kick", &id, "--yes"];
+    lab.site.netroot(&kick).unwrap();
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(1));
+            system.signal(Signal::SIGCONT).unwrap();
+        });
+        lab.get(&machine, &lab::cfg_of(A))
+    });
+    assert_eq!(answer.status, 403, "{}", answer.text);
+
     server.kill().unwrap();
     // The next one knows of nobody, until the system has come back.
     let server = lab.serve();
