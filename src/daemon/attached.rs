@@ -5,12 +5,12 @@
 //! A system is there from the moment that it begins to log in, to whatever disk or volume, until it logs out;
 //! it gives a sign of life when it is pinged. Who is missed may come back for [`COMING_BACK`] from then on:
 //! whose session has ended in any other way, who has no answer to a ping, and whoever was there before this
-//! server began. Sessions of firmware are no system's, however they end: it is left before a system begins,
+//! server served. Sessions of firmware are no system's, however they end: it is left before a system begins,
 //! and they may stay behind.
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -39,8 +39,8 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) struct Attached {
     runtime: Handle,
     devices: Arc<Devices>,
-    /// Since when systems can come.
-    began: Instant,
+    /// Since when systems can come: what the server does before takes its time.
+    served: OnceLock<Instant>,
     // Both held for a look or a change of the map, never across a wait, and never together.
     table: Mutex<HashMap<u64, Entry>>,
     systems: Mutex<HashMap<u64, System>>,
@@ -105,7 +105,7 @@ impl Attached {
         Self {
             runtime,
             devices,
-            began: Instant::now(),
+            served: OnceLock::new(),
             table: Mutex::default(),
             systems: Mutex::default(),
         }
@@ -114,6 +114,11 @@ impl Attached {
     /// What sessions run on.
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// From now on systems can come.
+    pub(super) fn serves(&self) {
+        self.served.get_or_init(Instant::now);
     }
 
     /// Takes a session in, whose login has come so far that it is known whose boot it is.
@@ -294,7 +299,9 @@ impl Server {
                 return true;
             }
             let missed = self.attached.missed(&systems);
-            let missed = missed.map_or(self.attached.began, |at| at.max(self.attached.began));
+            let served = self.attached.served.get().copied();
+            let served = served.unwrap_or_else(Instant::now);
+            let missed = missed.map_or(served, |at| at.max(served));
             if !may_come_back(missed) || !may_come_back(asked) {
                 return false;
             }
@@ -351,7 +358,7 @@ mod tests {
     const SYSTEM: [u8; 6] = [0x00, 0x02, 0x3d, 0, 0, 1];
     const FIRMWARE: [u8; 6] = [0x40, 0x00, 0x27, 0x23, 0, 1];
 
-    /// A server that has been there for long, and a client.
+    /// A server and a client.
     struct Lab {
         server: Arc<Server>,
         mac: MacAddr,
@@ -366,7 +373,7 @@ mod tests {
     }
 
     impl Lab {
-        async fn new() -> Self {
+        fn new() -> Self {
             let (dir, library) = Library::temporary();
             let doors = Doors::configured(&library.config());
             let image: VersionSpec = "fc28".parse().unwrap();
@@ -392,13 +399,20 @@ mod tests {
                 .library
                 .add_client(&new, server.live(), &actor)
                 .unwrap();
-            tokio::time::sleep(COMING_BACK).await;
             Lab {
                 server,
                 mac,
                 version,
                 _dir: dir,
             }
+        }
+
+        /// One that has served for long.
+        async fn serving() -> Self {
+            let lab = Self::new();
+            lab.server.attached.serves();
+            tokio::time::sleep(COMING_BACK).await;
+            lab
         }
 
         /// A login of the client that has come so far that its disk is being opened.
@@ -456,7 +470,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_system_that_has_lost_its_session_is_waited_for() {
-        let lab = Lab::new().await;
+        let lab = Lab::serving().await;
         assert_eq!(lab.is_running().await, (false, 0));
         let first = lab.logs_in(SYSTEM).await;
         assert_eq!(
@@ -485,7 +499,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_system_that_does_not_answer_is_waited_for_once() {
-        let lab = Lab::new().await;
+        let lab = Lab::serving().await;
         let session = lab.logs_in(SYSTEM).await;
         let control = &session.control;
         let pings = control.pings();
@@ -504,7 +518,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_system_that_has_logged_out_nor_for_firmware() {
-        let lab = Lab::new().await;
+        let lab = Lab::serving().await;
         let system = lab.logs_in(SYSTEM).await;
         lab.ends(system, End::Logout);
         assert_eq!(lab.is_running().await, (false, 0));
@@ -515,5 +529,17 @@ mod tests {
         drop(lab.logs_in(SYSTEM).await);
         assert_eq!(lab.is_running().await, (false, 0), "it was refused");
         assert!(lab.server.attached.systems().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn systems_have_their_time_from_when_they_can_come() {
+        let lab = Lab::new();
+        // Volumes on storage that hangs.
+        tokio::time::sleep(2 * COMING_BACK).await;
+        lab.server.attached.serves();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (runs, took) = lab.is_running().await;
+        assert!(!runs && (5000..5400).contains(&took), "{runs} {took}");
+        assert_eq!(lab.is_running().await, (false, 0));
     }
 }

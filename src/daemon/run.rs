@@ -211,6 +211,7 @@ pub async fn run(
         limits(&server.library.config().iscsi),
         over(&server),
     ));
+    server.attached.serves();
     let admin_tls = listeners.tls.iter();
     let boot_tls = listeners.boot_tls.iter().map(|one| &one.tls).take(1);
     server.keep_certificates(admin_tls.chain(boot_tls).cloned().collect());
