@@ -1,6 +1,6 @@
 //! What of a changed configuration a running server takes on, and what waits for its next start.
 
-use super::{Boot, Config, Dhcp, Iscsi};
+use super::{Boot, Config, Dhcp, Iscsi, Settings};
 
 /// Which keys are others, such as `iscsi.listen`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +15,21 @@ impl Config {
     /// This configuration, with what a running server can take on of `new`.
     pub fn taking_on(&self, new: &Config) -> (Config, Changed) {
         let mut changed = Changed::default();
+        // Taken apart, so that none that is added is left out.
+        let Settings {
+            way,
+            menu,
+            menu_items,
+            menu_timeout,
+            quota,
+            size,
+            data,
+            keep_discarded,
+            chap,
+            mutual,
+            identity,
+            authorized_keys,
+        } = &new.clients;
         let now = [
             (
                 "images.immutable",
@@ -43,27 +58,28 @@ impl Config {
             ),
             ("boot.unknown", self.boot.unknown == new.boot.unknown),
             ("boot.login", self.boot.login == new.boot.login),
-            ("clients.menu", self.clients.menu == new.clients.menu),
-            (
-                "clients.menu_items",
-                self.clients.menu_items == new.clients.menu_items,
-            ),
+            ("clients.menu", self.clients.menu == *menu),
+            ("clients.menu_items", self.clients.menu_items == *menu_items),
             (
                 "clients.menu_timeout",
-                self.clients.menu_timeout == new.clients.menu_timeout,
+                self.clients.menu_timeout == *menu_timeout,
             ),
             ("boot.secrets", self.boot.secrets == new.boot.secrets),
             ("boot.trusted", self.boot.trusted == new.boot.trusted),
-            ("clients.way", self.clients.way == new.clients.way),
-            ("clients.chap", self.clients.chap == new.clients.chap),
-            ("clients.mutual", self.clients.mutual == new.clients.mutual),
+            ("clients.way", self.clients.way == *way),
+            ("clients.quota", self.clients.quota == *quota),
+            ("clients.size", self.clients.size == *size),
+            ("clients.data", self.clients.data == *data),
             (
-                "clients.identity",
-                self.clients.identity == new.clients.identity,
+                "clients.keep_discarded",
+                self.clients.keep_discarded == *keep_discarded,
             ),
+            ("clients.chap", self.clients.chap == *chap),
+            ("clients.mutual", self.clients.mutual == *mutual),
+            ("clients.identity", self.clients.identity == *identity),
             (
                 "clients.authorized_keys",
-                self.clients.authorized_keys == new.clients.authorized_keys,
+                self.clients.authorized_keys == *authorized_keys,
             ),
         ];
         // Names and numbers by which clients know their disks, and what was set up once at the start.
@@ -226,6 +242,20 @@ mod tests {
             "# menu_timeout = 10",
             "menu_timeout = 30",
             "clients.menu_timeout",
+            true,
+        );
+        check(
+            "# quota = \"20G\"",
+            "quota = \"10G\"",
+            "clients.quota",
+            true,
+        );
+        check("# size = \"40G\"", "size = \"40G\"", "clients.size", true);
+        check("# data = \"20G\"", "data = \"20G\"", "clients.data", true);
+        check(
+            "# keep_discarded = \"14d\"",
+            "keep_discarded = \"2d\"",
+            "clients.keep_discarded",
             true,
         );
         check("# chap = \"ibft\"", "chap = \"off\"", "clients.chap", true);
