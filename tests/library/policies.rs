@@ -609,6 +609,11 @@ fn nobody_is_kept_from_booting_by_a_data_disk() {
     client.settings.data = Some("1M".parse().unwrap());
     fs::write(&document, serde_json::to_vec(&client).unwrap()).unwrap();
     let grant = lab.boot(&mac);
+    // Where none is asked for any more there is no trouble, although there is a file.
+    client = lab.client(&mac);
+    client.settings.data = None;
+    let data = lab.lib.data_disk(&client).unwrap().unwrap();
+    assert_eq!((data.published, data.trouble), (false, None));
     // The device of another session is opened no second time: the disk is not there yet.
     assert!(trouble().is_some());
     assert_eq!(lab.lib.open_granted(&grant).unwrap().len(), 2);

@@ -90,7 +90,7 @@ impl Library {
             size: len.max(wanted.map_or(0, ByteSize::bytes)),
             used: there.map_or(0, |there| there.blocks() * 512),
             published: wanted.is_some(),
-            trouble: self.data_troubles.of(client.mac),
+            trouble: wanted.and_then(|_| self.data_troubles.of(client.mac)),
         }))
     }
 
