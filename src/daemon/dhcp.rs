@@ -40,12 +40,26 @@ pub(super) fn doors(mode: DhcpMode) -> impl Iterator<Item = (Door, SocketAddr)> 
 
 /// Opens the doors that the mode has.
 pub(super) fn open(mode: DhcpMode) -> Result<Vec<(Door, Datagrams)>> {
-    const TAKEN: &str = "is a DHCP server (dnsmasq, Kea) running on this host? Either it tells machines all: \
-                         set [dhcp] mode = \"off\" in netroot.toml, and add what `netroot boot dnsmasq` or \
-                         `netroot boot kea` prints to its configuration; or it sends them here: set mode = \
-                         \"proxy-4011\", and have it say option 60, PXEClient";
-    let open = |(door, at)| Ok((door, listen::udp("ProxyDHCP", at, TAKEN)?));
+    let open = |(door, at)| Ok((door, listen::udp("ProxyDHCP", at, taken(door))?));
     doors(mode).map(open).collect()
+}
+
+/// What to do where somebody else on this host has the port of a door.
+fn taken(door: Door) -> &'static str {
+    match door {
+        Door::Server => {
+            "is a DHCP server (dnsmasq, Kea) running on this host? Either it tells machines all: set [dhcp] \
+             mode = \"off\" in netroot.toml, and add what `netroot boot dnsmasq` or `netroot boot kea` prints \
+             to its configuration; or it sends them here: set mode = \"proxy-4011\", and have it say option \
+             60, PXEClient"
+        }
+        Door::Boot => {
+            "is another ProxyDHCP server running on this host, or a DHCP server (dnsmasq) that answers PXE \
+             itself? End the one, and take the PXE services (dnsmasq's pxe-service, pxe-prompt) out of the \
+             other's configuration; or have it tell machines all: set [dhcp] mode = \"off\" in netroot.toml, \
+             and add what `netroot boot dnsmasq` or `netroot boot kea` prints"
+        }
+    }
 }
 
 /// Answers those who come to one of them, until `over` resolves.
@@ -228,6 +242,16 @@ mod tests {
     use crate::boot::dhcp::tests::firmware_looks;
     use crate::daemon::Doors;
     use crate::library::Library;
+
+    #[test]
+    fn who_has_its_port_taken_is_not_told_to_set_the_mode_that_is_set() {
+        let told = |mode: DhcpMode| doors(mode).map(|(door, _)| taken(door)).collect::<Vec<_>>();
+        assert!(told(DhcpMode::Proxy)[0].contains("proxy-4011"));
+        let only = told(DhcpMode::Proxy4011);
+        assert_eq!(only.len(), 1);
+        assert!(!only[0].contains("proxy-4011"), "{only:?}");
+        assert!(only[0].contains("PXE services"), "{only:?}");
+    }
 
     #[tokio::test]
     async fn firmware_is_looked_after_while_logins_wait() {

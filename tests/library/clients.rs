@@ -732,10 +732,12 @@ fn a_change_that_fails_costs_no_identity() {
     let in_the_way = lab.home().join(name);
     std::fs::create_dir(&in_the_way).unwrap();
     let refused = change().unwrap_err().to_string();
-    assert!(refused.contains("all but the identity"), "{refused}");
+    // Nobody knows: it may have been put into its place before that failed.
+    let told = "all but the identity, which may be the old one";
+    assert!(refused.contains(told), "{refused}");
     std::fs::remove_dir(&in_the_way).unwrap();
     assert_eq!(lab.lib.identity(&mac).unwrap(), second);
     let events = lab.lib.events(&Filter::default()).unwrap();
     let events = format!("{events:?}");
-    assert!(events.contains("all but the identity"), "{events}");
+    assert!(events.contains(told), "{events}");
 }

@@ -259,12 +259,12 @@ impl Library {
         let event = event.with("steps", steps);
         if let Err(error) = renewed {
             let why = format!(
-                "all but the identity, which is the old one: {}",
+                "all but the identity, which may be the old one: {}",
                 chain(&error)
             );
             self.note(&event.with("failed", why.clone()));
             let what = format!("changing {}", client.name);
-            return Err(Error::refused(what, why, "make room, and draw it again"));
+            return Err(Error::refused(what, why, "mend that, and draw it again"));
         }
         self.note(&event);
         Ok(Done {
