@@ -271,9 +271,14 @@ impl Server {
 
     /// Whether a system may be running on the machine of the client that has this hardware address: it gives
     /// a sign of life, or does so as soon as it has come back. A machine that boots anew does neither, and is
-    /// told so at once where its system has logged out. Nobody is pinged for somebody at a place that is known
-    /// not to be the client's.
-    pub async fn is_running(self: &Arc<Self>, mac: MacAddr, at: &Whereabouts) -> bool {
+    /// told so at once where its system has logged out, and else within `patience` or some seconds. Nobody is
+    /// pinged for somebody at a place that is known not to be the client's.
+    pub async fn is_running(
+        self: &Arc<Self>,
+        mac: MacAddr,
+        at: &Whereabouts,
+        patience: Duration,
+    ) -> bool {
         let machine = self.call_for_firmware(move |server| server.library.machine(&mac));
         let client = match machine.await {
             Some(Ok(client)) => client,
@@ -302,7 +307,7 @@ impl Server {
             let served = self.attached.served.get().copied();
             let served = served.unwrap_or_else(Instant::now);
             let missed = missed.map_or(served, |at| at.max(served));
-            if !may_come_back(missed) || !may_come_back(asked) {
+            if !may_come_back(missed) || asked.elapsed() >= patience.min(COMING_BACK) {
                 return false;
             }
             tokio::time::sleep(LOOK).await;
@@ -453,8 +458,12 @@ mod tests {
         /// Whether a system may be running, and how many milliseconds that took to find out.
         async fn is_running(&self) -> (bool, u128) {
             let asked = Instant::now();
-            let runs = self.server.is_running(self.mac, &Whereabouts::Trusted);
-            (runs.await, asked.elapsed().as_millis())
+            (self.runs(Duration::MAX).await, asked.elapsed().as_millis())
+        }
+
+        async fn runs(&self, patience: Duration) -> bool {
+            let at = Whereabouts::Trusted;
+            self.server.is_running(self.mac, &at, patience).await
         }
     }
 
@@ -492,8 +501,11 @@ mod tests {
         // A machine that was reset does not.
         lab.ends(second, End::Kicked);
         tokio::time::sleep(Duration::from_secs(2)).await;
+        let asked = Instant::now();
+        assert!(!lab.runs(Duration::from_secs(1)).await);
+        assert!(asked.elapsed() < Duration::from_millis(1400));
         let (runs, took) = lab.is_running().await;
-        assert!(!runs && (4000..4400).contains(&took), "{runs} {took}");
+        assert!(!runs && (2600..3400).contains(&took), "{runs} {took}");
         assert_eq!(lab.is_running().await, (false, 0));
     }
 

@@ -1,6 +1,7 @@
 //! `/esp`: a boot.cfg on a client's own EFI system partition tells whose files lie there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::rejection::QueryRejection;
@@ -15,6 +16,9 @@ use crate::daemon::{Peer, Server};
 use crate::library::MacAddr;
 use crate::library::manifest::BootStamp;
 use crate::web::{Problem, blocking_for_client};
+
+/// Loaders wait for three seconds (`esp/told.cfg`), and have not told anything if they go before the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Who tells, and what.
 #[derive(Deserialize)]
@@ -38,7 +42,7 @@ pub(super) async fn told(
             ),
         )
     })?;
-    let asker = Asker::of(&server, &peer, mac).await?;
+    let asker = Asker::within(PATIENCE, &server, &peer, mac).await?;
     blocking_for_client(&server, move |server| {
         let client = server.library().machine(&mac)?;
         server.saw_esp(client.mac, esp, asker.asks_as(&client));

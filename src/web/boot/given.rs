@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -76,13 +77,24 @@ impl Asker {
         peer: &Peer,
         mac: MacAddr,
     ) -> Result<Self, Problem> {
+        Self::within(Duration::MAX, server, peer, mac).await
+    }
+
+    /// The same, for whoever does not wait for longer and gets nothing: a system that comes back later is not
+    /// seen.
+    pub(super) async fn within(
+        patience: Duration,
+        server: &Arc<Server>,
+        peer: &Peer,
+        mac: MacAddr,
+    ) -> Result<Self, Problem> {
         match peer {
             Peer::Network { from, over, .. } => {
                 let at = server.whereabouts(*from).await;
                 Ok(Asker {
                     from: from.ip().to_canonical(),
                     over: *over,
-                    runs: server.is_running(mac, &at).await,
+                    runs: server.is_running(mac, &at, patience).await,
                     at,
                 })
             }
