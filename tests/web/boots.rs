@@ -171,6 +171,17 @@ fn what_ipxe_could_not_do_is_told_and_believed_only_where_it_boots() {
     );
     // It is written down within a moment, as an event, too.
     server.until("/events", |page| page.contains("saw the boot of"));
+    // In way `ibft` the firmware has the disk already, and has it for a while yet.
+    let script = Script::of(&server.boot_cfg(&client));
+    let firmware = site.firmware_boots_by(&server, &script);
+    let page = format!("/clients/{client}");
+    server.until(&page, |page| page.contains("its firmware has its disk"));
+    assert_eq!(failed(&bare, "initramfs&errno=0x4c0a6035"), 200);
+    server.until(&page, |page| page.contains("data-state=\"failed\""));
+    drop(firmware);
+    let told = "fetched boot.cfg, its firmware logged in, iPXE could not fetch the initramfs: nobody \
+                answered in time (https://ipxe.org/4c0a6035)";
+    assert_eq!(boots(&server, &client)[0]["told"], told);
 }
 
 #[test]

@@ -167,10 +167,17 @@ impl Line {
 
     /// Whether only its firmware has its disk.
     pub(in crate::daemon) fn is_at_firmware(&self) -> bool {
+        let never_up = matches!(
+            self.seen.outcome,
+            BootOutcome::Booting | BootOutcome::Failed
+        );
+        never_up && !self.sessions.is_empty() && !self.has_system()
+    }
+
+    /// Whether its system has its disk. What its firmware has stays attached while a boot fails in iPXE.
+    fn has_system(&self) -> bool {
         let mut sessions = self.sessions.values();
-        self.seen.outcome == BootOutcome::Booting
-            && !self.sessions.is_empty()
-            && sessions.all(|who| *who == Initiates::Firmware)
+        sessions.any(|who| *who == Initiates::System)
     }
 
     fn is_waiting(&self, now: Timestamp) -> bool {
@@ -270,7 +277,7 @@ impl Line {
             AskedFrom::Said(peer) => self.is_booting_at(peer),
             AskedFrom::NoBoot => false,
         };
-        boots && self.sessions.is_empty()
+        boots && !self.has_system()
     }
 
     /// Whether nothing more is to be seen of it.
@@ -401,7 +408,7 @@ impl Line {
     fn fail(&mut self, now: Timestamp) -> bool {
         self.touched = now;
         self.changed = true;
-        let fails = self.seen.outcome == BootOutcome::Booting && self.sessions.is_empty();
+        let fails = self.seen.outcome == BootOutcome::Booting && !self.has_system();
         if fails {
             self.seen.outcome = BootOutcome::Failed;
         }

@@ -226,6 +226,27 @@ fn what_ends_a_boot_at_once_is_told_at_once() {
         "fetched snponly.efi and boot.cfg, iPXE could not fetch the kernel: there is no such file \
          (https://ipxe.org/2d0c618e)"
     );
+    // The firmware keeps its disk until the machine goes on to something else.
+    let mut attached = begun();
+    attached.entered(mac(1), session(FIRMWARE, 1, true), at(11));
+    assert!(!attached.failure(mac(1), said(2), failure, at(12)));
+    assert!(attached.failure(mac(1), said(1), failure, at(12)));
+    let failed = attached.seen_of(1);
+    assert!(failed.is_at_firmware(), "so it is not up");
+    let judged = failed.judge(at(13)).map(|found| found.0);
+    assert_eq!(judged, Some(ClientState::Failed));
+    attached.left(&mac(1), FIRMWARE, End::ConnectionLost, at(22));
+    assert_eq!(
+        told(&mut attached, 1, 22 + SILENCE),
+        "fetched snponly.efi and boot.cfg, its firmware logged in, iPXE could not fetch the kernel: there \
+         is no such file (https://ipxe.org/2d0c618e)"
+    );
+    assert_eq!(attached.boots(at(9999)).lost, 1);
+    // A system that runs is not ended by what anybody says.
+    let mut up = fetched();
+    up.entered(mac(1), session(FIRMWARE, 1, true), at(30));
+    up.entered(mac(1), session(SYSTEM, 1, false), at(31));
+    assert!(!up.failure(mac(1), AskedFrom::Own(peer(1)), failure, at(32)));
     // One that never came to its script is at no address that is known; its own word counts.
     let mut lost = Timelines::default();
     lost.dhcp(mac(1), None, Firmware::EfiX64, at(0));
