@@ -31,6 +31,7 @@ impl MenuScript<'_> {
         Text::Menu.filled(
             library,
             &[
+                ("BASE", self.base),
                 ("NAME", self.name.as_str()),
                 ("ITEMS", &lines.join("\n")),
                 ("DEFAULT", &default),
@@ -104,6 +105,7 @@ mod tests {
 #!ipxe
 # The menu of one machine: what it offers and how long it waits are settings (menu_items, menu_timeout).
 :menu
+set at menu
 menu netroot: lab-07 || goto local
 item local The local disk
 item own fc28@3 ?{x}
@@ -126,6 +128,7 @@ echo Type `exit` to come back
 shell ||
 goto menu
 :login
+set at login
 login || goto menu
 params || goto unable
 param name ${username} ||
@@ -138,6 +141,8 @@ exit
 echo This iPXE sends no passwords: it was built without PARAM_CMD.
 goto failed
 :failed
+imgfetch --name failed http://b:8080/failed?mac=${netX/mac:hexhyp}&at=${at}&errno=${errno} ||
+imgfree ||
 echo That did not work. The menu comes back.
 sleep 5
 goto menu
@@ -180,7 +185,8 @@ goto menu
             let urls = script
                 .split_whitespace()
                 .filter_map(|word| word.split_once("?mac="));
-            let ends: Vec<&str> = urls.map(|(_, end)| end).collect();
+            let asked = urls.filter(|(url, _)| !url.ends_with("/failed"));
+            let ends: Vec<&str> = asked.map(|(_, end)| end).collect();
             assert_eq!(
                 ends,
                 [

@@ -71,7 +71,7 @@ impl Text {
             Text::Boot => &["BASE", "TLS"],
             Text::Unknown => &["BASE", "MAC"],
             Text::Local => &[],
-            Text::Menu => &["NAME", "ITEMS", "DEFAULT", "TIMEOUT", "ACTIONS"],
+            Text::Menu => &["BASE", "NAME", "ITEMS", "DEFAULT", "TIMEOUT", "ACTIONS"],
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netroot::library::{Library, Quiet, VersionFacts};
+use serde_json::Value;
 use xtask::lab_dir;
 use xtask::netns::{Leases, Network, Station};
 use xtask::qemu::{Accelerator, Machine, OnReset, Rom};
@@ -92,10 +93,16 @@ impl Lab {
         println!("after {:.1} s: {}", said.at.as_secs_f64(), said.text);
     }
 
-    /// What the server tells of how a client's last boot went.
-    pub(crate) fn told(&self, mac: &str) -> String {
+    /// A client's last boot, as the server tells it.
+    pub(crate) fn boot(&self, mac: &str) -> Value {
         let shown = self.site.json(&["client", "show", mac, "--boots"]).unwrap();
-        shown[0]["told"].as_str().unwrap_or_default().to_owned()
+        shown[0].clone()
+    }
+
+    /// How that went, in words.
+    pub(crate) fn told(&self, mac: &str) -> String {
+        let told = &self.boot(mac)["told"];
+        told.as_str().unwrap_or_default().to_owned()
     }
 
     /// Ends it in good order.

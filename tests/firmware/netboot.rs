@@ -41,6 +41,14 @@ fn uefi_is_told_by_proxy_dhcp_and_fetches_ipxe_by_tftp() {
     lab.wait(&machine, "NBP file downloaded successfully");
     lab.wait(&machine, "/boot.ipxe");
     lab.wait(&machine, STARTED);
+    let boot = lab.boot(MAC);
+    let steps = boot["steps"].as_array().unwrap().iter();
+    let stages: Vec<&str> = steps.filter_map(|step| step["stage"].as_str()).collect();
+    assert_eq!(
+        stages[..4],
+        ["dhcp", "loader", "script", "kernel"],
+        "{boot}"
+    );
     machine.pull_the_plug();
     lab.end();
 }
@@ -59,18 +67,45 @@ fn uefi_boots_by_http_alone() {
 
 #[test]
 fn a_boot_that_fails_in_ipxe_says_so_itself() {
-    const MAC: &str = "52:54:00:00:0d:04";
-    let lab = Lab::of_client("netboot-fails", MAC);
+    says_that_it_fails("netboot-fails", "52:54:00:00:0d:04", &[], "boot.cfg, ");
+}
+
+#[test]
+fn a_boot_that_fails_with_its_disk_attached_says_so_too() {
+    let way = ["--way", "ibft"];
+    let did = "boot.cfg, its firmware logged in, ";
+    says_that_it_fails("netboot-fails-ibft", "52:54:00:00:0d:0a", &way, did);
+}
+
+#[test]
+fn a_boot_that_fails_behind_a_menu_says_so_too() {
+    let menu = ["--menu", "always", "--menu-timeout", "1"];
+    says_that_it_fails(
+        "netboot-fails-menu",
+        "52:54:00:00:0d:0b",
+        &menu,
+        "boot.cfg, ",
+    );
+}
+
+/// A machine that is set to boot so finds no kernel, and tells that after what it did last.
+fn says_that_it_fails(name: &str, mac: &str, settings: &[&str], did: &str) {
+    let lab = Lab::of_client(name, mac);
+    let set = [&["client", "set", mac], settings];
+    if !settings.is_empty() {
+        lab.site.netroot(&set.concat()).unwrap();
+    }
     fs::remove_file(lab.site.kernel("guest")).unwrap();
-    let machine = lab.switch_on_bios(MAC);
+    let machine = lab.switch_on_bios(mac);
     lab.wait(&machine, "/failed... ok");
-    let told = || lab.told(MAC);
+    let told = || lab.told(mac);
+    let failed = format!("{did}iPXE could not fetch the kernel: ");
     let began = Instant::now();
-    while !told().contains("iPXE could not do what its script says") {
+    while !told().contains(&failed) {
         assert!(began.elapsed() < LIMIT, "{}", told());
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(told().contains("https://ipxe.org/"), "{}", told());
+    assert!(told().contains("(https://ipxe.org/"), "{}", told());
     machine.pull_the_plug();
     lab.end();
 }

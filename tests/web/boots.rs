@@ -159,7 +159,10 @@ fn what_ipxe_could_not_do_is_told_and_believed_only_where_it_boots() {
     }
     assert_eq!(failed("${netX/mac}", "boot"), 400);
     assert_eq!(failed("52-54-00-00-00-99", "boot"), 200, "nobody's");
-    server.boot_cfg(&client);
+    let [kernel, _] = files(&server.boot_cfg(&client));
+    let version = site.lib.version(&"fc28@1".parse().unwrap()).unwrap();
+    std::fs::remove_file(version.kernel_path()).unwrap();
+    assert_eq!(server.ask_boot(&kernel).status, 404);
     assert_eq!(failed(&bare, "boot&errno=0x2d0c613b"), 200);
     let told = "fetched boot.cfg, iPXE could not do what its script says: there is no such file \
                 (https://ipxe.org/2d0c613b)";

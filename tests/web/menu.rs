@@ -81,6 +81,40 @@ fn at_every_boot_a_machine_offers_what_it_is_to_offer() {
 }
 
 #[test]
+fn what_fails_behind_a_menu_is_told_and_a_mistyped_password_is_no_failure() {
+    let site = site("always", "\"insecure\"");
+    let server = site.serve();
+    let menu = server.boot_cfg(&mac(1));
+    let (_, failed) = menu.split_once("\n:failed\n").unwrap();
+    let url = failed.split_whitespace().find(|word| word.contains("://"));
+    let url = url
+        .unwrap()
+        .replace("${netX/mac:hexhyp}", &mac(1).hyphens());
+    let path = format!("/{}", url.splitn(4, '/').nth(3).unwrap());
+    let tells = |at: &str, errno: &str| {
+        let path = path.replace("${at}", at).replace("${errno}", errno);
+        assert_eq!(server.ask_boot(&path).status, 200, "{path}");
+    };
+    let told = || {
+        let answer = server.get(&format!("/api/v1/clients/{}/boots", mac(1)));
+        let boots: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+        boots[0]["told"].as_str().unwrap().to_owned()
+    };
+    // The script that a wrong password is answered with ends with 1.
+    tells("login", "0x00000001");
+    assert_eq!(told(), "it shows its menu");
+    let own = server.ask_boot(&leads_to(&menu, "own")).text;
+    let (_, next) = own.split_once("\nset at ").unwrap();
+    assert!(next.starts_with("kernel\nkernel "), "{own}");
+    tells("kernel", "0x2d0c613b");
+    assert_eq!(
+        told(),
+        "fetched boot.cfg, iPXE could not fetch the kernel: there is no such file \
+         (https://ipxe.org/2d0c613b)"
+    );
+}
+
+#[test]
 fn behind_a_key_a_machine_boots_unless_somebody_presses_it() {
     let site = site("key", "false");
     let server = site.serve();

@@ -208,7 +208,13 @@ impl fmt::Display for BootCfg<'_> {
             Handover::KernelLine => String::new(),
             Handover::Ibft => self.root.said_in(include_str!("../../../esp/ibft.cfg")),
         };
-        let template = include_str!("../../../esp/boot.cfg");
+        // One that the server gives says at each step which one it is, for who tells where it failed.
+        let (template, identity) = match &self.files {
+            Files::Beside => (include_str!("../../../esp/boot.cfg"), ""),
+            Files::Server(_) | Files::Esp(_) | Files::StaleEsp(_) => {
+                (include_str!("../../../esp/served.cfg"), "set at identity\n")
+            }
+        };
         let script = match &self.identity {
             None => template
                 .replace("@IDENTITY@", "")
@@ -216,7 +222,10 @@ impl fmt::Display for BootCfg<'_> {
             // EFI loads what the kernel line names, BIOS all that was fetched; the later lies over the
             // earlier.
             Some(url) => template
-                .replace("@IDENTITY@", &format!("initrd --name identity.img {url}\n"))
+                .replace(
+                    "@IDENTITY@",
+                    &format!("{identity}initrd --name identity.img {url}\n"),
+                )
                 .replace("@AND_IDENTITY@", " initrd=identity.img"),
         };
         let (shebang, load) = script.split_once('\n').unwrap_or(("#!ipxe", &script));

@@ -70,10 +70,10 @@ fn the_described_inputs_give_the_described_boot_cfg() {
 #[test]
 fn a_clone_is_booted_for_writing_by_a_named_initiator_that_waits() {
     let cfg = client(&InitramfsFacts::default(), Writes::Disk, "192.0.2.1");
-    let (head, rest) = cfg.split_at(cfg.find("kernel").unwrap());
+    let (head, rest) = cfg.split_at(cfg.find("kernel --name").unwrap());
     assert_eq!(
         head,
-        "#!ipxe\nset prefix http://192.0.2.1:8080/images/deb12/2\n"
+        "#!ipxe\nset prefix http://192.0.2.1:8080/images/deb12/2\nset at kernel\n"
     );
     for part in [
         " rw ip=dhcp BOOTIF=01-52-54-00-12-34-56 ",
@@ -85,7 +85,7 @@ fn a_clone_is_booted_for_writing_by_a_named_initiator_that_waits() {
         assert!(rest.contains(part), "{part} in {rest}");
     }
     assert!(!rest.contains("overlay"), "{rest}");
-    assert_eq!(cfg.lines().count(), 5, "the kernel line is one line");
+    assert_eq!(cfg.lines().count(), 8, "the kernel line is one line");
 }
 
 #[test]
@@ -165,17 +165,23 @@ fn a_disk_in_the_firmwares_table_is_attached_before_the_kernel_is_loaded() {
     let expected = "\
 #!ipxe
 set prefix http://192.0.2.1:8080/x
-# The disk is attached here; the kernel finds it, and what it takes to log in, in the firmware's table.
+# The disk is attached here, in the place of one that an earlier try left; the kernel finds it, and what it
+# takes to log in, in the firmware's table.
+set at san
+sanunhook --drive 0x80 ||
 set initiator-iqn iqn.2026-01.edu.example:client-525400123456.0
 sanhook --drive 0x80 iscsi:192.0.2.1:::1a:iqn.2026-01.edu.example:fc28.3 && goto attached ||
 echo No boot: iscsi:192.0.2.1:::1a:iqn.2026-01.edu.example:fc28.3 could not be attached
 echo The server's page of this machine tells why; without the firmware's table: client set --way http
 sleep 10
-exit 1
+exit ${errno}
 :attached
+set at kernel
 kernel --name kernel.efi ${prefix}/vmlinuz-6.1.0 initrd=initrd.img rw ip=dhcp rd.neednet=1 rd.peerdns=0 nameserver=2001:db8::53 root=/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2026-01.edu.example:fc28.3-lun-26 rd.iscsi.firmware=1 rd.iscsi.initiator=iqn.2026-01.edu.example:client-525400123456.0 systemd.volatile=overlay
+set at initramfs
 initrd --name initrd.img ${prefix}/initramfs-6.1.0.img
-boot || exit
+set at start
+boot
 ";
     assert_eq!(cfg, expected);
 }
@@ -202,7 +208,9 @@ fn files_of_the_clients_own_esp_are_taken_if_they_are_there() {
     assert!(lines[probe].ends_with(" && goto there ||"));
 
     let stale = with(Files::StaleEsp(url.clone()), Handover::KernelLine);
-    assert!(stale.contains("\nset prefix http://192.0.2.1:8080/images/fc28/3\nkernel "));
+    assert!(
+        stale.contains("\nset prefix http://192.0.2.1:8080/images/fc28/3\nset at kernel\nkernel ")
+    );
     assert!(!stale.contains("file:"));
     for text in [cfg, stale] {
         assert!(!text.contains('@'), "{text}");
@@ -238,7 +246,7 @@ fn a_boot_is_given_its_secrets_where_its_initiator_looks_for_them() {
         };
         let cfg = BootCfg {
             identity: Some(String::from("http://192.0.2.1:8080/identity/x")),
-            files: Files::Beside,
+            files: Files::Server(String::from("http://192.0.2.1:8080/x")),
             handover,
             kernel: "6.1.0",
             initramfs: &facts,
@@ -256,7 +264,8 @@ fn a_boot_is_given_its_secrets_where_its_initiator_looks_for_them() {
             !cfg.contains(never) && !cfg.contains('@'),
             "{never} in {cfg}"
         );
-        let after = "initramfs-6.1.0.img\ninitrd --name identity.img http://192.0.2.1:8080/identity/x\nboot";
+        let after = "initramfs-6.1.0.img\nset at identity\ninitrd --name identity.img \
+                     http://192.0.2.1:8080/identity/x\nset at start\nboot\n";
         assert!(
             cfg.contains("initrd=initrd.img initrd=identity.img "),
             "{cfg}"

@@ -136,8 +136,9 @@ fn a_client_that_boots_from_its_esp_asks_at_each_boot() {
         file.text.clone().unwrap()
     };
     assert!(text("linux/boot.cfg").contains(
-        "\nset base http://192.0.2.1:8080\nchain --autofree ${base}/boot.cfg?mac=${netX/mac:hexhyp}&esp=0123456789abcdef ||"
+        "\nset base http://192.0.2.1:8080\nset at script\nchain --autofree ${base}/boot.cfg?mac=${netX/mac:hexhyp}&esp=0123456789abcdef ||"
     ));
+    assert!(text("linux/boot.cfg").contains("&at=${at}&errno=${errno} ||\n"));
     assert!(!text("autoexec.ipxe").contains("imgfetch"));
     assert!(!text("linux/boot.cfg").contains('@') && !text("autoexec.ipxe").contains('@'));
     let esp = asks(Some("https://192.0.2.1:8443"));

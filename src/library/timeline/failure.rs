@@ -24,7 +24,7 @@ pub struct BootFailure {
 pub enum FailedAt {
     /// To fetch its script, or what that leads to.
     Script,
-    /// To show its menu.
+    /// To do what was chosen in its menu.
     Menu,
     /// To log its user in.
     Login,
@@ -34,7 +34,9 @@ pub enum FailedAt {
     Initramfs,
     /// To fetch the files that make it itself.
     Identity,
-    /// To do what its script says: what that had come to is told by its stages.
+    /// To start the kernel.
+    Start,
+    /// To do what its script says: that named no step, as those of older servers do not.
     Boot,
     /// To attach its disk, or to start what is on it.
     San,
@@ -72,6 +74,11 @@ impl FromStr for IpxeErrno {
 }
 
 impl IpxeErrno {
+    /// Whether it is the number that a script of ours ended with, and no error of iPXE's.
+    pub fn is_of_a_script(self) -> bool {
+        self.0 >> 24 == 0
+    }
+
     /// What went wrong, where that says more than the number.
     fn meaning(self) -> Option<&'static str> {
         Some(match self.0 >> 24 & 0x7f {
@@ -100,11 +107,12 @@ impl fmt::Display for FailedAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             FailedAt::Script => "fetch its script",
-            FailedAt::Menu => "show its menu",
+            FailedAt::Menu => "do what was chosen in its menu",
             FailedAt::Login => "log its user in",
             FailedAt::Kernel => "fetch the kernel",
             FailedAt::Initramfs => "fetch the initramfs",
             FailedAt::Identity => "fetch its identity",
+            FailedAt::Start => "start the kernel",
             FailedAt::Boot => "do what its script says",
             FailedAt::San => "boot from its disk",
         })
@@ -114,8 +122,7 @@ impl fmt::Display for FailedAt {
 impl fmt::Display for BootFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "iPXE could not {}", self.at)?;
-        // A script that ends with a number of its own tells no error of iPXE's.
-        let Some(errno) = self.errno.filter(|errno| errno.0 >> 24 != 0) else {
+        let Some(errno) = self.errno.filter(|errno| !errno.is_of_a_script()) else {
             return Ok(());
         };
         if let Some(meaning) = errno.meaning() {
@@ -142,6 +149,11 @@ mod tests {
         assert_eq!(
             told(FailedAt::San, "7f000001"),
             "iPXE could not boot from its disk (https://ipxe.org/7f000001)"
+        );
+        assert_eq!(
+            told(FailedAt::Start, "0x2e008001"),
+            "iPXE could not start the kernel: it is nothing that this firmware can start \
+             (https://ipxe.org/2e008001)"
         );
         assert_eq!(
             told(FailedAt::Boot, "0"),

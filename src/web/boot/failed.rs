@@ -37,7 +37,7 @@ pub(super) async fn failed(
 ) -> Result<Response, Problem> {
     let wrong = |why: String| {
         let why = format!(
-            "what failed? Ask for /failed?mac=52:54:00:12:34:56&at=boot&errno=0x2d0c618e ({why})"
+            "what failed? Ask for /failed?mac=52:54:00:12:34:56&at=kernel&errno=0x2d0c618e ({why})"
         );
         Problem::new(StatusCode::BAD_REQUEST, why)
     };
@@ -46,6 +46,10 @@ pub(super) async fn failed(
         "" => None,
         number => Some(number.parse().map_err(|error| wrong(format!("{error}")))?),
     };
+    if at == FailedAt::Login && errno.is_some_and(IpxeErrno::is_of_a_script) {
+        // Whoever mistyped his password was told so, and is back at the menu.
+        return Ok(noted());
+    }
     let (ip, _) = ends(&peer)?;
     let asker = Asker::of(&server, &peer, mac).await?;
     let failure = BootFailure { at, errno };
@@ -60,5 +64,9 @@ pub(super) async fn failed(
         Ok(())
     })
     .await?;
-    Ok(text("noted\n".to_owned()))
+    Ok(noted())
+}
+
+fn noted() -> Response {
+    text("noted\n".to_owned())
 }

@@ -33,10 +33,13 @@ pub(super) async fn file(
             kind: "boot file",
             name: file,
         })?;
-        let size = std::fs::metadata(&found).map_or(0, |file| file.len());
-        let fetch = match peer {
-            Some(peer) if found == version.kernel_path() => server.saw_kernel(peer, &id, size),
-            Some(peer) => server.saw_initramfs(peer, &id, size),
+        // Of one that is gone nothing is fetched.
+        let size = std::fs::metadata(&found).ok().map(|file| file.len());
+        let fetch = match peer.zip(size) {
+            Some((peer, size)) if found == version.kernel_path() => {
+                server.saw_kernel(peer, &id, size)
+            }
+            Some((peer, size)) => server.saw_initramfs(peer, &id, size),
             None => Fetch::default(),
         };
         Ok((found, fetch))
