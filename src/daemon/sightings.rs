@@ -13,7 +13,7 @@ use super::timeline::{AskedFrom, Boots, Entered, Fetch, Initiates, ToKeep, Whose
 use crate::iscsi::{End, Initiator, SessionInfo};
 use crate::library::{
     Actor, BootFailure, BootLine, BootStage, BootTicket, Entry, Event, Firmware, Grant, Hardware,
-    MacAddr, Result, VersionId, mask_boot_ids, merged_boots, printable,
+    KernelFrom, MacAddr, Result, VersionId, mask_boot_ids, merged_boots, printable,
 };
 
 /// No name of a file that a loader has here is longer.
@@ -50,10 +50,10 @@ impl Server {
         self.saw_stage(client, BootStage::Menu, from);
     }
 
-    /// A client has fetched its script, with this ticket.
-    pub fn saw_script(&self, ticket: &BootTicket, from: AskedFrom) {
+    /// A client has fetched its script, with this ticket and a kernel from there.
+    pub fn saw_script(&self, ticket: &BootTicket, kernel: KernelFrom, from: AskedFrom) {
         let now = Timestamp::now();
-        self.watch.timelines().script(ticket, from, now);
+        self.watch.timelines().script((ticket, kernel), from, now);
         self.nudge();
     }
 

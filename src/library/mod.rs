@@ -153,7 +153,7 @@ pub use store::{
 pub use strangers::{Hardware, Stranger};
 pub use timeline::{
     BootEnd, BootFailure, BootLine, BootOutcome, BootStage, BootStep, DrawnStep, FailedAt,
-    Firmware, IpxeErrno, merged as merged_boots, stretch,
+    Firmware, IpxeErrno, KernelFrom, merged as merged_boots, stretch,
 };
 pub use volumes::{
     Allow, Chap, Kept, NewVolume, OpenVolume, Paths, Publisher, ReadVolumes, Secrets, Volume,

@@ -53,6 +53,7 @@ fn a_boot_is_told_stage_by_stage_and_after_a_restart() {
     let mut peer = site.boot_by(&server, &Script::of(&cfg));
     watched.hears("client-boots", "system login");
     site.reads(&mut peer);
+    site.writes(&mut peer);
     drop(peer);
     server.until(&page, |page| page.contains("data-outcome=\"ended\""));
     let told = boots(&server, &client);
@@ -65,6 +66,7 @@ fn a_boot_is_told_stage_by_stage_and_after_a_restart() {
             "initramfs",
             "system",
             "first-read",
+            "first-write",
             "end"
         ]
     );

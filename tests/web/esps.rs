@@ -1,6 +1,6 @@
 //! Clients that boot from their own disk: what they are told, and what they tell.
 
-use netroot::library::{Actor, Edit, Mode, NoServer};
+use netroot::library::{Actor, Edit, MacAddr, Mode, NoServer};
 
 use super::site::{Server, Site};
 
@@ -8,6 +8,13 @@ use super::site::{Server, Site};
 fn asked(server: &Server, path: &str) -> (u16, String) {
     let answer = server.ask_boot(path);
     (answer.status, answer.text)
+}
+
+/// Where the latest boot of a client takes its kernel from.
+fn kernel(server: &Server, mac: &MacAddr) -> String {
+    let boots = server.get(&format!("/api/v1/clients/{mac}/boots")).text;
+    let boots: serde_json::Value = serde_json::from_str(&boots).unwrap();
+    boots[0]["kernel"].as_str().unwrap().to_owned()
 }
 
 fn stamp(site: &Site, image: &str) -> String {
@@ -43,9 +50,11 @@ fn a_client_with_the_right_files_is_told_to_take_them_and_others_are_told_of() {
         "the way out is there: {cfg}"
     );
     assert!(!server.page(&page).contains("esp export"));
+    assert_eq!(kernel(&server, &mac), "esp");
 
     let (_, cfg) = asked(&server, &format!("/boot.cfg?mac={mac}&esp={wrong}"));
     assert!(!cfg.contains("file:"), "{cfg}");
+    assert_eq!(kernel(&server, &mac), "server");
     assert!(
         cfg.contains("\necho The ESP of this machine is not of this version"),
         "{cfg}"

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use netroot::library::*;
 use serde_json::Value;
 
-use super::peer::{Peer, read_10};
+use super::peer::{Peer, read_10, write_10};
 
 const NETROOT: &str = env!("CARGO_BIN_EXE_netroot");
 
@@ -199,6 +199,12 @@ impl Site {
             peer.command(read_10(0, 128), 64 << 10, b"").await
         });
         assert_eq!((status, read.len()), (0, 64 << 10));
+    }
+
+    /// It writes the first block, after it has read.
+    pub(crate) fn writes(&self, peer: &mut Peer) {
+        let write = peer.command(write_10(0, 1), 0, &[0xa5; 512]);
+        assert_eq!(self.wait(write), (0, Vec::new()));
     }
 }
 

@@ -11,7 +11,7 @@ use super::seen::{Refusal, Seen, ToKeep};
 use crate::iscsi::End;
 use crate::library::{
     BootFailure, BootId, BootLine, BootOutcome, BootStage, BootTicket, ClientState, ClientView,
-    Firmware, MacAddr, VersionId,
+    Firmware, KernelFrom, MacAddr, VersionId,
 };
 
 /// Loaders that are remembered until it is known who fetched them.
@@ -118,7 +118,7 @@ impl Timelines {
     /// A client has fetched its script.
     pub(in crate::daemon) fn script(
         &mut self,
-        ticket: &BootTicket,
+        (ticket, kernel): (&BootTicket, KernelFrom),
         from: AskedFrom,
         now: Timestamp,
     ) {
@@ -135,7 +135,7 @@ impl Timelines {
         {
             line.loader(&one.file, one.at);
         }
-        line.script(ticket, peer, now);
+        line.script(ticket, kernel, peer, now);
     }
 
     /// A client has asked for its script, and there is nothing for it. Tells whether that is news.

@@ -13,7 +13,7 @@ use super::fetch::Moving;
 use crate::iscsi::{End, Isid};
 use crate::library::{
     BootEnd, BootFailure, BootId, BootLine, BootOutcome, BootStage, BootStep, BootTicket, Firmware,
-    VersionId, mask_boot_ids,
+    KernelFrom, VersionId, mask_boot_ids,
 };
 
 /// Whoever has its script and does not log in for so long has failed: kernels of slow machines over
@@ -236,10 +236,17 @@ impl Line {
     }
 
     /// It has fetched its script.
-    pub(in crate::daemon) fn script(&mut self, ticket: &BootTicket, peer: IpAddr, now: Timestamp) {
+    pub(in crate::daemon) fn script(
+        &mut self,
+        ticket: &BootTicket,
+        kernel: KernelFrom,
+        peer: IpAddr,
+        now: Timestamp,
+    ) {
         const OF_ONE_TRY: usize = 4;
         self.reach(BootStage::Script, Some(peer), now);
         self.seen.version = Some(ticket.version.clone());
+        self.seen.kernel = Some(kernel);
         self.seen.boot = Some(mask_boot_ids(&ticket.id.to_string()));
         self.seen.own_name = Some(mask_boot_ids(&ticket.initiator));
         if self.ids.len() >= OF_ONE_TRY {

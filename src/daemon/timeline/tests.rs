@@ -8,7 +8,7 @@ use super::*;
 use crate::iscsi::{End, Isid};
 use crate::library::{
     BootFailure, BootId, BootLine, BootOutcome, BootStage, BootTicket, ClientState, FailedAt,
-    Firmware, IpxeErrno, MacAddr, Mode, Proof, VersionId, Way,
+    Firmware, IpxeErrno, KernelFrom, MacAddr, Mode, Proof, VersionId, Way,
 };
 
 const KERNEL: u64 = 38 << 20;
@@ -88,7 +88,7 @@ fn begun() -> Timelines {
     let mut boots = Timelines::default();
     boots.dhcp(mac(1), None, Firmware::EfiX64, at(0));
     boots.loader(Whose::Peer(peer(1)), "snponly.efi", at(2));
-    boots.script(&ticket(1, 1), said(1), at(10));
+    boots.asks(&ticket(1, 1), said(1), at(10));
     boots
 }
 
@@ -102,6 +102,11 @@ fn fetched() -> Timelines {
 }
 
 impl Timelines {
+    /// A client fetches its script, by which the server gives it all.
+    fn asks(&mut self, ticket: &BootTicket, from: AskedFrom, now: Timestamp) {
+        self.script((ticket, KernelFrom::Server), from, now);
+    }
+
     fn fetched_whole(&mut self, stage: BootStage, now: i64) {
         self.fetched(peer(1), &version(), (stage, KERNEL), at(now))
             .sent_at(KERNEL, at(now + 5));
@@ -167,11 +172,30 @@ fn each_stage_that_a_boot_stops_at_is_named_with_the_cause() {
         0,
         "fetched undionly.kpxe, never asked for its script",
     );
+    let mut menu = Timelines::default();
+    menu.loader(Whose::Mac(mac(1)), "snponly.efi", at(0));
+    menu.reached(mac(1), BootStage::Menu, said(1), at(5));
+    stops(
+        &mut menu,
+        5,
+        "fetched snponly.efi, nobody chose anything in its menu",
+    );
     stops(
         &mut begun(),
         10,
         "fetched snponly.efi and boot.cfg, never asked for its kernel",
     );
+    for (kernel, words) in [
+        (
+            KernelFrom::Esp,
+            "never logged in: do kernel and initramfs start from its own ESP",
+        ),
+        (KernelFrom::Disk, "its firmware never logged in: "),
+    ] {
+        let mut elsewhere = begun();
+        elsewhere.script((&ticket(1, 2), kernel), said(1), at(11));
+        stops(&mut elsewhere, 11, &format!("boot.cfg, {words}"));
+    }
     let mut half = begun();
     let kernel = half.fetched(peer(1), &version(), (BootStage::Kernel, KERNEL), at(12));
     kernel.sent_at(12 << 20, at(100));
@@ -180,6 +204,22 @@ fn each_stage_that_a_boot_stops_at_is_named_with_the_cause() {
         &mut fetched(),
         25,
         "the kernel and the initramfs, never logged in: ",
+    );
+    let mut identity = fetched();
+    identity.reached(mac(1), BootStage::Identity, said(1), at(30));
+    stops(
+        &mut identity,
+        30,
+        "the initramfs and its identity, never logged in: ",
+    );
+    let mut disk = Timelines::default();
+    disk.script((&ticket(1, 1), KernelFrom::Disk), said(1), at(0));
+    disk.entered(mac(1), session(FIRMWARE, 1, true), at(5));
+    disk.left(&mac(1), FIRMWARE, End::ConnectionLost, at(9));
+    stops(
+        &mut disk,
+        9,
+        "its firmware logged in, the system never did: has the disk a boot loader",
     );
     let mut wrong = fetched();
     wrong.discovery(None, "iqn.a:other", peer(1), at(40));
@@ -296,8 +336,8 @@ impl Timelines {
 #[test]
 fn two_machines_behind_one_address_are_not_mixed_up() {
     let mut boots = Timelines::default();
-    boots.script(&ticket(1, 1), said(1), at(0));
-    boots.script(&ticket(2, 2), said(1), at(1));
+    boots.asks(&ticket(1, 1), said(1), at(0));
+    boots.asks(&ticket(2, 2), said(1), at(1));
     boots
         .fetched(peer(1), &version(), (BootStage::Kernel, KERNEL), at(2))
         .sent_at(5, at(3));
@@ -313,7 +353,7 @@ fn two_machines_behind_one_address_are_not_mixed_up() {
         version: "fc28@4".parse().unwrap(),
         ..ticket(3, 3)
     };
-    boots.script(&other, said(1), at(6));
+    boots.asks(&other, said(1), at(6));
     let fetch = boots.fetched(peer(1), &other.version, (BootStage::Kernel, KERNEL), at(7));
     fetch.sent_at(KERNEL, at(8));
     assert_eq!(told(&mut boots, 3, 9), "kernel fetched");
@@ -332,7 +372,7 @@ fn a_refused_login_has_failed_until_something_new_or_silence() {
     assert!(boots.refused(mac(1), Some(&id(1)), "fenced", at(0)));
     assert!(!boots.refused(mac(1), Some(&id(1)), "fenced", at(3)));
     assert_eq!(state(&mut boots, 4), Some(ClientState::Failed));
-    boots.script(&ticket(1, 2), said(1), at(20));
+    boots.asks(&ticket(1, 2), said(1), at(20));
     boots.refused(mac(1), Some(&id(1)), "fenced", at(25));
     assert_eq!(
         state(&mut boots, 26),
@@ -355,31 +395,31 @@ fn each_boot_is_counted_once() {
         refused,
         lost,
     };
-    boots.script(&ticket(1, 1), said(1), at(0));
+    boots.asks(&ticket(1, 1), said(1), at(0));
     boots.entered(mac(1), session(SYSTEM, 1, true), at(0));
     boots.entered(mac(1), session(4, 1, false), at(0));
     assert_eq!(boots.boots(at(1)), counts(1, 1, 0, 0));
-    boots.script(&ticket(2, 2), said(2), at(2));
+    boots.asks(&ticket(2, 2), said(2), at(2));
     for second in 3..9 {
         boots.refused(mac(2), Some(&id(2)), "no", at(second));
     }
     // One that nobody saw begin was fenced before.
     boots.refused(mac(3), Some(&id(3)), "fenced", at(9));
     assert_eq!(boots.boots(at(9)), counts(2, 1, 1, 0));
-    boots.script(&ticket(4, 4), said(4), at(10));
+    boots.asks(&ticket(4, 4), said(4), at(10));
     assert_eq!(boots.boots(at(189)), counts(3, 1, 1, 0));
     for second in [190, 191, 999] {
         assert_eq!(boots.boots(at(second)), counts(3, 1, 1, 1));
     }
     // It was switched off and on again, and told twice.
-    boots.script(&ticket(4, 5), said(4), at(1000));
-    boots.script(&ticket(4, 6), said(4), at(1001));
+    boots.asks(&ticket(4, 5), said(4), at(1000));
+    boots.asks(&ticket(4, 6), said(4), at(1001));
     assert_eq!(boots.lines(&mac(4)).len(), 2);
     boots.entered(mac(4), session(6, 6, true), at(1001));
     assert_eq!(boots.boots(at(9999)), counts(5, 2, 1, 1));
     // Whether anybody asks or not.
-    boots.script(&ticket(4, 7), AskedFrom::Own(peer(4)), at(10_000));
-    boots.script(&ticket(4, 8), said(4), at(20_000));
+    boots.asks(&ticket(4, 7), AskedFrom::Own(peer(4)), at(10_000));
+    boots.asks(&ticket(4, 8), said(4), at(20_000));
     assert_eq!(boots.boots(at(20_001)), counts(7, 2, 1, 2));
 }
 
@@ -395,7 +435,7 @@ fn what_came_to_something_is_written_down_and_not_again_and_again() {
     assert!(boots.due(at(50)).is_empty(), "a moment ago it was");
     assert_eq!(boots.due(at(51)).len(), 1);
     assert!(boots.due(at(1000)).is_empty() && boots.rest(at(1000)).is_empty());
-    boots.script(&ticket(1, 2), said(1), at(2000));
+    boots.asks(&ticket(1, 2), said(1), at(2000));
     let due = boots.due(at(2000 + SILENCE));
     assert_eq!(due[0].failed.len(), 1, "its event");
     boots.left(&mac(1), SYSTEM, End::ConnectionLost, at(3000));
@@ -425,7 +465,7 @@ fn floods_take_no_more_than_their_share() {
     }
     assert!(boots.lines(&mac(9)).is_empty(), "only a boot makes one");
     for n in 0..2000_i64 {
-        boots.script(&ticket(1, 1 + n as u64), said(1), at(n * 20));
+        boots.asks(&ticket(1, 1 + n as u64), said(1), at(n * 20));
         for _ in 0..100 {
             drop(boots.fetched(peer(1), &version(), (BootStage::Kernel, 10), at(n * 20)));
         }
@@ -436,7 +476,7 @@ fn floods_take_no_more_than_their_share() {
     assert_eq!(boots.due(at(40_000)).len(), 1);
     assert!(boots.due(at(40_001)).is_empty(), "one time in some seconds");
     for client in 0..200 {
-        boots.script(
+        boots.asks(
             &ticket(client, 5000 + u64::from(client)),
             said(client),
             at(50_000),
@@ -455,7 +495,7 @@ fn a_boot_that_goes_on_is_nobodys_who_asks_from_elsewhere() {
         at: FailedAt::Boot,
         errno: None,
     };
-    boots.script(&ticket(1, 2), said(9), at(31));
+    boots.asks(&ticket(1, 2), said(9), at(31));
     assert!(!boots.nothing(mac(1), said(9), "it is another's", at(60)));
     boots.reached(mac(1), BootStage::Menu, said(9), at(60));
     assert!(!boots.is_booting(&mac(1), said(9)));
@@ -468,10 +508,10 @@ fn a_boot_that_goes_on_is_nobodys_who_asks_from_elsewhere() {
 
     // The client itself may have moved; and who is silent has stopped.
     let mut boots = begun();
-    boots.script(&ticket(1, 2), AskedFrom::Own(peer(9)), at(12));
+    boots.asks(&ticket(1, 2), AskedFrom::Own(peer(9)), at(12));
     assert!(boots.is_booting(&mac(1), said(9)));
     let mut boots = begun();
-    boots.script(&ticket(1, 2), said(9), at(10 + SILENCE));
+    boots.asks(&ticket(1, 2), said(9), at(10 + SILENCE));
     assert!(boots.is_booting(&mac(1), said(9)));
 }
 
@@ -481,7 +521,7 @@ fn a_client_whose_boot_is_over_or_up_is_nobodys_either() {
         let before = boots.lines(&mac(1));
         for n in 0..20 {
             let now = at(20_000 + n * 16);
-            boots.script(&ticket(1, 100 + n as u64), from, now);
+            boots.asks(&ticket(1, 100 + n as u64), from, now);
             assert!(!boots.nothing(mac(1), from, "it is another's", now));
             boots.reached(mac(1), BootStage::Menu, from, now);
             assert!(!boots.is_booting(&mac(1), from));

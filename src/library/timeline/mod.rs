@@ -36,6 +36,9 @@ pub struct BootLine {
     /// The version that its script boots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionId>,
+    /// Where its script takes the kernel from. Nothing where it got none, or an older server saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelFrom>,
     /// What its DHCP said that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Firmware>,
@@ -124,6 +127,18 @@ pub enum BootStage {
     FirstWrite,
     /// The last session of its system ended.
     End,
+}
+
+/// Where a boot takes its kernel and initramfs from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelFrom {
+    /// The boot service.
+    Server,
+    /// The machine's own EFI system partition.
+    Esp,
+    /// Its disk, that boots itself.
+    Disk,
 }
 
 /// What became of a boot.
@@ -266,6 +281,7 @@ impl BootLine {
             began,
             boot: None,
             version: None,
+            kernel: None,
             firmware: None,
             peer: None,
             steps: Vec::new(),
@@ -374,6 +390,12 @@ mod tests {
         });
         let text = serde_json::to_string(&line).unwrap();
         assert!(text.contains(r#""efi-x64""#) && text.contains(r#""first-read""#));
+        assert_eq!(serde_json::from_str::<BootLine>(&text).unwrap(), line);
+        // Older servers kept no word of where a kernel comes from.
+        assert!(!text.contains(r#""kernel":"#), "{text}");
+        line.kernel = Some(KernelFrom::Esp);
+        let text = serde_json::to_string(&line).unwrap();
+        assert!(text.contains(r#""kernel":"esp""#), "{text}");
         assert_eq!(serde_json::from_str::<BootLine>(&text).unwrap(), line);
     }
 }

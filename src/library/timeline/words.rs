@@ -1,6 +1,6 @@
 //! Where a boot is or stopped, and why, in a sentence: by what was seen of it.
 
-use super::{BootEnd, BootLine, BootOutcome, BootStage, BootStep};
+use super::{BootEnd, BootLine, BootOutcome, BootStage, BootStep, KernelFrom};
 
 /// See [`BootLine::tell`].
 pub(super) fn tell(line: &BootLine) -> String {
@@ -106,6 +106,18 @@ fn missing(line: &BootLine) -> String {
         return format!("never logged in: initiator name is {other}, the client's is {own}");
     }
     let why = match line.last() {
+        Some(BootStage::Script) if line.kernel == Some(KernelFrom::Esp) => {
+            "never logged in: do kernel and initramfs start from its own ESP, has the initramfs iSCSI and \
+             the driver of its network card, and does it get an address?"
+        }
+        Some(BootStage::Script) if line.kernel == Some(KernelFrom::Disk) => {
+            "its firmware never logged in: can its loader attach iSCSI disks, and reach the address in the \
+             script?"
+        }
+        Some(BootStage::Firmware) if line.kernel == Some(KernelFrom::Disk) => {
+            "the system never did: has the disk a boot loader for this firmware, and a system that takes it \
+             over from there (iBFT)?"
+        }
         None | Some(BootStage::Dhcp) => {
             "fetched no loader: does another DHCP server tell it something else, or does a firewall drop \
              TFTP (UDP port 69)?"
@@ -204,6 +216,11 @@ mod tests {
         for (stages, begins, ends) in [
             (&[Dhcp][..], "asked what to boot, fetched no loader: ", "?"),
             (
+                &[Dhcp, Loader, Menu],
+                "fetched a loader, nobody chose anything",
+                " in its menu",
+            ),
+            (
                 &[Dhcp, Loader],
                 "fetched a loader, never asked for its script",
                 "?",
@@ -224,6 +241,11 @@ mod tests {
                 "?",
             ),
             (
+                &[Script, Kernel, Initramfs, Identity],
+                "fetched boot.cfg, the kernel, the initramfs and its identity, never logged in: ",
+                "?",
+            ),
+            (
                 &[Script, Firmware],
                 "fetched boot.cfg, its firmware logged in, the system never did: ",
                 "does the initramfs find the network?",
@@ -237,6 +259,49 @@ mod tests {
         ] {
             let told = tell(&line(stages));
             assert!(told.starts_with(begins) && told.ends_with(ends), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_the_server_does_not_have_is_not_missed_there() {
+        for (from, stages, words) in [
+            (
+                KernelFrom::Server,
+                &[Script][..],
+                "fetched boot.cfg, never asked for its kernel: ",
+            ),
+            (
+                KernelFrom::Esp,
+                &[Script],
+                "fetched boot.cfg, never logged in: do kernel and initramfs start from its own ESP, ",
+            ),
+            // What is on its ESP has gone since.
+            (
+                KernelFrom::Esp,
+                &[Script, Kernel],
+                "fetched boot.cfg and the kernel, never asked for its initramfs: ",
+            ),
+            (
+                KernelFrom::Esp,
+                &[Script, Identity],
+                "fetched boot.cfg and its identity, never logged in: has its initramfs iSCSI",
+            ),
+            (
+                KernelFrom::Disk,
+                &[Script],
+                "fetched boot.cfg, its firmware never logged in: can its loader attach iSCSI disks, ",
+            ),
+            (
+                KernelFrom::Disk,
+                &[Script, Firmware],
+                "fetched boot.cfg, its firmware logged in, the system never did: has the disk a boot \
+                 loader for this firmware, ",
+            ),
+        ] {
+            let mut line = line(stages);
+            line.kernel = Some(from);
+            let told = tell(&line);
+            assert!(told.starts_with(words) && told.ends_with('?'), "{told}");
         }
     }
 

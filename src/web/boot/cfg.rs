@@ -17,7 +17,9 @@ use super::unknown;
 use crate::boot::{BootCfg, Files, Handover, Portal, Root, SanBoot, Writes, failing};
 use crate::daemon::{Peer, Server, own_address};
 use crate::library::manifest::{BootFrom, BootStamp};
-use crate::library::{BootTicket, Client, Error, Event, Library, MacAddr, Mode, VersionId, Way};
+use crate::library::{
+    BootTicket, Client, Error, Event, KernelFrom, Library, MacAddr, Mode, VersionId, Way,
+};
 use crate::web::{Problem, blocking_for_client};
 
 /// The boot.cfg of a ticket, for a client that reaches the boot service at `base` and the target at
@@ -49,18 +51,15 @@ pub fn client_cfg(
         Mode::Shared => Writes::Ram,
         Mode::Persistent | Mode::Ephemeral => Writes::Disk,
     };
-    if let BootFrom::Disk(_) = version.manifest().boot {
-        return Ok(SanBoot { root, writes }.to_string());
-    }
     let url = format!("{base}/images/{image}/{number}");
+    let files = match (kernel_from(ticket.way, esp, &version.manifest().boot), esp) {
+        (KernelFrom::Disk, _) => return Ok(SanBoot { root, writes }.to_string()),
+        (KernelFrom::Esp, _) => Files::Esp(url),
+        (KernelFrom::Server, Some(_)) if ticket.way == Way::Esp => Files::StaleEsp(url),
+        (KernelFrom::Server, _) => Files::Server(url),
+    };
     let cfg = BootCfg {
-        files: match (ticket.way, esp) {
-            (Way::Esp, Some(stamp)) if version.manifest().boot.stamp() == Some(stamp) => {
-                Files::Esp(url)
-            }
-            (Way::Esp, Some(_)) => Files::StaleEsp(url),
-            _ => Files::Server(url),
-        },
+        files,
         handover: match ticket.way {
             Way::Ibft => Handover::Ibft,
             Way::Http | Way::Esp => Handover::KernelLine,
@@ -75,6 +74,16 @@ pub fn client_cfg(
         args: &ticket.args,
     };
     Ok(cfg.to_string())
+}
+
+/// Where a machine that boots this takes kernel and initramfs from, by the way that it goes and what is on
+/// its own partition.
+fn kernel_from(way: Way, esp: Option<BootStamp>, boot: &BootFrom) -> KernelFrom {
+    match (way, boot) {
+        (_, BootFrom::Disk(_)) => KernelFrom::Disk,
+        (Way::Esp, _) if esp.is_some() && esp == boot.stamp() => KernelFrom::Esp,
+        _ => KernelFrom::Server,
+    }
 }
 
 /// The boot.cfg that a client would be given now. Nothing changes by it: only a login begins a boot.
@@ -176,7 +185,9 @@ pub(super) fn booted(
         // The partition is the machine's, whoever's disk boots from it.
         server.saw_esp(machine.mac, stamp, from);
     }
-    server.saw_script(&ticket, from);
+    let version = library.version(&ticket.version)?;
+    let kernel = kernel_from(ticket.way, esp, &version.manifest().boot);
+    server.saw_script(&ticket, kernel, from);
     if server.is_news(&ticket.client) {
         let event = Event::new(&call.peer.actor(), "boot-script").of(&ticket.client);
         let event = event.with("boot", ticket.id.to_string());
