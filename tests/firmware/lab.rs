@@ -93,15 +93,15 @@ impl Lab {
         println!("after {:.1} s: {}", said.at.as_secs_f64(), said.text);
     }
 
-    /// A client's last boot, as the server tells it.
-    pub(crate) fn boot(&self, mac: &str) -> Value {
+    /// A client's boots, as the server tells them, the latest first.
+    pub(crate) fn boots(&self, mac: &str) -> Vec<Value> {
         let shown = self.site.json(&["client", "show", mac, "--boots"]).unwrap();
-        shown[0].clone()
+        shown.as_array().unwrap().clone()
     }
 
-    /// How that went, in words.
+    /// How the last one went, in words.
     pub(crate) fn told(&self, mac: &str) -> String {
-        let told = &self.boot(mac)["told"];
+        let told = &self.boots(mac)[0]["told"];
         told.as_str().unwrap_or_default().to_owned()
     }
 
