@@ -636,7 +636,7 @@ fn a_client_is_told_its_boot_over_http_and_nobody_is_told_more() {
     assert_eq!(status, 200);
     assert!(
         script.contains(&format!(
-            "set base {base}\nchain --autofree ${{base}}/boot.cfg?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}"
+            "set base {base}\nset at script\nchain --autofree ${{base}}/boot.cfg?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}"
         )),
         "{script}"
     );
