@@ -139,7 +139,8 @@ pub enum Answer<T> {
 
 /// A disk: blocks that can be read, and perhaps written.
 ///
-/// Requests may run at the same time; each sees whole blocks. A write is visible to every read that
+/// Requests are made within a Tokio runtime, may begin before anybody waits for them, and may run at the
+/// same time; each sees whole blocks. A write is visible to every read that
 /// starts after it was answered, and durable once a [`flush`](Disk::flush) that started after that
 /// was answered.
 pub trait Disk: Send + Sync + 'static {

@@ -69,6 +69,7 @@ fn inode(lab: &Lab, version: &VersionId) -> u64 {
 /// killed, and nothing was synced.
 fn behaves_as_a_byte_array(lab: Lab, always_shares: bool) {
     let runtime = Runtime::new().unwrap();
+    let _entered = runtime.enter();
     let text = text();
     let version = lab.seal_sized("fc28", &text, SIZE);
     let inode = inode(&lab, &version);
@@ -152,6 +153,7 @@ fn a_clone_is_what_was_written_to_it() {
 fn a_clone_on_another_storage_shares_nothing() {
     on_xfs(|lab| {
         let runtime = Runtime::new().unwrap();
+        let _entered = runtime.enter();
         let text = text();
         lab.seal_sized("fc28", &text, SIZE);
         let mac = lab.add(MAC, "fc28", Mode::Persistent);
@@ -193,6 +195,7 @@ fn a_clone_on_another_storage_shares_nothing() {
 fn what_a_clone_shares_is_read_from_its_version() {
     on_xfs(|lab| {
         let runtime = Runtime::new().unwrap();
+        let _entered = runtime.enter();
         let version = lab.seal("fc28", &text());
         let mac = lab.add(MAC, "fc28", Mode::Persistent);
         let inode = inode(&lab, &version);
@@ -219,6 +222,7 @@ fn what_a_clone_shares_is_read_from_its_version() {
 fn what_a_clone_shares_is_found_behind_many_small_writes() {
     on_xfs(|lab| {
         let runtime = Runtime::new().unwrap();
+        let _entered = runtime.enter();
         let version = lab.seal("fc28", &text());
         let mac = lab.add(MAC, "fc28", Mode::Persistent);
         let disk = lab.lib.open_clone(&mac).unwrap();
@@ -243,6 +247,7 @@ fn what_a_clone_shares_is_found_behind_many_small_writes() {
 fn what_lies_behind_the_end_of_a_version_is_its_clones_own() {
     on_xfs(|lab| {
         let runtime = Runtime::new().unwrap();
+        let _entered = runtime.enter();
         lab.seal_sized("fc28", &text(), SIZE);
         let mac = lab.add(MAC, "fc28", Mode::Persistent);
         let disk = lab.lib.open_clone(&mac).unwrap();
