@@ -62,7 +62,7 @@ pub(crate) trait Backing: Send + Sync + 'static {
 /// this size. Large writes take no longer for being cut so.
 const EXT4_AT_ONCE: usize = 128 * 1024;
 
-/// Bytes of a write that are best given to this file with one call.
+/// Bytes of a write into the page cache that are best given to this file with one call.
 fn at_once(file: &File, data: &[Bytes]) -> usize {
     let is_long = data.iter().map(Bytes::len).sum::<usize>() > EXT4_AT_ONCE;
     let is_ext4 = |found: rustix::fs::StatFs| found.f_type == libc::EXT4_SUPER_MAGIC;
@@ -70,6 +70,13 @@ fn at_once(file: &File, data: &[Bytes]) -> usize {
         true => EXT4_AT_ONCE,
         false => usize::MAX,
     }
+}
+
+/// Writes all of `data` past the page cache, to whose ways nothing has to be fitted.
+pub(super) fn write_whole(file: &File, data: &[Bytes], offset: u64) -> io::Result<()> {
+    write_vectored(data, offset, usize::MAX, |slices, at| {
+        rustix::io::pwritev(file, slices, at)
+    })
 }
 
 /// Writes slice after slice, at most so many bytes with one call, which may take a part of them only.

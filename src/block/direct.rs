@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::Run;
-use super::backing::{Backing, Punch, cannot_punch, pieces};
+use super::backing::{Backing, Punch, cannot_punch, pieces, write_whole};
 
 /// Alignment of memory: no device and no file system asks for more than a page.
 const ALIGN: usize = 4096;
@@ -64,7 +64,7 @@ impl Backing for Direct {
     }
 
     fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
-        self.0.write_at(&[bounced(data)], offset)
+        write_whole(&self.0, &[bounced(data)], offset)
     }
 
     fn write_through(&self, data: &[Bytes], offset: u64) -> io::Result<()> {

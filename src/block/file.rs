@@ -241,8 +241,9 @@ impl FileDisk {
         if self.shape.read_only {
             return Answer::Now(Err(Error::ReadOnly));
         }
-        let backing = self.backing.clone();
-        Answer::Later(Box::pin(blocking(move || work(backing.as_ref()))))
+        let (backing, threads) = (self.backing.clone(), self.threads.clone());
+        let work = move || work(backing.as_ref());
+        Answer::Later(Box::pin(threads.blocking(work)))
     }
 
     /// A change that syncs: if that fails, what others have written is no longer known to be safe; and once
@@ -256,9 +257,11 @@ impl FileDisk {
             return Answer::Now(Err(Error::ReadOnly));
         }
         let (backing, flusher) = (self.durable.clone(), self.flusher.clone());
+        let threads = self.threads.clone();
         Answer::Later(Box::pin(async move {
             flusher.check()?;
-            match blocking(move || Ok(work(backing.as_ref()))).await? {
+            let work = move || Ok(work(backing.as_ref()));
+            match threads.blocking(work).await? {
                 Ok(()) => Ok(()),
                 Err(Failure { error, lasting }) => {
                     if lasting {
@@ -364,7 +367,7 @@ impl Disk for FileDisk {
 
     fn mapping(&self, extent: Extent, most: usize) -> Answer<Result<Vec<Run>>> {
         let (file, block) = (self.backing.clone(), u64::from(self.shape.block_size));
-        Answer::Later(Box::pin(blocking(move || {
+        Answer::Later(Box::pin(self.threads.clone().blocking(move || {
             let runs = file.runs(extent.offset(), extent.len(), most)?;
             Ok(super::segment::whole_blocks(runs, block))
         })))
@@ -411,6 +414,8 @@ mod tests {
     use std::io::Write;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+    use futures_util::FutureExt as _;
 
     #[tokio::test]
     async fn a_sealed_file_yields_itself_and_refuses_writes() {
@@ -587,7 +592,9 @@ mod tests {
                 let extent = disk.geometry().extent(n * 8, 8).unwrap();
                 disk.write(extent, vec![backing::zeros(4096)]).wait()
             });
-            futures_util::future::join_all(writes)
+            let mut writes = futures_util::future::join_all(writes);
+            assert!((&mut writes).now_or_never().is_none());
+            writes
         };
         let written = writes.await;
         assert!(written.iter().all(Result::is_ok));

@@ -28,8 +28,8 @@ const DIGEST_LEN: usize = 32;
 /// The second file of a disk.
 pub(super) struct Journal {
     // Held for one write and its syncs, in the blocking pool, never across an await: there is room for
-    // one write.
-    file: Mutex<Box<dyn Backing>>,
+    // one write. Nothing once it is not known what it holds: what that is, the next to open the disk sees to.
+    file: Mutex<Option<Box<dyn Backing>>>,
 }
 
 impl Journal {
@@ -59,7 +59,7 @@ impl Journal {
             clear(file.as_ref())?;
         }
         Ok(Journal {
-            file: Mutex::new(file),
+            file: Mutex::new(Some(file)),
         })
     }
 
@@ -71,33 +71,51 @@ impl Journal {
         offset: u64,
     ) -> Result<(), Failure> {
         let data = Bytes::from(data.concat());
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = disk
-            .read_bytes(offset, data.len())
-            .map_err(Failure::passing)?;
-        // From here on it is not known what the journal holds, until it is known to be empty.
-        file.write_at(&[header(offset, &data), data.clone()], 0)
-            .or_else(|error| {
-                clear(file.as_ref())?;
-                Err(Failure::passing(error))
-            })?;
-        file.sync()?;
-        if let Err(error) = disk.write_at(&[data], offset) {
-            // What was there before takes no room that is not there.
-            disk.write_at(&[before], offset)?;
-            clear(file.as_ref())?;
-            return Err(Failure::passing(error));
-        }
-        disk.sync()?;
-        Ok(clear(file.as_ref())?)
+        self.with(|file| {
+            let before = disk
+                .read_bytes(offset, data.len())
+                .map_err(Failure::passing)?;
+            // From here on it is not known what the journal holds, until it is known to be empty.
+            file.write_at(&[header(offset, &data), data.clone()], 0)
+                .or_else(|error| {
+                    clear(file)?;
+                    Err(Failure::passing(error))
+                })?;
+            file.sync()?;
+            if let Err(error) = disk.write_at(&[data], offset) {
+                // What was there before takes no room that is not there.
+                disk.write_at(&[before], offset)?;
+                clear(file)?;
+                return Err(Failure::passing(error));
+            }
+            disk.sync()?;
+            Ok(clear(file)?)
+        })
     }
 
     /// Overwrites what writes have left in it. May block.
     pub(super) fn scrub(&self) -> Result<(), Failure> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let zeros = super::zeros(HEADER_LEN + MOST as usize);
-        file.write_at(&[zeros], 0).map_err(Failure::passing)?;
-        Ok(file.sync()?)
+        self.with(|file| {
+            let zeros = super::zeros(HEADER_LEN + MOST as usize);
+            file.write_at(&[zeros], 0).map_err(Failure::passing)?;
+            Ok(file.sync()?)
+        })
+    }
+
+    /// Does something with its file, unless it still holds a write that failed: that one is not to be
+    /// overwritten.
+    fn with(&self, work: impl FnOnce(&dyn Backing) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut place = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = place.as_deref() else {
+            return Err(Failure::lasting(io::Error::other(
+                "an earlier write of this disk failed, and is undone or completed when it is opened next",
+            )));
+        };
+        let done = work(file);
+        if done.as_ref().is_err_and(|failure| failure.lasting) {
+            *place = None;
+        }
+        done
     }
 }
 
@@ -243,7 +261,7 @@ mod tests {
             let disk = Stopping::new(16384, 1, &left);
             let log = Stopping::new(HEADER_LEN + MOST as usize, 0, &left);
             let journal = Journal {
-                file: Mutex::new(Box::new(log.clone())),
+                file: Mutex::new(Some(Box::new(log.clone()))),
             };
             let answered = journal.write(&disk, &[Bytes::from(vec![2; 8192])], 4096);
 
@@ -273,12 +291,28 @@ mod tests {
     }
 
     #[test]
+    fn a_write_whose_sync_failed_is_not_overwritten_by_the_next() {
+        // Two steps of the journal's, one of the disk's, and its sync fails.
+        let left = Arc::new(AtomicIsize::new(3));
+        let disk = Stopping::new(16384, 1, &left);
+        let log = Stopping::new(HEADER_LEN + MOST as usize, 0, &left);
+        let journal = Journal::over(Box::new(log.clone()), &disk).unwrap();
+        let write = |fill, at| journal.write(&disk, &[Bytes::from(vec![fill; 4096])], at);
+        assert!(write(2, 0).unwrap_err().lasting);
+        left.store(isize::MAX, Ordering::SeqCst);
+        assert!(write(3, 8192).unwrap_err().lasting);
+        assert!(journal.scrub().unwrap_err().lasting);
+        let (offset, data) = recall(&log).unwrap().unwrap();
+        assert_eq!((offset, &data[..]), (0, &[2; 4096][..]));
+    }
+
+    #[test]
     fn nothing_is_left_of_writes_when_it_is_scrubbed() {
         let left = Arc::new(AtomicIsize::new(isize::MAX));
         let disk = Stopping::new(16384, 1, &left);
         let log = Stopping::new(HEADER_LEN + MOST as usize, 0, &left);
         let journal = Journal {
-            file: Mutex::new(Box::new(log.clone())),
+            file: Mutex::new(Some(Box::new(log.clone()))),
         };
         let data = Bytes::from(vec![2; 8192]);
         journal.write(&disk, &[data], 4096).unwrap();

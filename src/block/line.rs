@@ -38,7 +38,7 @@ const SLOW: Duration = Duration::from_millis(1);
 /// So many in a row have waited: one alone may have been without a processor for a while.
 const SLOW_ONES: u32 = 3;
 
-/// Jobs that are told of together, at most.
+/// Jobs that are told of together, at most. Where the next one hangs they wait for it, as those behind it do.
 const TOGETHER: usize = 16;
 
 /// How long what is done goes untold while others are.

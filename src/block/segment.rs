@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::sync::Semaphore;
 
 use super::backing::{self, Backing};
 use super::{Answer, Result, Run, Segment};
@@ -92,10 +93,19 @@ pub fn load(segments: Vec<Segment>) -> Answer<Result<Bytes>> {
     if let Some(bytes) = load_cached(&segments) {
         return Answer::Now(Ok(bytes));
     }
-    Answer::Later(Box::pin(backing::blocking(move || {
-        load_blocking(&segments)
-    })))
+    Answer::Later(Box::pin(async move {
+        let place = LOADS.acquire().await;
+        backing::blocking(move || {
+            let _place = place;
+            load_blocking(&segments)
+        })
+        .await
+    }))
 }
+
+/// Loads at a time, of all disks together: half of the pool's threads, should the storage of a version not
+/// answer.
+static LOADS: Semaphore = Semaphore::const_new(256);
 
 /// Whether a range of a file can, as far as a look at some of its pages tells, be read without
 /// waiting for the storage.

@@ -12,10 +12,9 @@ use crate::daemon::{Listeners, Routers, Server, own_address, run};
 use crate::library::{Actor, LiveLock};
 use crate::web;
 
-/// What still works then gets this long; what is cut off is cleaned up as after any kill. Nobody waits where
-/// nothing works. It may be the last flush of a disk: should the host go down, what an overlay was given since
-/// the one before would be lost without it. Less than a service has to end (systemd: 90 s).
-const LAST_WORK: Duration = Duration::from_secs(60);
+/// Calls of the library that somebody began before the end get this long; what is cut off then is
+/// cleaned up as after any kill.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 pub(super) fn serve(cli: &Cli, _: &Serve) -> Result<()> {
     super::heap::keep_what_was_used();

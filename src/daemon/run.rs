@@ -172,9 +172,13 @@ fn limits(iscsi: &config::Iscsi) -> Limits {
     }
 }
 
-/// All parts together get this long to end: a disk that does not answer keeps nobody from starting
-/// the next server.
+/// All parts but the target get this long to end.
 const END: Duration = Duration::from_secs(10);
+
+/// The target gets so long, for the last flushes of its disks: should the host go down afterwards, what an
+/// overlay was given since the one before would be lost without it. A disk that does not answer keeps the next
+/// server waiting for no longer, and a service manager from nothing (systemd: 90 s).
+const LAST_FLUSHES: Duration = Duration::from_secs(60);
 
 /// Serves until `shutdown` resolves, then logs clients out and returns within seconds.
 pub async fn run(
@@ -204,7 +208,7 @@ pub async fn run(
             tracing::error!(%name, %error, "cannot open a portal");
         }
     }
-    parts.spawn(iscsi::serve_at(
+    let target = tokio::spawn(iscsi::serve_at(
         server.portals.clone(),
         targets,
         sessions,
@@ -254,11 +258,19 @@ pub async fn run(
     rolling.abort();
     remembering.abort();
     keeping.abort();
+    let ended_badly = |part: std::result::Result<(), tokio::task::JoinError>| {
+        if let Err(error) = part {
+            tracing::error!(%error, "a part of the server ended badly");
+        }
+    };
+    let flushed = tokio::time::timeout(LAST_FLUSHES, target).await;
+    match flushed {
+        Ok(part) => ended_badly(part),
+        Err(_) => tracing::warn!("not all disks were flushed in time"),
+    }
     let ended = async {
         while let Some(part) = parts.join_next().await {
-            if let Err(error) = part {
-                tracing::error!(%error, "a part of the server ended badly");
-            }
+            ended_badly(part);
         }
         server.notes.written().await;
         server.remember_now().await;

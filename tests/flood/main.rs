@@ -231,17 +231,13 @@ async fn small_pdus_that_come_faster_than_they_are_taken() {
     let many = ping.emit().repeat(4096);
     let before = resident();
     let (mut sent, mut most) = (0, before);
-    let flood = tokio::time::timeout(Duration::from_secs(2), async {
-        loop {
-            bad.raw(&many).await;
-            sent += many.len() as u64;
-            most = most.max(resident());
-        }
-    });
-    assert!(flood.await.is_err());
+    while sent < 48 * MIB {
+        bad.raw(&many).await;
+        sent += many.len() as u64;
+        most = most.max(resident());
+    }
     let grown = most - before;
     println!("{} MiB of small PDUs: {} KiB", sent / MIB, grown / 1024);
-    assert!(sent > 8 * MIB, "{sent} bytes: the target takes nothing");
     assert!(grown < 16 * MIB, "{grown} bytes");
     assert_eq!(good.command(read_10(0, 1), 512, b"").await.0, 0);
     drop((good, bad));

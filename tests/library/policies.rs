@@ -378,6 +378,7 @@ fn a_client_at_its_quota_is_full_and_goes_on_with_more() {
         let bytes = held.held.unwrap();
         assert!((896 << 10..=1 << 20).contains(&bytes), "{bytes}");
         let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _entered = runtime.enter();
         let extent = disk.geometry().extent(1000 * 8, 96 * 8).unwrap();
         runtime.block_on(async { disk.unmap(extent).wait().await.unwrap() });
         write(disk, 500, 64).unwrap();
@@ -445,6 +446,7 @@ fn what_a_full_client_has_just_written_it_may_write_again() {
         let disks = lab.lib.open_granted(&grant).unwrap();
         let disk = disks[0].disk.as_ref();
         let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _entered = runtime.enter();
         let write = |piece: u64, pieces: u64| {
             let extent = disk.geometry().extent(piece * 8, pieces * 8).unwrap();
             let data = vec![vec![7; extent.len() as usize].into()];

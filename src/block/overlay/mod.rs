@@ -390,11 +390,12 @@ impl Parts {
     async fn punch(self: Arc<Self>, range: Range<u64>) -> Result<()> {
         let grains = range.start / GRAIN..range.end.div_ceil(GRAIN);
         let claim = self.busy.claim(&grains).await;
-        blocking(move || {
+        let threads = self.threads.clone();
+        let work = move || {
             let _claim = claim;
             self.data.punch(range.start, range.end - range.start)?;
             self.bitmap.hold(grains)
-        })
-        .await
+        };
+        threads.blocking(work).await
     }
 }
