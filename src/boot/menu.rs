@@ -143,6 +143,7 @@ goto failed
 :failed
 imgfetch --name failed http://b:8080/failed?mac=${netX/mac:hexhyp}&at=${at}&errno=${errno} ||
 imgfree ||
+sanunhook --drive 0x80 ||
 echo That did not work. The menu comes back.
 sleep 5
 goto menu

@@ -3,7 +3,8 @@
 //! [`Server::is_running`].
 //!
 //! A system is there from the moment that it begins to log in, to whatever disk or volume, until it logs out;
-//! it gives a sign of life when it is pinged. Who is missed may come back for [`COMING_BACK`] from then on:
+//! it gives a sign of life when it is pinged, and by each try, also one that is refused: who was cut off from
+//! its disk runs on for a while. Who is missed may come back for [`COMING_BACK`] from then on:
 //! whose session has ended in any other way, who has no answer to a ping, and whoever was there before this
 //! server served. Sessions of firmware are no system's, however they end: it is left before a system begins,
 //! and they may stay behind.
@@ -62,6 +63,8 @@ struct System {
     silent: Option<Instant>,
     /// When its session has ended without a logout.
     lost: Option<Instant>,
+    /// When it was refused.
+    refused: Option<Instant>,
 }
 
 impl System {
@@ -69,13 +72,18 @@ impl System {
     fn missed(&self) -> Option<Instant> {
         self.silent.or(self.lost)
     }
+
+    /// Whether it still tells something: what is over does for a while.
+    fn tells(&self) -> bool {
+        self.lost.or(self.refused).is_none_or(may_come_back)
+    }
 }
 
 fn may_come_back(missed: Instant) -> bool {
     missed.elapsed() < COMING_BACK
 }
 
-/// Whoever has begun to log in, until his session has settled. Who is refused goes with it.
+/// Whoever has begun to log in, until his session has settled.
 pub(super) struct Presence {
     server: Arc<Server>,
     id: u64,
@@ -84,17 +92,22 @@ pub(super) struct Presence {
 impl Presence {
     /// The session has ended like this.
     pub(super) fn ended(self, end: End) {
-        if end != End::Logout {
-            self.server.attached.lose(self.id);
+        let attached = &self.server.attached;
+        if end == End::Logout {
+            attached.systems().remove(&self.id);
+        } else {
+            attached.note(self.id, |system| &mut system.lost);
         }
     }
 }
 
 impl Drop for Presence {
+    /// Who had no session that has ended was refused.
     fn drop(&mut self) {
-        let mut systems = self.server.attached.systems();
-        if systems.get(&self.id).is_some_and(|one| one.lost.is_none()) {
-            systems.remove(&self.id);
+        let is_over = |system: &System| system.lost.is_some();
+        let attached = &self.server.attached;
+        if !attached.systems().get(&self.id).is_some_and(is_over) {
+            attached.note(self.id, |system| &mut system.refused);
         }
     }
 }
@@ -151,18 +164,19 @@ impl Attached {
             machine,
             silent: None,
             lost: None,
+            refused: None,
         };
         let mut systems = self.systems();
-        systems.retain(|_, one| one.lost.is_none_or(may_come_back));
+        systems.retain(|_, one| one.tells());
         systems.insert(id, system);
     }
 
-    /// A session has ended without a logout.
-    fn lose(&self, id: u64) {
+    /// Notes when something has become of a system, if it is one.
+    fn note(&self, id: u64, what: impl FnOnce(&mut System) -> &mut Option<Instant>) {
         let mut systems = self.systems();
-        systems.retain(|_, one| one.lost.is_none_or(may_come_back));
+        systems.retain(|_, one| one.tells());
         if let Some(system) = systems.get_mut(&id) {
-            system.lost = Some(Instant::now());
+            *what(system) = Some(Instant::now());
         }
     }
 
@@ -189,6 +203,13 @@ impl Attached {
     /// Whether a system gives a sign of life.
     async fn answers(&self, control: &SessionControl) -> bool {
         let asked = Instant::now();
+        let refused = self
+            .systems()
+            .get(&control.id())
+            .and_then(|one| one.refused);
+        if let Some(refused) = refused {
+            return may_come_back(refused);
+        }
         let note = |answers: bool| {
             if let Some(system) = self.systems().get_mut(&control.id()) {
                 system.silent = match answers {
@@ -538,9 +559,27 @@ mod tests {
         assert_eq!(lab.is_running().await, (false, 0));
         lab.ends(firmware, End::ConnectionLost);
         assert_eq!(lab.is_running().await, (false, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_system_that_is_refused_again_and_again_runs() {
+        let lab = Lab::serving().await;
+        let system = lab.logs_in(SYSTEM).await;
+        // It was fenced, and runs on from its memory.
+        lab.ends(system, End::Kicked);
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(lab.logs_in(SYSTEM).await);
+            assert_eq!(lab.is_running().await, (true, 0));
+        }
+        tokio::time::sleep(COMING_BACK).await;
+        assert_eq!(lab.is_running().await, (false, 0));
         drop(lab.logs_in(SYSTEM).await);
-        assert_eq!(lab.is_running().await, (false, 0), "it was refused");
-        assert!(lab.server.attached.systems().is_empty());
+        assert_eq!(
+            lab.server.attached.systems().len(),
+            1,
+            "what is long over goes"
+        );
     }
 
     #[tokio::test(start_paused = true)]

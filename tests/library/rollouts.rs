@@ -522,6 +522,28 @@ impl Live for Meanwhile<'_> {
 }
 
 #[test]
+fn what_somebody_gives_a_client_while_the_canaries_try_stays() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    room.lab.seal("fc30", "other");
+    let [first, second, third, _] = room.macs;
+    let other = assign(Some("fc30"), None);
+    room.lab.act(&third, other, When::Now).unwrap();
+    for canary in [&first, &second] {
+        room.lab.boot(canary);
+    }
+    for _ in 0..5 {
+        room.after(1);
+    }
+    assert!(matches!(room.stage(id), Stage::Rest | Stage::Done { .. }));
+    assert_eq!(
+        room.next_boots(),
+        ["fc29@1", "fc29@1", "fc30@1", "fc29@1"],
+        "somebody gave it something else"
+    );
+}
+
+#[test]
 fn what_somebody_gives_a_client_while_it_is_being_set_back_stays() {
     let room = Room::new(Mode::Persistent);
     let id = room.begin();

@@ -242,12 +242,18 @@ impl Library {
             let is_settled = self.on_one(rollout, mac, |rollout, mac| {
                 let client = self.client(mac)?;
                 let is_given = client.rollout == Some(rollout.id);
-                match is_given || Standing::of(&client, rollout) != Standing::Otherwise {
-                    true => Ok(()),
-                    false => self
-                        .arm_for(rollout.id, mac, &client.edition(), &act, live)
-                        .map(drop),
+                if is_given || Standing::of(&client, rollout) != Standing::Otherwise {
+                    return Ok(());
                 }
+                if !rollout.is_as_before(&client) {
+                    return Err(Error::refused(
+                        format!("giving {} to {}", rollout.image, client.name),
+                        "somebody has given it something else since the rollout began",
+                        "assign it by itself, if it is to have this as well",
+                    ));
+                }
+                self.arm_for(rollout.id, mac, &client.edition(), &act, live)
+                    .map(drop)
             });
             settled.extend(is_settled.then_some(*mac));
         }
@@ -324,12 +330,13 @@ impl Library {
                 mode: Some(before.mode),
             }),
         };
-        let when = match self.plan(mac, &act, When::Now, live) {
-            Err(Error::Refused { .. }) => When::AtNextBoot,
-            _ => When::Now,
+        let server = Actor::Server;
+        let perform = |when| self.perform_on(mac, Some(&edition), &act, when, live, &server);
+        let done = match perform(When::Now) {
+            Err(Error::Refused { .. }) => perform(When::AtNextBoot),
+            done => done,
         };
-        self.perform_on(mac, Some(&edition), &act, when, live, &Actor::Server)
-            .map(drop)
+        done.map(drop)
     }
 
     fn prepare(&self, new: &NewRollout, live: &dyn Live) -> Result<(RolloutPlan, Vec<Member>)> {

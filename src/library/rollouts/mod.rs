@@ -22,7 +22,7 @@ pub use acts::{Keep, NewRollout, RolloutPlan, Watching};
 pub use view::{MemberView, RolloutView};
 pub use within::Within;
 
-use super::clients::{Act, AssignTo, Assignment, Client, ClientSelector};
+use super::clients::{Act, Armed, AssignTo, Assignment, Client, ClientSelector};
 use super::document::{self, Document};
 use super::error::{Error, Result};
 use super::events::{Actor, Event};
@@ -153,6 +153,18 @@ impl Rollout {
     /// What its clients are given.
     pub(super) fn act(&self) -> Act {
         assign(&self.image)
+    }
+
+    /// Whether nobody has given a client something else since the rollout began.
+    fn is_as_before(&self, client: &Client) -> bool {
+        let mut members = self.members.iter();
+        let before = members.find(|member| member.mac == client.mac);
+        let since = |armed: &Armed| {
+            let gives = matches!(armed.act, Act::Assign(_) | Act::Undo | Act::Restore(_));
+            gives && armed.since > self.began
+        };
+        before.is_some_and(|member| member.before == client.assignment())
+            && !client.armed.as_ref().is_some_and(since)
     }
 
     fn event(&self, what: &str, by: &Actor) -> Event {
