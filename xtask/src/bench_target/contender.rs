@@ -144,7 +144,11 @@ impl Contender {
         resident(self.pid(unit)?)
     }
 
-    fn pid(&self, unit: Unit) -> Result<Pid> {
+    /// The process of its server.
+    ///
+    /// # Errors
+    /// When it has no such disk.
+    pub(super) fn pid(&self, unit: Unit) -> Result<Pid> {
         let server = self.servers.get(self.disks(unit)?.server);
         Ok(server.context("a disk without a server")?.pid())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::contender::NETROOT;
 use super::measure::{COPIES, EACH, SLOWEST, Slice};
+use super::profile::Profile;
 use super::scenario::{Floor, Scenario, Work};
 use crate::bench::{median, spread};
 
@@ -33,6 +34,8 @@ pub(super) struct Outcome {
     pub(super) null: Option<Shown>,
     /// MiB a second of the plain sendfile loop in the same rounds, where that is compared.
     pub(super) sendfile: Vec<f64>,
+    /// Where the time of ours goes, where perf tells.
+    pub(super) profile: Option<Profile>,
 }
 
 /// A ratio with as many digits as it needs.
@@ -237,6 +240,7 @@ mod tests {
             ours: shown("netroot", &[300, 400, 350], 0.5),
             null: None,
             sendfile: Vec::new(),
+            profile: None,
         };
         let ratio = outcome.ratio();
         assert!((ratio.median - 3.5).abs() < 1e-9);
@@ -266,6 +270,7 @@ mod tests {
             ours,
             null: None,
             sendfile: Vec::new(),
+            profile: None,
         };
         assert!((outcome.ratio().median - 2.0).abs() < 1e-9);
         assert!(outcome.verdicts()[0].reaches());

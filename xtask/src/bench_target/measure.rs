@@ -1,6 +1,7 @@
 //! One slice: a scenario against one contender for a moment.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use super::login::{Manner, log_in, log_out};
 use super::nexus::Truth;
 use super::pattern::Expected;
 use super::place::{cached, cool};
+use super::profile::{self, Profile};
 use super::scenario::{Scenario, Shape, Work};
 use super::session::{Opening, Session};
 use super::tools::{self, Tool};
@@ -167,6 +169,18 @@ impl<'a> Sessions<'a> {
         slice.load = (processor(Pid::this())? - load_before).as_secs_f64();
         slice.resident = self.contender.resident(unit)?;
         Ok(slice)
+    }
+
+    /// Looks for one more slice where the server's time goes; nothing where there is none to speak of.
+    ///
+    /// # Errors
+    /// When an answer is not as it must be, or perf fails.
+    pub(super) fn profile(&mut self, dir: &Path) -> Result<Option<Profile>> {
+        if let Work::Idle(_) | Work::Storm(_) = self.scenario.work {
+            return Ok(None);
+        }
+        let pid = self.contender.pid(self.scenario.unit)?;
+        profile::during(pid, dir, || self.slice().map(drop))
     }
 
     fn foreign(&self, shape: &Shape) -> Result<Slice> {

@@ -10,7 +10,8 @@
 //!   the trace), `pattern` (what
 //!   stands in them), `tools` (other people's generators)
 //! - who is measured, and where: `stage`, `place`, `contender`, `tgt`, `ours`, `null`, `limits`
-//! - what, and what came of it: `scenario`, `measure` (one slice), `judge`, `report`
+//! - what, and what came of it: `scenario`, `measure` (one slice), `profile` (where the time goes), `judge`,
+//!   `report`
 
 mod cdb;
 mod contender;
@@ -27,6 +28,7 @@ mod ours;
 mod outbox;
 mod pattern;
 mod place;
+mod profile;
 mod record;
 mod report;
 mod scenario;

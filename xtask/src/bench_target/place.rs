@@ -115,6 +115,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// A folder of its own.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let all = self

@@ -10,6 +10,7 @@ use super::judge::{Outcome, Shown, Spread, Verdict, times};
 use super::limits::{Limits, Rate};
 use super::measure::How;
 use super::place::congestion;
+use super::profile::Profile;
 use super::scenario::Work;
 use crate::bench::median;
 
@@ -111,9 +112,18 @@ pub(super) fn print(outcome: &Outcome) {
     let (ours, peer) = (outcome.ours.name, outcome.peer.name);
     let (median, least, most) = (times(median), times(least), times(most));
     println!("  {ours} is {median} times as good as {peer} ({least} to {most})");
+    if let Some(profile) = &outcome.profile {
+        println!("  {ours}'s time goes to: {}", told(profile));
+    }
     for verdict in outcome.verdicts() {
         println!("  {}", verdict.told(peer));
     }
+}
+
+fn told(profile: &Profile) -> String {
+    let parts = profile.parts.iter();
+    let parts = parts.map(|(part, share)| format!("{} {:.0} %", part.name(), share * 100.0));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 fn line(outcome: &Outcome, shown: &Shown) -> String {
@@ -153,7 +163,8 @@ pub(super) fn print_end(outcomes: &[Outcome]) {
     println!(
         "\nMedians; us is the server's processor time, busy how many processors it kept busy, and load how\n\
          many the load did. A server that is busy all the time is what limits; one that is not waits for\n\
-         wake-ups, for its disks, or for a load that is busy. perf record -g -p PID shows where its time goes."
+         wake-ups, for its disks, or for a load that is busy. Where its time goes is perf's word (package linux-perf)\n\
+         for one slice more."
     );
     let verdicts = outcomes.iter().flat_map(|outcome| {
         let peer = outcome.peer.name;
@@ -214,6 +225,7 @@ fn scenario(outcome: &Outcome) -> Value {
         "unit": outcome.scenario.unit.name(),
         "contenders": all.into_iter().flatten().map(shown).collect::<Vec<_>>(),
         "ratio": spread(outcome.ratio()),
+        "profile": outcome.profile.as_ref().map(profile),
         "sendfile_mib_a_second": outcome.sendfile,
         "floors": outcome.verdicts().iter().map(floor).collect::<Vec<_>>(),
     })
@@ -231,6 +243,13 @@ fn shown(shown: &Shown) -> Value {
         "memory": shown.resident(),
         "more": shown.more(),
     })
+}
+
+fn profile(profile: &Profile) -> Value {
+    let parts = profile.parts.iter();
+    parts
+        .map(|(part, share)| (part.name().to_owned(), json!(share)))
+        .collect()
 }
 
 fn spread(spread: Spread) -> Value {

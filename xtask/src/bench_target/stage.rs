@@ -22,7 +22,7 @@ pub(super) struct Stage {
     /// The file that everybody reads.
     pub(super) sealed: PathBuf,
     // Its directory goes with it, after everybody has ended.
-    _place: Place,
+    place: Place,
 }
 
 impl Stage {
@@ -74,7 +74,7 @@ impl Stage {
             ours,
             null: start_null()?,
             sealed,
-            _place: place,
+            place,
         })
     }
 
@@ -110,6 +110,11 @@ impl Stage {
                 sendfile.push(rate.mib_a_second);
             }
         }
+        let ours = all
+            .iter_mut()
+            .find(|(_, shown)| shown.name == self.ours.name);
+        let (sessions, _) = ours.context("netroot is missing")?;
+        let profile = sessions.profile(self.place.dir())?;
         if how.verify {
             for (sessions, shown) in &all {
                 sessions.read_back().with_context(|| shown.name)?;
@@ -125,6 +130,7 @@ impl Stage {
             ours: shown(self.ours.name).context("netroot is missing")?,
             null: shown(self.null.name),
             sendfile,
+            profile,
         })
     }
 
