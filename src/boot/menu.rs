@@ -63,7 +63,7 @@ impl MenuScript<'_> {
         let chain = |url: String| format!("chain --autofree {url} || goto failed\nexit");
         let does = match item {
             MenuItem::Own => chain(self.url("menu=skip")),
-            MenuItem::Local => chain(format!("{}/local.ipxe", self.base)),
+            MenuItem::Local => chain(self.asks("local.ipxe", "")),
             MenuItem::Image(image) => chain(self.url(&format!("image={image}"))),
             MenuItem::Shell => "echo Type `exit` to come back\nshell ||\ngoto menu".to_owned(),
             MenuItem::Login => {
@@ -115,7 +115,7 @@ item login Log in, to boot a disk of your own
 choose --default local --timeout 10000 chosen || goto local
 goto ${chosen}
 :local
-chain --autofree http://b:8080/local.ipxe || goto failed
+chain --autofree http://b:8080/local.ipxe?mac=52-54-00-12-34-56 || goto failed
 exit
 :own
 chain --autofree http://b:8080/boot.cfg?mac=52-54-00-12-34-56&menu=skip || goto failed

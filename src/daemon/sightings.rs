@@ -9,11 +9,11 @@ use jiff::Timestamp;
 
 use super::Server;
 use super::targets::told;
-use super::timeline::{AskedFrom, Boots, Entered, Fetch, Initiates, ToKeep, Whose};
+use super::timeline::{AskedFrom, Boots, Entered, Fetch, Initiates, Instead, ToKeep, Whose};
 use crate::iscsi::{End, Initiator, SessionInfo};
 use crate::library::{
-    Actor, BootFailure, BootLine, BootStage, BootTicket, Entry, Event, Firmware, Grant, Hardware,
-    KernelFrom, MacAddr, Result, VersionId, mask_boot_ids, merged_boots, printable,
+    Actor, BootFailure, BootLine, BootStage, BootTicket, Client, Entry, Event, Firmware, Grant,
+    Hardware, KernelFrom, MacAddr, Result, VersionId, mask_boot_ids, merged_boots, printable,
 };
 
 /// No name of a file that a loader has here is longer.
@@ -54,6 +54,22 @@ impl Server {
     pub fn saw_script(&self, ticket: &BootTicket, kernel: KernelFrom, from: AskedFrom) {
         let now = Timestamp::now();
         self.watch.timelines().script((ticket, kernel), from, now);
+        self.nudge();
+    }
+
+    /// A client's machine goes on to its local disk.
+    pub fn saw_local_disk(&self, client: &MacAddr, from: AskedFrom) {
+        self.saw_instead(client, Instead::LocalDisk, from);
+    }
+
+    /// A person has logged in at a client's machine, and has fetched their own client's script there.
+    pub fn saw_person(&self, at: &MacAddr, person: &Client, ticket: &BootTicket, from: AskedFrom) {
+        self.saw_instead(at, Instead::Person(ticket, &person.name), from);
+    }
+
+    fn saw_instead(&self, client: &MacAddr, to: Instead<'_>, from: AskedFrom) {
+        let now = Timestamp::now();
+        self.watch.timelines().gave_way(*client, to, from, now);
         self.nudge();
     }
 

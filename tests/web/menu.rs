@@ -1,6 +1,7 @@
 //! What machines offer to who stands before them, and people who log in there.
 
-use netroot::library::{Actor, Library, Mode, NewUser, Role, Use};
+use netroot::library::{Actor, Library, MacAddr, Mode, NewUser, Role, Use};
+use serde_json::Value;
 
 use crate::site::{Answer, Script, Server, Site, encoded, mac};
 
@@ -38,6 +39,12 @@ fn leads_to(menu: &str, item: &str) -> String {
     let url = words.find(|word| word.starts_with("http://")).unwrap();
     let path = url.splitn(4, '/').nth(3).unwrap();
     format!("/{}", path.split('#').next().unwrap())
+}
+
+fn last_boot(server: &Server, mac: &MacAddr) -> Value {
+    let answer = server.get(&format!("/api/v1/clients/{mac}/boots"));
+    let boots: Value = serde_json::from_str(&answer.text).unwrap();
+    boots[0].clone()
 }
 
 fn log_in(server: &Server, last: u8, name: &str, password: &str) -> Answer {
@@ -95,11 +102,7 @@ fn what_fails_behind_a_menu_is_told_and_a_mistyped_password_is_no_failure() {
         let path = path.replace("${at}", at).replace("${errno}", errno);
         assert_eq!(server.ask_boot(&path).status, 200, "{path}");
     };
-    let told = || {
-        let answer = server.get(&format!("/api/v1/clients/{}/boots", mac(1)));
-        let boots: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
-        boots[0]["told"].as_str().unwrap().to_owned()
-    };
+    let told = || last_boot(&server, &mac(1))["told"].clone();
     // The script that a wrong password is answered with ends with 1.
     tells("login", "0x00000001");
     assert_eq!(told(), "it shows its menu");
@@ -112,6 +115,48 @@ fn what_fails_behind_a_menu_is_told_and_a_mistyped_password_is_no_failure() {
         "fetched boot.cfg, iPXE could not fetch the kernel: there is no such file \
          (https://ipxe.org/2d0c613b)"
     );
+}
+
+#[test]
+fn what_is_chosen_in_a_menu_in_place_of_the_machines_own_is_no_failure_of_it() {
+    let site = site("always", "\"insecure\"");
+    let mut server = site.serve();
+    let menu = server.boot_cfg(&mac(1));
+    // Of nobody that could be told.
+    for asked in ["/local.ipxe", "/local.ipxe?mac=${netX/mac}"] {
+        let answer = server.ask_boot(asked);
+        assert_eq!(answer.status, 200, "{asked}");
+        assert!(answer.text.ends_with("\nexit\n"), "{}", answer.text);
+    }
+    assert_eq!(last_boot(&server, &mac(1))["told"], "it shows its menu");
+    let local = server.ask_boot(&leads_to(&menu, "local")).text;
+    assert!(local.ends_with("\nexit\n"), "{local}");
+    let boot = last_boot(&server, &mac(1));
+    assert_eq!(boot["told"], "it went on to its local disk");
+    assert_eq!(
+        (&boot["outcome"], &boot["end"]),
+        (&"ended".into(), &"local-disk".into())
+    );
+    let page = server.page(&format!("/clients/{}", mac(1)));
+    assert!(page.contains("data-outcome=\"ended\""), "{page}");
+
+    server.boot_cfg(&mac(2));
+    let cfg = log_in(&server, 2, "anna", PASSWORD).text;
+    let disk = Script::of(&cfg).target;
+    let (_, hers) = disk.split_once(":client-").unwrap();
+    let hers: MacAddr = hers.parse().unwrap();
+    let words = "somebody logged in there, and it boots as person-anna";
+    assert_eq!(last_boot(&server, &mac(2))["told"], words);
+    let failed = format!("/failed?mac={}&at=kernel&errno=0x2d0c613b", mac(2));
+    assert_eq!(server.ask_boot(&failed).status, 200);
+    let boot = last_boot(&server, &hers);
+    assert_eq!(boot["outcome"], "failed");
+    let why = boot["told"].as_str().unwrap();
+    assert!(why.contains("iPXE could not fetch the kernel"), "{why}");
+    assert_eq!(last_boot(&server, &mac(2))["outcome"], "ended");
+    server.stop();
+    let shown = site.netroot(&["client", "show", "lab-2", "--boots"]);
+    assert!(shown.contains(words), "{shown}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::Fetch;
-use super::line::{Initiates, Line, PATIENCE};
+use super::line::{Initiates, Instead, Line, PATIENCE};
 use super::seen::{Refusal, Seen, ToKeep};
 use crate::iscsi::End;
 use crate::library::{
@@ -179,6 +179,22 @@ impl Timelines {
         }
     }
 
+    /// A machine boots something else than what it is assigned to.
+    pub(in crate::daemon) fn gave_way(
+        &mut self,
+        mac: MacAddr,
+        to: Instead<'_>,
+        from: AskedFrom,
+        now: Timestamp,
+    ) {
+        let peer = self.place_of(&mac, from, now);
+        let Some(peer) = peer.filter(|_| self.is_booting(&mac, from)) else {
+            return;
+        };
+        let line = self.seen(mac, now).line(|line| line.takes_script(now), now);
+        line.gives_way(to, peer, now);
+    }
+
     /// Somebody at `peer` begins to fetch what a script names. Tells the machine by its address and by
     /// what it fetches, so it is nobody's where several boot the same behind one.
     pub(in crate::daemon) fn fetched(
@@ -321,7 +337,8 @@ impl Timelines {
         refused != Refusal::Again
     }
 
-    /// iPXE says that it could not go on. Only who boots at this address may say so.
+    /// iPXE says that it could not go on. Only who boots at this address may say so; it is the boot of a
+    /// person's client where one logged in there.
     pub(in crate::daemon) fn failure(
         &mut self,
         mac: MacAddr,
@@ -329,7 +346,12 @@ impl Timelines {
         failure: BootFailure,
         now: Timestamp,
     ) -> bool {
-        let line = self.clients.get_mut(&mac).and_then(Seen::latest);
+        let mut line = self.clients.get_mut(&mac).and_then(Seen::latest);
+        if let Some((person, boot)) = line.as_ref().and_then(|line| line.boots_as()) {
+            line = self.clients.get_mut(&person).and_then(Seen::latest);
+            // They may boot at another machine since.
+            line = line.filter(|line| line.goes_by(&boot));
+        }
         let line = line.filter(|line| line.may_fail(from));
         let failed = line.is_some_and(|line| line.failure(failure, now));
         self.boots.lost += u64::from(failed);

@@ -12,8 +12,8 @@ use super::fetch::Moving;
 
 use crate::iscsi::{End, Isid};
 use crate::library::{
-    BootEnd, BootFailure, BootId, BootLine, BootOutcome, BootStage, BootStep, BootTicket, Firmware,
-    KernelFrom, VersionId, mask_boot_ids,
+    BootEnd, BootFailure, BootId, BootLine, BootOutcome, BootStage, BootStep, BootTicket,
+    ClientName, Firmware, KernelFrom, MacAddr, VersionId, mask_boot_ids,
 };
 
 /// Whoever has its script and does not log in for so long has failed: kernels of slow machines over
@@ -43,6 +43,17 @@ pub(in crate::daemon) struct Line {
     written: Option<Timestamp>,
     /// It has failed, and no event tells that.
     untold: bool,
+    /// The client that its machine boots as in its place, and by which script.
+    boots_as: Option<(MacAddr, BootId)>,
+}
+
+/// What a machine boots in place of what it is assigned to.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::daemon) enum Instead<'a> {
+    /// Its local disk.
+    LocalDisk,
+    /// The disk of a person who logged in there: the script's ticket, and the name of that client.
+    Person(&'a BootTicket, &'a ClientName),
 }
 
 /// What of a machine an initiator is.
@@ -79,6 +90,7 @@ impl Line {
             changed: true,
             written: None,
             untold: false,
+            boots_as: None,
         }
     }
 
@@ -102,6 +114,16 @@ impl Line {
     /// Whether its scripts were for other boots than this one.
     pub(in crate::daemon) fn is_of_others(&self, id: &BootId) -> bool {
         !self.ids.is_empty() && !self.is_of(id)
+    }
+
+    /// Whether the script that it fetched last was for this boot.
+    pub(in crate::daemon) fn goes_by(&self, id: &BootId) -> bool {
+        self.ids.last() == Some(id)
+    }
+
+    /// The client that its machine boots as in its place, and by which script.
+    pub(in crate::daemon) fn boots_as(&self) -> Option<(MacAddr, BootId)> {
+        self.boots_as
     }
 
     pub(in crate::daemon) fn has_session(&self, id: u64) -> bool {
@@ -380,6 +402,20 @@ impl Line {
             self.step(BootStage::End, now, |_| {});
             self.seen.outcome = BootOutcome::Ended;
         }
+    }
+
+    /// Its machine boots something else.
+    pub(in crate::daemon) fn gives_way(&mut self, to: Instead<'_>, peer: IpAddr, now: Timestamp) {
+        self.reach(BootStage::End, Some(peer), now);
+        self.seen.outcome = BootOutcome::Ended;
+        self.seen.end = Some(match to {
+            Instead::LocalDisk => BootEnd::LocalDisk,
+            Instead::Person(ticket, name) => {
+                self.seen.person = Some(name.clone());
+                self.boots_as = Some((ticket.client, ticket.id));
+                BootEnd::Person
+            }
+        });
     }
 
     /// The machine has begun to boot anew.

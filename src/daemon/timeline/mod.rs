@@ -15,5 +15,5 @@ mod tests;
 pub use clients::{AskedFrom, Boots, Whose};
 pub(super) use clients::{Entered, Timelines};
 pub use fetch::Fetch;
-pub(super) use line::Initiates;
+pub(super) use line::{Initiates, Instead};
 pub(super) use seen::ToKeep;

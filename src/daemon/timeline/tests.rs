@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::*;
 use crate::iscsi::{End, Isid};
 use crate::library::{
-    BootFailure, BootId, BootLine, BootOutcome, BootStage, BootTicket, ClientState, FailedAt,
-    Firmware, IpxeErrno, KernelFrom, MacAddr, Mode, Proof, VersionId, Way,
+    BootEnd, BootFailure, BootId, BootLine, BootOutcome, BootStage, BootTicket, ClientState,
+    FailedAt, Firmware, IpxeErrno, KernelFrom, MacAddr, Mode, Proof, VersionId, Way,
 };
 
 const KERNEL: u64 = 38 << 20;
@@ -303,6 +303,86 @@ fn what_ends_a_boot_at_once_is_told_at_once() {
     assert_eq!(told(&mut nothing, 1, 3), "no image");
 }
 
+/// A machine that shows its menu from second 5 on.
+fn at_menu() -> Timelines {
+    let mut boots = Timelines::default();
+    boots.loader(Whose::Mac(mac(1)), "snponly.efi", at(0));
+    boots.reached(mac(1), BootStage::Menu, said(1), at(5));
+    boots
+}
+
+#[test]
+fn a_machine_that_goes_on_to_its_local_disk_has_not_failed() {
+    let mut boots = at_menu();
+    for from in [said(9), AskedFrom::NoBoot] {
+        boots.gave_way(mac(1), Instead::LocalDisk, from, at(7));
+        assert_eq!(told(&mut boots, 1, 7), "it shows its menu", "{from:?}");
+    }
+    boots.gave_way(mac(1), Instead::LocalDisk, said(1), at(8));
+    let line = latest(&mut boots, 1, 8 + SILENCE);
+    assert_eq!(
+        (line.outcome, line.told.as_str()),
+        (BootOutcome::Ended, "it went on to its local disk")
+    );
+    assert_eq!(line.end, Some(BootEnd::LocalDisk));
+    let due = boots.due(at(8 + SILENCE));
+    assert_eq!((due[0].lines.len(), due[0].failed.len()), (1, 0));
+    assert_eq!(boots.boots(at(9999)).lost, 0);
+    assert_eq!(boots.seen_of(1).judge(at(9999)), None);
+
+    // Somebody chose after a while in which it has failed: that is told as another try.
+    let mut late = at_menu();
+    late.boots(at(5 + SILENCE));
+    late.gave_way(mac(1), Instead::LocalDisk, said(1), at(300));
+    assert_eq!(late.lines(&mac(1)).len(), 1, "it may be anybody");
+    let own = AskedFrom::Own(peer(1));
+    late.gave_way(mac(1), Instead::LocalDisk, own, at(300));
+    assert_eq!(late.lines(&mac(1)).len(), 2);
+    assert_eq!(latest(&mut late, 1, 300).outcome, BootOutcome::Ended);
+}
+
+#[test]
+fn a_machine_boots_as_who_logged_in_there_and_fails_as_them() {
+    let failure = BootFailure {
+        at: FailedAt::Kernel,
+        errno: None,
+    };
+    let anna = "person-anna".parse().unwrap();
+    let logs_in = |boots: &mut Timelines, boot, now| {
+        let ticket = ticket(2, boot);
+        boots.asks(&ticket, said(1), at(now));
+        boots.gave_way(mac(1), Instead::Person(&ticket, &anna), said(1), at(now));
+    };
+    let mut boots = at_menu();
+    logs_in(&mut boots, 1, 10);
+    assert_eq!(boots.boots(at(11)).lost, 0);
+    let words = "somebody logged in there, and it boots as person-anna";
+    assert_eq!(told(&mut boots, 1, 11), words);
+    assert!(
+        !boots.failure(mac(1), said(9), failure, at(12)),
+        "anybody can say so"
+    );
+    assert!(boots.failure(mac(1), said(1), failure, at(12)));
+    assert_eq!(
+        told(&mut boots, 2, 12),
+        "fetched boot.cfg, iPXE could not fetch the kernel"
+    );
+    assert_eq!(told(&mut boots, 1, 9999), words);
+    assert_eq!(boots.boots(at(9999)).lost, 1);
+
+    // She boots at another machine since.
+    let mut boots = at_menu();
+    logs_in(&mut boots, 1, 10);
+    boots.asks(&ticket(2, 2), said(1), at(40));
+    assert!(!boots.failure(mac(1), said(1), failure, at(41)));
+    assert_eq!(told(&mut boots, 2, 41), "script fetched");
+    // And the machine boots what is its own.
+    boots.asks(&ticket(1, 3), said(1), at(50));
+    assert!(boots.failure(mac(1), said(1), failure, at(51)));
+    assert_eq!(latest(&mut boots, 1, 51).outcome, BootOutcome::Failed);
+    assert_eq!(told(&mut boots, 2, 51), "script fetched");
+}
+
 #[test]
 fn the_firmwares_session_is_told_from_the_systems() {
     let mut boots = begun();
@@ -439,10 +519,7 @@ fn what_came_to_something_is_written_down_and_not_again_and_again() {
     let due = boots.due(at(2000 + SILENCE));
     assert_eq!(due[0].failed.len(), 1, "its event");
     boots.left(&mac(1), SYSTEM, End::ConnectionLost, at(3000));
-    assert_eq!(
-        boots.rest(at(3000))[0].lines[0].end,
-        Some(crate::library::BootEnd::Lost)
-    );
+    assert_eq!(boots.rest(at(3000))[0].lines[0].end, Some(BootEnd::Lost));
     assert_eq!(boots.lines(&mac(1)).len(), 1, "what is over is on disk");
 }
 

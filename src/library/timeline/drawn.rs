@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{BootLine, BootOutcome, BootStage, BootStep};
+use super::{BootLine, BootStage, BootStep};
 
 /// A stage on the line of its boot.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub struct DrawnStep<'a> {
 
 impl BootLine {
     /// Its stages as they are drawn. A line is as long as the boot took until its system read from its
-    /// disk, or as what was seen of it: what comes long after that would leave no room for the rest.
+    /// disk, or as what was seen of one whose system never had it: what comes long after that would leave no room for the rest.
     pub fn drawn(&self) -> Vec<DrawnStep<'_>> {
         let end = self.drawn_until();
         let whole = self.after(end).as_millis().max(1);
@@ -49,10 +49,8 @@ impl BootLine {
     }
 
     fn drawn_until(&self) -> Timestamp {
-        let early = |step: &&BootStep| match self.outcome {
-            BootOutcome::Booting | BootOutcome::Failed => true,
-            BootOutcome::Up | BootOutcome::Ended => step.stage <= BootStage::FirstRead,
-        };
+        let had_disk = self.reached(BootStage::System);
+        let early = |step: &&BootStep| !had_disk || step.stage <= BootStage::FirstRead;
         let steps = self.steps.iter().filter(early);
         let ends = steps.map(|step| step.until.unwrap_or(step.at).max(step.at));
         ends.fold(self.began, Timestamp::max)
@@ -75,6 +73,7 @@ pub fn stretch(time: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::library::BootOutcome;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millisecond(1_700_000_000_000 + millis).unwrap()
@@ -101,6 +100,17 @@ mod tests {
         assert_eq!(drawn[1].took, Some(SignedDuration::from_secs(3)));
         assert_eq!(line.took(), Some(SignedDuration::from_secs(8)));
         assert!(BootLine::new(at(0)).drawn().is_empty());
+    }
+
+    #[test]
+    fn a_line_without_a_system_goes_to_its_end() {
+        let mut line = BootLine::new(at(0));
+        line.outcome = BootOutcome::Ended;
+        for (stage, millis) in [(BootStage::Menu, 1000), (BootStage::End, 5000)] {
+            line.steps.push(BootStep::new(stage, at(millis)));
+        }
+        let bars: Vec<_> = line.drawn().iter().map(|one| one.bar).collect();
+        assert_eq!(bars, [Some((200, 1000)), Some((1000, 1000))]);
     }
 
     #[test]

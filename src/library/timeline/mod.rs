@@ -19,7 +19,7 @@ pub use drawn::{DrawnStep, stretch};
 pub use failure::{BootFailure, FailedAt, IpxeErrno};
 
 use super::error::Result;
-use super::names::VersionId;
+use super::names::{ClientName, VersionId};
 use super::{Library, MacAddr, document};
 
 /// How many boots of a client are kept.
@@ -56,9 +56,12 @@ pub struct BootLine {
     /// How often it came back after its connection was lost.
     #[serde(default)]
     pub reconnects: u32,
-    /// How its last session ended, unless it came back.
+    /// How it ended, unless it came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<BootEnd>,
+    /// The client of the person who logged in at the machine, where that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<ClientName>,
     /// Why it was refused its login, or what to boot, last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -125,7 +128,7 @@ pub enum BootStage {
     FirstRead,
     /// Its system wrote for the first time.
     FirstWrite,
-    /// The last session of its system ended.
+    /// The last session of its system ended, or it went on to something else.
     End,
 }
 
@@ -151,13 +154,13 @@ pub enum BootOutcome {
     Booting,
     /// Its system has its disk.
     Up,
-    /// Its system had its disk, and has gone.
+    /// Its system had its disk, and has gone; or it went on to something else.
     Ended,
     /// Its system never came to its disk.
     Failed,
 }
 
-/// How a boot ended whose system had logged in.
+/// How a boot ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootEnd {
@@ -169,6 +172,10 @@ pub enum BootEnd {
     CutOff,
     /// The machine began to boot anew.
     Anew,
+    /// The machine went on to its local disk.
+    LocalDisk,
+    /// Somebody logged in at the machine, and it boots their disk.
+    Person,
 }
 
 /// What a machine starts with, by what its DHCP tells (RFC 4578 §2.1, and IANA's registry of processor
@@ -289,6 +296,7 @@ impl BootLine {
             told: String::new(),
             reconnects: 0,
             end: None,
+            person: None,
             refused: None,
             other_name: None,
             own_name: None,
@@ -391,11 +399,16 @@ mod tests {
         let text = serde_json::to_string(&line).unwrap();
         assert!(text.contains(r#""efi-x64""#) && text.contains(r#""first-read""#));
         assert_eq!(serde_json::from_str::<BootLine>(&text).unwrap(), line);
-        // Older servers kept no word of where a kernel comes from.
-        assert!(!text.contains(r#""kernel":"#), "{text}");
+        // Older servers kept no word of where a kernel comes from, nor of who logged in.
+        for newer in [r#""kernel":"#, r#""person":"#] {
+            assert!(!text.contains(newer), "{text}");
+        }
         line.kernel = Some(KernelFrom::Esp);
+        line.end = Some(BootEnd::Person);
+        line.person = Some("person-anna".parse().unwrap());
         let text = serde_json::to_string(&line).unwrap();
         assert!(text.contains(r#""kernel":"esp""#), "{text}");
+        assert!(text.contains(r#""person":"person-anna""#), "{text}");
         assert_eq!(serde_json::from_str::<BootLine>(&text).unwrap(), line);
     }
 }

@@ -7,7 +7,7 @@ pub(super) fn tell(line: &BootLine) -> String {
     match line.outcome {
         BootOutcome::Booting => on_its_way(line),
         BootOutcome::Up => "its system is up".to_owned(),
-        BootOutcome::Ended => ended(line).to_owned(),
+        BootOutcome::Ended => ended(line),
         BootOutcome::Failed => failed(line),
     }
 }
@@ -36,13 +36,19 @@ fn on_its_way(line: &BootLine) -> String {
     }
 }
 
-fn ended(line: &BootLine) -> &'static str {
-    match line.end {
+fn ended(line: &BootLine) -> String {
+    let how = match line.end {
         Some(BootEnd::LoggedOut) | None => "its system logged out",
         Some(BootEnd::Lost) => "its connection was lost, and it did not come back",
         Some(BootEnd::CutOff) => "its session was ended here",
         Some(BootEnd::Anew) => "the machine began to boot anew, without logging out",
-    }
+        Some(BootEnd::LocalDisk) => "it went on to its local disk",
+        Some(BootEnd::Person) => match &line.person {
+            Some(person) => return format!("somebody logged in there, and it boots as {person}"),
+            None => "somebody logged in there, and it boots their disk",
+        },
+    };
+    how.to_owned()
 }
 
 /// What was done, what was not, and why that may be.

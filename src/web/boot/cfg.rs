@@ -188,6 +188,9 @@ pub(super) fn booted(
     let version = library.version(&ticket.version)?;
     let kernel = kernel_from(ticket.way, esp, &version.manifest().boot);
     server.saw_script(&ticket, kernel, from);
+    if client.mac != machine.mac {
+        server.saw_person(&machine.mac, client, &ticket, from);
+    }
     if server.is_news(&ticket.client) {
         let event = Event::new(&call.peer.actor(), "boot-script").of(&ticket.client);
         let event = event.with("boot", ticket.id.to_string());

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 
+use super::given::Asker;
 use super::place::base;
 use crate::boot::{Https, boot_ipxe, local_ipxe, over_tls};
 use crate::daemon::{Peer, Server};
+use crate::library::MacAddr;
 use crate::library::config::SecretsOver;
 use crate::web::{Problem, blocking_for_client};
 
@@ -37,9 +41,31 @@ pub(super) async fn all(
     blocking_for_client(&server, script).await.map(text)
 }
 
-/// On to the machine's own disk.
-pub(super) async fn local(State(server): State<Arc<Server>>) -> Result<Response, Problem> {
-    let script = |server: &Server| Ok(local_ipxe(server.library()));
+/// A machine that goes on to its own disk.
+#[derive(Deserialize)]
+pub(super) struct Leaving {
+    mac: MacAddr,
+}
+
+/// On to the machine's own disk, for anybody. Where a client tells which one it is, its boot here is over.
+pub(super) async fn local(
+    State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
+    leaving: Result<Query<Leaving>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let asker = match leaving {
+        Ok(Query(Leaving { mac })) => Some((mac, Asker::of(&server, &peer, mac).await?)),
+        Err(_) => None,
+    };
+    let script = move |server: &Server| {
+        let library = server.library();
+        if let Some((mac, asker)) = asker
+            && let Ok(client) = library.machine(&mac)
+        {
+            server.saw_local_disk(&client.mac, asker.asks_as(&client));
+        }
+        Ok(local_ipxe(library))
+    };
     blocking_for_client(&server, script).await.map(text)
 }
 
