@@ -19,7 +19,8 @@ pub struct DrawnStep<'a> {
 
 impl BootLine {
     /// Its stages as they are drawn. A line is as long as the boot took until its system read from its
-    /// disk, or as what was seen of one whose system never had it: what comes long after that would leave no room for the rest.
+    /// disk, or as what was seen of one whose system never had it: what comes long after that would leave
+    /// no room for the rest.
     pub fn drawn(&self) -> Vec<DrawnStep<'_>> {
         let end = self.drawn_until();
         let whole = self.after(end).as_millis().max(1);
