@@ -65,7 +65,11 @@ fn drawn(line: &BootLine) -> Vec<String> {
         lines.push(format!("            {}", print::printable(&line.told)));
     }
     if line.reconnects > 0 {
-        lines.push(format!("            came back {} times", line.reconnects));
+        let times = match line.reconnects {
+            1 => "once".to_owned(),
+            more => format!("{more} times"),
+        };
+        lines.push(format!("            came back {times}"));
     }
     lines.extend(line.drawn().iter().map(|one| {
         let row = format!(

@@ -5,8 +5,8 @@
 //! A system is there from the moment that it begins to log in, to whatever disk or volume, until it logs out;
 //! it gives a sign of life when it is pinged, and by each try, also one that is refused: who was cut off from
 //! its disk runs on for a while. Who is missed may come back for [`COMING_BACK`] from then on:
-//! whose session has ended in any other way, who has no answer to a ping, and whoever was there before this
-//! server served. Sessions of firmware are no system's, however they end: it is left before a system begins,
+//! whose session has ended in any other way, who has no answer to a ping or was refused last, and whoever was
+//! there before this server served. Sessions of firmware are no system's, however they end: it is left before a system begins,
 //! and they may stay behind.
 
 use std::collections::HashMap;
@@ -70,7 +70,7 @@ struct System {
 impl System {
     /// Since when it is missed: what comes later tells nothing new.
     fn missed(&self) -> Option<Instant> {
-        self.silent.or(self.lost)
+        self.silent.or(self.lost).or(self.refused)
     }
 
     /// Whether it still tells something: what is over does for a while.
@@ -200,15 +200,15 @@ impl Attached {
         its.map(|(control, _)| control).collect()
     }
 
-    /// Whether a system gives a sign of life.
-    async fn answers(&self, control: &SessionControl) -> bool {
+    /// Whether a system gives a sign of life, or has since then.
+    async fn answers(&self, control: &SessionControl, since: Instant) -> bool {
         let asked = Instant::now();
         let refused = self
             .systems()
             .get(&control.id())
             .and_then(|one| one.refused);
         if let Some(refused) = refused {
-            return may_come_back(refused);
+            return refused > since;
         }
         let note = |answers: bool| {
             if let Some(system) = self.systems().get_mut(&control.id()) {
@@ -319,7 +319,8 @@ impl Server {
                 return true;
             };
             let systems: Vec<_> = systems.iter().collect();
-            let answers = systems.iter().map(|control| self.attached.answers(control));
+            let answers = systems.iter();
+            let answers = answers.map(|control| self.attached.answers(control, asked));
             let answers: FuturesUnordered<_> = answers.collect();
             if pin!(answers.any(std::future::ready)).await {
                 return true;
@@ -567,12 +568,18 @@ mod tests {
         let system = lab.logs_in(SYSTEM).await;
         // It was fenced, and runs on from its memory.
         lab.ends(system, End::Kicked);
-        for _ in 0..5 {
+        let tries = async || {
             tokio::time::sleep(Duration::from_secs(3)).await;
             drop(lab.logs_in(SYSTEM).await);
-            assert_eq!(lab.is_running().await, (true, 0));
+        };
+        for _ in 0..3 {
+            tries().await;
+            let ((), (runs, took)) = tokio::join!(tries(), lab.is_running());
+            assert!(runs && (3000..3400).contains(&took), "{runs} {took}");
         }
-        tokio::time::sleep(COMING_BACK).await;
+        // Until the machine was reset.
+        let (runs, took) = lab.is_running().await;
+        assert!(!runs && (5400..6400).contains(&took), "{runs} {took}");
         assert_eq!(lab.is_running().await, (false, 0));
         drop(lab.logs_in(SYSTEM).await);
         assert_eq!(
