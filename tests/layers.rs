@@ -154,6 +154,7 @@ const DRIVERS: &[&str] = &[
     "runner",
     "server",
     "sessions",
+    "threads",
 ];
 
 #[test]

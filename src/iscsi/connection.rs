@@ -20,6 +20,7 @@ use super::runner::Runner;
 use super::server::Limits;
 use super::session::Session;
 use super::sessions::{Counters, Place, SessionInfo, Sessions};
+use super::threads::Threads;
 use crate::scsi::{Nexus, Path, TargetPort, TransportId};
 
 /// Time for the last PDU to reach the peer.
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) challenges: Challenges,
     pub(super) failures: Failures,
     pub(super) memory: Arc<Memory>,
+    pub(super) threads: Threads,
 }
 
 /// A login that has succeeded.
@@ -327,14 +329,12 @@ async fn full_feature(
     } = inside;
     tracing::info!(session = info.id, initiator = %info.initiator, target = %info.target, peer = %info.peer, "logged in");
     let control = place.control().clone();
-    let runner = Runner::new(
-        link,
-        session,
-        Some(nexus),
-        admitted.initiator,
-        shared.clone(),
-    );
-    farewell.end = runner.run(Some(control), stop).await;
+    let (initiator, owner) = (admitted.initiator, shared.clone());
+    let runs = move |link| {
+        let runner = Runner::new(link, session, Some(nexus), initiator, owner);
+        runner.run(Some(control), stop)
+    };
+    farewell.end = on_a_thread(&shared.threads, link, runs).await;
     tracing::info!(session = info.id, end = ?farewell.end, "session ended");
     let totals = shared.sessions.totals();
     totals.session_ended(farewell.end, &info.counters);
@@ -342,4 +342,37 @@ async fn full_feature(
     // everything as it should be.
     drop(farewell);
     drop(place);
+}
+
+/// Runs a session to its end on the thread that has the fewest.
+async fn on_a_thread<F>(
+    threads: &Threads,
+    link: Link,
+    runs: impl FnOnce(Link) -> F + Send + 'static,
+) -> End
+where
+    F: Future<Output = End> + Send,
+{
+    let Some(seat) = threads.seat() else {
+        return runs(link).await;
+    };
+    let handle = seat.handle.clone();
+    let session = handle.spawn(async move {
+        let _seat = seat;
+        match link.moved_here() {
+            Ok(link) => runs(link).await,
+            Err(error) => {
+                tracing::error!(%error, "giving a connection to its thread");
+                End::ConnectionLost
+            }
+        }
+    });
+    match session.await {
+        Ok(end) => end,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The server has ended without waiting for its sessions.
+            Err(_) => End::ShutDown,
+        },
+    }
 }

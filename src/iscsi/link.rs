@@ -64,6 +64,15 @@ impl Link {
         self.output.agree(header, data);
     }
 
+    /// The same on the runtime in which this is called: its poller tells from now on what comes.
+    ///
+    /// # Errors
+    /// When the socket cannot be given to it.
+    pub(super) fn moved_here(self) -> io::Result<Self> {
+        let stream = TcpStream::from_std(self.stream.into_std()?)?;
+        Ok(Link { stream, ..self })
+    }
+
     /// Waits for the next PDU of a login.
     pub(super) async fn receive(&mut self) -> Result<Incoming, Lost> {
         loop {

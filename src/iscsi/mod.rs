@@ -3,8 +3,9 @@
 //! [`wire`] is bytes: it does no I/O and keeps no state. `keys` is the table of what is negotiated;
 //! `login` (with `chap`) and `session` are state machines: a PDU in, actions out. Sockets and time are for
 //! `server` (accepts at its `portals`, as far as there is `room`), `connection` (one connection's life; who
-//! guesses secrets waits for his `failures`), `runner` (carries out a session's actions, as far as its peer
-//! keeps up by its `progress` and there is `memory`), `link`, `frame` and `output` (bytes to PDUs and back).
+//! guesses secrets waits for his `failures`), `runner` (carries out a session's actions, on one of the `threads`,
+//! which it keeps `awake` where that pays, as far as its peer keeps up by its `progress` and there is
+//! `memory`), `link`, `frame` and `output` (bytes to PDUs and back).
 //! What a target is, and who may see it, is asked of a [`Directory`]. The standard is RFC 7143.
 //!
 //! A session has one connection (MaxConnections=1) and error recovery level 0. More connections of one
@@ -37,6 +38,7 @@ pub use self::server::{Limits, ServerConfig, serve, serve_at};
 pub use self::sessions::{Counters, Parameters, SessionControl, SessionInfo, Sessions};
 pub use self::totals::{Histogram, Refused, Totals};
 
+mod awake;
 mod chap;
 mod connection;
 mod directory;
@@ -56,5 +58,6 @@ mod runner;
 mod server;
 mod session;
 mod sessions;
+mod threads;
 mod totals;
 pub mod wire;

@@ -18,6 +18,7 @@ use super::memory::Memory;
 use super::portals::{Door, Portals};
 use super::room::Room;
 use super::sessions::Sessions;
+use super::threads::Threads;
 
 /// Pause after a connection could not be accepted.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -114,6 +115,7 @@ pub async fn serve_at(
         portals: portals.clone(),
         challenges: Challenges::default(),
         failures: Failures::default(),
+        threads: Threads::start(),
     });
     // A watch channel, because every connection must see the end, also one that looks late.
     let stop = watch::Sender::new(false);

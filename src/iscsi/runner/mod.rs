@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::awake::Awake;
 use super::connection::{GRACE, Shared};
 use super::directory::{BoxFuture, End, Initiator};
 use super::frame::Fault;
@@ -69,6 +70,9 @@ pub(super) struct Runner {
     hearing: Hearing,
     /// Whoever waits for a sign of life after a ping, by its number.
     awaited: Option<(SessionControl, u64)>,
+    awake: Awake,
+    /// PDUs that were taken the last time that there were any.
+    together: usize,
     over: Option<End>,
 }
 
@@ -137,6 +141,7 @@ impl Runner {
         shared: Arc<Shared>,
     ) -> Self {
         let stalled = shared.limits.stalled;
+        let awake = Awake::new(shared.threads.spare());
         Runner {
             share: shared.memory.join(),
             loan: None,
@@ -158,6 +163,8 @@ impl Runner {
             reading_total: 0,
             hearing: Hearing::Something,
             awaited: None,
+            awake,
+            together: 0,
             over: None,
         }
     }
@@ -229,6 +236,7 @@ impl Runner {
                 Ok(busy) => busy,
                 Err(end) => return end,
             };
+            let awake = !busy && self.expects_one() && self.awake.stays();
             let interest = self.interest();
             let limit = self.time_limit(deadline);
             let wake = tokio::select! {
@@ -244,8 +252,9 @@ impl Runner {
                 ready = self.link.ready(interest), if !busy => Wake::Socket(ready),
                 () = until(limit) => Wake::Time,
                 _ = pulse.tick() => Wake::Pulse,
-                () = tokio::task::yield_now(), if busy => continue,
+                () = tokio::task::yield_now(), if busy || awake => continue,
             };
+            self.awake.goes_on();
             match wake {
                 Wake::Done(done) => {
                     self.done(done);
@@ -302,12 +311,17 @@ impl Runner {
         self.perform();
         while more && taken < BUDGET && self.over.is_none() && self.has_room() {
             match self.link.next() {
-                Ok(Some(pdu)) => self.session.receive(pdu),
+                Ok(Some(pdu)) => {
+                    self.session.receive(pdu);
+                    taken += 1;
+                }
                 Ok(None) => more = false,
                 Err(lost) => return Err(self.lost(lost)),
             }
             self.perform();
-            taken += 1;
+        }
+        if taken > 0 {
+            self.together = taken;
         }
         match self.link.send_some() {
             Ok(sent) => self.taking.moved(sent, self.link.waiting() > 0),
@@ -322,6 +336,11 @@ impl Runner {
             // does not wake anybody for those) and for commands.
             None => Ok(more && self.has_room() || self.next_fits()),
         }
+    }
+
+    /// Whether all is done, for a peer that makes one command at a time.
+    fn expects_one(&self) -> bool {
+        self.together == 1 && self.link.waiting() == 0 && self.begun.is_empty()
     }
 
     fn interest(&self) -> Interest {

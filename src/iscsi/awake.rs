@@ -1,0 +1,148 @@
+//! Staying awake for a peer that goes on at once.
+//!
+//! To sleep and to be woken takes longer than most commands (about 30 us of the 60 that a peer with one command
+//! at a time sees): while such a peer makes its next one, its thread looks at its sockets again and again
+//! instead. Only for peers whose last command came that soon, never for more than [`PATIENCE`], on one thread
+//! fewer than there are processors, and not where somebody else has wanted this one's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// How long somebody is waited for: what takes longer is no peer that goes on at once.
+const PATIENCE: Duration = Duration::from_micros(100);
+/// For so long a thread sleeps as others do after somebody else has wanted its processor.
+const REST: Duration = Duration::from_millis(10);
+
+/// How many threads may stay awake.
+pub(super) struct Spare {
+    most: usize,
+    taken: AtomicUsize,
+}
+
+impl Spare {
+    pub(super) fn new(most: usize) -> Self {
+        Spare {
+            most,
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    fn take(self: &Arc<Self>) -> Option<Taken> {
+        let more = |taken: usize| (taken < self.most).then_some(taken + 1);
+        let order = Ordering::Relaxed;
+        let taken = self.taken.fetch_update(order, order, more);
+        taken.is_ok().then(|| Taken(self.clone()))
+    }
+}
+
+/// One of the threads that may.
+struct Taken(Arc<Spare>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a session keeps its thread awake.
+pub(super) struct Awake {
+    spare: Arc<Spare>,
+    /// Since when it waits.
+    since: Option<Instant>,
+    taken: Option<Taken>,
+    /// Whether it waited only a moment the last time.
+    is_quick: bool,
+    /// How often somebody else has taken this thread's processor.
+    pushed: i64,
+    rests: Option<Instant>,
+}
+
+impl Awake {
+    pub(super) fn new(spare: Arc<Spare>) -> Self {
+        Awake {
+            spare,
+            since: None,
+            taken: None,
+            is_quick: false,
+            pushed: 0,
+            rests: None,
+        }
+    }
+
+    /// Whether the thread is to stay awake for this session, which has nothing to do now.
+    pub(super) fn stays(&mut self) -> bool {
+        let now = Instant::now();
+        match self.since {
+            None => {
+                self.since = Some(now);
+                if self.is_quick && self.rests.is_none_or(|until| until <= now) {
+                    self.taken = self.spare.take();
+                }
+            }
+            Some(since) if now.duration_since(since) > PATIENCE => self.sleeps(now),
+            Some(_) => {}
+        }
+        self.taken.is_some()
+    }
+
+    /// Something has come, or there is something to do.
+    pub(super) fn goes_on(&mut self) {
+        let Some(since) = self.since.take() else {
+            return;
+        };
+        let now = Instant::now();
+        self.sleeps(now);
+        // Whoever was slept for came as much later as that took.
+        self.is_quick = now.duration_since(since) < 2 * PATIENCE;
+    }
+
+    fn sleeps(&mut self, now: Instant) {
+        if self.taken.take().is_none() {
+            return;
+        }
+        let usage = getrusage(UsageWho::RUSAGE_THREAD);
+        let pushed = usage.map_or(self.pushed, |usage| usage.involuntary_context_switches());
+        if pushed != std::mem::replace(&mut self.pushed, pushed) {
+            self.rests = Some(now + REST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(awake: &mut Awake, time: Duration) -> bool {
+        let stays = awake.stays();
+        std::thread::sleep(time);
+        awake.stays();
+        awake.goes_on();
+        stays
+    }
+
+    #[test]
+    fn a_thread_stays_awake_for_who_came_soon_the_last_time() {
+        let spare = Arc::new(Spare::new(1));
+        let mut awake = Awake::new(spare.clone());
+        assert!(!waits(&mut awake, Duration::ZERO));
+        awake.rests = None;
+        assert!(waits(&mut awake, 3 * PATIENCE), "it was quick");
+        awake.rests = None;
+        assert!(!waits(&mut awake, Duration::ZERO), "it was slow");
+        awake.rests = None;
+        assert!(awake.stays());
+        let mut other = Awake::new(spare.clone());
+        other.is_quick = true;
+        assert!(!other.stays(), "one is enough");
+        std::thread::sleep(2 * PATIENCE);
+        assert!(!awake.stays(), "it has waited for long enough");
+        other.goes_on();
+        other.is_quick = true;
+        assert!(other.stays());
+        drop(other);
+        assert_eq!(spare.taken.load(Ordering::Relaxed), 0);
+    }
+}
