@@ -85,6 +85,8 @@ impl Journal {
             if let Err(error) = disk.write_at(&[data], offset) {
                 // What was there before takes no room that is not there.
                 disk.write_at(&[before], offset)?;
+                // Some of the new data may be stored, and only the journal can tell what was to be there.
+                disk.sync()?;
                 clear(file)?;
                 return Err(Failure::passing(error));
             }
