@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::contender::NETROOT;
+use super::limits::Rate;
 use super::measure::{COPIES, EACH, SLOWEST, Slice};
 use super::profile::Profile;
 use super::scenario::{Floor, Scenario, Work};
@@ -32,8 +33,8 @@ pub(super) struct Outcome {
     pub(super) ours: Shown,
     /// The null target, where there is one for this.
     pub(super) null: Option<Shown>,
-    /// MiB a second of the plain sendfile loop in the same rounds, where that is compared.
-    pub(super) sendfile: Vec<f64>,
+    /// The plain sendfile loop in the same rounds, where that is compared.
+    pub(super) sendfile: Vec<Rate>,
     /// Where the time of ours goes, where perf tells.
     pub(super) profile: Option<Profile>,
 }
@@ -51,6 +52,15 @@ pub(super) fn times(ratio: f64) -> String {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Verdict {
     pub(super) floor: Floor,
+    pub(super) found: f64,
+    /// What is found of who does less than any target has to: a floor beyond that is beyond this machine.
+    pub(super) least_work: Option<LeastWork>,
+}
+
+/// Somebody who does less than any target has to, and what is found of him.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct LeastWork {
+    pub(super) name: &'static str,
     pub(super) found: f64,
 }
 
@@ -160,12 +170,46 @@ impl Outcome {
             Floor::Ratio(_) => self.ratio().median,
             Floor::ProcessorOfCommand(_) => ours.us_a_command() / peer.us_a_command(),
             Floor::ProcessorOfMib(_) => ours.us_a_mib() / peer.us_a_mib(),
-            Floor::OfSendfile(_) => ours.mib_a_second().median / median(&self.sendfile),
+            Floor::OfSendfile(_) => {
+                ours.mib_a_second().median / self.sendfile_median(|rate| rate.mib_a_second)
+            }
             Floor::Resident(_) => of_ours(EACH),
             Floor::Slowest(_) => of_ours(SLOWEST),
             Floor::Copies(_) => of_ours(COPIES),
         };
-        Verdict { floor, found }
+        Verdict {
+            floor,
+            found,
+            least_work: self.least_work(floor),
+        }
+    }
+
+    /// What the same floor finds of the plain sendfile loop, or else of the null target.
+    fn least_work(&self, floor: Floor) -> Option<LeastWork> {
+        let peer = &self.peer;
+        if !self.sendfile.is_empty() {
+            let rate = |value: fn(&Rate) -> f64| self.sendfile_median(value);
+            let found = match floor {
+                Floor::Ratio(_) => rate(|rate| rate.mib_a_second) / peer.mib_a_second().median,
+                Floor::ProcessorOfMib(_) => rate(|rate| rate.us_a_mib) / peer.us_a_mib(),
+                _ => return None,
+            };
+            let name = "the sendfile loop";
+            return Some(LeastWork { name, found });
+        }
+        let null = self.null.as_ref()?;
+        let rate = |shown: &Shown| median(&shown.all(|slice| self.rate(slice)));
+        let found = match floor {
+            Floor::Ratio(_) => rate(null) / rate(peer),
+            Floor::ProcessorOfCommand(_) => null.us_a_command() / peer.us_a_command(),
+            _ => return None,
+        };
+        let name = "the null target";
+        Some(LeastWork { name, found })
+    }
+
+    fn sendfile_median(&self, value: impl Fn(&Rate) -> f64) -> f64 {
+        median(&self.sendfile.iter().map(value).collect::<Vec<_>>())
     }
 }
 
@@ -208,7 +252,10 @@ impl Verdict {
         } else {
             "falls short"
         };
-        format!("{reaches}: {told}")
+        let beside = self.least_work.map_or_else(String::new, |least| {
+            format!(" ({}: {:.2})", least.name, least.found)
+        });
+        format!("{reaches}: {told}{beside}")
     }
 }
 
@@ -256,6 +303,31 @@ mod tests {
                 .starts_with("reaches: at least 3 x tgt: 3.50")
         );
         assert!((outcome.ours.us_a_mib() - 1.5e6 / (1050.0 * 4096.0 / 1_048_576.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn who_does_less_than_any_target_stands_beside_what_was_found() {
+        let scenario = |name| ALL.iter().find(|scenario| scenario.name == name).unwrap();
+        let mut outcome = Outcome {
+            scenario: scenario("read-4k-qd1"),
+            peer: shown("tgt", &[100], 0.6),
+            ours: shown("netroot", &[120], 0.5),
+            null: Some(shown("null", &[130], 0.4)),
+            sendfile: Vec::new(),
+            profile: None,
+        };
+        let told = outcome.verdicts()[0].told("tgt");
+        assert!(told.ends_with("1.20 (the null target: 1.30)"), "{told}");
+        outcome.scenario = scenario("read-1m-qd8");
+        let mib = outcome.peer.mib_a_second().median;
+        outcome.sendfile = vec![Rate {
+            mib_a_second: 1.1 * mib,
+            us_a_mib: 0.75 * outcome.peer.us_a_mib(),
+        }];
+        let told: Vec<_> = outcome.verdicts().iter().map(|v| v.told("tgt")).collect();
+        assert!(told[0].ends_with("(the sendfile loop: 1.10)"), "{told:?}");
+        assert!(told[1].ends_with("loop: 1.09"), "{told:?}");
+        assert!(told[2].ends_with("(the sendfile loop: 0.75)"), "{told:?}");
     }
 
     #[test]

@@ -217,6 +217,10 @@ fn scenario(outcome: &Outcome) -> Value {
             "floor": format!("{:?}", verdict.floor),
             "found": verdict.found,
             "reaches": verdict.reaches(),
+            "least_work": verdict.least_work.map(|least| json!({
+                "name": least.name,
+                "found": least.found,
+            })),
         })
     };
     json!({
@@ -226,7 +230,7 @@ fn scenario(outcome: &Outcome) -> Value {
         "contenders": all.into_iter().flatten().map(shown).collect::<Vec<_>>(),
         "ratio": spread(outcome.ratio()),
         "profile": outcome.profile.as_ref().map(profile),
-        "sendfile_mib_a_second": outcome.sendfile,
+        "sendfile_mib_a_second": outcome.sendfile.iter().map(|rate| rate.mib_a_second).collect::<Vec<_>>(),
         "floors": outcome.verdicts().iter().map(floor).collect::<Vec<_>>(),
     })
 }

@@ -107,7 +107,7 @@ impl Stage {
             all.reverse();
             if with_sendfile {
                 let rate = limits::sendfile(&self.sealed, how.time)?;
-                sendfile.push(rate.mib_a_second);
+                sendfile.push(rate);
             }
         }
         let ours = all
