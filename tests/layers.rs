@@ -147,6 +147,7 @@ fn only_exec_runs_programs() {
 const DRIVERS: &[&str] = &[
     "connection",
     "link",
+    "knocks",
     "memory",
     "output",
     "portals",

@@ -6,10 +6,12 @@
 //! it gives a sign of life when it is pinged, and by each try, also one that is refused: who was cut off from
 //! its disk runs on for a while. Who is missed may come back for [`COMING_BACK`] from then on:
 //! whose session has ended in any other way, who has no answer to a ping or was refused last, and whoever was
-//! there before this server served. Sessions of firmware are no system's, however they end: it is left before a system begins,
+//! there before this server served. Where somebody makes connections to the target and does not log in, a system
+//! may be kept from coming back: it runs as long as he goes on. Sessions of firmware are no system's, however they end: it is left before a system begins,
 //! and they may stay behind.
 
 use std::collections::HashMap;
+use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,10 +22,10 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::devices::Devices;
-use super::neighbours::hardware_at;
+use super::neighbours::{hardware_at, neighbours_among};
 use super::timeline::Initiates;
 use super::{Server, Whereabouts};
-use crate::iscsi::{End, Initiator, SessionControl};
+use crate::iscsi::{End, Initiator, Knocked, SessionControl};
 use crate::library::{BootId, Client, Error, Live, LiveSession, MacAddr, VersionId};
 
 /// How long a system has to answer a ping: in a network that machines boot over it takes milliseconds.
@@ -44,7 +46,24 @@ pub(super) struct Attached {
     served: OnceLock<Instant>,
     // Both held for a look or a change of the map, never across a wait, and never together.
     table: Mutex<HashMap<u64, Entry>>,
-    systems: Mutex<HashMap<u64, System>>,
+    systems: Mutex<Systems>,
+}
+
+#[derive(Default)]
+struct Systems {
+    all: HashMap<u64, System>,
+    /// When those that tell nothing any more were thrown away last.
+    swept: Option<Instant>,
+}
+
+impl Systems {
+    /// Throws away what is over, now and then: there may be many of them, and a change may come often.
+    fn sweep(&mut self) {
+        if self.swept.is_none_or(|swept| swept.elapsed() >= LOOK) {
+            self.swept = Some(Instant::now());
+            self.all.retain(|_, one| one.tells());
+        }
+    }
 }
 
 struct Entry {
@@ -94,7 +113,7 @@ impl Presence {
     pub(super) fn ended(self, end: End) {
         let attached = &self.server.attached;
         if end == End::Logout {
-            attached.systems().remove(&self.id);
+            attached.systems().all.remove(&self.id);
         } else {
             attached.note(self.id, |system| &mut system.lost);
         }
@@ -106,7 +125,7 @@ impl Drop for Presence {
     fn drop(&mut self) {
         let is_over = |system: &System| system.lost.is_some();
         let attached = &self.server.attached;
-        if !attached.systems().get(&self.id).is_some_and(is_over) {
+        if !attached.systems().all.get(&self.id).is_some_and(is_over) {
             attached.note(self.id, |system| &mut system.refused);
         }
     }
@@ -137,7 +156,7 @@ impl Attached {
     /// Takes a session in, whose login has come so far that it is known whose boot it is.
     pub(super) fn enter(&self, session: LiveSession, control: SessionControl) {
         let id = control.id();
-        if let Some(system) = self.systems().get_mut(&id) {
+        if let Some(system) = self.systems().all.get_mut(&id) {
             system.client = session.client;
         }
         self.table().insert(id, Entry { session, control });
@@ -156,26 +175,26 @@ impl Attached {
     }
 
     /// A system begins to log in.
-    fn arrive(&self, control: SessionControl, machine: Vec<MacAddr>) {
+    fn arrive(&self, control: SessionControl, machine: Vec<MacAddr>, client: Option<MacAddr>) {
         let id = control.id();
         let system = System {
             control,
-            client: None,
+            client,
             machine,
             silent: None,
             lost: None,
             refused: None,
         };
         let mut systems = self.systems();
-        systems.retain(|_, one| one.tells());
-        systems.insert(id, system);
+        systems.sweep();
+        systems.all.insert(id, system);
     }
 
     /// Notes when something has become of a system, if it is one.
     fn note(&self, id: u64, what: impl FnOnce(&mut System) -> &mut Option<Instant>) {
         let mut systems = self.systems();
-        systems.retain(|_, one| one.tells());
-        if let Some(system) = systems.get_mut(&id) {
+        systems.sweep();
+        if let Some(system) = systems.all.get_mut(&id) {
             *what(system) = Some(Instant::now());
         }
     }
@@ -193,7 +212,7 @@ impl Attached {
             let may_be_its = system.client == Some(client.mac) || is_there(&system.machine);
             may_be_its.then(|| (system.control.clone(), system.machine.clone()))
         };
-        let systems: Vec<_> = self.systems().values().filter_map(systems).collect();
+        let systems: Vec<_> = self.systems().all.values().filter_map(systems).collect();
         // Whose hardware it is stands in documents, which are not read while the table is held.
         let is_its = |machine: &[MacAddr]| is_there(machine) || !machine.iter().any(&is_anothers);
         let its = systems.into_iter().filter(|(_, machine)| is_its(machine));
@@ -205,13 +224,14 @@ impl Attached {
         let asked = Instant::now();
         let refused = self
             .systems()
+            .all
             .get(&control.id())
             .and_then(|one| one.refused);
         if let Some(refused) = refused {
             return refused > since;
         }
         let note = |answers: bool| {
-            if let Some(system) = self.systems().get_mut(&control.id()) {
+            if let Some(system) = self.systems().all.get_mut(&control.id()) {
                 system.silent = match answers {
                     true => None,
                     false => system.missed().or(Some(asked)),
@@ -234,7 +254,7 @@ impl Attached {
     /// Since when the last of these systems is missed; nothing where none is.
     fn missed(&self, controls: &[&SessionControl]) -> Option<Instant> {
         let systems = self.systems();
-        let system = |control: &&SessionControl| systems.get(&control.id());
+        let system = |control: &&SessionControl| systems.all.get(&control.id());
         let missed = controls
             .iter()
             .filter_map(system)
@@ -265,7 +285,7 @@ impl Attached {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn systems(&self) -> MutexGuard<'_, HashMap<u64, System>> {
+    fn systems(&self) -> MutexGuard<'_, Systems> {
         // The same.
         self.systems.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -282,7 +302,11 @@ impl Server {
         if Initiates::of(who.isid) == Initiates::System {
             let peer = who.peer;
             let machine = self.call_for_firmware(move |_| hardware_at(peer)).await;
-            self.attached.arrive(control, machine.unwrap_or_default());
+            let machine = machine.unwrap_or_default();
+            // Behind a router the name is all that tells, of who is refused, too, where it is believed.
+            let is_believed = machine.is_empty() && self.trusts(peer.ip());
+            let named = is_believed.then(|| self.library.client_named(who.name.as_str()));
+            self.attached.arrive(control, machine, named.flatten());
         }
         Presence {
             server: self.clone(),
@@ -314,10 +338,16 @@ impl Server {
         let asked = Instant::now();
         loop {
             let wanted = client.clone();
-            let found = self.call_for_firmware(move |server| server.systems_of(&wanted));
-            let Some(systems) = found.await else {
+            let found = self.call_for_firmware(move |server| {
+                (server.systems_of(&wanted), server.knocked(&wanted))
+            });
+            // Who cannot tell gives nothing away.
+            let Some((systems, Ok(knocked))) = found.await else {
                 return true;
             };
+            if knocked.iter().any(|knocked| knocked.at > asked) {
+                return true;
+            }
             let systems: Vec<_> = systems.iter().collect();
             let answers = systems.iter();
             let answers = answers.map(|control| self.attached.answers(control, asked));
@@ -328,12 +358,26 @@ impl Server {
             let missed = self.attached.missed(&systems);
             let served = self.attached.served.get().copied();
             let served = served.unwrap_or_else(Instant::now);
-            let missed = missed.map_or(served, |at| at.max(served));
-            if !may_come_back(missed) || asked.elapsed() >= patience.min(COMING_BACK) {
+            let knocks = knocked.iter().map(|knocked| knocked.at);
+            let missed = knocks.chain(missed).fold(served, Instant::max);
+            let is_at_the_door = knocked.iter().any(|knocked| knocked.is_there);
+            if !may_come_back(missed) && !is_at_the_door {
                 return false;
+            }
+            // Who stays at the door that long is no firmware.
+            if asked.elapsed() >= patience.min(COMING_BACK) {
+                return is_at_the_door;
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Who makes connections from a client's machine and does not log in.
+    fn knocked(&self, client: &Client) -> io::Result<Vec<Knocked>> {
+        let knocked = self.sessions.knocks().within(COMING_BACK);
+        neighbours_among(knocked, |mac| client.has_mac(mac)).inspect_err(|error| {
+            tracing::warn!(%error, "cannot read the kernel's table of neighbours");
+        })
     }
 
     /// The systems of a client's machine, on clients' disks and on volumes.
@@ -401,7 +445,11 @@ mod tests {
 
     impl Lab {
         fn new() -> Self {
-            let (dir, library) = Library::temporary();
+            let (dir, _) = Library::temporary();
+            let place = dir.path().join("library");
+            let own = dir.path().join("own.toml");
+            std::fs::write(&own, "[boot]\ntrusted = [\"127.0.0.0/8\"]\n").unwrap();
+            let library = Library::open(&place, Some(&own)).unwrap();
             let doors = Doors::configured(&library.config());
             let image: VersionSpec = "fc28".parse().unwrap();
             let mut draft = library.draft(&image.image).unwrap();
@@ -444,8 +492,31 @@ mod tests {
 
         /// A login of the client that has come so far that its disk is being opened.
         async fn logs_in(&self, isid: [u8; 6]) -> Session {
+            let session = self.arrives(isid).await;
+            let live = LiveSession {
+                initiator: self.initiator().to_string(),
+                peer: ([127, 0, 0, 1], 4000).into(),
+                client: Some(self.mac),
+                boot: None,
+                version: self.version.clone(),
+                since: Timestamp::now(),
+                firmware: Initiates::of(Isid(isid)) == Initiates::Firmware,
+            };
+            let control = session.control.clone();
+            self.server.attached.enter(live, control);
+            session
+        }
+
+        fn initiator(&self) -> IscsiName {
+            let boot = "000000000001-1-0123456789abcdef".parse().unwrap();
+            let name = self.server.library.initiator_name(&self.mac, &boot);
+            name.parse().unwrap()
+        }
+
+        /// One of which no more is known than who he says that he is.
+        async fn arrives(&self, isid: [u8; 6]) -> Session {
             let who = Initiator {
-                name: "iqn.a:i".parse().unwrap(),
+                name: self.initiator(),
                 isid: Isid(isid),
                 peer: ([127, 0, 0, 1], 4000).into(),
                 local: ([127, 0, 0, 1], 3260).into(),
@@ -455,16 +526,6 @@ mod tests {
             let place = self.server.sessions.enter(&who, &target).await;
             let control = place.control().clone();
             let presence = self.server.arrives(&who, control.clone()).await;
-            let session = LiveSession {
-                initiator: who.name.to_string(),
-                peer: who.peer,
-                client: Some(self.mac),
-                boot: None,
-                version: self.version.clone(),
-                since: Timestamp::now(),
-                firmware: Initiates::of(who.isid) == Initiates::Firmware,
-            };
-            self.server.attached.enter(session, control.clone());
             Session {
                 presence,
                 control,
@@ -570,7 +631,7 @@ mod tests {
         lab.ends(system, End::Kicked);
         let tries = async || {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            drop(lab.logs_in(SYSTEM).await);
+            drop(lab.arrives(SYSTEM).await);
         };
         for _ in 0..3 {
             tries().await;
@@ -581,9 +642,9 @@ mod tests {
         let (runs, took) = lab.is_running().await;
         assert!(!runs && (5400..6400).contains(&took), "{runs} {took}");
         assert_eq!(lab.is_running().await, (false, 0));
-        drop(lab.logs_in(SYSTEM).await);
+        drop(lab.arrives(SYSTEM).await);
         assert_eq!(
-            lab.server.attached.systems().len(),
+            lab.server.attached.systems().all.len(),
             1,
             "what is long over goes"
         );

@@ -4,6 +4,8 @@
 //! where this host's answers go, and no more: who can forge ARP or NDP on the client's own network segment
 //! gets them. A stale entry counts, as the connection that the question came by was made through it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -86,8 +88,7 @@ impl Server {
     /// from anything meanwhile.
     pub async fn whereabouts(self: &Arc<Self>, peer: SocketAddr) -> Whereabouts {
         let ip = peer.ip().to_canonical();
-        let config = self.library().config();
-        if config.boot.trusted.iter().any(|network| network.has(ip)) {
+        if self.trusts(ip) {
             return Whereabouts::Trusted;
         }
         // This host is nobody's neighbour.
@@ -106,6 +107,12 @@ impl Server {
             }
         }
         Whereabouts::Unknown(Unproven::Routed(ip))
+    }
+
+    /// Whether the configuration trusts what comes from there.
+    pub(super) fn trusts(&self, ip: IpAddr) -> bool {
+        let (config, ip) = (self.library().config(), ip.to_canonical());
+        config.boot.trusted.iter().any(|network| network.has(ip))
     }
 }
 
@@ -139,6 +146,26 @@ pub(super) fn hardware_at(peer: SocketAddr) -> Vec<MacAddr> {
             Vec::new()
         }
     }
+}
+
+/// Those of `peers` who have one of the hardware addresses that are meant, with what is said of them.
+pub(super) fn neighbours_among<T>(
+    peers: Vec<(SocketAddr, T)>,
+    is_meant: impl Fn(&MacAddr) -> bool,
+) -> io::Result<Vec<T>> {
+    let mut tables = HashMap::new();
+    let mut found = Vec::new();
+    for (peer, what) in peers {
+        let ip = peer.ip().to_canonical();
+        let table = match tables.entry(ip.is_ipv4()) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(place) => place.insert(table(ip)?),
+        };
+        if owners(table, peer).iter().any(&is_meant) {
+            found.push(what);
+        }
+    }
+    Ok(found)
 }
 
 /// One look at the table; it makes the kernel ask where nothing is found. Takes less than a millisecond.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::chap::Challenges;
 use super::directory::{Directory, End, Guard, Initiator, Opened, Refusal};
 use super::failures::Failures;
+use super::knocks::Knock;
 use super::link::{Link, Lost, canonical};
 use super::login::{Agreed, Login, Step, Wish, status};
 use super::memory::Memory;
@@ -73,6 +74,7 @@ impl Drop for Farewell {
 pub(super) async fn run(
     stream: TcpStream,
     seat: Seat,
+    knock: Knock,
     shared: Arc<Shared>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -111,6 +113,7 @@ pub(super) async fn run(
         Some(admitted) => {
             if admitted.inside.is_some() {
                 seat.admitted();
+                knock.admitted();
             }
             full_feature(link, admitted, &shared, stop).await;
         }

@@ -2,10 +2,10 @@
 //!
 //! [`wire`] is bytes: it does no I/O and keeps no state. `keys` is the table of what is negotiated;
 //! `login` (with `chap`) and `session` are state machines: a PDU in, actions out. Sockets and time are for
-//! `server` (accepts at its `portals`, as far as there is `room`), `connection` (one connection's life; who
-//! guesses secrets waits for his `failures`), `runner` (carries out a session's actions, on one of the `threads`,
-//! which it keeps `awake` where that pays, as far as its peer keeps up by its `progress` and there is
-//! `memory`), `link`, `frame` and `output` (bytes to PDUs and back).
+//! `server` (accepts at its `portals`, as far as there is `room`, and notes who only `knocks`), `connection`
+//! (one connection's life; who guesses secrets waits for his `failures`), `runner` (carries out a session's
+//! actions, on one of the `threads`, which it keeps `awake` where that pays, as far as its peer keeps up by
+//! its `progress` and there is `memory`), `link`, `frame` and `output` (bytes to PDUs and back).
 //! What a target is, and who may see it, is asked of a [`Directory`]. The standard is RFC 7143.
 //!
 //! A session has one connection (MaxConnections=1) and error recovery level 0. More connections of one
@@ -32,6 +32,7 @@ pub use self::chap::{Credential, InvalidCredential};
 pub use self::directory::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, Opened, Refusal,
 };
+pub use self::knocks::{Knocked, Knocks};
 pub use self::names::{InvalidName, IscsiName, Isid};
 pub use self::portals::Portals;
 pub use self::server::{Limits, ServerConfig, serve, serve_at};
@@ -45,6 +46,7 @@ mod directory;
 mod failures;
 mod frame;
 mod keys;
+mod knocks;
 mod link;
 mod login;
 mod memory;

@@ -161,6 +161,7 @@ async fn listen(
         };
         match accepted {
             Ok((stream, peer)) => {
+                let knock = shared.sessions.knocks().knock(peer);
                 let seat = match room.enter(peer.ip()) {
                     Ok(seat) => seat,
                     Err(full) => {
@@ -174,7 +175,7 @@ async fn listen(
                 }
                 let (shared, stop) = (shared.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection::run(stream, seat, shared, stop).await;
+                    connection::run(stream, seat, knock, shared, stop).await;
                 });
             }
             Err(error) => {

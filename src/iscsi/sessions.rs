@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use super::directory::{End, Initiator};
+use super::knocks::Knocks;
 use super::names::{IscsiName, Isid};
 use super::totals::Totals;
 
@@ -100,6 +101,8 @@ struct Control {
     over: watch::Sender<bool>,
     /// Whether anybody sends pings: nobody does before the login is answered.
     begun: AtomicBool,
+    /// Logins that wait for this session's place.
+    waiting: AtomicUsize,
     /// How many pings were asked for, and up to which of them something was heard after it.
     pings: watch::Sender<u64>,
     heard: watch::Sender<u64>,
@@ -110,6 +113,7 @@ struct Registry {
     next_id: AtomicU64,
     next_tsih: AtomicU16,
     totals: Totals,
+    knocks: Knocks,
     // Held for a look or a change of the map, never across an await.
     live: Mutex<HashMap<Key, Entry>>,
 }
@@ -151,6 +155,11 @@ impl Sessions {
     /// What all sessions have done since the server began.
     pub fn totals(&self) -> &Totals {
         &self.0.totals
+    }
+
+    /// Who makes connections and does not log in to a target.
+    pub fn knocks(&self) -> &Knocks {
+        &self.0.knocks
     }
 
     /// The way to end the session with this id, while it lives.
@@ -219,6 +228,7 @@ impl Sessions {
                 }
             };
             old.end(End::Reinstated);
+            let _waiting = Waiting::for_place_of(&old);
             old.ended().await;
         }
     }
@@ -302,6 +312,22 @@ impl Drop for Place {
     }
 }
 
+/// A login that waits until the session in its place is over.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn for_place_of(old: &'a SessionControl) -> Self {
+        old.0.waiting.fetch_add(1, Ordering::AcqRel);
+        Waiting(&old.0.waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl SessionControl {
     fn new(id: u64) -> Self {
         SessionControl(Arc::new(Control {
@@ -309,6 +335,7 @@ impl SessionControl {
             asked: watch::Sender::new(None),
             over: watch::Sender::new(false),
             begun: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             pings: watch::Sender::new(0),
             heard: watch::Sender::new(0),
         }))
@@ -366,8 +393,8 @@ impl SessionControl {
     /// Whether the login is not answered yet, or another one waits for this session's place.
     fn is_logging_in(&self) -> bool {
         let begun = self.0.begun.load(Ordering::Acquire);
-        let replaced = *self.0.asked.borrow() == Some(End::Reinstated);
-        (!begun || replaced) && !*self.0.over.borrow()
+        let is_waited_for = self.0.waiting.load(Ordering::Acquire) > 0;
+        (!begun || is_waited_for) && !*self.0.over.borrow()
     }
 
     /// What tells the number of each ping that is asked for, from now on.

@@ -11,6 +11,7 @@
 mod lab;
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -254,6 +255,43 @@ fn who_sits_before_a_system_that_has_lost_its_session_or_its_server_is_given_not
     drop(system);
     let server = lab.serve();
     lab.boot_cfg(&machine, A);
+    server.stop().unwrap();
+}
+
+#[test]
+fn who_may_keep_a_system_from_coming_back_is_given_nothing() {
+    let lab = Lab::new();
+    lab.add(A, &["--chap", "kernel-line"]);
+    let server = lab.serve();
+    let machine = station(&lab, A, 7);
+    let script = Script::of(&lab.boot_cfg(&machine, A));
+    let proof = format!("{}%{}@", script.user, script.secret);
+    let system = lab.runs(&machine, (&script.initiator, &proof, &script.target));
+    let sessions = lab.site.json(&["session", "list"]).unwrap();
+    let id = sessions[0]["id"].to_string();
+    // It does not come back, as if somebody there took all the room that its address has.
+    system.signal(Signal::SIGSTOP).unwrap();
+    let kick = ["session", "kick", &id, "--yes"];
+    lab.site.netroot(&kick).unwrap();
+    let portal: SocketAddr = format!("{SERVER}:3260").parse().unwrap();
+    let knock = || {
+        let connected = machine.enter(|| TcpStream::connect(portal).unwrap());
+        connected.unwrap()
+    };
+    let there = knock();
+    let answer = lab.get(&machine, &lab::cfg_of(A));
+    assert_eq!(answer.status, 403, "{}", answer.text);
+    drop(there);
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(1));
+            drop(knock());
+        });
+        lab.get(&machine, &lab::cfg_of(A))
+    });
+    assert_eq!(answer.status, 403, "comes and goes: {}", answer.text);
+    lab.boot_cfg(&machine, A);
+    drop(system);
     server.stop().unwrap();
 }
 
