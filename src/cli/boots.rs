@@ -61,7 +61,7 @@ fn drawn(line: &BootLine) -> Vec<String> {
         head.push_str(&format!(" after {}", stretch(took)));
     }
     let mut lines = vec![head];
-    if line.outcome != BootOutcome::Up {
+    if line.says_more() {
         lines.push(format!("            {}", print::printable(&line.told)));
     }
     if line.reconnects > 0 {

@@ -324,6 +324,11 @@ impl BootLine {
         at.duration_since(self.began).max(SignedDuration::ZERO)
     }
 
+    /// Whether its words say more than its outcome does.
+    pub fn says_more(&self) -> bool {
+        self.outcome != BootOutcome::Up || !self.reached(BootStage::FirstRead)
+    }
+
     /// Where it is or stopped, and why, in words.
     pub fn tell(&self) -> String {
         words::tell(self)

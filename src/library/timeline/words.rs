@@ -6,6 +6,9 @@ use super::{BootEnd, BootLine, BootOutcome, BootStage, BootStep, KernelFrom};
 pub(super) fn tell(line: &BootLine) -> String {
     match line.outcome {
         BootOutcome::Booting => on_its_way(line),
+        BootOutcome::Up if never_read(line) => {
+            "its system logged in, and has read nothing yet".to_owned()
+        }
         BootOutcome::Up => "its system is up".to_owned(),
         BootOutcome::Ended => ended(line),
         BootOutcome::Failed => failed(line),
@@ -48,7 +51,15 @@ fn ended(line: &BootLine) -> String {
             None => "somebody logged in there, and it boots their disk",
         },
     };
-    how.to_owned()
+    match never_read(line) {
+        true => format!("{how}; it never read from its disk"),
+        false => how.to_owned(),
+    }
+}
+
+/// Whether its system had its disk, and no use of it.
+fn never_read(line: &BootLine) -> bool {
+    line.reached(BootStage::System) && !line.reached(BootStage::FirstRead)
 }
 
 /// What was done, what was not, and why that may be.
@@ -61,7 +72,10 @@ fn failed(line: &BootLine) -> String {
         return joined(&did, why);
     }
     if line.end == Some(BootEnd::Anew) {
-        return joined(&did, "and began to boot anew");
+        return match half(line).or_else(|| wrong_name(line)) {
+            Some(cause) => joined(&did, &format!("{cause}, and it began to boot anew")),
+            None => joined(&did, "and began to boot anew"),
+        };
     }
     joined(&did, &missing(line))
 }
@@ -105,11 +119,11 @@ fn did(line: &BootLine) -> Vec<String> {
 
 /// What never came, and what there is to look at.
 fn missing(line: &BootLine) -> String {
-    if let Some(half) = line.steps.iter().find_map(half) {
-        return half;
+    if let Some(half) = half(line) {
+        return format!("{half}, then silence");
     }
-    if let (Some(other), Some(own)) = (&line.other_name, &line.own_name) {
-        return format!("never logged in: initiator name is {other}, the client's is {own}");
+    if let Some(wrong) = wrong_name(line) {
+        return wrong;
     }
     let why = match line.last() {
         Some(BootStage::Script) if line.kernel == Some(KernelFrom::Esp) => {
@@ -153,11 +167,18 @@ fn missing(line: &BootLine) -> String {
 }
 
 /// A file of which only a part was fetched.
-fn half(step: &BootStep) -> Option<String> {
-    let parts = parts(step)?;
+fn half(line: &BootLine) -> Option<String> {
+    line.steps.iter().find_map(|step| {
+        let parts = parts(step)?;
+        Some(format!("of its {} {parts} were fetched", name(step.stage)))
+    })
+}
+
+/// The name that its initiator has in place of its own.
+fn wrong_name(line: &BootLine) -> Option<String> {
+    let (other, own) = (line.other_name.as_ref()?, line.own_name.as_ref()?);
     Some(format!(
-        "of its {} {parts} were fetched, then silence",
-        name(step.stage)
+        "never logged in: initiator name is {other}, the client's is {own}"
     ))
 }
 
@@ -335,6 +356,70 @@ mod tests {
             tell(&refused),
             "fetched boot.cfg, iPXE could not boot from its disk"
         );
+    }
+
+    #[test]
+    fn a_boot_that_began_anew_is_told_with_what_is_known_of_the_cause() {
+        let mut anew = line(&[Script, Kernel, Discovery]);
+        anew.end = Some(BootEnd::Anew);
+        assert_eq!(
+            tell(&anew),
+            "fetched boot.cfg and the kernel, discovered, and began to boot anew"
+        );
+        anew.other_name = Some("iqn.a:other".to_owned());
+        anew.own_name = Some("iqn.a:own".to_owned());
+        assert_eq!(
+            tell(&anew),
+            "fetched boot.cfg and the kernel, discovered, never logged in: initiator name is iqn.a:other, \
+             the client's is iqn.a:own, and it began to boot anew"
+        );
+        anew.steps[1].bytes = Some(12 << 20);
+        anew.steps[1].of = Some(38 << 20);
+        assert_eq!(
+            tell(&anew),
+            "fetched boot.cfg, discovered, of its kernel 12 of 38 MiB were fetched, and it began to boot \
+             anew"
+        );
+        anew.refused = Some("its login was refused: fenced".to_owned());
+        assert_eq!(
+            tell(&anew),
+            "fetched boot.cfg, discovered, its login was refused: fenced"
+        );
+    }
+
+    #[test]
+    fn a_system_that_never_read_from_its_disk_is_told_so() {
+        let mut up = line(&[Script, System]);
+        up.outcome = BootOutcome::Up;
+        assert_eq!(tell(&up), "its system logged in, and has read nothing yet");
+        assert!(up.says_more());
+        let mut read = line(&[Script, System, FirstRead]);
+        read.outcome = BootOutcome::Up;
+        assert_eq!(tell(&read), "its system is up");
+        assert!(!read.says_more());
+        for (end, words) in [
+            (
+                BootEnd::Lost,
+                "its connection was lost, and it did not come back",
+            ),
+            (
+                BootEnd::Anew,
+                "the machine began to boot anew, without logging out",
+            ),
+            (BootEnd::LoggedOut, "its system logged out"),
+        ] {
+            for line in [&mut up, &mut read] {
+                line.outcome = BootOutcome::Ended;
+                line.end = Some(end);
+            }
+            assert_eq!(tell(&read), words);
+            assert_eq!(tell(&up), format!("{words}; it never read from its disk"));
+        }
+        // One that never was to have it.
+        let mut local = line(&[Menu, End]);
+        local.outcome = BootOutcome::Ended;
+        local.end = Some(BootEnd::LocalDisk);
+        assert_eq!(tell(&local), "it went on to its local disk");
     }
 
     #[test]
