@@ -200,6 +200,8 @@ pub async fn run(
             "cannot read the volumes"
         );
     }
+    // And before the first request: it belongs to them.
+    server.call(|server| server.resume_boots()).await;
     let targets = Arc::new(Targets::new(server.clone()));
     let sessions = server.sessions.clone();
     // By the addresses that were asked for, which a configuration that is read anew names again.

@@ -158,7 +158,7 @@ impl Server {
         if let (Some(mac), Some(boot)) = (grant.client, grant.boot) {
             let begins = grant.entry == Entry::NewBoot;
             if !begins && !self.watch.timelines().knows(&mac, &boot) {
-                self.resume_boot(&mac, &boot);
+                self.resume_boot(&mac, &boot, now);
             }
             let entered = Entered {
                 boot,
@@ -175,8 +175,27 @@ impl Server {
         self.nudge();
     }
 
+    /// Goes on with the boots that were on their way when the server ended. May block.
+    pub(super) fn resume_boots(&self) {
+        let now = Timestamp::now();
+        match self.library.boots_on_their_way() {
+            Ok(lines) => {
+                let mut timelines = self.watch.timelines();
+                for (mac, line) in lines {
+                    timelines.resume(mac, line, now);
+                }
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = told(&error),
+                    "cannot read which clients were on their way"
+                );
+            }
+        }
+    }
+
     /// Goes on with what an earlier run of the server saw of a boot.
-    fn resume_boot(&self, mac: &MacAddr, boot: &crate::library::BootId) {
+    fn resume_boot(&self, mac: &MacAddr, boot: &crate::library::BootId, now: Timestamp) {
         let name = mask_boot_ids(&boot.to_string());
         // Without its history it is told from here on.
         let kept = self.library.boot_lines(mac).unwrap_or_default();
@@ -184,7 +203,7 @@ impl Server {
             .into_iter()
             .find(|line| line.boot.as_deref() == Some(name.as_str()));
         if let Some(line) = line {
-            self.watch.timelines().resume(*mac, line, *boot);
+            self.watch.timelines().resume(*mac, line, now);
         }
     }
 
@@ -256,19 +275,112 @@ impl Server {
         if boots.is_empty() {
             return;
         }
-        let written = self.call_for_client(move |server| {
-            for ToKeep { mac, lines, failed } in boots {
-                for line in &failed {
-                    let event = Event::new(&Actor::Server, "boot-failed").of(&mac);
-                    server.library.note(&event.with("why", line.told.as_str()));
-                }
-                server.library.keep_boot_lines(&mac, lines)?;
+        let boots = Arc::new(boots);
+        let all = boots.clone();
+        let keep = move |server: &Arc<Self>| -> Vec<Result<()>> {
+            all.iter().map(|one| server.keep_boots_of(one)).collect()
+        };
+        // A panic in it is in the log: all of them are tried again.
+        let kept = self.call_for_client(keep).await.unwrap_or_default();
+        let mut timelines = self.watch.timelines();
+        for (at, one) in boots.iter().enumerate() {
+            match kept.get(at) {
+                Some(Ok(())) => timelines.kept(&one.mac),
+                Some(Err(_)) | None => timelines.not_kept(one),
             }
-            Ok::<_, crate::library::Error>(())
-        });
-        if let Some(Err(error)) = written.await {
-            tracing::error!(error = told(&error), "cannot write down how clients booted");
+        }
+        drop(timelines);
+        // One of them stands for all: it is the disk, most often.
+        if let Some(Err(error)) = kept.iter().find(|kept| kept.is_err()) {
+            tracing::error!(
+                error = told(error),
+                "cannot write down how clients booted, and tries again"
+            );
         }
         self.nudge();
+    }
+
+    /// Writes down what boots of a client have come to, and tells of those that have failed.
+    fn keep_boots_of(&self, boots: &ToKeep) -> Result<()> {
+        self.library
+            .keep_boot_lines(&boots.mac, boots.lines.clone())?;
+        for line in &boots.failed {
+            let event = Event::new(&Actor::Server, "boot-failed").of(&boots.mac);
+            self.library.note(&event.with("why", line.told.as_str()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::daemon::Doors;
+    use crate::library::{
+        BootOutcome, FailedAt, Filter, Library, Mode, NewClient, Quiet, Settings, VersionFacts,
+        VersionSpec,
+    };
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_cannot_be_written_down_keeps_nobody_else_from_it_and_is_tried_again() {
+        let (dir, library) = Library::temporary();
+        let image: VersionSpec = "fc28".parse().unwrap();
+        let mut draft = library.draft(&image.image).unwrap();
+        draft.create_sparse(1 << 20).unwrap();
+        draft.add_kernel(&mut &b"a kernel"[..]).unwrap();
+        draft.add_initramfs(&mut &b"an initramfs"[..]).unwrap();
+        draft.seal(VersionFacts::default(), &Quiet).unwrap();
+        let doors = Doors::configured(&library.config());
+        let server = Server::new(library, Handle::current(), doors);
+        let macs = [1, 2, 3].map(|last| MacAddr::new([0x52, 0x54, 0, 0, 0, last]).unwrap());
+        for (mac, host) in macs.iter().zip(1..) {
+            let new = NewClient {
+                mac: *mac,
+                name: None,
+                image: image.clone(),
+                mode: Mode::Shared,
+                args: Vec::new(),
+                groups: [].into(),
+                settings: Settings::default(),
+            };
+            let live = server.live();
+            server
+                .library
+                .add_client(&new, live, &Actor::Server)
+                .unwrap();
+            let client = server.library.client(mac).unwrap();
+            let ticket = server.library.issue_boot(&client).unwrap();
+            let from = AskedFrom::Said(IpAddr::from([192, 0, 2, host]));
+            server.saw_script(&ticket, KernelFrom::Server, from);
+            let at = FailedAt::Kernel;
+            assert!(server.saw_failed(mac, from, BootFailure { at, errno: None }));
+        }
+        let events = |mac: &MacAddr| {
+            let filter = Filter {
+                what: Some("boot-failed".to_owned()),
+                to: Some(mac.to_string()),
+                ..Filter::default()
+            };
+            server.library.events(&filter).unwrap().events.len()
+        };
+        // What is in the way of its document is in that of nobody else's.
+        let [blocked, others @ ..] = macs;
+        let in_the_way = dir
+            .path()
+            .join(format!("library/boots/{}.json", blocked.bare()));
+        std::fs::create_dir_all(in_the_way.join("full")).unwrap();
+        server.keep_all_boots().await;
+        for mac in &others {
+            let kept = server.library.boot_lines(mac).unwrap();
+            assert_eq!(kept[0].outcome, BootOutcome::Failed);
+            assert_eq!(events(mac), 1);
+        }
+        assert_eq!(events(&blocked), 0, "it was not written down");
+        std::fs::remove_dir_all(&in_the_way).unwrap();
+        server.keep_all_boots().await;
+        assert_eq!(server.library.boot_lines(&blocked).unwrap().len(), 1);
+        assert!(macs.iter().all(|mac| events(mac) == 1));
     }
 }

@@ -105,6 +105,13 @@ impl Lab {
         told.as_str().unwrap_or_default().to_owned()
     }
 
+    /// However often its firmware and its loader have asked, that was one boot, and none has failed.
+    pub(crate) fn booted_once(&self, mac: &str) {
+        let boots = self.boots(mac);
+        assert_eq!(boots.len(), 1, "{boots:?}");
+        assert_ne!(boots[0]["outcome"], "failed", "{boots:?}");
+    }
+
     /// Ends it in good order.
     pub(crate) fn end(self) {
         self.server.stop().unwrap();

@@ -49,6 +49,7 @@ fn uefi_is_told_by_proxy_dhcp_and_fetches_ipxe_by_tftp() {
         ["dhcp", "loader", "script", "kernel"],
         "{boot}"
     );
+    lab.booted_once(MAC);
     machine.pull_the_plug();
     lab.end();
 }
@@ -145,6 +146,7 @@ fn any_other_rom_of_a_bios_fetches_undionly_and_that_goes_on_with_the_script() {
     lab.wait(&machine, "using undionly on");
     lab.wait(&machine, "/boot.ipxe... ok");
     lab.wait(&machine, STARTED);
+    lab.booted_once(MAC);
     machine.pull_the_plug();
     lab.end();
 }

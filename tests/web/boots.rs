@@ -117,6 +117,64 @@ fn a_boot_goes_on_over_a_restart_of_the_server() {
 }
 
 #[test]
+fn a_boot_on_its_way_goes_on_over_a_restart_of_the_server() {
+    let site = Site::new();
+    site.seal("fc28");
+    let client = site.add(1, "lab-1", Mode::Persistent, &[]);
+    let second = site.add(2, "lab-2", Mode::Persistent, &[]);
+    let mut server = site.serve();
+    let cfg = server.boot_cfg(&client);
+    let [kernel, initramfs] = files(&cfg);
+    assert_eq!(server.ask_boot(&kernel).status, 200);
+    server.boot_cfg(&second);
+    let began = [client, second].map(|mac| boots(&server, &mac)[0]["began"].clone());
+    server.stop();
+    let shown = site.netroot(&["client", "show", "lab-1"]);
+    assert!(shown.contains("kernel fetched"), "{shown}");
+    let server = site.serve();
+    for (mac, began) in [client, second].iter().zip(&began) {
+        let told = boots(&server, mac);
+        assert_eq!((told.len(), &told[0]["began"]), (1, began), "{told:?}");
+        assert_eq!(told[0]["outcome"], "booting");
+    }
+    assert!(server.page("/").contains("script fetched"));
+    // Who comes now is the one that was waited for.
+    let _peer = site.boot_by(&server, &Script::of(&cfg));
+    let told = boots(&server, &client);
+    assert_eq!((told.len(), &told[0]["began"]), (1, &began[0]), "{told:?}");
+    assert_eq!(told[0]["outcome"], "up");
+    assert_eq!(stages(&told[0])[..3], ["script", "kernel", "system"]);
+    // What the second one fetches is its own: the first is on its way no more.
+    assert_eq!(server.ask_boot(&initramfs).status, 200);
+    assert_eq!(stages(&boots(&server, &second)[0]), ["script", "initramfs"]);
+}
+
+#[test]
+fn a_system_that_reads_nothing_is_told_so() {
+    let site = Site::new();
+    site.seal("fc28");
+    let client = site.add(1, "lab-1", Mode::Persistent, &[]);
+    let server = site.serve();
+    let page = format!("/clients/{client}");
+    let script = Script::of(&server.boot_cfg(&client));
+    let peer = site.boot_by(&server, &script);
+    let words = "its system logged in, and has read nothing yet";
+    server.until(&page, |page| page.contains(words));
+    let shown = site.netroot(&["client", "show", "lab-1"]);
+    assert!(shown.contains(words), "{shown}");
+    drop(peer);
+    server.until(&page, |page| {
+        page.contains("and it did not come back; it never read from its disk")
+    });
+    // It comes back, and reads.
+    let mut peer = site.boot_by(&server, &script);
+    site.reads(&mut peer);
+    server.until(&page, |page| {
+        !page.contains(words) && page.contains("first read")
+    });
+}
+
+#[test]
 fn the_firmware_alone_is_no_system_that_is_up() {
     let site = Site::new();
     site.seal("fc28");

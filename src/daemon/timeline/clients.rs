@@ -275,9 +275,9 @@ impl Timelines {
     }
 
     /// Takes over a boot that an earlier run of the server saw: it goes on.
-    pub(in crate::daemon) fn resume(&mut self, mac: MacAddr, line: BootLine, id: BootId) {
+    pub(in crate::daemon) fn resume(&mut self, mac: MacAddr, line: BootLine, now: Timestamp) {
         let seen = self.clients.entry(mac).or_default();
-        seen.put_before(Line::resumed(line, id));
+        seen.resume(Line::resumed(line, now));
     }
 
     /// A session of a client was let in, by a boot that begins or that came back.
@@ -382,15 +382,30 @@ impl Timelines {
         let due = self.clients.iter_mut();
         let due = due.filter(|(_, seen)| seen.lines().any(|line| line.is_due(now)));
         due.take(AT_A_TIME)
-            .map(|(mac, seen)| seen.keep(*mac, now))
+            .map(|(mac, seen)| seen.keep(*mac, Line::is_news, now))
             .collect()
     }
 
-    /// What is to be written down before the end.
+    /// What is to be written down before the end: what is on its way goes on with the next server.
     pub(in crate::daemon) fn rest(&mut self, now: Timestamp) -> Vec<ToKeep> {
         let rest = self.clients.iter_mut();
-        let rest = rest.filter(|(_, seen)| seen.lines().any(Line::is_news));
-        rest.map(|(mac, seen)| seen.keep(*mac, now)).collect()
+        let rest = rest.filter(|(_, seen)| seen.lines().any(Line::is_changed));
+        rest.map(|(mac, seen)| seen.keep(*mac, Line::is_changed, now))
+            .collect()
+    }
+
+    /// What was to be written down of a client is.
+    pub(in crate::daemon) fn kept(&mut self, mac: &MacAddr) {
+        if let Some(seen) = self.clients.get_mut(mac) {
+            seen.kept();
+        }
+    }
+
+    /// What was to be written down of a client is not: that is tried again.
+    pub(in crate::daemon) fn not_kept(&mut self, boots: &ToKeep) {
+        if let Some(seen) = self.clients.get_mut(&boots.mac) {
+            seen.not_kept(boots);
+        }
     }
 
     /// The boots of a client that are in memory.

@@ -20,6 +20,10 @@ use crate::library::{
 /// slow networks are there in less.
 pub(in crate::daemon) const PATIENCE: SignedDuration = SignedDuration::from_mins(3);
 
+/// Whoever is heard, and comes no farther for so long, goes in circles: firmware asks again for its loader
+/// when it could not start it, and goes through all that it can boot from in less.
+const CIRCLES: SignedDuration = SignedDuration::from_mins(5);
+
 /// Firmware fetches its script again within so long when it tries another card, or is told another way.
 const SAME_TRY: SignedDuration = SignedDuration::from_secs(15);
 
@@ -33,18 +37,39 @@ const FETCHES: usize = 32;
 #[derive(Debug)]
 pub(in crate::daemon) struct Line {
     seen: BootLine,
-    /// The boot ids of its scripts, the latest last.
-    ids: Vec<BootId>,
+    /// The boot ids of its scripts as they are told, the latest last.
+    ids: Vec<String>,
     sessions: HashMap<u64, Initiates>,
     fetches: Vec<(BootStage, Arc<Moving>)>,
+    /// When something was seen of it last.
     touched: Timestamp,
+    /// When it reached a stage last that it had not reached before.
+    advanced: Timestamp,
     /// It has changed since it was written down.
     changed: bool,
     written: Option<Timestamp>,
     /// It has failed, and no event tells that.
     untold: bool,
+    /// It has failed after it had its script, and is not counted.
+    uncounted: bool,
+    /// When the machine began to boot anew, while its system had its disk.
+    anew: Option<Timestamp>,
+    /// How the machine failed until then.
+    tried: Option<Tried>,
     /// The client that its machine boots as in its place, and by which script.
     boots_as: Option<(MacAddr, BootId)>,
+}
+
+/// How a machine failed that began to boot anew soon after.
+#[derive(Debug, Clone)]
+pub(in crate::daemon) struct Tried {
+    pub(in crate::daemon) told: String,
+    /// How far it came.
+    last: Option<BootStage>,
+    /// How often it failed so, one time after the other.
+    times: u32,
+    /// When the first of them began.
+    pub(in crate::daemon) since: Timestamp,
 }
 
 /// What a machine boots in place of what it is assigned to.
@@ -87,28 +112,38 @@ impl Line {
             sessions: HashMap::new(),
             fetches: Vec::new(),
             touched: now,
+            advanced: now,
             changed: true,
             written: None,
             untold: false,
+            uncounted: false,
+            anew: None,
+            tried: None,
             boots_as: None,
         }
     }
 
-    /// A boot that an earlier run of the server saw.
-    pub(in crate::daemon) fn resumed(seen: BootLine, id: BootId) -> Self {
+    /// The boot of a machine after this one.
+    pub(in crate::daemon) fn after(before: &Line, now: Timestamp) -> Self {
         Line {
-            ids: vec![id],
+            tried: before.tried(now),
+            ..Line::begun(now)
+        }
+    }
+
+    /// A boot that an earlier run of the server saw. Where it is on its way it has its time from now on:
+    /// nobody could have seen it.
+    pub(in crate::daemon) fn resumed(seen: BootLine, now: Timestamp) -> Self {
+        Line {
+            ids: seen.boot.iter().cloned().collect(),
             changed: false,
-            ..Line {
-                touched: seen.began,
-                seen,
-                ..Line::begun(Timestamp::UNIX_EPOCH)
-            }
+            seen,
+            ..Line::begun(now)
         }
     }
 
     pub(in crate::daemon) fn is_of(&self, id: &BootId) -> bool {
-        self.ids.contains(id)
+        self.ids.contains(&told(id))
     }
 
     /// Whether its scripts were for other boots than this one.
@@ -118,7 +153,7 @@ impl Line {
 
     /// Whether the script that it fetched last was for this boot.
     pub(in crate::daemon) fn goes_by(&self, id: &BootId) -> bool {
-        self.ids.last() == Some(id)
+        self.ids.last() == Some(&told(id))
     }
 
     /// The client that its machine boots as in its place, and by which script.
@@ -165,7 +200,14 @@ impl Line {
         let has_one = self.reached(BootStage::Script);
         self.is_waiting(now)
             && self.seen.last() <= Some(BootStage::Script)
-            && (!has_one || now.duration_since(self.touched) < SAME_TRY)
+            && (!has_one || self.left_for_menu() || now.duration_since(self.touched) < SAME_TRY)
+    }
+
+    /// Whether somebody has pressed the key that leads from its script to a menu: they choose as slowly as
+    /// they like.
+    fn left_for_menu(&self) -> bool {
+        let [script, menu] = [BootStage::Script, BootStage::Menu].map(|one| self.seen.step(one));
+        menu.is_some_and(|menu| script.is_some_and(|script| script.at < menu.at))
     }
 
     /// Whether the first login of a boot belongs to it, whose script nobody saw.
@@ -203,13 +245,41 @@ impl Line {
     }
 
     fn is_waiting(&self, now: Timestamp) -> bool {
-        self.seen.outcome == BootOutcome::Booting && now.duration_since(self.alive()) < PATIENCE
+        self.seen.outcome == BootOutcome::Booting && !self.has_stopped(now)
     }
 
-    /// When the last of it was seen.
-    fn alive(&self) -> Timestamp {
+    /// Whether nothing was heard of it for long, or nothing new for longer.
+    fn has_stopped(&self, now: Timestamp) -> bool {
+        let since = |seen| now.duration_since(self.moved_or(seen));
+        since(self.touched) >= PATIENCE || since(self.advanced) >= CIRCLES
+    }
+
+    /// When the last part of its files was sent, if that was later than this.
+    fn moved_or(&self, seen: Timestamp) -> Timestamp {
         let moved = self.fetches.iter().filter_map(|(_, moving)| moving.moved());
-        moved.fold(self.touched, Timestamp::max)
+        moved.fold(seen, Timestamp::max)
+    }
+
+    /// How it failed, for a boot of its machine that begins now, soon after.
+    fn tried(&self, now: Timestamp) -> Option<Tried> {
+        let soon = now.duration_since(self.moved_or(self.touched)) < PATIENCE;
+        if self.seen.outcome != BootOutcome::Failed || !soon {
+            return None;
+        }
+        let told = self.shown().told;
+        let alike = self.tried.as_ref().filter(|tried| tried.told == told);
+        Some(Tried {
+            last: self.seen.last(),
+            times: alike.map_or(1, |tried| tried.times.saturating_add(1)),
+            since: alike.map_or(self.seen.began, |tried| tried.since),
+            told,
+        })
+    }
+
+    /// How its machine fails again and again, as long as this boot came no farther.
+    pub(in crate::daemon) fn circles(&self) -> Option<&Tried> {
+        let tried = self.tried.as_ref();
+        tried.filter(|tried| tried.times > 1 && self.seen.last() <= tried.last)
     }
 
     /// It reached a stage, of which there may be more to tell.
@@ -220,6 +290,11 @@ impl Line {
         let at = steps.partition_point(|step| step.stage < stage);
         if steps.get(at).is_none_or(|step| step.stage != stage) {
             steps.insert(at, BootStep::new(stage, now));
+            self.advanced = self.advanced.max(now);
+        }
+        // Somebody is there who goes to and fro.
+        if stage == BootStage::Menu {
+            self.advanced = self.advanced.max(now);
         }
         if let Some(step) = steps.get_mut(at) {
             tell(step);
@@ -269,19 +344,19 @@ impl Line {
         self.reach(BootStage::Script, Some(peer), now);
         self.seen.version = Some(ticket.version.clone());
         self.seen.kernel = Some(kernel);
-        self.seen.boot = Some(mask_boot_ids(&ticket.id.to_string()));
+        self.seen.boot = Some(told(&ticket.id));
         self.seen.own_name = Some(mask_boot_ids(&ticket.initiator));
         if self.ids.len() >= OF_ONE_TRY {
             self.ids.remove(0);
         }
-        self.ids.push(ticket.id);
+        self.ids.push(told(&ticket.id));
     }
 
     /// A login tells which boot it is, whose script nobody saw.
     pub(in crate::daemon) fn adopt(&mut self, id: &BootId) {
-        self.seen.boot = Some(mask_boot_ids(&id.to_string()));
+        self.seen.boot = Some(told(id));
         if !self.is_of(id) {
-            self.ids.push(*id);
+            self.ids.push(told(id));
         }
     }
 
@@ -354,6 +429,7 @@ impl Line {
             now,
         );
         self.seen.end = None;
+        self.anew = None;
         self.seen.steps.retain(|step| step.stage != BootStage::End);
         if who == Initiates::System || comes_back {
             self.seen.outcome = BootOutcome::Up;
@@ -389,15 +465,22 @@ impl Line {
             return;
         }
         self.touched = now;
+        self.advanced = now;
         self.changed = true;
+        // A system that answers for longer was not the one that began.
+        let just_now = |at| now.duration_since(at) < PATIENCE;
         let end = match end {
-            End::Logout => BootEnd::LoggedOut,
-            End::ConnectionLost | End::TimedOut | End::ProtocolError => BootEnd::Lost,
-            End::Kicked | End::Reset | End::ShutDown => BootEnd::CutOff,
             // The one in its place is on its way in.
             End::Reinstated => return,
+            End::Logout => BootEnd::LoggedOut,
+            // It is missed later, or cut off by the login of the boot after it.
+            _ if self.anew.is_some_and(just_now) => BootEnd::Anew,
+            End::ConnectionLost | End::TimedOut | End::ProtocolError => BootEnd::Lost,
+            End::Kicked | End::Reset | End::ShutDown => BootEnd::CutOff,
         };
-        self.seen.end = Some(end);
+        if self.seen.end != Some(BootEnd::Anew) {
+            self.seen.end = Some(end);
+        }
         if self.seen.outcome == BootOutcome::Up {
             self.step(BootStage::End, now, |_| {});
             self.seen.outcome = BootOutcome::Ended;
@@ -419,12 +502,32 @@ impl Line {
     }
 
     /// The machine has begun to boot anew.
-    pub(in crate::daemon) fn superseded(&mut self) {
-        self.changed |= self.seen.outcome == BootOutcome::Booting;
-        if self.seen.outcome == BootOutcome::Booting {
-            self.seen.end = Some(BootEnd::Anew);
-            self.seen.outcome = BootOutcome::Failed;
+    pub(in crate::daemon) fn superseded(&mut self, now: Timestamp) {
+        match self.seen.outcome {
+            BootOutcome::Booting => {
+                self.seen.end = Some(BootEnd::Anew);
+                self.lost();
+                // Who only looked at a menu, or asked what to boot, has broken nothing off.
+                self.untold &= self.reached(BootStage::Script);
+            }
+            BootOutcome::Up => self.anew = Some(now),
+            BootOutcome::Ended | BootOutcome::Failed => {}
         }
+    }
+
+    /// It has failed, and nothing has told so.
+    fn lost(&mut self) {
+        self.seen.outcome = BootOutcome::Failed;
+        self.changed = true;
+        self.uncounted = self.reached(BootStage::Script);
+        self.untold = self.fails_otherwise();
+    }
+
+    /// Whether it failed in another way than its machine did before: what goes on as it was is no news.
+    fn fails_otherwise(&self) -> bool {
+        let told = self.shown().told;
+        let tried = self.tried.as_ref();
+        tried.is_none_or(|tried| tried.told != told)
     }
 
     /// Its login was refused. Tells whether it has failed by that.
@@ -444,7 +547,7 @@ impl Line {
     pub(in crate::daemon) fn failure(&mut self, failure: BootFailure, now: Timestamp) -> bool {
         self.seen.failure = Some(failure);
         let fails = self.fail(now);
-        self.untold |= fails;
+        self.untold |= fails && self.fails_otherwise();
         fails
     }
 
@@ -458,17 +561,13 @@ impl Line {
         fails
     }
 
-    /// Fails a boot of which nothing was heard for long. Tells whether it did.
+    /// Fails a boot that has stopped. Tells whether one is to be counted that had its script.
     pub(in crate::daemon) fn settle(&mut self, now: Timestamp) -> bool {
-        let lost = self.seen.outcome == BootOutcome::Booting
-            && self.sessions.is_empty()
-            && now.duration_since(self.alive()) >= PATIENCE;
-        if lost {
-            self.seen.outcome = BootOutcome::Failed;
-            self.changed = true;
-            self.untold = true;
+        let is_on_its_way = self.seen.outcome == BootOutcome::Booting && self.sessions.is_empty();
+        if is_on_its_way && self.has_stopped(now) {
+            self.lost();
         }
-        lost
+        std::mem::take(&mut self.uncounted)
     }
 
     /// Whether it should be written down now.
@@ -480,6 +579,17 @@ impl Line {
     /// Whether it came to something that was not written down yet.
     pub(in crate::daemon) fn is_news(&self) -> bool {
         self.changed && self.seen.outcome != BootOutcome::Booting
+    }
+
+    /// Whether what is known of it is not written down.
+    pub(in crate::daemon) fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// It could not be written down, nor `untold` that it has failed.
+    pub(in crate::daemon) fn not_written(&mut self, untold: bool) {
+        self.changed = true;
+        self.untold |= untold;
     }
 
     /// It is about to be written down. Tells whether an event has to tell that it has failed.
@@ -512,4 +622,9 @@ impl Line {
         shown.told = shown.tell();
         shown
     }
+}
+
+/// A boot id as it is told: it tells boots apart, and lets nobody in.
+fn told(id: &BootId) -> String {
+    mask_boot_ids(&id.to_string())
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::line::Line;
-use crate::library::{BootId, BootLine, BootOutcome, BootStage, ClientState, MacAddr};
+use crate::library::{BootId, BootLine, BootOutcome, ClientState, MacAddr};
 
 /// An initiator that is refused tries again every few seconds. Where that has stopped for so long, the
 /// machine was switched off.
@@ -68,9 +68,10 @@ impl Seen {
         let line = match self.latest.take() {
             Some(line) if takes(&line) => line,
             Some(mut before) => {
-                before.superseded();
+                before.superseded(now);
+                let next = Line::after(&before, now);
                 self.put_before(before);
-                Line::begun(now)
+                next
             }
             None => Line::begun(now),
         };
@@ -78,11 +79,19 @@ impl Seen {
     }
 
     /// Keeps a boot that is not the latest.
-    pub(super) fn put_before(&mut self, line: Line) {
+    fn put_before(&mut self, line: Line) {
         if self.before.len() >= BEFORE {
             self.before.remove(0);
         }
         self.before.push(line);
+    }
+
+    /// Goes on with a boot that an earlier run of the server saw.
+    pub(super) fn resume(&mut self, line: Line) {
+        match self.latest {
+            None if line.outcome() == BootOutcome::Booting => self.latest = Some(line),
+            _ => self.put_before(line),
+        }
     }
 
     pub(super) fn with_session(&mut self, session: u64) -> Option<&mut Line> {
@@ -123,10 +132,10 @@ impl Seen {
         }
     }
 
-    /// Judges all boots; tells how many that had their script have failed by silence just now.
+    /// Judges all boots; tells how many that had their script have come to nothing since it was asked last.
     pub(super) fn settle(&mut self, now: Timestamp) -> u64 {
-        let lost = |line: &mut Line| line.settle(now) && line.reached(BootStage::Script);
-        self.lines_mut().map(|line| u64::from(lost(line))).sum()
+        let lines = self.lines_mut();
+        lines.map(|line| u64::from(line.settle(now))).sum()
     }
 
     /// Whether only its firmware has its disk.
@@ -148,6 +157,10 @@ impl Seen {
             return Some((ClientState::Failed, refused.at, refused.why.clone()));
         }
         let line = line?;
+        if goes_on && let Some(tried) = line.circles() {
+            let why = format!("it tries again and again: {}", tried.told);
+            return Some((ClientState::Failed, tried.since, why));
+        }
         let state = match line.outcome() {
             BootOutcome::Booting => ClientState::Booting,
             BootOutcome::Failed => ClientState::Failed,
@@ -156,17 +169,37 @@ impl Seen {
         Some((state, line.began(), line.shown().told))
     }
 
-    /// All that came to something and was not written down yet. Those that are over are forgotten.
-    pub(super) fn keep(&mut self, mac: MacAddr, now: Timestamp) -> ToKeep {
+    /// What of its boots is to be written down: those that `which` says, as if they were.
+    pub(super) fn keep(
+        &mut self,
+        mac: MacAddr,
+        which: impl Fn(&Line) -> bool,
+        now: Timestamp,
+    ) -> ToKeep {
         let (mut lines, mut failed) = (Vec::new(), Vec::new());
-        for line in self.lines_mut().filter(|line| line.is_news()) {
+        for line in self.lines_mut().filter(|line| which(line)) {
             let shown = line.shown();
             if line.written(now) {
                 failed.push(shown.clone());
             }
             lines.push(shown);
         }
-        self.before.retain(|line| !line.is_over());
         ToKeep { mac, lines, failed }
+    }
+
+    /// What was to be written down is. Boots that are over are forgotten.
+    pub(super) fn kept(&mut self) {
+        self.before.retain(|line| !line.is_over());
+    }
+
+    /// What was to be written down is not.
+    pub(super) fn not_kept(&mut self, boots: &ToKeep) {
+        let has = |lines: &[BootLine], began| lines.iter().any(|line| line.began == began);
+        for line in self.lines_mut() {
+            let began = line.began();
+            if has(&boots.lines, began) {
+                line.not_written(has(&boots.failed, began));
+            }
+        }
     }
 }

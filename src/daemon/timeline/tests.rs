@@ -520,6 +520,7 @@ fn what_came_to_something_is_written_down_and_not_again_and_again() {
     assert_eq!(due[0].failed.len(), 1, "its event");
     boots.left(&mac(1), SYSTEM, End::ConnectionLost, at(3000));
     assert_eq!(boots.rest(at(3000))[0].lines[0].end, Some(BootEnd::Lost));
+    boots.kept(&mac(1));
     assert_eq!(boots.lines(&mac(1)).len(), 1, "what is over is on disk");
 }
 
@@ -629,4 +630,282 @@ fn a_client_whose_boot_is_over_or_up_is_nobodys_either() {
         assert_eq!(news, n == 0);
     }
     assert_eq!(up.lines(&mac(1)).len(), 2);
+}
+
+/// What is written down now: how many of it, and what events tell.
+fn written(boots: &mut Timelines, now: i64) -> (usize, Vec<String>) {
+    boots.boots(at(now));
+    let kept = boots.rest(at(now));
+    kept.iter().for_each(|one| boots.kept(&one.mac));
+    let failed = kept.iter().flat_map(|one| &one.failed);
+    let failed = failed.map(|line| line.told.clone()).collect();
+    (kept.iter().map(|one| one.lines.len()).sum(), failed)
+}
+
+#[test]
+fn a_machine_that_goes_in_circles_has_failed() {
+    const ROUND: i64 = 60;
+    let mut boots = Timelines::default();
+    let state = |boots: &mut Timelines, now| boots.seen_of(1).judge(at(now));
+    let asks = |boots: &mut Timelines, now| {
+        boots.dhcp(mac(1), None, Firmware::Bios, at(now));
+        boots.loader(Whose::Mac(mac(1)), "undionly.kpxe", at(now + 2));
+    };
+    for now in (0..300).step_by(60) {
+        asks(&mut boots, now);
+        assert_eq!(latest(&mut boots, 1, now + 3).outcome, BootOutcome::Booting);
+    }
+    let words = "fetched undionly.kpxe, never asked for its script: ";
+    let line = latest(&mut boots, 1, 302);
+    assert_eq!(line.outcome, BootOutcome::Failed);
+    assert!(line.told.starts_with(words), "{}", line.told);
+    assert_eq!(written(&mut boots, 303).1.len(), 1, "its event");
+    // It goes on like that for an hour, which is no news.
+    for now in (360..3600).step_by(60) {
+        asks(&mut boots, now);
+        assert_eq!(written(&mut boots, now + ROUND - 1).1, [""; 0]);
+    }
+    let (state_now, since, why) = state(&mut boots, 3650).unwrap();
+    assert_eq!((state_now, since), (ClientState::Failed, at(0)));
+    assert!(why.starts_with(&format!("it tries again and again: {words}")));
+    // Until it comes farther.
+    boots.asks(&ticket(1, 1), said(1), at(3660));
+    assert_eq!(state(&mut boots, 3661).unwrap().0, ClientState::Booting);
+
+    // A script that is fetched again and again, as it is when its kernel cannot be started.
+    let mut boots = begun();
+    for boot in 2..31 {
+        boots.asks(&ticket(1, boot), said(1), at(boot as i64 * 10));
+    }
+    assert_eq!(latest(&mut boots, 1, 309).outcome, BootOutcome::Booting);
+    let told = told(&mut boots, 1, 310);
+    assert!(
+        told.contains("boot.cfg, never asked for its kernel: "),
+        "{told}"
+    );
+    assert_eq!(boots.boots(at(310)).lost, 1);
+    // And an initiator that insists on another name.
+    let mut boots = fetched();
+    for now in (40..340).step_by(5) {
+        boots.discovery(None, "iqn.a:other", peer(1), at(now));
+    }
+    let line = latest(&mut boots, 1, 340);
+    assert_eq!(line.outcome, BootOutcome::Failed);
+    assert!(line.told.contains("initiator name is iqn.a:other"));
+    // What iPXE says each time is news once, too; and again when it says something else.
+    let mut boots = Timelines::default();
+    let fails = |boots: &mut Timelines, at_stage, now: i64| {
+        boots.asks(&ticket(1, now as u64), said(1), at(now));
+        let failure = BootFailure {
+            at: at_stage,
+            errno: None,
+        };
+        assert!(boots.failure(mac(1), said(1), failure, at(now + 1)));
+        written(boots, now + 2).1.len()
+    };
+    let news = [100, 130, 160].map(|now| fails(&mut boots, FailedAt::Kernel, now));
+    assert_eq!(news, [1, 0, 0]);
+    assert_eq!(fails(&mut boots, FailedAt::Start, 190), 1);
+    assert_eq!(
+        fails(&mut boots, FailedAt::Start, 190 + 2 * SILENCE),
+        1,
+        "it had a rest"
+    );
+}
+
+#[test]
+fn who_takes_his_time_does_not_go_in_circles() {
+    // Firmware asks several times, and goes through its cards.
+    let mut boots = Timelines::default();
+    for now in [0, 4, 12, 90, 94, 200] {
+        boots.dhcp(mac(1), None, Firmware::EfiX64, at(now));
+    }
+    boots.loader(Whose::Mac(mac(1)), "snponly.efi", at(202));
+    for now in [210, 214, 300] {
+        boots.dhcp(mac(1), None, Firmware::EfiX64, at(now));
+    }
+    boots.asks(&ticket(1, 1), said(1), at(301));
+    // A kernel comes in drops, for most of an hour.
+    let kernel = boots.fetched(peer(1), &version(), (BootStage::Kernel, KERNEL), at(310));
+    for now in (310..3400).step_by(170) {
+        kernel.sent_at(1 << 20, at(now));
+        assert_eq!(latest(&mut boots, 1, now).outcome, BootOutcome::Booting);
+    }
+    assert_eq!(boots.lines(&mac(1)).len(), 1);
+    assert_eq!(written(&mut boots, 3400).1, [""; 0]);
+    // Somebody goes to and fro in a menu, and chooses at last; a key had led there from the script.
+    for mut boots in [at_menu(), begun()] {
+        for now in (14..1000).step_by(100) {
+            boots.reached(mac(1), BootStage::Menu, said(1), at(now));
+        }
+        boots.asks(&ticket(1, 2), said(1), at(1000));
+        assert_eq!(latest(&mut boots, 1, 1001).outcome, BootOutcome::Booting);
+        assert_eq!(boots.lines(&mac(1)).len(), 1);
+        assert_eq!(boots.boots(at(1001)).lost, 0);
+    }
+}
+
+#[test]
+fn a_boot_that_is_broken_off_is_told_with_what_is_known() {
+    let breaks_off = |boots: &mut Timelines, begun: i64| {
+        let boot = begun as u64 + 1;
+        boots.dhcp(mac(1), None, Firmware::EfiX64, at(begun));
+        boots.asks(&ticket(1, boot), said(1), at(begun + 10));
+        boots.fetched_whole(BootStage::Kernel, begun + 12);
+        boots.discovery(None, "iqn.a:other", peer(1), at(begun + 40));
+    };
+    let words = "fetched boot.cfg and the kernel, discovered, never logged in: initiator name is \
+                 iqn.a:other, the client's is iqn.a:client-020000000001.";
+    let mut boots = Timelines::default();
+    breaks_off(&mut boots, 0);
+    assert_eq!(boots.boots(at(80)).lost, 0);
+    // It is switched off and on.
+    boots.dhcp(mac(1), None, Firmware::EfiX64, at(90));
+    assert_eq!(boots.boots(at(90)).lost, 1);
+    let (_, told) = written(&mut boots, 90);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with(words), "{}", told[0]);
+    assert!(
+        told[0].ends_with(", and it began to boot anew"),
+        "{}",
+        told[0]
+    );
+    let judged = |boots: &mut Timelines, now| boots.seen_of(1).judge(at(now)).unwrap().0;
+    assert_eq!(judged(&mut boots, 91), ClientState::Booting);
+    // Half a kernel is known, too.
+    boots.asks(&ticket(1, 500), said(1), at(100));
+    let kernel = boots.fetched(peer(1), &version(), (BootStage::Kernel, KERNEL), at(101));
+    kernel.sent_at(12 << 20, at(110));
+    boots.dhcp(mac(1), None, Firmware::EfiX64, at(140));
+    assert_eq!(
+        written(&mut boots, 141).1,
+        ["fetched boot.cfg, of its kernel 12 of 38 MiB were fetched, and it began to boot anew"]
+    );
+    // Each round is counted, the first one is news, and after the second it has failed.
+    let begin = |boots: &mut Timelines, now| {
+        boots.asks(&ticket(1, now as u64), said(1), at(now));
+        boots.fetched_whole(BootStage::Kernel, now + 2);
+    };
+    let news: Vec<(usize, ClientState)> = (200..1000)
+        .step_by(100)
+        .map(|now| {
+            begin(&mut boots, now);
+            boots.dhcp(mac(1), None, Firmware::EfiX64, at(now + 60));
+            let news = written(&mut boots, now + 60).1.len();
+            (news, judged(&mut boots, now + 61))
+        })
+        .collect();
+    assert_eq!(news[0], (1, ClientState::Booting));
+    assert!(
+        news[1..].iter().all(|one| *one == (0, ClientState::Failed)),
+        "{news:?}"
+    );
+    assert_eq!(boots.boots(at(1000)).lost, 10);
+    begin(&mut boots, 1000);
+    boots.fetched_whole(BootStage::Initramfs, 1010);
+    assert_eq!(judged(&mut boots, 1020), ClientState::Booting);
+    // Whoever leaves a menu has broken nothing off.
+    let mut boots = at_menu();
+    boots.dhcp(mac(1), None, Firmware::EfiX64, at(20));
+    assert_eq!(written(&mut boots, 20), (2, Vec::new()));
+    assert_eq!(boots.boots(at(20)).lost, 0);
+}
+
+#[test]
+fn a_running_machine_that_is_switched_off_and_on_is_told_so() {
+    let runs = || {
+        let mut boots = fetched();
+        boots.entered(mac(1), session(SYSTEM, 1, true), at(40));
+        boots.io(&mac(1), SYSTEM, (Some(at(42)), None));
+        boots
+    };
+    let ends = |boots: &mut Timelines, end, now| {
+        boots.left(&mac(1), SYSTEM, end, at(now));
+        let lines = boots.lines(&mac(1));
+        let line = lines.iter().find(|line| line.began == at(0)).unwrap();
+        assert_eq!(line.outcome, BootOutcome::Ended);
+        line.told.clone()
+    };
+    let anew = "the machine began to boot anew, without logging out";
+    for (end, told) in [
+        // Its new boot logs in, or nobody answers pings.
+        (End::Kicked, anew),
+        (End::ConnectionLost, anew),
+        (End::Logout, "its system logged out"),
+    ] {
+        let mut boots = runs();
+        boots.dhcp(mac(1), None, Firmware::EfiX64, at(100));
+        assert_eq!(boots.lines(&mac(1))[0].outcome, BootOutcome::Up);
+        boots.asks(&ticket(1, 2), said(1), at(105));
+        assert_eq!(ends(&mut boots, end, 110), told);
+        assert_eq!(boots.boots(at(110)).lost, 0);
+    }
+    let cut_off = "its session was ended here";
+    assert_eq!(ends(&mut runs(), End::Kicked, 110), cut_off);
+    // Somebody else had asked: it is there, and answers long after.
+    let mut boots = runs();
+    boots.dhcp(mac(1), None, Firmware::EfiX64, at(100));
+    assert_eq!(ends(&mut boots, End::Kicked, 100 + SILENCE), cut_off);
+    // Or it is there, and comes back.
+    let mut boots = runs();
+    boots.dhcp(mac(1), None, Firmware::EfiX64, at(100));
+    boots.left(&mac(1), SYSTEM, End::ConnectionLost, at(101));
+    boots.entered(mac(1), session(4, 1, false), at(103));
+    boots.left(&mac(1), 4, End::Kicked, at(120));
+    assert_eq!(boots.lines(&mac(1))[0].told, cut_off);
+}
+
+#[test]
+fn boots_on_their_way_go_on_with_the_next_server() {
+    let restarted = |boots: &mut Timelines, now| {
+        boots.boots(at(now));
+        let mut next = Timelines::default();
+        for kept in boots.rest(at(now)) {
+            for line in kept.lines {
+                let text = serde_json::to_string(&line).unwrap();
+                next.resume(kept.mac, serde_json::from_str(&text).unwrap(), at(now + 5));
+            }
+        }
+        next
+    };
+    let mut boots = restarted(&mut begun(), 15);
+    assert!(boots.rest(at(20)).is_empty(), "nothing new is known");
+    boots.fetched_whole(BootStage::Kernel, 21);
+    boots.entered(mac(1), session(SYSTEM, 1, true), at(40));
+    let line = latest(&mut boots, 1, 41);
+    assert_eq!((line.began, line.outcome), (at(0), BootOutcome::Up));
+    assert!(line.reached(BootStage::Loader) && line.reached(BootStage::Kernel));
+    assert_eq!(boots.lines(&mac(1)).len(), 1);
+    // One that never comes has its time from then on.
+    let mut half = begun();
+    let kernel = half.fetched(peer(1), &version(), (BootStage::Kernel, KERNEL), at(12));
+    kernel.sent_at(12 << 20, at(13));
+    let mut boots = restarted(&mut half, 150);
+    assert_eq!(
+        latest(&mut boots, 1, 155 + SILENCE - 1).outcome,
+        BootOutcome::Booting
+    );
+    let (_, told) = written(&mut boots, 155 + SILENCE);
+    assert_eq!(
+        told,
+        ["fetched snponly.efi and boot.cfg, of its kernel 12 of 38 MiB were fetched, then silence"]
+    );
+    assert_eq!(boots.boots(at(999)).lost, 1);
+}
+
+#[test]
+fn what_could_not_be_written_down_is_tried_again() {
+    let mut boots = begun();
+    boots.asks(&ticket(1, 2), said(1), at(100));
+    let tries = boots.due(at(100));
+    assert_eq!((tries[0].lines.len(), tries[0].failed.len()), (1, 1));
+    boots.not_kept(&tries[0]);
+    assert_eq!(boots.lines(&mac(1)).len(), 2, "it is nowhere else");
+    assert!(boots.due(at(105)).is_empty(), "not at once");
+    let again = boots.due(at(110));
+    assert_eq!(again[0].lines, tries[0].lines);
+    assert_eq!(again[0].failed, tries[0].failed);
+    boots.kept(&mac(1));
+    assert_eq!(boots.lines(&mac(1)).len(), 1);
+    assert!(boots.due(at(130)).is_empty());
 }

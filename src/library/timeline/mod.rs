@@ -342,6 +342,18 @@ impl Library {
         Ok(kept.unwrap_or_default())
     }
 
+    /// The boots of all clients that were on their way when they were kept, of each the latest first. What
+    /// cannot be read is left out: it is no more than history.
+    pub fn boots_on_their_way(&self) -> Result<Vec<(MacAddr, BootLine)>> {
+        let mut found = Vec::new();
+        for client in self.shown_clients()?.iter() {
+            let mut lines = self.boot_lines(&client.mac).unwrap_or_default();
+            lines.retain(|line| line.outcome == BootOutcome::Booting);
+            found.extend(lines.into_iter().map(|line| (client.mac, line)));
+        }
+        Ok(found)
+    }
+
     /// Keeps what was seen of boots of a client, in the place of what was kept of the same ones. What is
     /// too old is forgotten, and what is of nobody's client is not kept.
     pub fn keep_boot_lines(&self, mac: &MacAddr, seen: Vec<BootLine>) -> Result<()> {
