@@ -17,7 +17,7 @@ use super::Script;
 use super::tree::Root;
 use super::tree::root::open_dir;
 use super::watch::Watch;
-use crate::exec::{Cancel, Chroot, Line, PrivateMounts, Program};
+use crate::exec::{Cancel, Chroot, PrivateMounts, Program};
 
 /// Keeps Debian's packages from starting services in a chroot (policy-rc.d, exit status 101).
 const NO_SERVICES: &[u8] = b"#!/bin/sh\nexit 101\n";
@@ -160,9 +160,9 @@ impl<'a> Inside<'a> {
 
 /// Runs a program; each line that it writes goes to `watch`.
 pub(super) fn run(program: Program, cancel: &Cancel, watch: &dyn Watch) -> Result<()> {
-    let done = program.cancel(cancel).stream(&mut |line| match line {
-        Line::Out(text) | Line::Err(text) => watch.line(&text),
-    });
+    let done = program
+        .cancel(cancel)
+        .stream(&mut |line| watch.line(&line.text()));
     Ok(done?)
 }
 

@@ -193,6 +193,8 @@ struct Run<'a> {
     speaks_by: Option<Instant>,
     has_begun: bool,
     console: VecDeque<String>,
+    /// A line that has no end yet.
+    begun: Option<String>,
     is_up: bool,
     was_attached: bool,
 }
@@ -216,6 +218,7 @@ impl<'a> Run<'a> {
             speaks_by,
             has_begun: false,
             console: VecDeque::new(),
+            begun: None,
             is_up: false,
             was_attached: false,
         }
@@ -246,7 +249,7 @@ impl<'a> Run<'a> {
                     }
                 }
             });
-            let ended = program.stream(&mut |line| {
+            let ended = program.stream_prompts(&mut |line| {
                 self.hear(line, is_there);
                 if self.has_begun {
                     // Nobody listens any more where the machine is being ended.
@@ -260,6 +263,9 @@ impl<'a> Run<'a> {
             ended
         });
         cancel.check()?;
+        if let Some(begun) = self.begun.take() {
+            self.keep(begun);
+        }
         let was_cut_off = stop.is_cancelled();
         Ok(Ended {
             console: self.console.into(),
@@ -271,8 +277,9 @@ impl<'a> Run<'a> {
     }
 
     fn hear(&mut self, line: Line, is_there: &(dyn Fn() -> bool + Sync)) {
-        let (Line::Out(text) | Line::Err(text)) = line;
-        let text = plain(&text);
+        let is_begun = matches!(line, Line::Begun(_));
+        let text = plain(&line.text());
+        self.begun = None;
         if text.is_empty() {
             return;
         }
@@ -281,10 +288,18 @@ impl<'a> Run<'a> {
             self.watch
                 .step("it has logged in to its disk; waiting for its system", None);
         }
-        self.watch.line(&text);
         // QEMU itself may have something to say, too.
         self.has_begun |= text.contains("Linux");
         self.is_up |= is_up(&text) && is_there();
+        if is_begun {
+            self.begun = Some(text);
+        } else {
+            self.watch.line(&text);
+            self.keep(text);
+        }
+    }
+
+    fn keep(&mut self, text: String) {
         if self.console.len() == LAST {
             self.console.pop_front();
         }
@@ -321,7 +336,18 @@ fn is_up(line: &str) -> bool {
             .iter()
             .any(|target| what.contains(target))
     });
-    multi_user || line.ends_with(" login:")
+    multi_user || is_prompt(line)
+}
+
+/// `lab login:`, as getty asks. What the kernel has to say then stands behind that on the same line.
+fn is_prompt(line: &str) -> bool {
+    let asks = |text: &str| text == "login:" || text.ends_with(" login:");
+    let is_stamp = |at: &str| at.contains('.') && at.trim().parse::<f64>().is_ok();
+    let with_more = line.split_once(" [").is_some_and(|(before, said)| {
+        let stamp = said.split_once(']');
+        asks(before) && stamp.is_some_and(|(at, _)| is_stamp(at))
+    });
+    with_more || asks(line)
 }
 
 /// A line as a log shows it: without colours and cursor movements (ECMA-48 §5.4), and not too long.
@@ -389,7 +415,12 @@ mod tests {
                 "[  OK  ] Reached target graphical.target - Graphical Interface.",
                 true,
             ),
-            ("lab login:", true),
+            ("lab login: ", true),
+            ("login: ", true),
+            ("lab login: [   12.345678] random: crng init done", true),
+            ("[   12.3] iscsid: login: [2] failed", false),
+            ("iscsi login: failed", false),
+            ("Last login: Mon Jan  1", false),
             ("[  OK  ] Reached target initrd-root-fs.target.", false),
             ("[FAILED] Failed to start multi-user.target", false),
         ] {
@@ -397,21 +428,66 @@ mod tests {
         }
     }
 
+    /// A machine that says this on its console; whether it has logged in to its disk; how long it may
+    /// take.
+    fn run(script: &str, is_there: bool, limit: Duration) -> Ended {
+        let program = Program::new("sh").args(["-c", script]);
+        let now = Instant::now();
+        let run = Run::new(&Quiet, now + limit, Some(now + 2 * LOOK));
+        run.on(&program, &|| is_there, &Cancel::new()).unwrap()
+    }
+
+    const BEGINS: &str = "echo '[    0.000000] Linux version 6.1.0'";
+
     #[test]
     fn a_machine_that_says_nothing_of_a_kernel_has_not_begun() {
-        let run = |script: &str| {
-            let program = Program::new("sh").args(["-c", script]);
-            let now = Instant::now();
-            let run = Run::new(&Quiet, now + SILENCE, Some(now + 2 * LOOK));
-            run.on(&program, &|| false, &Cancel::new()).unwrap()
-        };
+        let run = |script: &str| run(script, false, SILENCE);
         // As QEMU does where KVM lacks what it wants.
         let aborted = run("echo 'qemu: error: failed to set MSR' >&2; kill -ABRT $$");
         assert!(!aborted.has_begun && aborted.error.is_some());
         let hangs = run("echo 'qemu: warning: no such feature' >&2; sleep 60");
         assert!(!hangs.has_begun && hangs.was_cut_off && hangs.error.is_none());
-        let boots = run("echo '[    0.000000] Linux version 6.1.0'; sleep 1; exit 1");
+        let boots = run(&format!("{BEGINS}; sleep 1; exit 1"));
         assert!(boots.has_begun && !boots.was_cut_off && boots.error.is_some());
+    }
+
+    #[test]
+    fn a_prompt_is_heard_though_its_line_has_no_end() {
+        let asks = format!(r"{BEGINS}; printf '\r\nho'; printf 'st login: '; sleep 60");
+        let began = Instant::now();
+        let up = run(&asks, true, SILENCE).tried(began, SILENCE, true);
+        assert_eq!(up.failed, None);
+        assert_eq!(up.console.last().unwrap(), "host login:");
+        assert!(began.elapsed() < SILENCE);
+        // From RAM alone, it has proven nothing.
+        assert!(!run(&asks, false, 10 * LOOK).is_up);
+    }
+
+    #[test]
+    fn a_boot_that_failed_says_how_far_it_came() {
+        let why = |ends: &str, is_there, limit| {
+            let ended = run(&format!("{BEGINS}; {ends}"), is_there, limit);
+            let tried = ended.tried(Instant::now(), TRIAL_LIMIT, is_there);
+            (tried.failed.unwrap(), tried.console)
+        };
+        let asks = "printf 'Give root password for maintenance: '; sleep 60";
+        let (late, console) = why(asks, true, 10 * LOOK);
+        assert_eq!(
+            late,
+            "within 15 min it logged in to its disk, and its system did not come up"
+        );
+        // What it waits for is the reason.
+        assert_eq!(
+            console.last().unwrap(),
+            "Give root password for maintenance:"
+        );
+        let (late, _) = why("sleep 60", false, 2 * LOOK);
+        assert_eq!(late, "within 15 min it never logged in to its disk");
+        let (off, _) = why("echo 'reboot: Restarting system'", true, SILENCE);
+        assert_eq!(
+            off,
+            "it switched itself off or restarted: it logged in to its disk, and its system did not come up"
+        );
     }
 
     #[test]

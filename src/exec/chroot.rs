@@ -207,8 +207,8 @@ mod tests {
             let chroot = Chroot::enter(mounts, dir.path()).unwrap();
             let mut lines = Vec::new();
             let command = ["/bin/sh", "-c", script].map(OsString::from);
-            let result = chroot.run(&command, "test", &Cancel::new(), &mut |line| match line {
-                Line::Out(text) | Line::Err(text) => lines.push(text),
+            let result = chroot.run(&command, "test", &Cancel::new(), &mut |line| {
+                lines.push(line.text());
             });
             chroot.leave().unwrap();
             assert_eq!(fs::read_dir(dir.path().join("dev")).unwrap().count(), 0);

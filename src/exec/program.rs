@@ -1,7 +1,7 @@
 //! Running one program to its end.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -36,6 +36,12 @@ const STDERR_KEPT: usize = 8 * 1024;
 
 /// How long a request to stop may go unnoticed while a program runs.
 const CANCEL_POLL: Duration = Duration::from_millis(100);
+
+/// A line that nothing follows for so long is a prompt: somebody is to type. It has no end.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// More bytes than these are not one line: one without end must not fill the memory.
+const LONGEST_LINE: usize = 64 * 1024;
 
 /// How long the pipes of a program that has ended are read, where somebody else holds them open.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -72,6 +78,17 @@ pub enum Line {
     Out(String),
     /// To its standard error.
     Err(String),
+    /// The beginning of one to its standard output, which nothing has followed for a moment. The line
+    /// comes whole when it ends.
+    Begun(String),
+}
+
+impl Line {
+    /// What it says.
+    pub fn text(self) -> String {
+        let (Line::Out(text) | Line::Err(text) | Line::Begun(text)) = self;
+        text
+    }
 }
 
 /// The full path of `name`, as [`Program`] would run it.
@@ -192,9 +209,10 @@ impl Program {
     pub fn run(&self) -> Result<Output> {
         let mut stdout = Vec::new();
         let mut stderr = Vec::new();
-        let status = self.watch(whole, |chunk| match chunk {
+        let status = self.watch(|chunk| match chunk {
             Chunk::Out(bytes) => stdout.extend(bytes),
             Chunk::Err(bytes) => stderr.extend(bytes),
+            Chunk::Nothing => {}
         })?;
         self.succeeded(status, &stderr)?;
         Ok(Output { stdout, stderr })
@@ -205,7 +223,10 @@ impl Program {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn stream(&self, each: &mut dyn FnMut(Line)) -> Result<()> {
-        self.follow(by_line, each)
+        self.follow(b"\n", |line| match line {
+            Line::Begun(_) => {}
+            whole => each(whole),
+        })
     }
 
     /// As [`stream`](Self::stream), where a carriage return ends a line too: what tells how far it is
@@ -214,22 +235,38 @@ impl Program {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn stream_updates(&self, each: &mut dyn FnMut(Line)) -> Result<()> {
-        self.follow(by_update, each)
+        self.follow(b"\r\n", |line| match line {
+            Line::Begun(_) => {}
+            whole => each(whole),
+        })
     }
 
-    fn follow(&self, reader: Reader, each: &mut dyn FnMut(Line)) -> Result<()> {
-        let mut stderr = Vec::new();
-        let status = self.watch(reader, |chunk| match chunk {
-            Chunk::Out(bytes) => each(Line::Out(text_of(&bytes))),
+    /// As [`stream`](Self::stream), and gives what a line has so far where nothing follows: a prompt.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn stream_prompts(&self, each: &mut dyn FnMut(Line)) -> Result<()> {
+        self.follow(b"\n", each)
+    }
+
+    fn follow(&self, ends: &'static [u8], mut each: impl FnMut(Line)) -> Result<()> {
+        let mut said = Vec::new();
+        let mut out = Lines::ended_by(ends);
+        let mut err = Lines::ended_by(ends);
+        let status = self.watch(|chunk| match chunk {
+            Chunk::Out(bytes) => out.take(&bytes, |line| each(Line::Out(line))),
             Chunk::Err(bytes) => {
-                each(Line::Err(text_of(&bytes)));
-                stderr.extend(&bytes);
-                if stderr.len() > 4 * STDERR_KEPT {
-                    stderr.drain(..stderr.len() - STDERR_KEPT);
+                err.take(&bytes, |line| each(Line::Err(line)));
+                said.extend(&bytes);
+                if said.len() > 4 * STDERR_KEPT {
+                    said.drain(..said.len() - STDERR_KEPT);
                 }
             }
+            Chunk::Nothing => out.pause(|begun| each(Line::Begun(begun))),
         })?;
-        self.succeeded(status, &stderr)
+        out.finish(|line| each(Line::Out(line)));
+        err.finish(|line| each(Line::Err(line)));
+        self.succeeded(status, &said)
     }
 
     /// Gives it the terminal, and returns when a person is done with it.
@@ -273,16 +310,16 @@ impl Program {
     }
 
     /// Starts it and hands on what it writes until it has ended.
-    fn watch(&self, reader: Reader, mut each: impl FnMut(Chunk)) -> Result<ExitStatus> {
+    fn watch(&self, mut each: impl FnMut(Chunk)) -> Result<ExitStatus> {
         self.cancel.check()?;
         let mut running = self.start()?;
         let child = &mut running.child;
         let (send, chunks) = mpsc::channel();
         if let Some(pipe) = child.stdout.take() {
-            read_apart(reader, pipe, Chunk::Out, send.clone());
+            read_apart(pipe, Chunk::Out, send.clone());
         }
         if let Some(pipe) = child.stderr.take() {
-            read_apart(reader, pipe, Chunk::Err, send);
+            read_apart(pipe, Chunk::Err, send);
         }
         self.feed(child);
         loop {
@@ -301,6 +338,7 @@ impl Program {
                         }
                         return Ok(status);
                     }
+                    each(Chunk::Nothing);
                 }
             }
             if self.cancel.is_cancelled() {
@@ -417,49 +455,71 @@ struct Running {
 enum Chunk {
     Out(Vec<u8>),
     Err(Vec<u8>),
+    /// It has written nothing for a moment.
+    Nothing,
 }
 
-/// Takes the next piece off a pipe; an empty one is the end.
-type Reader = fn(&mut dyn BufRead) -> std::io::Result<Vec<u8>>;
-
-fn whole(pipe: &mut dyn BufRead) -> std::io::Result<Vec<u8>> {
-    let piece = pipe.fill_buf()?.to_vec();
-    pipe.consume(piece.len());
-    Ok(piece)
+/// Makes lines of what comes piece by piece.
+struct Lines {
+    ends: &'static [u8],
+    begun: Vec<u8>,
+    /// When the last piece came, until the beginning of the line was handed on.
+    paused: Option<Instant>,
 }
 
-fn by_line(pipe: &mut dyn BufRead) -> std::io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    // A line without end must not fill the memory.
-    pipe.take(64 * 1024).read_until(b'\n', &mut line)?;
-    Ok(line)
-}
-
-fn by_update(pipe: &mut dyn BufRead) -> std::io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    while line.len() < 64 * 1024 {
-        let piece = pipe.fill_buf()?;
-        let end = piece.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
-        let taken = end.map_or(piece.len(), |end| end + 1);
-        line.extend(piece.iter().take(taken));
-        pipe.consume(taken);
-        if end.is_some() || taken == 0 {
-            break;
+impl Lines {
+    fn ended_by(ends: &'static [u8]) -> Self {
+        Lines {
+            ends,
+            begun: Vec::new(),
+            paused: None,
         }
     }
-    Ok(line)
+
+    fn take(&mut self, piece: &[u8], mut each: impl FnMut(String)) {
+        let is_end = |byte: &u8| self.ends.contains(byte);
+        for part in piece.split_inclusive(is_end) {
+            self.begun.extend(part);
+            if part.last().is_some_and(is_end) || self.begun.len() >= LONGEST_LINE {
+                each(text_of(&self.begun));
+                self.begun.clear();
+            }
+        }
+        self.paused = (!self.begun.is_empty()).then(Instant::now);
+    }
+
+    /// The beginning of a line, once, where nothing has followed for a while.
+    fn pause(&mut self, each: impl FnOnce(String)) {
+        let since = self.paused.take_if(|since| since.elapsed() >= PROMPT);
+        if since.is_some() {
+            each(text_of(&self.begun));
+        }
+    }
+
+    /// The last line, which may have no end.
+    fn finish(&self, each: impl FnOnce(String)) {
+        if !self.begun.is_empty() {
+            each(text_of(&self.begun));
+        }
+    }
 }
 
 fn read_apart<R: Read + Send + 'static>(
-    reader: Reader,
-    pipe: R,
+    mut pipe: R,
     kind: fn(Vec<u8>) -> Chunk,
     to: mpsc::Sender<Chunk>,
 ) {
     std::thread::spawn(move || {
-        let mut pipe = BufReader::new(pipe);
-        while let Ok(piece) = reader(&mut pipe) {
-            if piece.is_empty() || to.send(kind(piece)).is_err() {
+        let mut piece = [0; 8 * 1024];
+        loop {
+            let read = match pipe.read(&mut piece) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read,
+            };
+            let Some(read) = read.ok().and_then(|read| piece.get(..read)) else {
+                return;
+            };
+            if read.is_empty() || to.send(kind(read.to_vec())).is_err() {
                 return;
             }
         }
@@ -546,6 +606,49 @@ mod tests {
             .stream(&mut |line| lines.push(line))
             .unwrap();
         assert_eq!(lines, [Line::Out("one".into()), Line::Out("two".into())]);
+    }
+
+    #[test]
+    fn a_prompt_comes_before_its_line_has_an_end() {
+        let mut lines = Vec::new();
+        Program::new("sh")
+            .args([
+                "-c",
+                "printf 'ho'; printf 'st login: '; sleep 2; echo me; printf 'a\\rb'",
+            ])
+            .stream_prompts(&mut |line| lines.push(line))
+            .unwrap();
+        assert_eq!(
+            lines,
+            [
+                Line::Begun("host login: ".into()),
+                Line::Out("host login: me".into()),
+                Line::Out("a\rb".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_written_over_itself_comes_as_it_is_written() {
+        let mut lines = Vec::new();
+        Program::new("sh")
+            .args([
+                "-c",
+                "printf '1%%\\r2%%'; sleep 1.5; printf '\\r3%%\\ndone'",
+            ])
+            .stream_updates(&mut |line| lines.push(line.text()))
+            .unwrap();
+        assert_eq!(lines, ["1%", "2%", "3%", "done"]);
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_fill_the_memory() {
+        let mut longest = 0;
+        Program::new("head")
+            .args(["-c", "300000", "/dev/zero"])
+            .stream(&mut |line| longest = longest.max(line.text().len()))
+            .unwrap();
+        assert!(longest <= 2 * LONGEST_LINE, "{longest}");
     }
 
     #[test]

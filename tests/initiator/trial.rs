@@ -16,7 +16,7 @@ use xtask::initramfs::Archive;
 const MARK: &str = "sealed";
 
 /// Does what dracut does with the same words of the kernel line, and no more.
-const BOOTS: &str = r#"
+const LOGS_IN: &str = r#"
 iscsid -f >/run/iscsid.log 2>&1 &
 IFS=: read -r kind ip proto port lun target <<<"$(word netroot)"
 for _ in $(seq 100); do
@@ -28,9 +28,25 @@ for _ in $(seq 100); do [ -b /dev/sda ] && break; sleep 0.2; done
 # Whatever listens on the host behind QEMU's network, and only for itself.
 timeout 3 bash -c "exec 3<>/dev/tcp/10.0.2.2/$port" && { echo "it reaches its host"; poweroff -f; }
 [ "$(head -c 6 /dev/sda)" = sealed ] || { echo "another disk"; poweroff -f; }
+"#;
+
+/// As systemd says that it is up.
+const REACHES: &str = r#"
 echo -e "[\e[0;32m  OK  \e[0m] Reached target \e[0;1;39mmulti-user.target\e[0m - Multi-User System."
 sleep 600
 "#;
+
+/// As getty asks where there is no systemd: that line has no end.
+const ASKS: &str = "
+echo -n 'tiny login: '
+sleep 600
+";
+
+/// Its init is nowhere.
+const ENDS: &str = "
+echo 'No init found'
+poweroff -f
+";
 
 /// Its root is nowhere.
 const FAILS: &str = "echo 'Warning: no root found'; poweroff -f";
@@ -110,7 +126,7 @@ fn a_version_that_boots_becomes_current_and_one_that_does_not_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("library");
     let library = library(&home);
-    let good = seal(&library, BOOTS);
+    let good = seal(&library, &[LOGS_IN, REACHES].concat());
     assert_eq!(library.image(&good.image).unwrap().current, None);
     let tested = json(&home, &["image", "test", "tiny"]);
     assert_eq!(tested["passed"], true, "{tested}");
@@ -135,4 +151,25 @@ fn a_version_that_boots_becomes_current_and_one_that_does_not_does_not() {
         .map(|at| &shown["versions"][at]["trial"]["failed"])
         .into();
     assert!(trials[0].is_null() && trials[1].is_string(), "{shown}");
+}
+
+#[test]
+fn a_system_is_up_when_it_asks_who_is_there_and_not_when_it_has_its_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("library");
+    let library = library(&home);
+    seal(&library, &[LOGS_IN, ENDS].concat());
+    let output = netroot(&home, &["image", "test", "tiny"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let why = "it logged in to its disk, and its system did not come up";
+    assert!(
+        said.contains(why) && said.contains("No init found"),
+        "{said}"
+    );
+
+    let asks = seal(&library, &[LOGS_IN, ASKS].concat());
+    let tested = json(&home, &["image", "test", "tiny"]);
+    assert_eq!(tested["passed"], true, "{tested}");
+    assert_eq!(library.image(&asks.image).unwrap().current, Some(2));
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::{be32, be64, le64, part};
 use super::content::HEAD;
-use crate::exec::{Cancel, Line, Program};
+use crate::exec::{Cancel, Program};
 use crate::library::{BLOCK_SIZE, Draft, Progress};
 
 /// The format of a file that holds a disk.
@@ -215,8 +215,7 @@ impl<'a> Container<'a> {
             .arg(target)
             .cancel(cancel)
             .stream_updates(&mut |line| {
-                let (Line::Out(text) | Line::Err(text)) = line;
-                if let Some(done) = percent(&text).map(|part| part.of(self.size)) {
+                if let Some(done) = percent(&line.text()).map(|part| part.of(self.size)) {
                     progress.advance(done.saturating_sub(told));
                     told = told.max(done);
                 }
