@@ -117,7 +117,7 @@ pub use groups::{Group, GroupEdit, GroupPlan, GroupView};
 pub use identity::{HostKey, Identity, PublicIdentity};
 pub use images::{
     Followed, Followers, Image, ImageView, Pruned, Pruning, Publish, Removal, Rollback, Staying,
-    Trial, Use, Version, VersionView,
+    Trial, UnderTrial, Use, Version, VersionView,
 };
 pub use jobs::{
     BuildTask, Claim, DiffTask, Ending, Job, JobId, JobOutcome, JobProgress, JobState, LogPart,

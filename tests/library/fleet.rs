@@ -389,6 +389,40 @@ fn behind_the_gate_only_what_was_tested_becomes_current() {
 }
 
 #[test]
+fn a_version_stays_while_it_is_tested() {
+    let lab = Lab::new();
+    let first = lab.seal("fc28", "pristine");
+    lab.seal("fc28", "second");
+    let under_test = lab.lib.hold_for_trial(&first).unwrap();
+    assert!(refused(lab.lib.hold_for_trial(&first)).contains("somebody else tests it"));
+    let image = VersionSpec::from(first.image.clone());
+    for spec in [first.clone().into(), image] {
+        for when in [When::Now, When::Force] {
+            let why = refused(lab.lib.plan_removal(&spec, when, &lab.room));
+            assert!(why.contains("fc28@1 is being tested"), "{why}");
+            assert!(why.contains("wait for that"), "{why}");
+        }
+    }
+    let keep = 1.try_into().unwrap();
+    let pruning = lab.lib.plan_prune(None, keep, &lab.room).unwrap();
+    assert_eq!(pruning.removes, []);
+    assert_eq!(pruning.stays[0].why, ["it is being tested"]);
+    lab.lib.sweep().unwrap();
+    assert!(refused(lab.lib.hold_for_trial(&first)).contains("somebody else"));
+    drop(under_test);
+    // Nor does one stay of which the test was killed.
+    let left = lab.home().join(format!("trials/{first}.held"));
+    assert!(!left.exists());
+    std::fs::write(&left, "").unwrap();
+    lab.lib.sweep().unwrap();
+    assert!(!left.exists());
+    lab.lib
+        .remove_version(&first, &lab.room, &Actor::command())
+        .unwrap();
+    assert!(lab.lib.hold_for_trial(&first).is_err(), "it is gone");
+}
+
+#[test]
 fn the_gate_is_open_for_what_cannot_be_tested_and_for_the_way_back() {
     let mut lab = Lab::new();
     lab.seal("fc28", "pristine");

@@ -244,6 +244,7 @@ fn used(one: &VersionView) -> Option<String> {
             Use::Bound {
                 initiator, peer, ..
             } => ("not seen to leave", format!("{initiator} at {peer}")),
+            Use::Tested => ("being tested", "in a machine of its own".to_owned()),
         };
         match parts.iter_mut().find(|(known, _)| *known == how) {
             Some((_, all)) => all.push(who),

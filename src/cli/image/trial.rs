@@ -64,6 +64,7 @@ pub(in crate::cli) fn tried(
 ) -> Result<Tried> {
     let version = library.version(id)?;
     build::ensure_can_be_tried(&version)?;
+    let _stays = library.hold_for_trial(id)?;
     watch.step(&format!("serving {id} to a machine of its own"), None);
     let target = TrialTarget::serve(library, id, TRIAL_HOST)?;
     let machine = TrialMachine {

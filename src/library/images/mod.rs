@@ -27,7 +27,7 @@ pub use history::{ImageView, VersionView};
 pub use prune::{Pruned, Pruning, Staying};
 pub use removal::Removal;
 pub use rollback::Rollback;
-pub use trials::{Publish, Trial};
+pub use trials::{Publish, Trial, UnderTrial};
 pub use uses::Use;
 
 use super::Library;

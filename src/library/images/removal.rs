@@ -213,6 +213,15 @@ impl Library {
             Some(_) => vec![self.removable_version(spec)?],
             None => self.removable_image(&spec.image)?,
         };
+        for version in &versions {
+            if self.is_under_trial(version)? {
+                return Err(Error::refused(
+                    format!("removing {spec}"),
+                    format!("{version} is being tested"),
+                    "wait for that, or end it first",
+                ));
+            }
+        }
         if when == When::Force {
             return Ok(versions);
         }

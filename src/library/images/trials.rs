@@ -12,6 +12,7 @@ use crate::library::error::{Error, Result};
 use crate::library::events::{Actor, Event};
 use crate::library::manifest::BootFrom;
 use crate::library::names::VersionId;
+use crate::library::store::{self, HeldFile};
 
 /// What came of the last test of a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -46,6 +47,12 @@ pub enum Publish {
     Never,
 }
 
+/// A version that is being tested: it stays while this lives.
+#[derive(Debug)]
+pub struct UnderTrial<'a> {
+    _held: HeldFile<'a>,
+}
+
 impl Document for Trial {
     fn revision(&mut self) -> &mut u64 {
         &mut self.revision
@@ -68,6 +75,29 @@ impl Library {
         };
         let root = self.version(version)?.manifest().disk.root.to_string();
         Ok(Some(found).filter(|trial| trial.root == root))
+    }
+
+    /// Keeps a version from being removed while it is tested.
+    ///
+    /// # Errors
+    /// When it is gone, or somebody else tests it.
+    pub fn hold_for_trial(&self, version: &VersionId) -> Result<UnderTrial<'_>> {
+        self.make_dir(&self.places().trials())?;
+        let lock = self.write_lock()?;
+        self.version(version)?;
+        let held = self.hold(&lock, self.places().under_trial(version))?;
+        held.map(|_held| UnderTrial { _held }).ok_or_else(|| {
+            Error::refused(
+                format!("testing {version}"),
+                "somebody else tests it",
+                "wait for that to end",
+            )
+        })
+    }
+
+    /// Whether somebody tests a version.
+    pub(super) fn is_under_trial(&self, version: &VersionId) -> Result<bool> {
+        store::is_held(&self.places().under_trial(version))
     }
 
     /// Whether only its test keeps a version from becoming current: the configuration asks for one, and

@@ -70,6 +70,8 @@ pub enum Use {
         #[schema(value_type = String)]
         note: PathBuf,
     },
+    /// Somebody boots it, to see whether it does.
+    Tested,
 }
 
 impl fmt::Display for Use {
@@ -102,6 +104,7 @@ impl fmt::Display for Use {
                 "{initiator} at {peer} may run it: nobody saw it leave (if it does not, remove {})",
                 note.display()
             ),
+            Use::Tested => f.write_str("it is being tested"),
         }
     }
 }
@@ -128,6 +131,7 @@ impl Library {
             client: session.client,
         }));
         uses.extend(self.bound_to(version)?);
+        uses.extend(self.is_under_trial(version)?.then_some(Use::Tested));
         Ok(uses)
     }
 }

@@ -15,10 +15,11 @@ use crate::block::{FileDisk, OverlayDisk};
 use crate::library::clients::Client;
 use crate::library::error::{Doing, Error, Result};
 use crate::library::live::LiveSession;
+use crate::library::lock::WriteLock;
 use crate::library::names::Mode;
 use crate::library::progress::Progress;
 use crate::library::store::clone::CloneInfo;
-use crate::library::{Library, MacAddr, lock, minute};
+use crate::library::{Library, MacAddr, lock, minute, owner};
 
 /// A clone that nobody is let in to while this lives. Somebody may be in already.
 #[derive(Debug)]
@@ -26,8 +27,15 @@ pub struct Hold<'a> {
     library: &'a Library,
     client: Client,
     clone: CloneInfo,
+    _held: HeldFile<'a>,
+}
+
+/// A file that is locked while this lives, and goes with it.
+#[derive(Debug)]
+pub(crate) struct HeldFile<'a> {
+    library: &'a Library,
     path: PathBuf,
-    held: File,
+    file: File,
 }
 
 /// A clone that nobody writes while this lives.
@@ -52,27 +60,16 @@ impl Library {
                 ),
             ));
         }
-        let path = self.places().held(&client.mac);
-        let held = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            // Whoever serves has to see who holds it, and need not be who promotes.
-            .mode(0o644)
-            .open(&path)
-            .doing("opening", &path)?;
-        if !lock::try_whole(&held).doing("locking", &path)? {
+        let Some(held) = self.hold(&lock, self.places().held(&client.mac))? else {
             let why = String::from("somebody else copies it");
             return Err(in_use(&client, why));
-        }
+        };
         drop(lock);
         Ok(Hold {
             library: self,
             client,
             clone,
-            path,
-            held,
+            _held: held,
         })
     }
 
@@ -81,14 +78,40 @@ impl Library {
         clone::allocated(self.places(), mac)
     }
 
+    /// Makes a file and locks it; nothing where somebody else holds it.
+    pub(crate) fn hold(&self, _: &WriteLock, path: PathBuf) -> Result<Option<HeldFile<'_>>> {
+        let home = path.parent().unwrap_or(&path);
+        let opened = owner::acting_for(home, || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                // Whoever serves has to see who holds it, and need not be who does.
+                .mode(0o644)
+                .open(&path)
+        });
+        let file = opened.doing("opening", &path)?;
+        let is_ours = lock::try_whole(&file).doing("locking", &path)?;
+        Ok(is_ours.then(|| HeldFile {
+            library: self,
+            path,
+            file,
+        }))
+    }
+
     /// Whether somebody holds a client's clone.
     pub(crate) fn is_held(&self, mac: &MacAddr) -> Result<bool> {
-        let path = self.places().held(mac);
-        match File::open(&path) {
-            Ok(file) => lock::is_held(&file).doing("looking at the lock of", &path),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).doing("opening", &path),
-        }
+        is_held(&self.places().held(mac))
+    }
+}
+
+/// Whether somebody holds this file.
+pub(crate) fn is_held(path: &Path) -> Result<bool> {
+    match File::open(path) {
+        Ok(file) => lock::is_held(&file).doing("looking at the lock of", path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).doing("opening", path),
     }
 }
 
@@ -122,7 +145,7 @@ impl HeldClone<'_> {
     }
 }
 
-impl Drop for Hold<'_> {
+impl Drop for HeldFile<'_> {
     fn drop(&mut self) {
         let Ok(_lock) = self.library.write_lock() else {
             // A file that is left behind is nobody's: what counts is the lock, which goes with us.
@@ -130,7 +153,7 @@ impl Drop for Hold<'_> {
         };
         // Of a client that was removed and added again meanwhile it would be somebody else's.
         let ours = |there: fs::Metadata| {
-            let held = self.held.metadata();
+            let held = self.file.metadata();
             held.is_ok_and(|held| (held.dev(), held.ino()) == (there.dev(), there.ino()))
         };
         if fs::metadata(&self.path).is_ok_and(ours) {
@@ -182,13 +205,12 @@ impl Draft<'_> {
 }
 
 /// Removes the file of a hold whose maker was killed. The write lock is held.
-pub(super) fn sweep(home: &Path) -> Result<()> {
-    let path = home.join(super::HELD_CLONE);
-    match File::open(&path) {
-        Ok(file) if !lock::is_held(&file).doing("looking at the lock of", &path)? => {
-            fs::remove_file(&path).doing("removing", &path)
+pub(super) fn sweep(path: &Path) -> Result<()> {
+    match File::open(path) {
+        Ok(file) if !lock::is_held(&file).doing("looking at the lock of", path)? => {
+            fs::remove_file(path).doing("removing", path)
         }
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing("opening", &path),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing("opening", path),
         _ => Ok(()),
     }
 }

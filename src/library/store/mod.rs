@@ -23,6 +23,7 @@ pub use copy::CopyKind;
 pub use data::DataDisk;
 pub use draft::Draft;
 pub use held::{HeldClone, Hold};
+pub(crate) use held::{HeldFile, is_held};
 pub use open::OpenDisk;
 pub use sweep::Swept;
 pub use usage::Usage;
@@ -182,6 +183,11 @@ impl Places {
         self.trials().join(format!("{version}.json"))
     }
 
+    /// Who tests a version holds this.
+    pub(crate) fn under_trial(&self, version: &VersionId) -> PathBuf {
+        self.trials().join(format!("{version}{UNDER_TRIAL}"))
+    }
+
     pub(crate) fn rollouts(&self) -> PathBuf {
         self.root.join("rollouts")
     }
@@ -217,6 +223,9 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// The file whose lock says that a clone is being copied.
 const HELD_CLONE: &str = "held";
+
+/// How the name of a file ends that whoever tests a version holds.
+const UNDER_TRIAL: &str = ".held";
 
 /// Letters for names that nobody else draws.
 pub(crate) fn random_name() -> std::io::Result<String> {

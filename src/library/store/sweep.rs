@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::draft::{is_dead, remove_tree};
-use super::{DRAFT, REMOVED, clone, held};
+use super::{DRAFT, REMOVED, UNDER_TRIAL, clone, held};
 use crate::library::document;
 use crate::library::error::{Error, Result, chain};
 use crate::library::names::{ClientName, ImageName, VersionId};
@@ -167,6 +167,11 @@ impl Library {
             let files = document::sweep(&lock, &dir)?;
             swept.extend(files.into_iter().map(|path| Swept::Temporary { path }));
         }
+        for name in document::entries(&places.trials())? {
+            if name.ends_with(UNDER_TRIAL) {
+                held::sweep(&places.trials().join(name))?;
+            }
+        }
         for dir in [
             places.users(),
             places.tokens(),
@@ -184,7 +189,7 @@ impl Library {
             if name.starts_with(REMOVED) {
                 clone::remove_all(&places.clones().join(name))?;
             } else if let Ok(mac) = name.parse::<MacAddr>() {
-                held::sweep(&places.clone(&mac))?;
+                held::sweep(&places.held(&mac))?;
                 if clone::sweep_new(&places.clone(&mac))? {
                     swept.push(Swept::Clone { mac });
                 }

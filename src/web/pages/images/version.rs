@@ -68,7 +68,7 @@ impl VersionPage {
                 Use::Snapshot { client, .. } => {
                     ("Have a snapshot of a disk that was made from it", client)
                 }
-                Use::Open { .. } | Use::Bound { .. } => continue,
+                Use::Open { .. } | Use::Bound { .. } | Use::Tested => continue,
             };
             match groups.iter_mut().find(|(known, _)| *known == what) {
                 Some((_, names)) => names.push(client),
@@ -81,8 +81,12 @@ impl VersionPage {
     /// Who else uses it, a line each. The sessions of clients are no news beside their boots.
     fn others_using(&self) -> Vec<String> {
         let uses = self.view.uses.iter().flatten();
-        let others =
-            uses.filter(|one| matches!(one, Use::Open { client: None, .. } | Use::Bound { .. }));
+        let others = uses.filter(|one| {
+            matches!(
+                one,
+                Use::Open { client: None, .. } | Use::Bound { .. } | Use::Tested
+            )
+        });
         let told = |one: &Use| text::told(&mask_boot_ids(&one.to_string()));
         others.map(told).collect()
     }
