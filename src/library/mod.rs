@@ -143,8 +143,8 @@ pub use progress::{Progress, Quiet};
 pub use proofs::{ChapBy, Proof, Switch};
 pub use reservations::KeptReservations;
 pub use rollouts::{
-    Keep, Member, MemberView, NewRollout, Rollout, RolloutPlan, RolloutView, Stage, Watching,
-    Within,
+    Keep, Member, MemberView, NewRollout, Rollout, RolloutPlan, RolloutView, Stage, TriedAgain,
+    Watching, Within,
 };
 pub use store::clone::CloneInfo;
 pub use store::{

@@ -570,3 +570,138 @@ fn what_somebody_gives_a_client_while_it_is_being_set_back_stays() {
     assert!(stopped.members.iter().all(|one| one.trouble.is_none()));
     assert_eq!(room.next_boots(), ["fc30@1", "fc28@1", "fc28@1", "fc28@1"]);
 }
+
+#[test]
+fn what_waited_before_a_rollout_waits_again_when_it_is_set_back() {
+    let mut room = Room::new(Mode::Persistent);
+    let [a, b, ..] = room.macs;
+    room.lab.seal("fc30", "other");
+    room.lab.act(&a, Act::Reset, When::AtNextBoot).unwrap();
+    let other = assign(Some("fc30"), None);
+    room.lab.act(&b, other, When::AtNextBoot).unwrap();
+    let waiting = |room: &Room| [a, b].map(|mac| room.lab.client(&mac).armed);
+    let before = waiting(&room);
+    room.clock.now = Timestamp::now();
+    let (lab, new) = (&room.lab, room.new_rollout(2));
+    let told = lab.lib.plan_rollout(&new, &lab.room).unwrap().loses;
+    for what in ["a: what waits for its next boot (reset)", "(assign fc30)"] {
+        assert!(told.iter().any(|line| line.contains(what)), "{told:?}");
+    }
+    let id = room.begin();
+    assert_eq!(room.next_boots(), ["fc29@1", "fc29@1", "fc28@1", "fc28@1"]);
+    room.after(10);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(waiting(&room), before, "since the same moment");
+    assert_eq!(room.next_boots(), ["fc28@1", "fc30@1", "fc28@1", "fc28@1"]);
+    let says = &room.view(id).progress[0].says;
+    assert!(says.contains("armed again: reset"), "{says}");
+}
+
+#[test]
+fn what_waited_before_a_rollout_comes_to_the_same_for_who_has_booted_it() {
+    let mut room = Room::new(Mode::Persistent);
+    let [a, b, ..] = room.macs;
+    room.lab.seal("fc30", "other");
+    room.lab.write(&a, "mine");
+    room.lab.write(&b, "theirs");
+    room.lab.act(&a, Act::Reset, When::AtNextBoot).unwrap();
+    let other = assign(Some("fc30"), None);
+    room.lab.act(&b, other, When::Now).unwrap();
+    // Back to what it had before, which after the rollout is not what it had last.
+    room.lab.act(&b, Act::Undo, When::AtNextBoot).unwrap();
+    room.clock.now = Timestamp::now();
+    let id = room.begin();
+    let running = room.lab.boot(&a);
+    let gone = room.lab.boot(&b);
+    room.lab.leave(&gone);
+    room.after(10);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(room.lab.read(&a), "new", "it runs on that");
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+    room.lab.leave(&running);
+    room.lab.boot(&a);
+    assert_eq!(room.lab.read(&a), "old", "pristine");
+    room.lab.boot(&b);
+    assert_eq!(room.lab.read(&b), "theirs", "with its disk");
+}
+
+#[test]
+fn what_cannot_wait_again_is_told() {
+    let mut room = Room::new(Mode::Persistent);
+    let [a, b, ..] = room.macs;
+    room.lab.write(&a, "mine");
+    room.lab.seal("fc28", "newer");
+    room.lab.act(&a, Act::Reset, When::AtNextBoot).unwrap();
+    let new = NewRollout {
+        image: "fc28@2".parse().unwrap(),
+        ..room.new_rollout(2)
+    };
+    let (lab, actor) = (&room.lab, Actor::command());
+    let begun = lab.lib.begin_rollout(&new, room.clock, &lab.room, &actor);
+    let id = begun.unwrap().id;
+    let running = lab.boot(&a);
+    lab.boot(&b);
+    lab.leave(&running);
+    room.after(10);
+    // A disk of fc28@2 is one of fc28, too: assigning that would leave it.
+    let says = room.view(id).progress[0].says.clone();
+    assert!(
+        says.contains("`reset`") && says.contains("it is set back"),
+        "{says}"
+    );
+    room.lab.boot(&a);
+    assert_eq!(room.lab.read(&a), "mine", "set back all the same");
+    let events = room.events();
+    let back = events.iter().find(|one| one.what == "rollout-set-back");
+    assert!(back.unwrap().details["not"].to_string().contains("reset"));
+}
+
+/// Nobody can read what fc28 is, as on a disk that is away.
+fn away(room: &Room, is_away: bool) {
+    let current = room.lab.home().join("images/fc28/current");
+    let aside = current.with_extension("aside");
+    if is_away {
+        std::fs::rename(&current, &aside).unwrap();
+        std::fs::create_dir(&current).unwrap();
+    } else {
+        std::fs::remove_dir(&current).unwrap();
+        std::fs::rename(&aside, &current).unwrap();
+    }
+}
+
+#[test]
+fn setting_back_is_tried_again_while_the_disk_is_away() {
+    let mut room = Room::new(Mode::Shared);
+    let id = room.begin();
+    away(&room, true);
+    room.after(10);
+    room.after(9);
+    assert!(matches!(room.stage(id), Stage::Back { .. }));
+    let says = &room.view(id).progress[0].says;
+    assert!(
+        says.contains("is tried again") && says.contains("current"),
+        "{says}"
+    );
+    away(&room, false);
+    room.after(0);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+    assert_eq!(room.view(id).progress[0].says, "set back");
+    let events = room.events();
+    let back = events.iter().find(|one| one.what == "rollout-set-back");
+    assert_eq!(back.unwrap().details.get("not"), None);
+}
+
+#[test]
+fn setting_back_ends_though_the_disk_stays_away_and_the_event_says_for_whom() {
+    let mut room = Room::new(Mode::Shared);
+    let id = room.begin();
+    away(&room, true);
+    room.after(10);
+    room.after(10);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    let events = room.events();
+    let back = events.iter().find(|one| one.what == "rollout-set-back");
+    let not = back.unwrap().details["not"].to_string();
+    assert!(not.contains("a: ") && not.contains("b: "), "{not}");
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ClientView, Step};
+use super::{Assignment, ClientView, Step};
 use crate::library::names::{ClientName, Mode, SnapshotName, VersionSpec};
 use crate::library::{ByteSize, MacAddr, json};
 
@@ -122,6 +122,16 @@ impl fmt::Display for Act {
                 (None, Some(mode)) => write!(f, "set mode {mode}"),
                 (None, None) => f.write_str("assign"),
             },
+        }
+    }
+}
+
+impl From<Assignment> for AssignTo {
+    /// Both are named.
+    fn from(to: Assignment) -> Self {
+        AssignTo {
+            image: Some(to.image),
+            mode: Some(to.mode),
         }
     }
 }

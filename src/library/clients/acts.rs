@@ -105,7 +105,7 @@ impl Library {
         }
         let calls_off = plan.calls_off().is_some();
         let client = match when {
-            When::AtNextBoot => self.arm(&plan.mac, edition, act, None)?,
+            When::AtNextBoot => self.arm(&plan.mac, edition, Armed::now(act), None)?,
             When::Force => {
                 self.shut_out(&plan.mac, edition, act, live)?;
                 self.act_now(&plan.mac, edition, act, when, live)?
@@ -124,45 +124,39 @@ impl Library {
         })
     }
 
-    /// Arms `act` for a rollout, which the client's own document says from that moment on. Nothing where
-    /// the client is what the act would make of it; refused where it is not what it was in `edition`.
+    /// Lets something wait for a client's next boot for a rollout, which the client's own document says
+    /// from that moment on. Nothing where the client is what that would make of it; refused where it is
+    /// not what it was in `edition`.
     pub(crate) fn arm_for(
         &self,
         rollout: u64,
         mac: &MacAddr,
         edition: &Edition,
-        act: &Act,
+        waits: Armed,
         live: &dyn Live,
-    ) -> Result<Done> {
-        let plan = self.plan(mac, act, When::AtNextBoot, live)?;
-        let client = if plan.steps.is_empty() {
-            self.client(&plan.mac)?
-        } else {
-            let client = self.arm(&plan.mac, Some(edition), act, Some(rollout))?;
-            self.note(&plan.event(&armed(act), &Actor::Server));
-            client
-        };
-        Ok(Done {
-            client: Some(self.view(client, live)?),
-            plan,
-        })
+    ) -> Result<()> {
+        let plan = self.plan(mac, &waits.act, When::AtNextBoot, live)?;
+        if plan.steps.is_empty() {
+            return Ok(());
+        }
+        let event = plan.event(&armed(&waits.act), &Actor::Server);
+        self.arm(&plan.mac, Some(edition), waits, Some(rollout))?;
+        self.note(&event);
+        Ok(())
     }
 
     fn arm(
         &self,
         mac: &MacAddr,
         edition: Option<&Edition>,
-        act: &Act,
+        waits: Armed,
         rollout: Option<u64>,
     ) -> Result<Client> {
         let lock = self.write_lock()?;
         let mut client = self.client_to_change(&lock, mac)?;
         client.ensure_edition(edition)?;
-        client.after(act)?;
-        client.armed = Some(Armed {
-            act: act.clone(),
-            since: Timestamp::now(),
-        });
+        client.after(&waits.act)?;
+        client.armed = Some(waits);
         client.rollout = rollout.or(client.rollout);
         document::write(&lock, &self.places().client(&client.mac), &mut client)?;
         Ok(client)
@@ -320,6 +314,16 @@ impl Client {
         match self.calls_off(act) {
             Some(_) => When::Now,
             None => when,
+        }
+    }
+}
+
+impl Armed {
+    /// From now on.
+    pub(crate) fn now(act: &Act) -> Self {
+        Armed {
+            act: act.clone(),
+            since: Timestamp::now(),
         }
     }
 }

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::course::{Facts, Next, Seen, Standing};
-use super::{Member, Rollout, Stage, Within, assign};
-use crate::library::clients::{Act, AssignTo, Client, ClientSelector, Plan, When};
+use super::{Member, PATIENCE, Rollout, Stage, TriedAgain, Within, assign, gives};
+use crate::library::clients::{
+    Act, Armed, AssignTo, Client, ClientSelector, DiskChange, Plan, Step, When,
+};
 use crate::library::error::{Error, Result, chain};
 use crate::library::events::Actor;
 use crate::library::live::Live;
@@ -61,6 +63,18 @@ pub struct Watching {
     pub now: Timestamp,
     /// Since when clients are watched: when the server began.
     pub since: Timestamp,
+}
+
+/// How far something came with one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// It is done, or will never be.
+    ToAnEnd,
+    /// Somebody else has changed the client since it was looked at: it is looked at again, as if nothing
+    /// had been tried.
+    Nowhere,
+    /// The operating system refused: it is tried again when somebody looks next.
+    Later,
 }
 
 /// More steps than these are not done in a row for one rollout: the clock is asked again.
@@ -130,6 +144,9 @@ impl Library {
         let mut rollout = self.rollout(id)?;
         rollout.ensure_open()?;
         let by = actor.to_string();
+        for member in &mut rollout.members {
+            member.failing = None;
+        }
         rollout.stage = match keep {
             Keep::Image => Stage::Stopped {
                 at: watching.now,
@@ -168,8 +185,16 @@ impl Library {
             }
             match rollout.next(&facts) {
                 Next::Wait => return Ok(()),
-                Next::Give(macs) => self.give(rollout, &macs, live)?,
-                Next::TakeBack(macs) => self.take_back(rollout, &macs, live)?,
+                Next::Give(macs) => {
+                    if self.give(rollout, &macs, watching.now, live)? == Came::Later {
+                        return Ok(());
+                    }
+                }
+                Next::TakeBack(macs) => {
+                    if self.take_back(rollout, &macs, watching.now, live)? == Came::Later {
+                        return Ok(());
+                    }
+                }
                 Next::Proven => {
                     rollout.stage = Stage::Rest;
                     self.write_rollout(rollout)?;
@@ -233,110 +258,185 @@ impl Library {
     /// Arms the assignment. It is written down first: what is killed in between has given it to nobody
     /// of whom that is not known, and goes on with those who have not got it yet. Who has got it says so
     /// itself, since the moment that it was given it: what somebody gives it afterwards stays.
-    fn give(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
+    fn give(
+        &self,
+        rollout: &mut Rollout,
+        macs: &[MacAddr],
+        now: Timestamp,
+        live: &dyn Live,
+    ) -> Result<Came> {
         rollout.mark(macs, |one| (one.given, one.giving) = (true, true));
         self.write_rollout(rollout)?;
-        let act = rollout.act();
-        let mut settled = Vec::new();
+        let mut all = Came::ToAnEnd;
         for mac in macs {
-            let is_settled = self.on_one(rollout, mac, |rollout, mac| {
-                let client = self.client(mac)?;
-                let is_given = client.rollout == Some(rollout.id);
-                if is_given || Standing::of(&client, rollout) != Standing::Otherwise {
-                    return Ok(());
-                }
-                if !rollout.is_as_before(&client) {
-                    return Err(Error::refused(
-                        format!("giving {} to {}", rollout.image, client.name),
-                        "somebody has given it something else since the rollout began",
-                        "assign it by itself, if it is to have this as well",
-                    ));
-                }
-                self.arm_for(rollout.id, mac, &client.edition(), &act, live)
-                    .map(drop)
-            });
-            settled.extend(is_settled.then_some(*mac));
+            match self.on_one(rollout, mac, now, |rollout| {
+                self.give_one(rollout, mac, live)
+            }) {
+                Came::ToAnEnd => rollout.mark(&[*mac], |one| one.giving = false),
+                other => all = all.and(other),
+            }
         }
-        rollout.mark(&settled, |one| one.giving = false);
-        self.write_rollout(rollout)
+        self.write_rollout(rollout)?;
+        Ok(all)
+    }
+
+    fn give_one(&self, rollout: &mut Rollout, mac: &MacAddr, live: &dyn Live) -> Result<()> {
+        let client = self.client(mac)?;
+        let is_given = client.rollout == Some(rollout.id);
+        if is_given || Standing::of(&client, rollout) != Standing::Otherwise {
+            return Ok(());
+        }
+        if !rollout.is_as_before(&client) {
+            return Err(Error::refused(
+                format!("giving {} to {}", rollout.image, client.name),
+                "somebody has given it something else since the rollout began",
+                "assign it by itself, if it is to have this as well",
+            ));
+        }
+        let waited = client.waits_for_good();
+        if waited.is_some() {
+            rollout.mark(&[*mac], |one| one.waited = waited.clone());
+            self.write_rollout(rollout)?;
+        }
+        let waits = Armed::now(&rollout.act());
+        self.arm_for(rollout.id, mac, &client.edition(), waits, live)
     }
 
     /// Of each it is written down as soon as it is set back: what somebody gives it afterwards stays.
-    fn take_back(&self, rollout: &mut Rollout, macs: &[MacAddr], live: &dyn Live) -> Result<()> {
+    fn take_back(
+        &self,
+        rollout: &mut Rollout,
+        macs: &[MacAddr],
+        now: Timestamp,
+        live: &dyn Live,
+    ) -> Result<Came> {
+        let mut all = Came::ToAnEnd;
         for mac in macs {
-            let is_settled = self.on_one(rollout, mac, |rollout, mac| {
+            match self.on_one(rollout, mac, now, |rollout| {
                 self.take_back_one(rollout, mac, live)
-            });
-            if is_settled {
-                rollout.mark(&[*mac], |one| one.back = true);
-                self.write_rollout(rollout)?;
+            }) {
+                Came::ToAnEnd => rollout.mark(&[*mac], |one| one.back = true),
+                other => all = all.and(other),
             }
+            self.write_rollout(rollout)?;
         }
-        Ok(())
+        Ok(all)
     }
 
-    /// Tells whether that settles it, and notes why it did not work. A client that somebody else has
-    /// changed since it was looked at is looked at again, as if nothing had been tried.
+    /// Tells how far `act` came with a member, and notes why it did not work.
     fn on_one(
         &self,
         rollout: &mut Rollout,
         mac: &MacAddr,
-        act: impl Fn(&Rollout, &MacAddr) -> Result<()>,
-    ) -> bool {
-        match act(rollout, mac) {
+        now: Timestamp,
+        act: impl FnOnce(&mut Rollout) -> Result<()>,
+    ) -> Came {
+        let done = act(rollout);
+        let before = rollout.member(mac).and_then(|one| one.failing.clone());
+        rollout.mark(&[*mac], |one| one.failing = None);
+        let error = match done {
             // It was removed meanwhile, which the next look at the facts tells.
-            Ok(()) | Err(Error::Unknown { kind: "client", .. }) => {}
-            Err(Error::Moved { .. }) => return false,
-            Err(error) => {
-                let why = chain(&error);
-                tracing::warn!(rollout = rollout.id, client = %mac, why, "a rollout met trouble");
-                rollout.mark(&[*mac], |one| one.trouble = Some(why.clone()));
-            }
+            Ok(()) | Err(Error::Unknown { kind: "client", .. }) => return Came::ToAnEnd,
+            Err(Error::Moved { .. }) => return Came::Nowhere,
+            Err(error) => error,
+        };
+        let why = chain(&error);
+        if before.as_ref().is_none_or(|failing| failing.why != why) {
+            tracing::warn!(rollout = rollout.id, client = %mac, why, "a rollout met trouble");
         }
-        true
+        let since = before.map_or(now, |failing| failing.since);
+        if matches!(error, Error::Io { .. }) && now.duration_since(since) < PATIENCE {
+            let failing = TriedAgain { since, why };
+            rollout.mark(&[*mac], |one| one.failing = Some(failing.clone()));
+            return Came::Later;
+        }
+        rollout.mark(&[*mac], |one| one.trouble = Some(why.clone()));
+        Came::ToAnEnd
     }
 
     /// Whoever has the image gets again what it had: at once where no disk is in somebody's hands, else
-    /// at its next boot (rule 1). Whoever got something else from somebody keeps that.
+    /// at its next boot (rule 1). What had waited for its next boot waits for that again. Whoever got
+    /// something else from somebody keeps that.
     fn take_back_one(&self, rollout: &Rollout, mac: &MacAddr, live: &dyn Live) -> Result<()> {
         let client = self.client(mac)?;
         let edition = client.edition();
-        let before = rollout.members.iter().find(|member| member.mac == *mac);
-        let Some(before) = before.map(|member| &member.before) else {
+        let Some(member) = rollout.member(mac) else {
             return Ok(());
         };
         let standing = Standing::of(&client, rollout);
+        if standing == Standing::Otherwise {
+            return Ok(());
+        }
+        if let Some(waits) = self.waits_again(member, &client, standing, live)? {
+            return self.arm_for(rollout.id, mac, &edition, waits, live);
+        }
         if standing == Standing::Applied && client.armed.is_some() {
             // It is about the disk that goes.
             let (undo, server) = (Act::Undo, Actor::Server);
             self.perform_on(mac, Some(&edition), &undo, When::Now, live, &server)?;
             return self.take_back_one(rollout, mac, live);
         }
+        let before = &member.before;
+        let is_last = client.before.as_ref();
+        let is_last = is_last.is_some_and(|last| last.assignment == *before);
         let act = match standing {
-            Standing::Otherwise => return Ok(()),
-            // It calls off what waits.
-            Standing::Armed => Act::Undo,
-            Standing::Applied
-                if client
-                    .before
-                    .as_ref()
-                    .is_some_and(|b| b.assignment == *before) =>
-            {
-                Act::Undo
-            }
             // Somebody has reset it since: then undo means that.
-            Standing::Applied => Act::Assign(AssignTo {
-                image: Some(before.image.clone()),
-                mode: Some(before.mode),
-            }),
+            Standing::Applied if !is_last => Act::Assign(before.clone().into()),
+            // Where it waits only, that is called off.
+            _ => Act::Undo,
         };
         let server = Actor::Server;
         let perform = |when| self.perform_on(mac, Some(&edition), &act, when, live, &server);
-        let done = match perform(When::Now) {
+        match perform(When::Now) {
             Err(Error::Refused { .. }) => perform(When::AtNextBoot),
             done => done,
+        }?;
+        member.waited.as_ref().map_or(Ok(()), |waited| {
+            Err(Error::refused(
+                format!(
+                    "letting `{}` wait again for the next boot of {}",
+                    waited.act, client.name
+                ),
+                "that cannot be done with what it has now",
+                "it is set back; do that once more where it is still wanted",
+            ))
+        })
+    }
+
+    /// What waited for a member's next boot until it was given the image, so that it comes to the same
+    /// for the client as it is now. Nothing where it would not.
+    fn waits_again(
+        &self,
+        member: &Member,
+        client: &Client,
+        standing: Standing,
+        live: &dyn Live,
+    ) -> Result<Option<Armed>> {
+        let Some(mut waits) = member.waited.clone() else {
+            return Ok(None);
         };
-        done.map(drop)
+        let before = &member.before;
+        if standing == Standing::Applied {
+            waits.act = match waits.act {
+                // That was to be a new disk of what it was assigned to.
+                Act::Reset => Act::Assign(before.clone().into()),
+                Act::Assign(to) => Act::Assign(AssignTo {
+                    image: to.image.or_else(|| Some(before.image.clone())),
+                    mode: to.mode.or(Some(before.mode)),
+                }),
+                other => other,
+            };
+        }
+        match self.plan(&client.mac, &waits.act, When::AtNextBoot, live) {
+            Ok(plan) if plan.steps.is_empty() => return Ok(None),
+            Ok(_) => {}
+            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(_) => return Ok(None),
+        }
+        let ready = client.after(&waits.act)?;
+        // Where the rollout's own disk would stay, it would not be set back.
+        let goes = ready.disk != DiskChange::Stays || !ready.assignment.mode.has_clone();
+        Ok((standing == Standing::Armed || goes).then_some(waits))
     }
 
     fn prepare(&self, new: &NewRollout, live: &dyn Live) -> Result<(RolloutPlan, Vec<Member>)> {
@@ -410,7 +510,29 @@ impl RolloutPlan {
         let loses = of_one.loses.as_ref();
         self.loses
             .extend(loses.map(|loses| format!("{}: {loses}", of_one.title())));
+        for step in &of_one.steps {
+            if let Step::Disarm { act } = step
+                && !gives(act, &self.image)
+            {
+                self.loses.push(format!(
+                    "{}: what waits for its next boot ({act}) is called off, and waits again only if it \
+                     is set back",
+                    of_one.client
+                ));
+            }
+        }
         self.warnings.extend(of_one.warnings.iter().cloned());
+    }
+}
+
+impl Came {
+    /// How far both came: what is to be tried later is not tried at once.
+    fn and(self, other: Came) -> Came {
+        match (self, other) {
+            (Came::Later, _) | (_, Came::Later) => Came::Later,
+            (Came::ToAnEnd, other) => other,
+            (Came::Nowhere, _) => Came::Nowhere,
+        }
     }
 }
 
@@ -445,10 +567,12 @@ fn member(client: &Client, canary: bool) -> Member {
         name: client.name.clone(),
         canary,
         before: client.assignment(),
+        waited: None,
         given: false,
         giving: false,
         stayed: false,
         back: false,
+        failing: None,
         trouble: None,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Member, Rollout, STAY, Stage};
+use super::{Member, Rollout, STAY, Stage, gives};
 use crate::library::clients::{Act, AssignTo, Client};
 use crate::library::names::VersionId;
 use crate::library::{MacAddr, minute};
@@ -70,9 +70,7 @@ impl Standing {
         let wanted = &rollout.image;
         let armed = client.armed.as_ref().map(|armed| &armed.act);
         match armed {
-            Some(Act::Assign(AssignTo {
-                image: Some(image), ..
-            })) if image == wanted => Standing::Armed,
+            Some(act) if gives(act, wanted) => Standing::Armed,
             Some(Act::Assign(AssignTo { image: Some(_), .. }) | Act::Undo | Act::Restore(_)) => {
                 Standing::Otherwise
             }

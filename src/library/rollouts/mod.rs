@@ -34,6 +34,9 @@ use super::{Library, MacAddr};
 /// mostly does so within this time.
 pub(crate) const STAY: SignedDuration = SignedDuration::from_mins(2);
 
+/// How long something is tried again that the operating system refuses: a disk may be full, or away.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
 /// So many rollouts that are over are kept.
 const KEPT: usize = 50;
 
@@ -73,6 +76,9 @@ pub struct Member {
     pub canary: bool,
     /// What it was assigned to before.
     pub before: Assignment,
+    /// What waited for its next boot until it was given the image: it waits again when it is set back.
+    #[serde(default)]
+    pub waited: Option<Armed>,
     /// Whether it was given the image, or was about to be.
     pub given: bool,
     /// Whether that is under way: the server may have ended before it was done.
@@ -83,8 +89,21 @@ pub struct Member {
     pub stayed: bool,
     /// Whether it was set back.
     pub back: bool,
+    /// Since when it cannot be given the image, or not be set back, and why: it is tried again for a
+    /// while.
+    #[serde(default)]
+    pub failing: Option<TriedAgain>,
     /// Why it could not be given the image, or not be set back.
     pub trouble: Option<String>,
+}
+
+/// What does not work with a member, and may work later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TriedAgain {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub why: String,
 }
 
 /// How far a rollout is.
@@ -157,14 +176,17 @@ impl Rollout {
 
     /// Whether nobody has given a client something else since the rollout began.
     fn is_as_before(&self, client: &Client) -> bool {
-        let mut members = self.members.iter();
-        let before = members.find(|member| member.mac == client.mac);
+        let before = self.member(&client.mac);
         let since = |armed: &Armed| {
             let gives = matches!(armed.act, Act::Assign(_) | Act::Undo | Act::Restore(_));
             gives && armed.since > self.began
         };
         before.is_some_and(|member| member.before == client.assignment())
             && !client.armed.as_ref().is_some_and(since)
+    }
+
+    fn member(&self, mac: &MacAddr) -> Option<&Member> {
+        self.members.iter().find(|member| member.mac == *mac)
     }
 
     fn event(&self, what: &str, by: &Actor) -> Event {
@@ -181,6 +203,11 @@ impl Rollout {
             .filter(|member| macs.contains(&member.mac))
             .for_each(note);
     }
+}
+
+/// Whether an act gives a client this image.
+fn gives(act: &Act, image: &VersionSpec) -> bool {
+    matches!(act, Act::Assign(AssignTo { image: Some(given), .. }) if given == image)
 }
 
 fn assign(image: &VersionSpec) -> Act {

@@ -86,13 +86,18 @@ impl Library {
         if let Some(trouble) = &member.trouble {
             return told(false, trouble.clone());
         }
+        if let Some(failing) = &member.failing {
+            return told(false, format!("is tried again: {}", failing.why));
+        }
         let client = match self.client(&member.mac) {
             Ok(client) => client,
             Err(Error::Unknown { .. }) => return told(false, "it was removed".to_owned()),
             Err(error) => return Err(error),
         };
         if member.back {
-            return told(false, "set back".to_owned());
+            let waited = member.waited.as_ref();
+            let again = waited.map(|waited| format!(", and armed again: {}", waited.act));
+            return told(false, format!("set back{}", again.unwrap_or_default()));
         }
         if !member.given {
             return told(false, "waits for the canaries".to_owned());
