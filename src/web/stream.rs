@@ -78,6 +78,7 @@ fn topic(name: &str) -> Option<Arc<dyn Topic>> {
         ("volumes", "") => Some(Arc::new(pages::VolumesTopic)),
         ("volume", name) => Some(Arc::new(pages::VolumeTopic(name.parse().ok()?))),
         ("groups", "") => Some(Arc::new(pages::GroupsTopic)),
+        ("group", name) => Some(Arc::new(pages::GroupTopic(name.parse().ok()?))),
         ("live", "") => Some(Arc::new(pages::LiveTopic)),
         ("events", "") => Some(Arc::new(pages::EventsTopic)),
         _ => None,

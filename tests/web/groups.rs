@@ -212,6 +212,21 @@ fn a_rollout_is_asked_about_begun_watched_and_stopped() {
     assert_eq!(one["stage"]["is"], "canaries");
     assert_eq!(one["progress"][0]["runs_it"], true);
 
+    // Who types what their address might be.
+    let typed = server.get("/rollouts");
+    assert_eq!((typed.status, typed.header("location")), (303, "/groups"));
+    let all = server.get("/api/v1/rollouts");
+    let all: Value = serde_json::from_str(&all.text).unwrap();
+    assert_eq!(all[0]["id"], 1);
+    // The group's own page tells of it, too, and no other group's.
+    let page = server.page("/groups/lab");
+    assert!(page.contains("data-topic=\"group:lab\""), "{page}");
+    assert!(page.contains("fc29@1 to @lab"), "{page}");
+    let mut of_group = server.watch("group:lab");
+    of_group.hears("rollouts", "runs it, for");
+    site.netroot(&["group", "set", "room5", "--arg", "quiet"]);
+    assert!(!server.page("/groups/room5").contains("fc29@1 to @lab"));
+
     let page = post(&server, "/rollouts/1/stop", "/rollouts/1/stop", &[]);
     assert!(page.contains("is stopped"), "{page}");
     assert_eq!(site.client(&macs[0]).image.to_string(), "fc28");

@@ -24,7 +24,7 @@ mod volumes;
 
 pub(in crate::web) use client::ClientTopic;
 pub(in crate::web) use events::EventsTopic;
-pub(in crate::web) use groups::GroupsTopic;
+pub(in crate::web) use groups::{GroupTopic, GroupsTopic};
 pub(in crate::web) use images::{ImageTopic, ImagesTopic};
 pub(in crate::web) use jobs::{JobTopic, JobsTopic};
 pub(in crate::web) use live::LiveTopic;

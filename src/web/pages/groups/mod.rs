@@ -45,15 +45,26 @@ struct GroupPage {
     page: Page,
     view: GroupView,
     settings: Said,
+    rollouts: Rollouts,
     images: Vec<Image>,
 }
 
 /// What the page of all groups shows that changes by itself.
 pub(in crate::web) struct GroupsTopic;
 
+/// What the page of one group shows that changes by itself.
+pub(in crate::web) struct GroupTopic(pub GroupName);
+
 impl Topic for GroupsTopic {
     fn draw(&self, server: &Server, drawing: &mut Drawing) -> library::Result<()> {
         drawing.piece("rollouts", &Rollouts::of(server)?);
+        Ok(())
+    }
+}
+
+impl Topic for GroupTopic {
+    fn draw(&self, server: &Server, drawing: &mut Drawing) -> library::Result<()> {
+        drawing.piece("rollouts", &Rollouts::to(server, &self.0)?);
         Ok(())
     }
 }
@@ -115,6 +126,7 @@ async fn group(
         Ok(GroupPage {
             page,
             settings: Said::of(&server.library().group_sayings(&view.group)),
+            rollouts: Rollouts::to(server, &name)?,
             view,
             images: server.library().images()?,
         })

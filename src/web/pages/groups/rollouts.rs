@@ -5,11 +5,13 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Form, Path, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
 
 use crate::daemon::Server;
-use crate::library::{self, Keep, Member, NewRollout, RolloutPlan, RolloutView};
+use crate::library::{
+    self, ClientSelector, GroupName, Keep, Member, NewRollout, Rollout, RolloutPlan, RolloutView,
+};
 use crate::web::blocking;
 use crate::web::pages::act::{FormFields, field, parsed};
 use crate::web::pages::ask::AskPage;
@@ -19,7 +21,7 @@ use crate::web::pages::text;
 
 pub(super) fn routes() -> Router<Arc<Server>> {
     Router::new()
-        .route("/rollouts", post(begin))
+        .route("/rollouts", get(all).post(begin))
         .route("/rollouts/{id}/stop", get(ask_stop).post(stop))
 }
 
@@ -34,12 +36,21 @@ pub(super) struct Rollouts {
 }
 
 impl Rollouts {
+    /// All of them.
     pub(super) fn of(server: &Server) -> library::Result<Self> {
+        Rollouts::among(server, |_| true)
+    }
+
+    /// Those to one group.
+    pub(super) fn to(server: &Server, group: &GroupName) -> library::Result<Self> {
+        let to = ClientSelector::Group(group.clone());
+        Rollouts::among(server, |one| one.clients == to)
+    }
+
+    fn among(server: &Server, is_one: impl Fn(&Rollout) -> bool) -> library::Result<Self> {
         let library = server.library();
-        let (open, over): (Vec<_>, Vec<_>) = library
-            .rollouts()?
-            .into_iter()
-            .partition(|one| one.is_open());
+        let all = library.rollouts()?.into_iter().filter(is_one);
+        let (open, over): (Vec<_>, Vec<_>) = all.partition(Rollout::is_open);
         let shown = open.into_iter().chain(over.into_iter().take(OVER));
         let view = |one| library.view_rollout(one, server.watching(), server.live());
         Ok(Rollouts {
@@ -62,6 +73,11 @@ fn badge(view: &RolloutView) -> &'static str {
         "stopped" => "idle",
         _ => "busy",
     }
+}
+
+/// They have no page of their own, and somebody types its address all the same.
+async fn all() -> Redirect {
+    Redirect::to("/groups")
 }
 
 async fn begin(
