@@ -119,10 +119,15 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
         (None, Some(image)) => image,
         (None, None) => bail!("say whose boot files: --image IMAGE or --client CLIENT"),
     };
-    let version = match &client {
+    let asking = match &client {
+        Some(client) if library.settings(client)?.way == Some(Way::Esp) => Some(client),
+        _ => None,
+    };
+    let version = match asking {
         // The one whose kernel its next boot gets: its disk may be of an older one than the image's
-        // current.
+        // current, and what waits for that boot is done then.
         Some(client) => library.version(&library.issue_boot(client)?.version)?,
+        // By the word that names its target below.
         None => library.resolve(spec)?,
     };
     let BootFrom::Kernel { kernel, initramfs } = &version.manifest().boot else {
@@ -136,6 +141,10 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
     let Some(stamp) = version.manifest().boot.stamp() else {
         bail!("{} has no kernel", version.id());
     };
+    if let (Some(client), None) = (&client, asking) {
+        ensure_static(client)?;
+        tell_what_waits(client);
+    }
     let doors = doors(cli, library)?;
     let portal = portal(&doors, of.server)?;
     let base = base(&doors, portal.ip());
@@ -152,8 +161,8 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
         ip: portal.ip(),
         port: portal.port(),
     };
-    let esp = match &client {
-        Some(client) if asks(library, client)? => {
+    let esp = match asking {
+        Some(_) => {
             let tls = doors.boot_tls.first();
             let tls = tls.map(|door| over_tls(&base, door.port()));
             let says = Says::Asks {
@@ -163,8 +172,8 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
             };
             Esp::new(kernel, says, loader.as_deref())
         }
-        client => {
-            let args = match client {
+        None => {
+            let args = match &client {
                 Some(client) => library.kernel_args(client)?,
                 None => library.config().boot.kernel_args.clone(),
             };
@@ -203,11 +212,10 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
     Ok((esp, loader))
 }
 
-/// Whether a client's boot.cfg is asked for at each boot. One that stands on a partition can only boot
-/// what everybody shares.
-fn asks(library: &Library, client: &Client) -> Result<bool> {
-    let asks = library.settings(client)?.way == Some(Way::Esp);
-    if !asks && client.mode != Mode::Shared {
+/// Refuses a client whose boots need an id each: a boot.cfg that stands on a partition can only boot what
+/// everybody shares.
+fn ensure_static(client: &Client) -> Result<()> {
+    if client.mode != Mode::Shared {
         bail!(
             "exporting boot files for {name}: in mode {} each boot needs an id of its own, which a static \
              boot.cfg cannot have; let it ask the server at each boot (netroot client set {name} --way \
@@ -216,7 +224,20 @@ fn asks(library: &Library, client: &Client) -> Result<bool> {
             name = client.name,
         );
     }
-    Ok(asks)
+    Ok(())
+}
+
+/// What waits for the next boot of a client waits for a login with that boot's id, which a boot.cfg that
+/// stands on a partition cannot have.
+fn tell_what_waits(client: &Client) {
+    let Some(armed) = &client.armed else { return };
+    let (name, act, image) = (&client.name, &armed.act, &client.image);
+    print::warning(&format!(
+        "{act} waits for the next boot of {name}, and a boot by a boot.cfg that stands on a partition \
+         never does it: these are the files of {image}, which it is assigned to today; call it off \
+         (netroot client undo {name}), or let it ask the server at each boot (netroot client set {name} \
+         --way esp)"
+    ));
 }
 
 /// What a boot.cfg names that stands on a partition: somebody who names a version means that one; the

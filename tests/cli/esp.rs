@@ -145,6 +145,43 @@ fn a_client_of_way_esp_asks_the_server_in_any_mode() {
 }
 
 #[test]
+fn what_waits_for_a_boot_with_an_id_is_not_on_a_partition_that_boots_without_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "4.19.5");
+    site.build("fc29", "5.4.0");
+    site.ok(&["client", "add", MAC, "--name", "lab-7", "--image", "fc28"]);
+    site.ok(&["client", "assign", "lab-7", "fc29", "--at-next-boot"]);
+    let esp = dir.path().join("esp");
+    let esp = esp.to_str().unwrap();
+    let of = ["--client", "lab-7", "--server", "192.0.2.1"];
+    let export = |what: &str| site.run(&[&["esp", what, esp], &of[..]].concat());
+    let files = || {
+        let listing = site.json(&[&["esp", "check", esp], &of[..]].concat());
+        let mut found = found(&listing);
+        found.retain(|(_, found)| found != "foreign");
+        assert!(found.iter().all(|(_, found)| found == "same"), "{found:?}");
+        found[0].0.clone()
+    };
+    let cfg = || fs::read_to_string(dir.path().join("esp/linux/boot.cfg")).unwrap();
+    let output = export("export");
+    let told = "assign fc29 waits for the next boot of lab-7";
+    assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    assert!(
+        cfg().contains("vmlinuz-4.19.5 ") && cfg().contains(":fc28 "),
+        "{}",
+        cfg()
+    );
+    assert_eq!(files(), "linux/vmlinuz-4.19.5");
+    // Who asks at each boot is told to boot what waits.
+    site.ok(&["client", "set", "lab-7", "--way", "esp", "--yes"]);
+    let output = export("export");
+    assert!(!stderr(&output).contains("waits"), "{}", stderr(&output));
+    assert_eq!(files(), "linux/vmlinuz-5.4.0");
+    site.remove();
+}
+
+#[test]
 fn arguments_that_would_not_arrive_are_refused_when_they_are_set() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());
