@@ -729,6 +729,16 @@ fn a_disk_that_boots_itself_is_imported_and_given_to_clients() {
     let shown = site.ok(&["boot", "show", mac, "--server", "192.0.2.1"]);
     assert!(shown.contains("\nsanboot iscsi:192.0.2.1::"), "{shown}");
     assert!(!shown.contains("vmlinuz"), "{shown}");
+    assert!(
+        shown.contains("\nset username 525400123456\nset password \u{2026}\n"),
+        "{shown}"
+    );
+    site.ok(&["client", "set", mac, "--chap", "off"]);
+    let open = site.ok(&["boot", "show", mac, "--server", "192.0.2.1"]);
+    assert!(
+        open.contains("\nsanboot ") && !open.contains("\nset password "),
+        "{open}"
+    );
     let esp = dir.path().join("esp");
     let refused = site.run(&["esp", "export", esp.to_str().unwrap(), "--image", "win"]);
     assert_eq!(refused.status.code(), Some(1));

@@ -199,13 +199,14 @@ impl Library {
         (version, mode): (VersionId, Mode),
         by: &Settings,
     ) -> Result<BootTicket> {
-        let way = by.way.unwrap_or_default();
+        let booted = self.version(&version)?;
+        let way = booted.way(by);
         let what = format!("booting {}", client.name);
-        self.version(&version)?.ensure_way(way, &what)?;
+        booted.ensure_way(way, &what)?;
         self.ensure_line(client, &what)?;
         let last = client.boot.as_ref().map_or(0, |boot| boot.id.seq);
         let seq = now_millis().max(client.oldest.max(last) + 1).min(MAX_SEQ);
-        let proof = Proof::wanted(by);
+        let proof = Proof::wanted(by, way);
         let id = self.boot_id(&client.mac, seq, kind, (&version, mode), proof)?;
         let target = disk_target(client, &version, mode);
         Ok(BootTicket {
@@ -343,7 +344,7 @@ impl Library {
                 )));
             }
         };
-        if !self.is_proof_enough(client, proof)? {
+        if !self.is_proof_enough(client, &beginning.version, proof)? {
             return Ok(Verdict::Refused(
                 "its script was made before the client's settings for CHAP were changed; boot the \
                  client again"

@@ -47,7 +47,8 @@ const TARGET: &str = "netroot";
 pub enum ChapBy {
     /// Nowhere: they prove nothing.
     Off,
-    /// In the firmware's table, for those whose way to boot is `ibft`.
+    /// In the firmware's table, for those whose disk iPXE leaves there: their way to boot is `ibft`, or
+    /// the disk boots itself.
     #[default]
     Ibft,
     /// There, and on the kernel line of all others, which every user of the client can read.
@@ -111,11 +112,11 @@ pub enum Proof {
 impl Proof {
     pub(super) const ALL: [Proof; 3] = [Proof::None, Proof::Chap, Proof::Mutual];
 
-    /// What a client with these settings proves.
-    pub(super) fn wanted(settings: &Settings) -> Proof {
+    /// What a client with these settings proves that boots this way.
+    pub(super) fn wanted(settings: &Settings, way: Way) -> Proof {
         let given = match settings.chap.unwrap_or_default() {
             ChapBy::Off => false,
-            ChapBy::Ibft => settings.way == Some(Way::Ibft),
+            ChapBy::Ibft => way == Way::Ibft,
             ChapBy::KernelLine => true,
         };
         match (given, settings.mutual) {
@@ -137,13 +138,20 @@ impl Proof {
 }
 
 impl Library {
-    /// Whether a boot of a client may still begin whose script asked for this proof.
-    pub(super) fn is_proof_enough(&self, client: &Client, proof: Proof) -> Result<bool> {
+    /// Whether a boot of this version by a client may still begin whose script asked for this proof.
+    pub(super) fn is_proof_enough(
+        &self,
+        client: &Client,
+        version: &VersionId,
+        proof: Proof,
+    ) -> Result<bool> {
+        let version = self.version(version)?;
+        let wanted = |by: &Settings| Proof::wanted(by, version.way(by));
         Ok(match client.person {
-            None => proof == Proof::wanted(&self.settings(client)?),
+            None => proof == wanted(&self.settings(client)?),
             // A machine asked for it, and which one that was the id does not tell. So much is asked for
             // wherever they are.
-            Some(_) => proof >= Proof::wanted(&self.said_of_person(client)?),
+            Some(_) => proof >= wanted(&self.said_of_person(client)?),
         })
     }
 
@@ -308,25 +316,22 @@ mod tests {
     #[test]
     fn who_boots_by_the_firmwares_table_proves_unless_it_is_told_not_to() {
         let wanted = |way, chap, mutual| {
-            Proof::wanted(&Settings {
-                way,
+            let settings = Settings {
                 chap,
                 mutual,
                 ..Settings::default()
-            })
+            };
+            Proof::wanted(&settings, way)
         };
-        let ibft = Some(Way::Ibft);
-        assert_eq!(wanted(None, None, None), Proof::None);
+        let (http, ibft) = (Way::Http, Way::Ibft);
+        assert_eq!(wanted(http, None, None), Proof::None);
         assert_eq!(wanted(ibft, None, None), Proof::Chap);
         assert_eq!(
             wanted(ibft, Some(ChapBy::Off), Some(Switch::On)),
             Proof::None
         );
-        assert_eq!(
-            wanted(Some(Way::Http), Some(ChapBy::Ibft), None),
-            Proof::None
-        );
-        assert_eq!(wanted(None, Some(ChapBy::KernelLine), None), Proof::Chap);
+        assert_eq!(wanted(http, Some(ChapBy::Ibft), None), Proof::None);
+        assert_eq!(wanted(http, Some(ChapBy::KernelLine), None), Proof::Chap);
         assert_eq!(wanted(ibft, None, Some(Switch::On)), Proof::Mutual);
     }
 }

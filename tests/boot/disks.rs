@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use netroot::library::{Library, MacAddr};
+use netroot::library::{Library, MacAddr, Proof};
 use xtask::bios::speaking_disk;
 use xtask::lab_dir;
 use xtask::netns::{Leases, Network};
@@ -48,7 +48,14 @@ fn a_disk_that_boots_itself_is_started_by_the_firmware_and_written_by_its_client
 
     let copy = dir.join("copy.img");
     let opened = Library::open(&library, None).unwrap();
-    let clone = opened.open_clone(&MAC.parse::<MacAddr>().unwrap()).unwrap();
+    let mac: MacAddr = MAC.parse().unwrap();
+    let boot = opened.client(&mac).unwrap().boot.unwrap();
+    assert_eq!(
+        boot.proof,
+        Some(Proof::Chap),
+        "the firmware was told a secret"
+    );
+    let clone = opened.open_clone(&mac).unwrap();
     copy_disk(&*clone, &copy);
     let written = fs::read(&copy).unwrap();
     assert_eq!(

@@ -230,7 +230,7 @@ pub(in crate::cli) struct SettingsArgs {
     /// How long its disks are kept after a reset or an assignment: 14d, 12h or never to go
     #[arg(long, value_name = "TIME", value_parser = or_none::<Lifetime>)]
     pub keep_discarded: Option<OrNone<Lifetime>>,
-    /// Where it is given the secret that it proves at its login: ibft, kernel-line or off
+    /// Where it is given the secret that it proves at its login: ibft (also for disks that boot themselves), kernel-line or off
     #[arg(long, value_name = "WHERE", value_parser = or_none::<ChapBy>)]
     pub chap: Option<OrNone<ChapBy>>,
     /// Whether the target proves one in return: on or off

@@ -7,7 +7,7 @@ use crate::library::manifest::{BootFrom, InitramfsKind};
 use crate::library::names::{ImageName, Mode};
 use crate::library::{Library, VersionSpec};
 
-use super::{Act, Client, Way};
+use super::{Act, Client, Settings, Way};
 
 impl Library {
     /// Refuses a read-only version as the next one of an image while clients follow it with disks of
@@ -57,6 +57,15 @@ impl Version {
 }
 
 impl Version {
+    /// The way by which this version boots where these settings hold. iPXE always attaches a disk that
+    /// boots itself, and leaves it in the firmware's table.
+    pub(crate) fn way(&self, settings: &Settings) -> Way {
+        match self.manifest().boot {
+            BootFrom::Disk(_) => Way::Ibft,
+            BootFrom::Kernel { .. } => settings.way.unwrap_or_default(),
+        }
+    }
+
     /// Refuses a way to boot on which this version's initramfs would not find its disk; `what` is
     /// being done.
     ///

@@ -46,7 +46,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_discarded: Option<Lifetime>,
     /// Where it is given what it proves at its login (CHAP); in the firmware's table, where its way is
-    /// `ibft`, if nobody says anything.
+    /// `ibft` or its disk boots itself, if nobody says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chap: Option<ChapBy>,
     /// Whether the target proves something, too; it does not if nobody says anything.

@@ -170,7 +170,7 @@ impl Setting {
             Setting::AuthorizedKeys => Kind::Lines,
             Setting::Chap => choice(&ChapBy::ALL, |by| match by {
                 ChapBy::Off => "nothing is proved",
-                ChapBy::Ibft => "in the firmware's table, where the way is ibft",
+                ChapBy::Ibft => "in the firmware's table, where the disk is in it",
                 ChapBy::KernelLine => "there, else on the kernel line",
             }),
             Setting::Mutual => switch("the target proves one, too", "it does not"),
