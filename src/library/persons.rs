@@ -91,7 +91,11 @@ impl Library {
     /// Makes the ticket for a script that boots a person's disk at a machine. Nothing is written.
     pub fn issue_boot_at(&self, person: &Client, machine: &Client) -> Result<BootTicket> {
         let mut ticket = self.issue_boot_by(person, &self.settings_at(person, machine)?)?;
-        // What a machine is told about itself (its console, say) belongs to it and not to who sits there.
+        // What a machine is told about itself (its console, its room's screens) belongs to it and not to
+        // who sits there. What a group says that both are in stands there already.
+        for name in machine.groups.difference(&person.groups) {
+            ticket.args.extend(self.group(name)?.args);
+        }
         ticket.args.extend(machine.args.iter().cloned());
         let what = format!("booting {} at {}", person.name, machine.name);
         self.ensure_args(&ticket.args, &what)?;

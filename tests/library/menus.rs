@@ -198,6 +198,54 @@ fn says(lab: &Lab, mac: &MacAddr, settings: serde_json::Value) {
 }
 
 #[test]
+fn a_machine_is_told_what_is_said_of_it_and_its_room_whoever_sits_there() {
+    let mut lab = Lab::new();
+    lab.seal("fc28", "pristine");
+    let config = lab.home().join("netroot.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("\nkernel_args = []", "\nkernel_args = [\"audit=0\"]");
+    std::fs::write(&config, text).unwrap();
+    lab.reopen();
+    let here = lab.add(MAC, "fc28", Mode::Shared);
+    let told = |group: &str, arg: &str| {
+        let edit = GroupEdit {
+            args: Some(vec![arg.parse().unwrap()]),
+            ..GroupEdit::default()
+        };
+        let group = group.parse().unwrap();
+        lab.lib
+            .edit_group(&group, &edit, &Actor::command())
+            .unwrap();
+    };
+    told("room5", "nomodeset");
+    told("staff", "quiet");
+    let is_in = |client: &MacAddr, groups: &[&str], arg: &str| {
+        let edit = Edit {
+            groups: Some(groups.iter().map(|name| name.parse().unwrap()).collect()),
+            args: Some(vec![arg.parse().unwrap()]),
+            ..Edit::default()
+        };
+        lab.lib
+            .edit_client(client, &edit, &lab.room, &Actor::command())
+            .unwrap();
+    };
+    is_in(&here, &["room5", "staff"], "console=ttyS0");
+    let anna = user(&lab, "anna");
+    let args = || {
+        let args = sits_at(&lab, &anna, &here).args;
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        args.join(" ")
+    };
+    assert_eq!(args(), "audit=0 nomodeset quiet console=ttyS0");
+    let disk = sits_at(&lab, &anna, &here).client;
+    is_in(&disk, &["staff"], "locale.LANG=de");
+    assert_eq!(
+        args(),
+        "audit=0 quiet locale.LANG=de nomodeset console=ttyS0"
+    );
+}
+
+#[test]
 fn a_machine_proves_what_it_has_to_whoever_sits_there() {
     let lab = Lab::new();
     lab.seal("fc28", "pristine");
