@@ -68,7 +68,7 @@ pub(super) fn portal(doors: &Doors, asked: Option<IpAddr>) -> Result<SocketAddr>
         .find(|ip| !ip.is_unspecified())
         .or_else(daemon::own_address);
     match (ip, doors.announce.first()) {
-        (Some(ip), _) => Ok(doors.portal(ip)),
+        (Some(ip), _) => Ok(doors.portal(SocketAddr::new(ip, 0))),
         (None, Some(announced)) => Ok(*announced),
         (None, None) => bail!(
             "this host's address is not known: set [iscsi] announce, or give it with --server"

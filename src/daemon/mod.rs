@@ -236,8 +236,8 @@ impl Server {
         &self.attached
     }
 
-    /// The target's portal as it is announced to a client that reached this server at `local`.
-    pub fn portal(&self, local: IpAddr) -> SocketAddr {
+    /// The target's portal for a system whose firmware reached this server at `local`.
+    pub fn portal(&self, local: SocketAddr) -> SocketAddr {
         self.doors().portal(local)
     }
 
@@ -303,14 +303,32 @@ impl Doors {
         }
     }
 
-    /// The target's portal as it is announced to a client that reached this host at `local`.
-    pub fn portal(&self, local: IpAddr) -> SocketAddr {
-        let local = local.to_canonical();
+    /// The target's portal for a system whose firmware reached this host at `local`.
+    pub fn portal(&self, local: SocketAddr) -> SocketAddr {
         let mut announced = self.announce.iter();
-        let same_family = announced.find(|address| address.is_ipv4() == local.is_ipv4());
-        let any = same_family.or(self.announce.first());
+        let announced = announced
+            .find(|one| one.is_ipv4())
+            .or(self.announce.first());
+        match announced {
+            Some(announced) => *announced,
+            None => self.portal_at(local.ip(), &reach::known_as(local)),
+        }
+    }
+
+    /// The target's portal for a system that finds this host by these addresses, best first: one that the
+    /// target listens at, if there is one.
+    fn portal_at(&self, local: IpAddr, known_as: &[IpAddr]) -> SocketAddr {
+        let listens = |ip: &&IpAddr| {
+            self.iscsi.iter().any(|door| match door.ip() {
+                IpAddr::V6(all) if all.is_unspecified() => true,
+                IpAddr::V4(all) if all.is_unspecified() => ip.is_ipv4(),
+                one => one.to_canonical() == **ip,
+            })
+        };
+        let found = known_as.iter().find(listens).or(known_as.first());
+        let ip = found.copied().unwrap_or(local.to_canonical());
         let port = self.iscsi.first().map_or(ISCSI_PORT, SocketAddr::port);
-        any.copied().unwrap_or(SocketAddr::new(local, port))
+        SocketAddr::new(ip, port)
     }
 
     /// The URL of the boot service for a client that reaches this host at `local`; nothing if it listens
@@ -371,5 +389,36 @@ fn row(session: SessionInfo) -> SessionRow {
         bytes_read: count(&session.counters.bytes_read),
         bytes_written: count(&session.counters.bytes_written),
         parameters: session.parameters,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_portal_is_one_that_the_target_listens_at_and_what_is_announced_goes_before() {
+        let doors = |listen: &[&str], announce: &[&str]| -> Doors {
+            let said = serde_json::json!({ "iscsi": listen, "boot": [], "announce": announce });
+            serde_json::from_value(said).unwrap()
+        };
+        let (v4, v6) = ("192.0.2.1", "2001:db8::1");
+        let known_as: [IpAddr; 2] = [v4, v6].map(|ip| ip.parse().unwrap());
+        let at = |listen: &str| {
+            let portal = doors(&[listen], &[]).portal_at(known_as[1], &known_as);
+            portal.ip().to_string()
+        };
+        assert_eq!(at("[::]:3260"), v4);
+        assert_eq!(at("0.0.0.0:3260"), v4);
+        assert_eq!(at("[::ffff:192.0.2.1]:3260"), v4);
+        assert_eq!(at("[2001:db8::1]:3260"), v6);
+        assert_eq!(at("198.51.100.1:3260"), v4, "something may lead there");
+        let announced = |announce: &[&str]| {
+            let portal = doors(&["[::]:3260"], announce).portal(SocketAddr::new(known_as[1], 8080));
+            portal.to_string()
+        };
+        let both = ["[2001:db8::7]:3260", "198.51.100.7:3261"];
+        assert_eq!(announced(&both), both[1]);
+        assert_eq!(announced(&both[..1]), both[0]);
     }
 }

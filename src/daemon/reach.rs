@@ -71,11 +71,66 @@ pub fn own_address() -> Option<IpAddr> {
 /// The IPv4 addresses of this host by which other machines may know it: one on each network that it is on.
 pub(super) fn own_addresses() -> Vec<IpAddr> {
     // Without them there is still the one above.
-    let all = getifaddrs().into_iter().flatten();
-    let own = all.filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip()));
-    own.filter(|ip| !ip.is_loopback() && !ip.is_link_local())
-        .map(IpAddr::V4)
+    let own = interfaces().into_iter().map(|(_, own)| own.ip());
+    own.filter(|ip| ip.is_ipv4() && !ip.is_loopback() && !is_of_one_link(*ip))
         .collect()
+}
+
+/// The addresses of this host by which a system finds it whose firmware reached it at `local`, best first.
+pub(super) fn known_as(local: SocketAddr) -> Vec<IpAddr> {
+    let ip = local.ip().to_canonical();
+    let mut known = match ip {
+        IpAddr::V4(_) => vec![ip],
+        IpAddr::V6(_) => beside(local, &interfaces()),
+    };
+    if known.is_empty() {
+        known.extend(own_address());
+    }
+    known
+}
+
+/// What the interface has that has `local`. IPv4 comes first: it is what systems set up, whichever their
+/// firmware came by. What counts on one link only is left out, as they number their links otherwise.
+fn beside(local: SocketAddr, interfaces: &[(String, SocketAddr)]) -> Vec<IpAddr> {
+    // Interfaces may have the same address of a link: those of one card do, for instance.
+    let scope = |at: &SocketAddr| match at {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(at) => at.scope_id(),
+    };
+    let is_it = |own: &SocketAddr| own.ip() == local.ip() && scope(own) == scope(&local);
+    let Some((name, _)) = interfaces.iter().find(|(_, own)| is_it(own)) else {
+        return Vec::new();
+    };
+    let there = interfaces.iter().filter(|(of, _)| of == name);
+    let mut known: Vec<IpAddr> = there
+        .map(|(_, own)| own.ip())
+        .filter(|ip| !is_of_one_link(*ip))
+        .collect();
+    known.sort_by_key(|ip| (ip.is_ipv6(), *ip != local.ip()));
+    known
+}
+
+fn is_of_one_link(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+/// The addresses of this host, each with the name of its interface.
+fn interfaces() -> Vec<(String, SocketAddr)> {
+    let all = getifaddrs().into_iter().flatten();
+    let own = all.filter_map(|one| {
+        let address = one.address?;
+        let v4 = address
+            .as_sockaddr_in()
+            .map(|at| SocketAddr::V4((*at).into()));
+        let v6 = address
+            .as_sockaddr_in6()
+            .map(|at| SocketAddr::V6((*at).into()));
+        Some((one.interface_name, v4.or(v6)?))
+    });
+    own.collect()
 }
 
 /// Where a browser finds the dashboard of a server with this configuration; nothing if it has none.
@@ -100,6 +155,38 @@ pub fn admin_url(config: &Config) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn systems_find_this_host_by_ipv4_on_the_network_that_their_firmware_came_by() {
+        let interfaces: Vec<(String, SocketAddr)> = [
+            ("lo", "127.0.0.1:0"),
+            ("eth0", "192.0.2.1:0"),
+            ("eth1", "[2001:db8:1::2]:0"),
+            ("eth1", "[2001:db8:1::1]:0"),
+            ("eth1", "169.254.7.7:0"),
+            ("eth1", "198.51.100.1:0"),
+            ("eth1", "[fe80::1%3]:0"),
+            ("eth2", "[fe80::1%4]:0"),
+            ("eth2", "[2001:db8:2::1]:0"),
+            ("eth3", "[fe80::3%5]:0"),
+        ]
+        .map(|(name, at)| (name.to_owned(), at.parse().unwrap()))
+        .into();
+        let beside = |local: &str| -> Vec<String> {
+            let found = beside(local.parse().unwrap(), &interfaces).into_iter();
+            found.map(|ip| ip.to_string()).collect()
+        };
+        let dual = ["198.51.100.1", "2001:db8:1::1", "2001:db8:1::2"];
+        assert_eq!(beside("[2001:db8:1::1]:8080"), dual);
+        assert_eq!(
+            beside("[fe80::1%3]:8080"),
+            ["198.51.100.1", "2001:db8:1::2", "2001:db8:1::1"]
+        );
+        assert_eq!(beside("[fe80::1%4]:8080"), ["2001:db8:2::1"]);
+        assert!(beside("[fe80::3%5]:8080").is_empty());
+        let mapped = "[::ffff:192.0.2.9]:8080".parse().unwrap();
+        assert_eq!(known_as(mapped), ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+    }
 
     #[test]
     fn listening_on_loopback_is_warned_about() {

@@ -109,6 +109,9 @@ fn secrets_go_to_the_machine_itself_and_to_trusted_networks() {
             "{server}: {}",
             given.text
         );
+        // Its system sets up IPv4.
+        let portal = format!(" netroot=iscsi:{SERVER}:");
+        assert!(given.text.contains(&portal), "{server}: {}", given.text);
         assert_eq!(at(&other, &lab::cfg_of(A)).status, 403, "{server}");
     }
     server.stop().unwrap();

@@ -1,6 +1,6 @@
 //! Who asks for a boot.cfg: what the script that all begin with sends along.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
@@ -66,7 +66,7 @@ pub(super) struct Call {
     /// Its address.
     pub(super) from: IpAddr,
     /// The address of ours that it came to.
-    pub(super) local: IpAddr,
+    pub(super) local: SocketAddr,
 }
 
 impl Call {

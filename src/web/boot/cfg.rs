@@ -96,7 +96,7 @@ pub(in crate::web) fn preview(
     let ticket = library.issue_boot(&client)?;
     // Nobody knows yet which of its addresses the client will reach this server by.
     let ip = own_address().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
-    let portal = server.portal(ip);
+    let portal = server.portal(SocketAddr::new(ip, 0));
     let port = server.doors().boot.first().map_or(80, SocketAddr::port);
     let base = format!("http://{}", SocketAddr::new(portal.ip(), port));
     // Whoever boots from its own partition is taken to have the right one.

@@ -8,11 +8,9 @@ use crate::daemon::{Peer, Scheme};
 use crate::web::Problem;
 
 /// Where a client is, and by which address of ours it found us.
-pub(super) fn ends(peer: &Peer) -> Result<(IpAddr, IpAddr), Problem> {
+pub(super) fn ends(peer: &Peer) -> Result<(IpAddr, SocketAddr), Problem> {
     match peer {
-        Peer::Network { from, local, .. } => {
-            Ok((from.ip().to_canonical(), local.ip().to_canonical()))
-        }
+        Peer::Network { from, local, .. } => Ok((from.ip().to_canonical(), *local)),
         Peer::Local { .. } => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "boot scripts are for clients on the network",
