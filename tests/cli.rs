@@ -972,11 +972,15 @@ impl Site {
 
     /// A version of an image that is whole, and small: nothing in it would boot.
     fn build(&self, image: &str, kernel: &str) -> String {
+        self.build_of(image, kernel, b"a kernel")
+    }
+
+    fn build_of(&self, image: &str, kernel: &str, vmlinuz: &[u8]) -> String {
         let tree = self.dir.join(format!("tree-{image}-{kernel}"));
         let modules = tree.join("lib/modules").join(kernel);
         fs::create_dir_all(&modules).unwrap();
         fs::create_dir_all(tree.join("boot")).unwrap();
-        fs::write(modules.join("vmlinuz"), "a kernel").unwrap();
+        fs::write(modules.join("vmlinuz"), vmlinuz).unwrap();
         fs::write(
             tree.join(format!("boot/initramfs-{kernel}.img")),
             "an initramfs",

@@ -1,5 +1,8 @@
 //! What a machine starts from the network with, and the iPXE that each kind of it is given.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::runs_autoexec;
@@ -81,30 +84,71 @@ impl Loader {
         }
     }
 
-    /// What packages of distributions call it: first the one that uses the network card by the firmware's
-    /// own driver, which has shown that it works, then the one with drivers of its own.
-    fn packaged(self) -> &'static [&'static str] {
+    /// The one for the machines that a program for UEFI is for, as kernels are; nothing where a file is no
+    /// such program, or one for others.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn of_program(path: &Path) -> io::Result<Option<Loader>> {
+        let file = File::open(path)?;
+        let is_there = |bytes: &mut [u8], at: u64| match file.read_exact_at(bytes, at) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        };
+        // PE/COFF: where its header is, stands at 0x3c; the machine is what that begins with.
+        let (mut magic, mut header, mut machine) = ([0; 2], [0; 4], [0; 6]);
+        let is_program = is_there(&mut magic, 0)?
+            && magic == *b"MZ"
+            && is_there(&mut header, 0x3c)?
+            && is_there(&mut machine, u32::from_le_bytes(header).into())?;
+        Ok(match machine {
+            [b'P', b'E', 0, 0, low, high] if is_program => match u16::from_le_bytes([low, high]) {
+                0x014c => Some(Loader::EfiIa32),
+                0x8664 => Some(Loader::EfiX64),
+                0xaa64 => Some(Loader::EfiArm64),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// Where firmware looks for it on a disk (UEFI 2.10 §3.5.1.1); a BIOS looks for no file.
+    pub fn place_on_disk(self) -> Option<&'static str> {
         match self {
-            Loader::Bios => &["undionly.kpxe"],
-            Loader::EfiIa32 => &["snponly-i386.efi", "ipxe-snponly-i386.efi", "ipxe-i386.efi"],
-            Loader::EfiX64 => &[
-                "snponly.efi",
-                "snponly-amd64.efi",
-                "ipxe-snponly-x86_64.efi",
-                "ipxe.efi",
-                "ipxe-amd64.efi",
-                "ipxe-x86_64.efi",
+            Loader::Bios => None,
+            Loader::EfiIa32 => Some("efi/boot/bootia32.efi"),
+            Loader::EfiX64 => Some("efi/boot/bootx64.efi"),
+            Loader::EfiArm64 => Some("efi/boot/bootaa64.efi"),
+        }
+    }
+
+    /// What packages of distributions call those that use the network card by the firmware's own driver, and
+    /// those with drivers of their own.
+    fn packaged(self) -> [&'static [&'static str]; 2] {
+        match self {
+            Loader::Bios => [&["undionly.kpxe"], &[]],
+            Loader::EfiIa32 => [
+                &["snponly-i386.efi", "ipxe-snponly-i386.efi"],
+                &["ipxe-i386.efi"],
             ],
-            Loader::EfiArm64 => &[
-                "snponly-arm64.efi",
-                "arm64-efi/snponly.efi",
-                "ipxe-arm64.efi",
-                "arm64-efi/ipxe.efi",
+            Loader::EfiX64 => [
+                &[
+                    "snponly.efi",
+                    "snponly-amd64.efi",
+                    "ipxe-snponly-x86_64.efi",
+                ],
+                &["ipxe.efi", "ipxe-amd64.efi", "ipxe-x86_64.efi"],
+            ],
+            Loader::EfiArm64 => [
+                &["snponly-arm64.efi", "arm64-efi/snponly.efi"],
+                &["ipxe-arm64.efi", "arm64-efi/ipxe.efi"],
             ],
         }
     }
 
-    fn what(self) -> &'static str {
+    /// What machines it is for.
+    pub fn what(self) -> &'static str {
         match self {
             Loader::Bios => "machines with a BIOS",
             Loader::EfiIa32 => "machines with UEFI of 32 bits",
@@ -136,14 +180,32 @@ impl<'a> Loaders<'a> {
         Loaders { config }
     }
 
-    /// Where a loader is, if this host has it.
+    /// Where a loader is, if this host has it: of those that are packaged, first the one that uses the
+    /// firmware's own driver, which has shown that it works.
     pub fn path(&self, loader: Loader) -> Option<PathBuf> {
-        let given = self.given(loader).map(Path::to_owned);
+        let [without, with_drivers] = loader.packaged();
+        self.first(loader, without.iter().chain(with_drivers))
+    }
+
+    /// The same for a disk that it is to start from: there the firmware may have no driver, and the one with
+    /// drivers of its own comes first.
+    pub fn path_for_disk(&self, loader: Loader) -> Option<PathBuf> {
+        let [without, with_drivers] = loader.packaged();
+        self.first(loader, with_drivers.iter().chain(without))
+    }
+
+    /// The one that is named, or else the first of those packaged that is there.
+    fn first<'n>(
+        &self,
+        loader: Loader,
+        packaged: impl Iterator<Item = &'n &'static str>,
+    ) -> Option<PathBuf> {
         let dir = &self.config.ipxe_dir;
-        let packaged = || loader.packaged().iter().map(|name| dir.join(name));
-        match given {
-            Some(given) => Some(given).filter(|path| path.is_file()),
-            None => packaged().find(|path| path.is_file()),
+        match self.given(loader) {
+            Some(given) => Some(given.to_owned()).filter(|path| path.is_file()),
+            None => packaged
+                .map(|name| dir.join(name))
+                .find(|path| path.is_file()),
         }
     }
 
@@ -154,7 +216,8 @@ impl<'a> Loaders<'a> {
         if let Some(loader) = Loader::ALL.iter().find(|loader| ours(loader)) {
             return self.path(*loader);
         }
-        let mut packaged = Loader::ALL.iter().flat_map(|loader| loader.packaged());
+        let packaged = Loader::ALL.iter().flat_map(|loader| loader.packaged());
+        let mut packaged = packaged.flatten();
         let file = packaged.find(|packaged| **packaged == name)?;
         Some(self.config.ipxe_dir.join(file)).filter(|path| path.is_file())
     }
@@ -257,6 +320,8 @@ mod tests {
             "the firmware's driver first"
         );
         assert_eq!(loaders.named("ipxe-x64.efi"), Some(found));
+        let from_disk = loaders.path_for_disk(Loader::EfiX64).unwrap();
+        assert!(from_disk.ends_with("ipxe.efi"), "its own drivers first");
         assert!(loaders.named("ipxe.efi").unwrap().ends_with("ipxe.efi"));
         assert_eq!(loaders.warnings(), Vec::<String>::new());
 
@@ -268,11 +333,46 @@ mod tests {
             "{why}"
         );
         fs::write(&own, "of 2019").unwrap();
-        assert_eq!(Loaders::new(&config).named("ipxe-x64.efi"), Some(own));
+        assert_eq!(
+            Loaders::new(&config).named("ipxe-x64.efi"),
+            Some(own.clone())
+        );
+        let from_disk = Loaders::new(&config).path_for_disk(Loader::EfiX64);
+        assert_eq!(from_disk, Some(own));
         let loaders = Loaders::new(&config);
         assert_eq!(loaders.warnings(), Vec::<String>::new());
         let why = &loaders.warnings_without_dhcp()[0];
         assert!(why.contains("before 2021"), "{why}");
+    }
+
+    #[test]
+    fn a_program_tells_what_machines_it_is_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |bytes: &[u8]| {
+            let path = dir.path().join("program");
+            fs::write(&path, bytes).unwrap();
+            Loader::of_program(&path).unwrap()
+        };
+        let program = |machine: u16| {
+            let mut bytes = vec![0; 0x80];
+            bytes[..2].copy_from_slice(b"MZ");
+            bytes[0x3c] = 0x40;
+            bytes[0x40..0x44].copy_from_slice(b"PE\0\0");
+            bytes[0x44..0x46].copy_from_slice(&machine.to_le_bytes());
+            bytes
+        };
+        let arm = program(0xaa64);
+        assert_eq!(of(&arm), Some(Loader::EfiArm64));
+        assert_eq!(of(&program(0x8664)), Some(Loader::EfiX64));
+        assert_eq!(of(&program(0x014c)), Some(Loader::EfiIa32));
+        assert_eq!(of(&program(0x5064)), None);
+        for cut in 0..0x46 {
+            assert_eq!(of(&arm[..cut]), None, "{cut}");
+        }
+        let mut astray = arm.clone();
+        astray[0x3c..0x40].fill(0xff);
+        assert_eq!(of(&astray), None);
+        assert!(Loader::of_program(&dir.path().join("absent")).is_err());
     }
 
     #[test]

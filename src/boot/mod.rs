@@ -17,8 +17,7 @@ pub mod tftp;
 
 pub use cfg::{BootCfg, Files, Handover, Portal, Root, Writes};
 pub use esp::{
-    Checked, Esp, EspError, EspFile, Folder, Found, Kernel, Partition, Says, find_loader,
-    runs_autoexec,
+    Checked, Esp, EspError, EspFile, Folder, Found, Kernel, Partition, Says, runs_autoexec,
 };
 pub use firmware::{AUTOEXEC, Firmware, Loader, Loaders};
 pub use identity::{IdentityFiles, takes_identity};

@@ -1,6 +1,7 @@
 //! Scripts of iPXE that boot nothing by themselves: what all begin with, and what a person is told.
 
 use super::Text;
+use crate::library::config::SecretsOver;
 use crate::library::{Library, MacAddr};
 
 /// How an iPXE is led to the boot service's door for TLS, such as `https://192.0.2.1:8443`.
@@ -20,7 +21,16 @@ pub fn boot_ipxe(library: &Library, base: &str, https: Option<Https<'_>>) -> Str
     Text::Boot.filled(library, &[("BASE", base), ("TLS", &lines)])
 }
 
-impl Https<'_> {
+impl<'a> Https<'a> {
+    /// How it is led to `tls` where secrets may go over this.
+    pub fn to(tls: &'a str, secrets: SecretsOver) -> Self {
+        match secrets {
+            SecretsOver::Http => Https::Tried(tls),
+            // Over HTTP it would be given nothing that is secret.
+            SecretsOver::Https => Https::Only(tls),
+        }
+    }
+
     /// Lines that make `base` the boot service there.
     pub(super) fn lines(self) -> String {
         let (lines, tls) = match self {

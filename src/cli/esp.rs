@@ -8,15 +8,15 @@ use super::boot::{base, doors, one, portal};
 use super::command::{Cli, EspCheck, EspExport, EspOf};
 use super::{open, print};
 use crate::boot::{
-    BootCfg, Checked, Esp, Files, Folder, Found, Handover, Kernel, Partition, Portal, Root, Says,
-    Writes, find_loader, over_tls, runs_autoexec,
+    BootCfg, Checked, Esp, Files, Folder, Found, Handover, Https, Kernel, Loader, Loaders,
+    Partition, Portal, Root, Says, Writes, over_tls, runs_autoexec,
 };
 use crate::library::manifest::BootFrom;
 use crate::library::{Client, Library, Mode, Secrets, Target, Version, VersionSpec, Way};
 
 pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
     let library = open(cli)?;
-    let (esp, loader) = wanted(cli, &library, &args.of)?;
+    let Wanted { esp, loader } = wanted(cli, &library, &args.of)?;
     let is_image = is_image(&args.to);
     let doing = || format!("exporting boot files to {}", args.to.display());
     let size = match is_image {
@@ -30,7 +30,7 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
         };
         written.with_context(doing)?;
     }
-    caution(&library, loader.as_deref())?;
+    caution(&library, &loader)?;
     if cli.json {
         return print::json(&esp);
     }
@@ -59,19 +59,15 @@ pub(super) fn export(cli: &Cli, args: &EspExport) -> Result<()> {
 
 pub(super) fn check(cli: &Cli, args: &EspCheck) -> Result<()> {
     let library = open(cli)?;
-    let (esp, loader) = wanted(cli, &library, &args.of)?;
+    let Wanted { esp, loader } = wanted(cli, &library, &args.of)?;
     let doing = || format!("checking the EFI system partition at {}", args.at.display());
     let checked = match args.at.is_dir() {
         true => esp.check_folder(Folder(&args.at)),
         false => Partition::open(&args.at).and_then(|partition| esp.check_partition(&partition)),
     };
     let checked = checked.with_context(doing)?;
-    if loader.is_none() {
-        print::warning(&format!(
-            "there is no iPXE in {}, so efi/boot/bootx64.efi is not looked at: install the package \
-             ipxe, or name the loader with --ipxe",
-            library.config().boot.ipxe_dir.display()
-        ));
+    if loader.path.is_none() {
+        print::warning(&loader.is_missing(&library, "looked at"));
     }
     match cli.json {
         true => print::json(&checked)?,
@@ -110,8 +106,13 @@ fn is_image(to: &Path) -> bool {
     to.extension().is_some_and(|extension| extension == "img") && !to.is_dir()
 }
 
-/// What the partition would have, and the loader that is taken for it.
-fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathBuf>)> {
+/// What the partition would have.
+struct Wanted {
+    esp: Esp,
+    loader: Ipxe,
+}
+
+fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<Wanted> {
     let client = of.client.as_ref();
     let client = client.map(|selector| one(library, selector)).transpose()?;
     let spec = match (&client, &of.image) {
@@ -148,10 +149,7 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
     let doors = doors(cli, library)?;
     let portal = portal(&doors, of.server)?;
     let base = base(&doors, portal.ip());
-    let loader = of
-        .ipxe
-        .clone()
-        .or_else(|| find_loader(&library.config().boot.ipxe_dir));
+    let loader = Ipxe::of(library, of, &version)?;
     let kernel = Kernel {
         version: &version.manifest().facts.kernel_version,
         kernel: (&version.kernel_path(), kernel),
@@ -165,12 +163,13 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
         Some(_) => {
             let tls = doors.boot_tls.first();
             let tls = tls.map(|door| over_tls(&base, door.port()));
+            let secrets = library.config().boot.secrets;
             let says = Says::Asks {
                 base: &base,
-                tls: tls.as_deref(),
+                https: tls.as_deref().map(|tls| Https::to(tls, secrets)),
                 stamp,
             };
-            Esp::new(kernel, says, loader.as_deref())
+            Esp::new(kernel, says, loader.as_given())
         }
         None => {
             let args = match &client {
@@ -206,10 +205,57 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<(Esp, Option<PathB
                 base: &base,
                 stamp,
             };
-            Esp::new(kernel, says, loader.as_deref())
+            Esp::new(kernel, says, loader.as_given())
         }
     };
-    Ok((esp, loader))
+    Ok(Wanted { esp, loader })
+}
+
+/// The iPXE that starts a partition's kernel.
+struct Ipxe {
+    /// For which machines it is.
+    kind: Loader,
+    /// Where it is, if there is one.
+    path: Option<PathBuf>,
+}
+
+impl Ipxe {
+    /// The one that is named, there or in the configuration, or else that of this host's packages.
+    fn of(library: &Library, of: &EspOf, version: &Version) -> Result<Self> {
+        let kind = Loader::of_program(&version.kernel_path()).context("reading the kernel")?;
+        // A kernel that firmware cannot start tells nothing; most machines are such.
+        let kind = kind.unwrap_or(Loader::EfiX64);
+        let named = of.ipxe.clone();
+        let path = named.or_else(|| Loaders::new(&library.config().boot).path_for_disk(kind));
+        if let Some(path) = &path {
+            let doing = || format!("reading the loader {}", path.display());
+            let other = Loader::of_program(path).with_context(doing)?;
+            if let Some(other) = other.filter(|other| *other != kind) {
+                bail!(
+                    "exporting boot files for {}: its kernel is for {}, and {} for {}; name another one \
+                     with --ipxe",
+                    version.id(),
+                    kind.what(),
+                    path.display(),
+                    other.what()
+                );
+            }
+        }
+        Ok(Ipxe { kind, path })
+    }
+
+    fn as_given(&self) -> Option<(Loader, &Path)> {
+        self.path.as_deref().map(|path| (self.kind, path))
+    }
+
+    /// Why there is none, and what is not done with it.
+    fn is_missing(&self, library: &Library, undone: &str) -> String {
+        format!(
+            "{} is not {undone}: {}; or name one with --ipxe",
+            self.kind.place_on_disk().unwrap_or("the loader"),
+            Loaders::new(&library.config().boot).missing(self.kind)
+        )
+    }
 }
 
 /// Refuses a client whose boots need an id each: a boot.cfg that stands on a partition can only boot what
@@ -250,13 +296,9 @@ fn static_target(library: &Library, version: &Version, spec: &VersionSpec) -> St
 }
 
 /// What a person should know about the loader.
-fn caution(library: &Library, loader: Option<&Path>) -> Result<()> {
-    match loader {
-        None => print::warning(&format!(
-            "there is no iPXE in {}, so efi/boot/bootx64.efi is left out: install the package ipxe, \
-             or name a loader with --ipxe",
-            library.config().boot.ipxe_dir.display()
-        )),
+fn caution(library: &Library, loader: &Ipxe) -> Result<()> {
+    match &loader.path {
+        None => print::warning(&loader.is_missing(library, "written")),
         Some(loader) if !runs_autoexec(loader).context("reading the loader")? => {
             print::warning(&format!(
                 "{} is too old to run autoexec.ipxe by itself: it stops at its prompt; take an iPXE \

@@ -116,6 +116,24 @@ fn a_client_of_way_esp_asks_the_server_in_any_mode() {
         cfg.contains("/boot.cfg?mac=${netX/mac:hexhyp}&esp="),
         "{cfg}"
     );
+    // What is secret goes over HTTPS alone where the site wants that, and the script tries nothing else.
+    let config = site.library.join("netroot.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let own = "# tls = { certificate = \"/etc/ssl/boot.pem\"";
+    let secure = text.replace(own, "tls = \"made\" # ");
+    let exported = |text: &str| {
+        fs::write(&config, text).unwrap();
+        site.ok(&export);
+        fs::read_to_string(esp.join("linux/boot.cfg")).unwrap()
+    };
+    let cfg = exported(&secure);
+    assert!(cfg.contains(":8443 ||\nchain "), "{cfg}");
+    let cfg = exported(&secure.replace("secrets = \"http\"", "secrets = \"https\""));
+    assert!(
+        cfg.contains("echo This iPXE has to know HTTPS") && cfg.contains(":8443\nchain "),
+        "{cfg}"
+    );
+    fs::write(&config, &text).unwrap();
     let shown = site.ok(&["boot", "show", "lab-7", "--server", "192.0.2.1"]);
     assert!(shown.contains("\nset prefix file:///linux\n"), "{shown}");
     let shown = site.ok(&[
@@ -141,6 +159,82 @@ fn a_client_of_way_esp_asks_the_server_in_any_mode() {
         shown.contains(" rd.iscsi.firmware=1 ") && !shown.contains("netroot=iscsi"),
         "{shown}"
     );
+    site.remove();
+}
+
+/// A program for UEFI, as kernels and loaders are, for this machine.
+fn program(machine: u16) -> Vec<u8> {
+    let mut bytes = b"MZ autoexec.ipxe".to_vec();
+    bytes.resize(0x80, 0);
+    bytes[0x3c] = 0x40;
+    bytes[0x40..0x44].copy_from_slice(b"PE\0\0");
+    bytes[0x44..0x46].copy_from_slice(&machine.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn the_loader_is_the_one_for_the_kernels_machines_and_the_sites_own_first() {
+    const X64: u16 = 0x8664;
+    const ARM64: u16 = 0xaa64;
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build_of("fc29", "4.19.5", &program(X64));
+    site.build_of("arm", "6.1.0", &program(ARM64));
+    let file = |name: &str, machine: u16| {
+        let path = dir.path().join(name);
+        fs::write(&path, program(machine)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (own, arm) = (file("own.efi", X64), file("snponly-arm64.efi", ARM64));
+    file("ipxe.efi", ARM64);
+    let config = site.library.join("netroot.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let say = |ipxe_dir: &str, loaders: &str| {
+        let lines = text.lines().map(|line| match line.split(' ').next() {
+            Some("ipxe_dir") => format!("ipxe_dir = \"{ipxe_dir}\""),
+            Some("loaders") => format!("loaders = {{ {loaders} }}"),
+            _ => line.to_owned(),
+        });
+        fs::write(&config, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    };
+    let esp = dir.path().join("esp");
+    let at = esp.to_str().unwrap();
+    let export = |image: &str, more: &[&str]| {
+        let of = [
+            "esp",
+            "export",
+            at,
+            "--image",
+            image,
+            "--server",
+            "192.0.2.1",
+        ];
+        site.run(&[&of[..], more].concat())
+    };
+    // The one that the site names goes before those of packages.
+    let packaged = dir.path().to_str().unwrap();
+    say(packaged, &format!("efi-x64 = \"{own}\""));
+    assert!(export("fc29", &[]).status.success());
+    let written = |name: &str| fs::read(esp.join("efi/boot").join(name)).ok();
+    assert_eq!(written("bootx64.efi"), Some(program(X64)));
+    assert_eq!(written("bootaa64.efi"), None);
+    assert!(export("arm", &[]).status.success());
+    assert_eq!(written("bootaa64.efi"), Some(program(ARM64)));
+    let refused = export("fc29", &["--ipxe", &arm]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(
+        why.contains("is for machines with UEFI on x86-64")
+            && why.contains("on arm64; name another"),
+        "{why}"
+    );
+    say("/nonexistent", "");
+    fs::remove_dir_all(&esp).unwrap();
+    let output = export("arm", &[]);
+    let told =
+        "efi/boot/bootaa64.efi is not written: there is no iPXE for machines with UEFI on arm64";
+    assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    assert!(output.status.success() && written("bootaa64.efi").is_none());
     site.remove();
 }
 

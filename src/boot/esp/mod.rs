@@ -1,6 +1,6 @@
 //! The EFI system partition of a client that loads its kernel from its own disk or stick.
 //!
-//! - here: its files, written as a tree; which iPXE is its loader
+//! - here: its files, written as a tree
 //! - `image`: the same as the image of a disk; `gpt`: the partition table of that; `dots`: its directories
 //! - `check`: whether a tree or an image is what would be written today
 
@@ -16,20 +16,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::cfg::BootCfg;
+use super::firmware::Loader;
 use super::scripts::Https;
 use crate::library::manifest::{BootStamp, FileFacts};
 
 pub use check::{Checked, Folder, Found};
 pub use image::Partition;
-
-/// What distributions call iPXE for 64-bit EFI: the one with drivers of its own first, since it
-/// starts from a disk of a machine whose firmware may have no network.
-const LOADERS: &[&str] = &[
-    "ipxe.efi",
-    "ipxe-x86_64.efi",
-    "snponly.efi",
-    "ipxe-snponly-x86_64.efi",
-];
 
 /// Files for an EFI system partition.
 #[derive(Debug, Serialize)]
@@ -81,8 +73,8 @@ pub enum Says<'a> {
     Asks {
         /// The boot service, such as `http://192.0.2.1:8080`.
         base: &'a str,
-        /// The same over TLS, where it has a door for that.
-        tls: Option<&'a str>,
+        /// How to its door for TLS, where it has one.
+        https: Option<Https<'a>>,
         /// Of kernel and initramfs.
         stamp: BootStamp,
     },
@@ -90,18 +82,16 @@ pub enum Says<'a> {
 
 impl Esp {
     /// Loader, kernel, initramfs and the scripts that join them.
-    pub fn new(of: Kernel<'_>, says: Says<'_>, loader: Option<&Path>) -> Self {
+    pub fn new(of: Kernel<'_>, says: Says<'_>, loader: Option<(Loader, &Path)>) -> Self {
         let linux = Path::new("linux");
         let (boot_cfg, told) = match says {
             Says::Itself { cfg, base, stamp } => (
                 cfg.to_string(),
                 filled(include_str!("../../../esp/told.cfg"), base, stamp),
             ),
-            Says::Asks { base, tls, stamp } => (
-                filled(include_str!("../../../esp/asks.cfg"), base, stamp).replace(
-                    "@TLS@",
-                    &tls.map_or_else(String::new, |tls| Https::Tried(tls).lines()),
-                ),
+            Says::Asks { base, https, stamp } => (
+                filled(include_str!("../../../esp/asks.cfg"), base, stamp)
+                    .replace("@TLS@", &https.map_or_else(String::new, Https::lines)),
                 String::new(),
             ),
         };
@@ -115,11 +105,13 @@ impl Esp {
             EspFile::written(linux.join("boot.cfg"), boot_cfg),
             EspFile::written(PathBuf::from("autoexec.ipxe"), autoexec),
         ];
-        files.extend(loader.map(|loader| EspFile {
-            path: PathBuf::from("efi/boot/bootx64.efi"),
-            source: Some(loader.to_owned()),
-            text: None,
-            facts: None,
+        files.extend(loader.and_then(|(loader, source)| {
+            Some(EspFile {
+                path: PathBuf::from(loader.place_on_disk()?),
+                source: Some(source.to_owned()),
+                text: None,
+                facts: None,
+            })
         }));
         Esp { files }
     }
@@ -224,12 +216,6 @@ fn filled(template: &str, base: &str, stamp: BootStamp) -> String {
     template
         .replace("@BASE@", base)
         .replace("@STAMP@", &stamp.to_string())
-}
-
-/// The iPXE loader in the directory that the configuration names, if any.
-pub fn find_loader(dir: &Path) -> Option<PathBuf> {
-    let mut places = LOADERS.iter().map(|name| dir.join(name));
-    places.find(|path| path.is_file())
 }
 
 /// Whether an iPXE runs an `autoexec.ipxe` that lies beside it, as those of 2021 and later do: it

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::boot::{Files, Handover, Portal, Root, Writes};
 use crate::library::Secrets;
+use crate::library::config::SecretsOver;
 use crate::library::manifest::{BootFrom, Hash, InitramfsFacts};
 use sha2::{Digest, Sha256};
 
@@ -70,7 +71,7 @@ impl Lab {
             base: "http://192.0.2.1:8080",
             stamp: boot.stamp().unwrap(),
         };
-        Esp::new(of, says, Some(&self.path("l")))
+        Esp::new(of, says, Some((Loader::EfiX64, &self.path("l"))))
     }
 }
 
@@ -128,7 +129,7 @@ fn a_client_that_boots_from_its_esp_asks_at_each_boot() {
     };
     let stamp: BootStamp = "0123456789abcdef".parse().unwrap();
     let base = "http://192.0.2.1:8080";
-    let asks = |tls| Esp::new(of, Says::Asks { base, tls, stamp }, None);
+    let asks = |https| Esp::new(of, Says::Asks { base, https, stamp }, None);
     let esp = asks(None);
     let text = |path: &str| {
         let mut files = esp.files.iter();
@@ -141,7 +142,16 @@ fn a_client_that_boots_from_its_esp_asks_at_each_boot() {
     assert!(text("linux/boot.cfg").contains("&at=${at}&errno=${errno} ||\n"));
     assert!(!text("autoexec.ipxe").contains("imgfetch"));
     assert!(!text("linux/boot.cfg").contains('@') && !text("autoexec.ipxe").contains('@'));
-    let esp = asks(Some("https://192.0.2.1:8443"));
+    let door = "https://192.0.2.1:8443";
+    let only = asks(Some(Https::to(door, SecretsOver::Https)));
+    let file = |path: &str| only.files.iter().find(|file| file.path == Path::new(path));
+    let cfg = file("linux/boot.cfg").unwrap().text.clone().unwrap();
+    assert!(
+        cfg.contains("echo This iPXE has to know HTTPS")
+            && cfg.contains("\nset base https://192.0.2.1:8443\n"),
+        "{cfg}"
+    );
+    let esp = asks(Some(Https::to(door, SecretsOver::Http)));
     let cfg = esp.files.iter().find_map(|file| file.text.clone()).unwrap();
     assert!(
         cfg.contains(" && set base https://192.0.2.1:8443 ||\nchain "),

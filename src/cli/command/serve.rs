@@ -99,7 +99,7 @@ pub(in crate::cli) struct EspOf {
     /// The server's address as clients see it [default: as announced]
     #[arg(long, value_name = "ADDRESS")]
     pub server: Option<std::net::IpAddr>,
-    /// The iPXE loader to install as efi/boot/bootx64.efi [default: of the distribution's package]
+    /// The iPXE loader to install as efi/boot/bootx64.efi (arm64: bootaa64.efi) [default: as in [boot] loaders, or of the distribution's package]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ipxe: Option<PathBuf>,
 }

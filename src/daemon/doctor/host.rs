@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::Finding;
-use crate::boot::{find_loader, runs_autoexec};
+use crate::boot::{Loader, Loaders, runs_autoexec};
 use crate::exec::{Program, advice};
+use crate::library::config;
 
 /// What is not there without these programs.
 const PROGRAMS: &[(&[&str], &str)] = &[
@@ -47,12 +48,13 @@ pub(super) fn programs(is_there: &dyn Fn(&str) -> bool) -> Vec<Finding> {
 }
 
 /// iPXE for partitions of clients.
-pub(super) fn loader(dir: &Path) -> Finding {
-    let Some(loader) = find_loader(dir) else {
+pub(super) fn loader(config: &config::Boot) -> Finding {
+    let loaders = Loaders::new(config);
+    let Some(loader) = loaders.path_for_disk(Loader::EfiX64) else {
         return Finding::hint(
             "iPXE",
-            format!("none for UEFI in {}", dir.display()),
-            "install package ipxe (Debian) or ipxe-bootimgs-x86 (Fedora), or set [boot] ipxe_dir",
+            loaders.missing(Loader::EfiX64),
+            "see [boot] ipxe_dir and loaders in netroot.toml",
         );
     };
     let shown = loader.display();
@@ -160,12 +162,24 @@ mod tests {
     #[test]
     fn a_loader_is_looked_into() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(loader(dir.path()).found.contains("none for UEFI"));
+        let mut config = config::Boot {
+            ipxe_dir: dir.path().to_owned(),
+            ..config::Boot::default()
+        };
+        assert!(
+            loader(&config)
+                .found
+                .contains("no iPXE for machines with UEFI")
+        );
         let file = dir.path().join("ipxe.efi");
         std::fs::write(&file, "MZ").unwrap();
-        assert!(loader(dir.path()).found.contains("before 2021"));
+        assert!(loader(&config).found.contains("before 2021"));
         std::fs::write(&file, "MZ autoexec.ipxe").unwrap();
-        assert_eq!(loader(dir.path()).verdict, Verdict::Good);
+        assert_eq!(loader(&config).verdict, Verdict::Good);
+        let own = dir.path().join("own.efi");
+        std::fs::write(&own, "MZ").unwrap();
+        config.loaders.efi_x64 = Some(own.try_into().unwrap());
+        assert!(loader(&config).found.contains("own.efi is of before 2021"));
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub fn examine_host() -> Vec<Finding> {
 /// running server sees them; nothing where none runs.
 pub fn examine(library: &Library, seen: Option<&[ClientView]>) -> Vec<Finding> {
     let config = library.config();
-    let mut found = vec![host::loader(&config.boot.ipxe_dir)];
+    let mut found = vec![host::loader(&config.boot)];
     found.extend(network::ports(&config, seen.is_some(), &network::bind));
     found.extend(network::netboot(
         &config,

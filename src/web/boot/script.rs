@@ -14,7 +14,6 @@ use super::place::base;
 use crate::boot::{Https, boot_ipxe, local_ipxe, over_tls};
 use crate::daemon::{Peer, Server};
 use crate::library::MacAddr;
-use crate::library::config::SecretsOver;
 use crate::web::{Problem, blocking_for_client};
 
 pub(super) async fn all(
@@ -24,18 +23,13 @@ pub(super) async fn all(
 ) -> Result<Response, Problem> {
     let base = base(&peer, &headers)?;
     let script = move |server: &Server| {
-        let only_https = server.library().config().boot.secrets == SecretsOver::Https;
+        let secrets = server.library().config().boot.secrets;
         let doors = server.doors();
         let door = doors.boot_tls.first();
         let tls = door.map(|door| over_tls(&base, door.port()));
-        let https = match &tls {
-            // It has come by there.
-            Some(tls) if *tls == base => None,
-            // Over HTTP it would be given nothing that is secret.
-            Some(tls) if only_https => Some(Https::Only(tls)),
-            Some(tls) => Some(Https::Tried(tls)),
-            None => None,
-        };
+        // Unless it has come by there.
+        let elsewhere = tls.as_deref().filter(|tls| *tls != base);
+        let https = elsewhere.map(|tls| Https::to(tls, secrets));
         Ok(boot_ipxe(server.library(), &base, https))
     };
     blocking_for_client(&server, script).await.map(text)
