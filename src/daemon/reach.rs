@@ -7,6 +7,7 @@ use nix::ifaddrs::getifaddrs;
 
 use super::firewall::Firewall;
 use crate::library::Config;
+use crate::library::config::SecretsOver;
 
 /// What clients must be able to reach.
 #[derive(Debug, Clone)]
@@ -39,6 +40,14 @@ pub(super) fn warnings(doors: &[Door], announced: &[SocketAddr]) -> Vec<String> 
         }));
     }
     warnings
+}
+
+/// Why clients are given nothing that is theirs alone, where that goes only over what nobody listens for.
+pub(super) fn withheld(secrets: SecretsOver, tls: &[SocketAddr]) -> Option<&'static str> {
+    (secrets == SecretsOver::Https && tls.is_empty()).then_some(
+        "[boot] secrets = \"https\" in netroot.toml, and the boot service has no certificate or no \
+         tls_listen: clients that prove a secret cannot boot, and none has an identity",
+    )
 }
 
 /// Whether other machines may know this host by `ip`: only what an interface has can be bound.

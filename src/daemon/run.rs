@@ -19,7 +19,6 @@ use super::{Doors, Server, Targets, dhcp, http, tftp};
 use crate::boot::{self, Loaders};
 use crate::exec;
 use crate::iscsi::{self, Limits};
-use crate::library::config::SecretsOver;
 use crate::library::{Config, Library, config};
 
 /// Open sockets, before anything is answered on them.
@@ -140,12 +139,8 @@ impl Listeners {
                  passwords; set [admin] tls in netroot.toml"
             ));
         }
-        if config.boot.secrets == SecretsOver::Https && self.boot_tls.is_empty() {
-            warnings.push(String::from(
-                "[boot] secrets = \"https\" in netroot.toml, and the boot service has no certificate: \
-                 clients that prove a secret cannot boot, and none has an identity; set [boot] tls",
-            ));
-        }
+        let withheld = reach::withheld(config.boot.secrets, &self.boot_tls()?);
+        warnings.extend(withheld.map(String::from));
         warnings.extend(config.left_out());
         let loaders = Loaders::new(&config.boot);
         if !self.tftp.is_empty() || !self.dhcp.is_empty() {

@@ -22,7 +22,7 @@ use crate::library::{ClientView, Library};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What it is about: `programs`, `iPXE`, `kernel`, `clock`, `network`, `library`, `dashboard`,
-    /// `clients`, `configuration`.
+    /// `boot service`, `clients`, `configuration`.
     pub about: &'static str,
     /// How it is.
     pub verdict: Verdict,
@@ -99,7 +99,8 @@ pub fn examine(library: &Library, seen: Option<&[ClientView]>) -> Vec<Finding> {
     found.extend(network::reachable(&config));
     found.extend(site::room(library));
     found.push(site::sharing(library.shares_blocks()));
-    found.extend(site::certificate(&config, Timestamp::now()));
+    found.extend(site::certificates(&config, Timestamp::now()));
+    found.extend(site::secrets(&config));
     found.extend(site::boots(library));
     found.extend(site::partitions(seen));
     found

@@ -17,6 +17,8 @@ fn doors(config: &Config) -> Vec<Door> {
     };
     let mut doors = of("iSCSI", &config.iscsi.listen);
     doors.extend(of("boot service", &config.boot.listen));
+    let tls = Doors::configured(config).boot_tls;
+    doors.extend(of("boot service (TLS)", &tls));
     doors
 }
 
@@ -159,6 +161,23 @@ mod tests {
         assert!(
             free.len() == 2 && free[0].contains(":4011") && free[1].contains(":69"),
             "the DHCP server has the other: {found:?}"
+        );
+        let text = text.replace(
+            "# tls = { certificate = \"/etc/ssl/boot.pem\"",
+            "tls = \"made\" # ",
+        );
+        let secure = Config::parse(std::path::Path::new("netroot.toml"), &text).unwrap();
+        let tls = |address: SocketAddr| match address.port() {
+            8443 => Err(io::ErrorKind::AddrInUse.into()),
+            _ => Ok(()),
+        };
+        let bad = |config: &Config| {
+            let found = ports(config, false, &tls);
+            found.iter().any(|one| one.verdict == Verdict::Bad)
+        };
+        assert!(
+            bad(&secure) && !bad(&config),
+            "nobody listens there without"
         );
         let own = ports(&config, true, &taken);
         assert!(

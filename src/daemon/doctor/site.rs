@@ -1,4 +1,4 @@
-//! The library, the dashboard's certificate, and clients that would not boot.
+//! The library, certificates, and clients that would not boot.
 
 use std::io;
 
@@ -9,7 +9,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::Finding;
 use super::certificate::ends;
-use crate::library::config::ServerTls;
+use crate::daemon::Doors;
+use crate::daemon::reach::withheld;
+use crate::library::config::{Given, ServerTls};
 use crate::library::{ClientView, Config, Library, OwnEsp};
 
 /// Less room than this is told of.
@@ -57,45 +59,71 @@ pub(super) fn sharing(shares: io::Result<bool>) -> Finding {
     }
 }
 
-/// Until when the dashboard's certificate holds, where somebody gave one. One that the server made it
-/// makes anew in time.
-pub(super) fn certificate(config: &Config, now: Timestamp) -> Option<Finding> {
-    let Some(ServerTls::Given(given)) = &config.admin.tls else {
-        return None;
+/// Until when the certificates hold that somebody gave. One that the server made it makes anew in time.
+pub(super) fn certificates(config: &Config, now: Timestamp) -> Vec<Finding> {
+    let doors = [
+        (
+            "dashboard",
+            "[admin] tls",
+            "browsers refuse it",
+            &config.admin.tls,
+        ),
+        (
+            "boot service",
+            "[boot] tls",
+            "iPXE refuses it",
+            &config.boot.tls,
+        ),
+    ];
+    let of = |(about, key, refused, tls): (_, _, _, &Option<ServerTls>)| match tls {
+        Some(ServerTls::Given(given)) => Some(certificate((about, key, refused), given, now)),
+        Some(ServerTls::Made(_)) | None => None,
     };
+    doors.into_iter().filter_map(of).collect()
+}
+
+/// Until when a certificate holds: what it is for, the key that names it, and who would miss it.
+fn certificate(
+    (about, key, refused): (&'static str, &str, &str),
+    given: &Given,
+    now: Timestamp,
+) -> Finding {
     let file = given.certificate.display();
     let read = CertificateDer::from_pem_file(&given.certificate);
     let Ok(certificate) = read else {
-        return Some(Finding::bad(
-            "dashboard",
+        return Finding::bad(
+            about,
             format!("{file} has no certificate that can be read: the server would not start"),
-            "see [admin] tls in netroot.toml",
-        ));
+            format!("see {key} in netroot.toml"),
+        );
     };
     let Some(until) = ends(&certificate) else {
-        return Some(Finding::hint(
-            "dashboard",
+        return Finding::hint(
+            about,
             format!("until when the certificate {file} holds cannot be told"),
             "openssl x509 -in FILE -noout -enddate",
-        ));
+        );
     };
     let day = until.strftime("%Y-%m-%d");
-    Some(match now {
+    let anew = "renew it, and start the server anew";
+    match now {
         now if now >= until => Finding::bad(
-            "dashboard",
-            format!("the certificate {file} has ended on {day}: browsers refuse it"),
-            "renew it, and start the server anew",
+            about,
+            format!("the certificate {file} has ended on {day}: {refused}"),
+            anew,
         ),
-        now if now.duration_until(until) < SOON => Finding::hint(
-            "dashboard",
-            format!("the certificate {file} ends on {day}"),
-            "renew it, and start the server anew",
-        ),
-        _ => Finding::good(
-            "dashboard",
-            format!("the certificate {file} holds until {day}"),
-        ),
-    })
+        now if now.duration_until(until) < SOON => {
+            Finding::hint(about, format!("the certificate {file} ends on {day}"), anew)
+        }
+        _ => Finding::good(about, format!("the certificate {file} holds until {day}")),
+    }
+}
+
+/// Whether clients could be given what is theirs alone.
+pub(super) fn secrets(config: &Config) -> Option<Finding> {
+    let why = withheld(config.boot.secrets, &Doors::configured(config).boot_tls)?;
+    let remedy = "set [boot] tls and tls_listen in netroot.toml";
+    Some(Finding::bad("boot service", why, remedy))
 }
 
 /// Clients for which there would be nothing to boot.
@@ -149,6 +177,70 @@ pub(super) fn partitions(seen: Option<&[ClientView]>) -> Vec<Finding> {
 mod tests {
     use super::super::Verdict;
     use super::*;
+    use crate::library::config::{Made, SecretsOver};
+    use crate::library::{HostName, IqnPrefix};
+
+    /// As it is when a library is made.
+    fn config() -> Config {
+        let host: HostName = "server-01.example.edu".parse().unwrap();
+        let text = Config::template(&host, &IqnPrefix::of(&host, 2026, 1), true);
+        Config::parse(std::path::Path::new("netroot.toml"), &text).unwrap()
+    }
+
+    #[test]
+    fn the_end_of_each_doors_certificate_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let given = |name: &str, year| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params =
+                rcgen::CertificateParams::new(vec![String::from("a.example")]).unwrap();
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(year, 4, 5);
+            let certificate = dir.path().join(name);
+            std::fs::write(&certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+            Some(ServerTls::Given(Given {
+                key: certificate.clone(),
+                certificate,
+            }))
+        };
+        let mut config = config();
+        let now = "2026-03-20T00:00:00Z".parse().unwrap();
+        let found = |config: &Config| -> Vec<(&str, Verdict, String)> {
+            let all = certificates(config, now).into_iter();
+            all.map(|one| (one.about, one.verdict, one.found)).collect()
+        };
+        assert!(found(&config).is_empty());
+        config.admin.tls = given("admin.pem", 2031);
+        config.boot.tls = given("boot.pem", 2025);
+        let told = found(&config);
+        let [
+            ("dashboard", Verdict::Good, _),
+            ("boot service", Verdict::Bad, ended),
+        ] = &told[..]
+        else {
+            panic!("{told:?}")
+        };
+        assert!(
+            ended.contains("boot.pem has ended on 2025-04-05: iPXE"),
+            "{ended}"
+        );
+        config.boot.tls = given("boot.pem", 2026);
+        assert_eq!(found(&config)[1].1, Verdict::Hint);
+        std::fs::write(dir.path().join("boot.pem"), "none").unwrap();
+        assert_eq!(found(&config)[1].1, Verdict::Bad);
+    }
+
+    #[test]
+    fn secrets_that_nobody_can_be_given_are_told() {
+        let mut config = config();
+        assert_eq!(secrets(&config), None);
+        config.boot.secrets = SecretsOver::Https;
+        assert_eq!(secrets(&config).unwrap().verdict, Verdict::Bad);
+        config.boot.tls = Some(ServerTls::Made(Made::Made));
+        assert_eq!(secrets(&config), None);
+        config.boot.tls_listen.clear();
+        assert_eq!(secrets(&config).unwrap().verdict, Verdict::Bad);
+    }
 
     #[test]
     fn little_room_is_told() {
