@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Server;
 use super::targets::told;
@@ -13,7 +13,8 @@ use super::timeline::{AskedFrom, Boots, Entered, Fetch, Initiates, Instead, ToKe
 use crate::iscsi::{End, Initiator, SessionInfo};
 use crate::library::{
     Actor, BootFailure, BootLine, BootStage, BootTicket, Client, Entry, Event, Firmware, Grant,
-    Hardware, KernelFrom, MacAddr, Result, VersionId, mask_boot_ids, merged_boots, printable,
+    Hardware, KernelFrom, MacAddr, MenuSeconds, Result, VersionId, mask_boot_ids, merged_boots,
+    printable,
 };
 
 /// No name of a file that a loader has here is longer.
@@ -45,9 +46,12 @@ impl Server {
         }
     }
 
-    /// A client was shown its menu.
-    pub fn saw_menu(&self, client: &MacAddr, from: AskedFrom) {
-        self.saw_stage(client, BootStage::Menu, from);
+    /// A client was shown its menu, which goes on by itself after this time.
+    pub fn saw_menu(&self, client: &MacAddr, waits: MenuSeconds, from: AskedFrom) {
+        let now = Timestamp::now();
+        let waits = SignedDuration::from_millis(waits.millis().into());
+        self.watch.timelines().menu(*client, waits, from, now);
+        self.nudge();
     }
 
     /// A client has fetched its script, with this ticket and a kernel from there.

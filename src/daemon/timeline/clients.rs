@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Fetch;
 use super::line::{Initiates, Instead, Line, PATIENCE};
@@ -159,6 +159,20 @@ impl Timelines {
         line.asked_in_vain(why, peer, now)
     }
 
+    /// A client's machine shows a menu, which goes on by itself after this time.
+    pub(in crate::daemon) fn menu(
+        &mut self,
+        mac: MacAddr,
+        waits: SignedDuration,
+        from: AskedFrom,
+        now: Timestamp,
+    ) {
+        if let Some(peer) = self.place_of(&mac, from, now) {
+            let line = self.seen(mac, now).line(|line| line.takes_script(now), now);
+            line.menu(waits, Some(peer), now);
+        }
+    }
+
     /// A client has reached a stage that belongs to the boot that goes on, if one does.
     pub(in crate::daemon) fn reached(
         &mut self,
@@ -170,11 +184,7 @@ impl Timelines {
         let Some(peer) = self.place_of(&mac, from, now) else {
             return;
         };
-        let seen = self.seen(mac, now);
-        if stage < BootStage::Script {
-            let line = seen.line(|line| line.takes_script(now), now);
-            line.reach(stage, Some(peer), now);
-        } else if let Some(line) = seen.latest() {
+        if let Some(line) = self.seen(mac, now).latest() {
             line.reach(stage, Some(peer), now);
         }
     }

@@ -45,6 +45,8 @@ pub(in crate::daemon) struct Line {
     touched: Timestamp,
     /// When it reached a stage last that it had not reached before.
     advanced: Timestamp,
+    /// Until when the menu that it shows waits for somebody.
+    chosen_by: Option<Timestamp>,
     /// It has changed since it was written down.
     changed: bool,
     written: Option<Timestamp>,
@@ -113,6 +115,7 @@ impl Line {
             fetches: Vec::new(),
             touched: now,
             advanced: now,
+            chosen_by: None,
             changed: true,
             written: None,
             untold: false,
@@ -250,7 +253,9 @@ impl Line {
 
     /// Whether nothing was heard of it for long, or nothing new for longer.
     fn has_stopped(&self, now: Timestamp) -> bool {
-        let since = |seen| now.duration_since(self.moved_or(seen));
+        // A menu takes its time before anything is to be heard.
+        let later = |seen: Timestamp| self.chosen_by.map_or(seen, |by| by.max(seen));
+        let since = |seen| now.duration_since(self.moved_or(later(seen)));
         since(self.touched) >= PATIENCE || since(self.advanced) >= CIRCLES
     }
 
@@ -292,6 +297,7 @@ impl Line {
             steps.insert(at, BootStep::new(stage, now));
             self.advanced = self.advanced.max(now);
         }
+        self.chosen_by = None;
         // Somebody is there who goes to and fro.
         if stage == BootStage::Menu {
             self.advanced = self.advanced.max(now);
@@ -310,6 +316,17 @@ impl Line {
     ) {
         self.step(stage, now, |_| {});
         self.seen.peer = peer.or(self.seen.peer);
+    }
+
+    /// It shows a menu, which goes on by itself after this time.
+    pub(in crate::daemon) fn menu(
+        &mut self,
+        waits: SignedDuration,
+        peer: Option<IpAddr>,
+        now: Timestamp,
+    ) {
+        self.reach(BootStage::Menu, peer, now);
+        self.chosen_by = now.checked_add(waits).ok();
     }
 
     /// Its firmware has asked by DHCP what to boot.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::iscsi::{End, Isid};
@@ -14,6 +14,8 @@ use crate::library::{
 const KERNEL: u64 = 38 << 20;
 /// Long enough for a boot to have failed.
 const SILENCE: i64 = 180;
+/// How long a menu waits.
+const MENU: SignedDuration = SignedDuration::from_secs(10);
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
@@ -174,10 +176,10 @@ fn each_stage_that_a_boot_stops_at_is_named_with_the_cause() {
     );
     let mut menu = Timelines::default();
     menu.loader(Whose::Mac(mac(1)), "snponly.efi", at(0));
-    menu.reached(mac(1), BootStage::Menu, said(1), at(5));
+    menu.menu(mac(1), MENU, said(1), at(5));
     stops(
         &mut menu,
-        5,
+        15,
         "fetched snponly.efi, nobody chose anything in its menu",
     );
     stops(
@@ -307,8 +309,24 @@ fn what_ends_a_boot_at_once_is_told_at_once() {
 fn at_menu() -> Timelines {
     let mut boots = Timelines::default();
     boots.loader(Whose::Mac(mac(1)), "snponly.efi", at(0));
-    boots.reached(mac(1), BootStage::Menu, said(1), at(5));
+    boots.menu(mac(1), MENU, said(1), at(5));
     boots
+}
+
+#[test]
+fn a_machine_has_all_the_time_of_its_menu() {
+    let mut boots = Timelines::default();
+    let waits = SignedDuration::from_secs(600);
+    boots.menu(mac(1), waits, said(1), at(0));
+    let line = latest(&mut boots, 1, 600 + SILENCE - 1);
+    assert_eq!(line.outcome, BootOutcome::Booting);
+    assert!(boots.due(at(600 + SILENCE - 1)).is_empty());
+    // By itself it goes on in time; that its script is for this boot is known, too.
+    boots.script((&ticket(1, 1), KernelFrom::Server), said(1), at(601));
+    assert_eq!(boots.lines(&mac(1)).len(), 1);
+    let told = told(&mut boots, 1, 601 + SILENCE);
+    let begins = "fetched boot.cfg, never asked for its kernel";
+    assert!(told.starts_with(begins), "{told}");
 }
 
 #[test]
@@ -332,7 +350,7 @@ fn a_machine_that_goes_on_to_its_local_disk_has_not_failed() {
 
     // Somebody chose after a while in which it has failed: that is told as another try.
     let mut late = at_menu();
-    late.boots(at(5 + SILENCE));
+    late.boots(at(15 + SILENCE));
     late.gave_way(mac(1), Instead::LocalDisk, said(1), at(300));
     assert_eq!(late.lines(&mac(1)).len(), 1, "it may be anybody");
     let own = AskedFrom::Own(peer(1));
@@ -575,7 +593,7 @@ fn a_boot_that_goes_on_is_nobodys_who_asks_from_elsewhere() {
     };
     boots.asks(&ticket(1, 2), said(9), at(31));
     assert!(!boots.nothing(mac(1), said(9), "it is another's", at(60)));
-    boots.reached(mac(1), BootStage::Menu, said(9), at(60));
+    boots.menu(mac(1), MENU, said(9), at(60));
     assert!(!boots.is_booting(&mac(1), said(9)));
     assert!(!boots.failure(mac(1), said(9), failure, at(61)));
     boots.entered(mac(1), session(SYSTEM, 1, true), at(62));
@@ -601,7 +619,7 @@ fn a_client_whose_boot_is_over_or_up_is_nobodys_either() {
             let now = at(20_000 + n * 16);
             boots.asks(&ticket(1, 100 + n as u64), from, now);
             assert!(!boots.nothing(mac(1), from, "it is another's", now));
-            boots.reached(mac(1), BootStage::Menu, from, now);
+            boots.menu(mac(1), MENU, from, now);
             assert!(!boots.is_booting(&mac(1), from));
         }
         assert_eq!(boots.lines(&mac(1)), before, "{from:?}");
@@ -736,7 +754,7 @@ fn who_takes_his_time_does_not_go_in_circles() {
     // Somebody goes to and fro in a menu, and chooses at last; a key had led there from the script.
     for mut boots in [at_menu(), begun()] {
         for now in (14..1000).step_by(100) {
-            boots.reached(mac(1), BootStage::Menu, said(1), at(now));
+            boots.menu(mac(1), MENU, said(1), at(now));
         }
         boots.asks(&ticket(1, 2), said(1), at(1000));
         assert_eq!(latest(&mut boots, 1, 1001).outcome, BootOutcome::Booting);

@@ -145,7 +145,7 @@ fn known(server: &Server, call: &Call, client: &Client) -> Answer {
     }
     let shown = Shown::to(server, call, client)?;
     if let Shown::Instead(menu) = shown {
-        server.saw_menu(&client.mac, call.door.asks_as(client));
+        server.saw_menu(&client.mac, menu.seconds, call.door.asks_as(client));
         return Ok(Ok(menu::script(server, call, client, &menu)));
     }
     let ticket = server.library().issue_boot(client);
