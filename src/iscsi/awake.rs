@@ -74,7 +74,17 @@ impl Awake {
 
     /// Whether the thread is to stay awake for this session, which has nothing to do now.
     pub(super) fn stays(&mut self) -> bool {
-        let now = Instant::now();
+        self.stays_at(Instant::now())
+    }
+
+    /// Something has come, or there is something to do.
+    pub(super) fn goes_on(&mut self) {
+        if self.since.is_some() {
+            self.goes_on_at(Instant::now());
+        }
+    }
+
+    fn stays_at(&mut self, now: Instant) -> bool {
         match self.since {
             None => {
                 self.since = Some(now);
@@ -88,12 +98,10 @@ impl Awake {
         self.taken.is_some()
     }
 
-    /// Something has come, or there is something to do.
-    pub(super) fn goes_on(&mut self) {
+    fn goes_on_at(&mut self, now: Instant) {
         let Some(since) = self.since.take() else {
             return;
         };
-        let now = Instant::now();
         self.sleeps(now);
         // Whoever was slept for came as much later as that took.
         self.is_quick = now.duration_since(since) < 2 * PATIENCE;
@@ -115,34 +123,43 @@ impl Awake {
 mod tests {
     use super::*;
 
-    fn waits(awake: &mut Awake, time: Duration) -> bool {
-        let stays = awake.stays();
-        std::thread::sleep(time);
-        awake.stays();
-        awake.goes_on();
-        stays
-    }
-
     #[test]
     fn a_thread_stays_awake_for_who_came_soon_the_last_time() {
         let spare = Arc::new(Spare::new(1));
         let mut awake = Awake::new(spare.clone());
-        assert!(!waits(&mut awake, Duration::ZERO));
-        awake.rests = None;
+        let mut now = Instant::now();
+        let mut waits = |awake: &mut Awake, time: Duration| {
+            // Whether somebody wants this processor is not this test's.
+            awake.rests = None;
+            let stays = awake.stays_at(now);
+            now += time;
+            awake.goes_on_at(now);
+            stays
+        };
+        assert!(!waits(&mut awake, PATIENCE));
         assert!(waits(&mut awake, 3 * PATIENCE), "it was quick");
+        assert!(!waits(&mut awake, PATIENCE), "it was slow");
+        assert!(waits(&mut awake, PATIENCE));
+
         awake.rests = None;
-        assert!(!waits(&mut awake, Duration::ZERO), "it was slow");
-        awake.rests = None;
-        assert!(awake.stays());
+        assert!(awake.stays_at(now));
         let mut other = Awake::new(spare.clone());
         other.is_quick = true;
-        assert!(!other.stays(), "one is enough");
-        std::thread::sleep(2 * PATIENCE);
-        assert!(!awake.stays(), "it has waited for long enough");
-        other.goes_on();
-        other.is_quick = true;
-        assert!(other.stays());
+        assert!(!other.stays_at(now), "one is enough");
+        assert!(awake.stays_at(now + PATIENCE));
+        assert!(
+            !awake.stays_at(now + 2 * PATIENCE),
+            "it has waited for long enough"
+        );
+        other.goes_on_at(now);
+        assert!(other.stays_at(now));
         drop(other);
         assert_eq!(spare.taken.load(Ordering::Relaxed), 0);
+
+        awake.goes_on_at(now);
+        awake.rests = Some(now + REST);
+        assert!(!awake.stays_at(now), "somebody else has wanted it");
+        awake.goes_on_at(now);
+        assert!(awake.stays_at(now + REST));
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::chap::Challenges;
 use super::directory::{Directory, End, Guard, Initiator, Opened, Refusal};
@@ -360,7 +361,7 @@ where
         return runs(link).await;
     };
     let handle = seat.handle.clone();
-    let session = handle.spawn(async move {
+    let mut session = Running(handle.spawn(async move {
         let _seat = seat;
         match link.moved_here() {
             Ok(link) => runs(link).await,
@@ -369,13 +370,22 @@ where
                 End::ConnectionLost
             }
         }
-    });
-    match session.await {
+    }));
+    match (&mut session.0).await {
         Ok(end) => end,
         Err(failed) => match failed.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The server has ended without waiting for its sessions.
             Err(_) => End::ShutDown,
         },
+    }
+}
+
+/// A session on its thread, which ends when nobody waits for its end any more.
+struct Running(JoinHandle<End>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

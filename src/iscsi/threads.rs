@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -75,16 +76,22 @@ impl Threads {
 
 impl Thread {
     fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let (ends, ended) = oneshot::channel();
+        let (tells, told) = mpsc::channel();
+        // All of it there: a runtime may not be dropped where another one runs, should there be no thread.
         let body = move || {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(tells.send(Err(error))),
+            };
+            let _ = tells.send(Ok(runtime.handle().clone()));
             let _ = runtime.block_on(ended);
             // Work that still blocks is nobody's any more.
             runtime.shutdown_background();
         };
         let builder = std::thread::Builder::new().name(format!("sessions-{number}"));
         builder.spawn(body)?;
+        let handle = told.recv().map_err(io::Error::other)??;
         Ok(Thread {
             handle,
             sessions: Arc::default(),
