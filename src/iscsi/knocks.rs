@@ -116,6 +116,8 @@ impl Drop for Knock {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV6;
+
     use super::*;
 
     const TIME: Duration = Duration::from_secs(6);
@@ -155,6 +157,16 @@ mod tests {
         );
         tokio::time::sleep(TIME / 2).await;
         assert!(who(&knocks).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_link_local_address_is_told_with_its_link() {
+        let knocks = Knocks::default();
+        let there =
+            |link| SocketAddr::V6(SocketAddrV6::new("fe80::1".parse().unwrap(), 9, 0, link));
+        let _both = [2, 3].map(|link| knocks.knock(there(link)));
+        let links: Vec<_> = who(&knocks).iter().map(SocketAddr::to_string).collect();
+        assert_eq!(links, ["[fe80::1%2]:0", "[fe80::1%3]:0"]);
     }
 
     #[tokio::test(start_paused = true)]

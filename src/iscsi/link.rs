@@ -1,7 +1,7 @@
 //! One TCP connection: PDUs in, PDUs out.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest};
@@ -170,5 +170,9 @@ impl Link {
 
 /// The same address, as IPv4 if that is what it is behind an IPv6 socket.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        // With its scope: on another link a link-local address is somebody else's.
+        IpAddr::V6(_) => address,
+    }
 }
