@@ -572,48 +572,62 @@ fn what_somebody_gives_a_client_while_it_is_being_set_back_stays() {
 }
 
 #[test]
-fn what_waited_before_a_rollout_waits_again_when_it_is_set_back() {
+fn a_reset_that_waited_before_a_rollout_waits_again_when_it_is_set_back() {
     let mut room = Room::new(Mode::Persistent);
     let [a, b, ..] = room.macs;
-    room.lab.seal("fc30", "other");
     room.lab.act(&a, Act::Reset, When::AtNextBoot).unwrap();
-    let other = assign(Some("fc30"), None);
-    room.lab.act(&b, other, When::AtNextBoot).unwrap();
-    let waiting = |room: &Room| [a, b].map(|mac| room.lab.client(&mac).armed);
-    let before = waiting(&room);
+    let before = room.lab.client(&a).armed;
     room.clock.now = Timestamp::now();
     let (lab, new) = (&room.lab, room.new_rollout(2));
     let told = lab.lib.plan_rollout(&new, &lab.room).unwrap().loses;
-    for what in ["a: what waits for its next boot (reset)", "(assign fc30)"] {
-        assert!(told.iter().any(|line| line.contains(what)), "{told:?}");
-    }
+    let what = "a: what waits for its next boot (reset)";
+    assert!(told.iter().any(|line| line.contains(what)), "{told:?}");
     let id = room.begin();
     assert_eq!(room.next_boots(), ["fc29@1", "fc29@1", "fc28@1", "fc28@1"]);
     room.after(10);
     assert!(matches!(room.stage(id), Stage::SetBack { .. }));
-    assert_eq!(waiting(&room), before, "since the same moment");
-    assert_eq!(room.next_boots(), ["fc28@1", "fc30@1", "fc28@1", "fc28@1"]);
+    assert_eq!(room.lab.client(&a).armed, before, "since the same moment");
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
     let says = &room.view(id).progress[0].says;
-    assert!(says.contains("armed again: reset"), "{says}");
+    assert_eq!(says, "set back; waits for its next boot: reset");
+    // The other one had none.
+    assert_eq!(room.lab.client(&b).armed, None);
+    assert_eq!(room.view(id).progress[1].says, "set back");
 }
 
 #[test]
-fn what_waited_before_a_rollout_comes_to_the_same_for_who_has_booted_it() {
-    let mut room = Room::new(Mode::Persistent);
-    let [a, b, ..] = room.macs;
+fn what_else_waits_for_a_next_boot_keeps_a_rollout_from_beginning() {
+    let room = Room::new(Mode::Persistent);
+    let [a, ..] = room.macs;
     room.lab.seal("fc30", "other");
-    room.lab.write(&a, "mine");
-    room.lab.write(&b, "theirs");
-    room.lab.act(&a, Act::Reset, When::AtNextBoot).unwrap();
     let other = assign(Some("fc30"), None);
-    room.lab.act(&b, other, When::Now).unwrap();
-    // Back to what it had before, which after the rollout is not what it had last.
-    room.lab.act(&b, Act::Undo, When::AtNextBoot).unwrap();
+    room.lab.act(&a, other, When::AtNextBoot).unwrap();
+    let (lab, new) = (&room.lab, room.new_rollout(2));
+    let why = lab
+        .lib
+        .plan_rollout(&new, &lab.room)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        why.contains("`assign fc30` waits for the next boot of a") && why.contains("undo a"),
+        "{why}"
+    );
+    // What it is to give anyway does not.
+    room.lab.act(&a, Act::Undo, When::Now).unwrap();
+    let same = assign(Some("fc29"), None);
+    room.lab.act(&a, same, When::AtNextBoot).unwrap();
+    lab.lib.plan_rollout(&new, &lab.room).unwrap();
+}
+
+#[test]
+fn a_reset_that_waited_comes_to_the_same_for_who_has_booted_the_image() {
+    let mut room = Room::new(Mode::Persistent);
+    let [a, ..] = room.macs;
+    room.lab.write(&a, "mine");
+    room.lab.act(&a, Act::Reset, When::AtNextBoot).unwrap();
     room.clock.now = Timestamp::now();
     let id = room.begin();
     let running = room.lab.boot(&a);
-    let gone = room.lab.boot(&b);
-    room.lab.leave(&gone);
     room.after(10);
     assert!(matches!(room.stage(id), Stage::SetBack { .. }));
     assert_eq!(room.lab.read(&a), "new", "it runs on that");
@@ -621,8 +635,6 @@ fn what_waited_before_a_rollout_comes_to_the_same_for_who_has_booted_it() {
     room.lab.leave(&running);
     room.lab.boot(&a);
     assert_eq!(room.lab.read(&a), "old", "pristine");
-    room.lab.boot(&b);
-    assert_eq!(room.lab.read(&b), "theirs", "with its disk");
 }
 
 #[test]
@@ -646,7 +658,7 @@ fn what_cannot_wait_again_is_told() {
     // A disk of fc28@2 is one of fc28, too: assigning that would leave it.
     let says = room.view(id).progress[0].says.clone();
     assert!(
-        says.contains("`reset`") && says.contains("it is set back"),
+        says.contains("a reset wait again") && says.contains("it is set back"),
         "{says}"
     );
     room.lab.boot(&a);

@@ -101,24 +101,6 @@ impl Client {
         self.armed.as_ref().filter(|_| *act == Act::Undo)
     }
 
-    /// What waits for the next boot, in words that mean the same once it has been something else: an undo
-    /// brings back what was before the last change.
-    pub(crate) fn waits_for_good(&self) -> Option<Armed> {
-        let mut waits = self.armed.clone()?;
-        if waits.act == Act::Undo {
-            let before = self.before.as_ref()?;
-            let disk = before
-                .disk
-                .as_ref()
-                .filter(|disk| self.kept(disk).is_some());
-            waits.act = match disk {
-                Some(disk) => Act::Restore(KeptDisk { disk: disk.clone() }),
-                None => Act::Assign(before.assignment.clone().into()),
-            };
-        }
-        Some(waits)
-    }
-
     /// Why an act would find nothing to do.
     pub(crate) fn nothing_for(&self, act: &Act) -> Option<&'static str> {
         match act {

@@ -9,9 +9,7 @@ use utoipa::ToSchema;
 
 use super::course::{Facts, Next, Seen, Standing};
 use super::{Member, PATIENCE, Rollout, Stage, TriedAgain, Within, assign, gives};
-use crate::library::clients::{
-    Act, Armed, AssignTo, Client, ClientSelector, DiskChange, Plan, Step, When,
-};
+use crate::library::clients::{Act, Armed, Client, ClientSelector, DiskChange, Plan, Step, When};
 use crate::library::error::{Error, Result, chain};
 use crate::library::events::Actor;
 use crate::library::live::Live;
@@ -186,12 +184,12 @@ impl Library {
             match rollout.next(&facts) {
                 Next::Wait => return Ok(()),
                 Next::Give(macs) => {
-                    if self.give(rollout, &macs, watching.now, live)? == Came::Later {
+                    if self.give(rollout, &macs, watching, live)? == Came::Later {
                         return Ok(());
                     }
                 }
                 Next::TakeBack(macs) => {
-                    if self.take_back(rollout, &macs, watching.now, live)? == Came::Later {
+                    if self.take_back(rollout, &macs, watching, live)? == Came::Later {
                         return Ok(());
                     }
                 }
@@ -262,14 +260,14 @@ impl Library {
         &self,
         rollout: &mut Rollout,
         macs: &[MacAddr],
-        now: Timestamp,
+        watching: Watching,
         live: &dyn Live,
     ) -> Result<Came> {
         rollout.mark(macs, |one| (one.given, one.giving) = (true, true));
         self.write_rollout(rollout)?;
         let mut all = Came::ToAnEnd;
         for mac in macs {
-            match self.on_one(rollout, mac, now, |rollout| {
+            match self.on_one(rollout, mac, watching, |rollout| {
                 self.give_one(rollout, mac, live)
             }) {
                 Came::ToAnEnd => rollout.mark(&[*mac], |one| one.giving = false),
@@ -293,9 +291,13 @@ impl Library {
                 "assign it by itself, if it is to have this as well",
             ));
         }
-        let waited = client.waits_for_good();
-        if waited.is_some() {
-            rollout.mark(&[*mac], |one| one.waited = waited.clone());
+        let waited = client
+            .armed
+            .as_ref()
+            .filter(|waits| waits.act == Act::Reset);
+        let waited = waited.map(|waits| waits.since);
+        if rollout.member(mac).is_some_and(|one| one.waited != waited) {
+            rollout.mark(&[*mac], |one| one.waited = waited);
             self.write_rollout(rollout)?;
         }
         let waits = Armed::now(&rollout.act());
@@ -307,12 +309,12 @@ impl Library {
         &self,
         rollout: &mut Rollout,
         macs: &[MacAddr],
-        now: Timestamp,
+        watching: Watching,
         live: &dyn Live,
     ) -> Result<Came> {
         let mut all = Came::ToAnEnd;
         for mac in macs {
-            match self.on_one(rollout, mac, now, |rollout| {
+            match self.on_one(rollout, mac, watching, |rollout| {
                 self.take_back_one(rollout, mac, live)
             }) {
                 Came::ToAnEnd => rollout.mark(&[*mac], |one| one.back = true),
@@ -328,7 +330,7 @@ impl Library {
         &self,
         rollout: &mut Rollout,
         mac: &MacAddr,
-        now: Timestamp,
+        watching: Watching,
         act: impl FnOnce(&mut Rollout) -> Result<()>,
     ) -> Came {
         let done = act(rollout);
@@ -344,8 +346,10 @@ impl Library {
         if before.as_ref().is_none_or(|failing| failing.why != why) {
             tracing::warn!(rollout = rollout.id, client = %mac, why, "a rollout met trouble");
         }
-        let since = before.map_or(now, |failing| failing.since);
-        if matches!(error, Error::Io { .. }) && now.duration_since(since) < PATIENCE {
+        // Nobody has tried while no server ran.
+        let since = before.map_or(watching.now, |failing| failing.since.max(watching.since));
+        let tried_for = watching.now.duration_since(since);
+        if matches!(error, Error::Io { .. }) && tried_for < PATIENCE {
             let failing = TriedAgain { since, why };
             rollout.mark(&[*mac], |one| one.failing = Some(failing.clone()));
             return Came::Later;
@@ -355,7 +359,7 @@ impl Library {
     }
 
     /// Whoever has the image gets again what it had: at once where no disk is in somebody's hands, else
-    /// at its next boot (rule 1). What had waited for its next boot waits for that again. Whoever got
+    /// at its next boot (rule 1). A reset that had waited for its next boot waits for that again. Whoever got
     /// something else from somebody keeps that.
     fn take_back_one(&self, rollout: &Rollout, mac: &MacAddr, live: &dyn Live) -> Result<()> {
         let client = self.client(mac)?;
@@ -391,20 +395,20 @@ impl Library {
             Err(Error::Refused { .. }) => perform(When::AtNextBoot),
             done => done,
         }?;
-        member.waited.as_ref().map_or(Ok(()), |waited| {
+        member.waited.map_or(Ok(()), |_| {
             Err(Error::refused(
                 format!(
-                    "letting `{}` wait again for the next boot of {}",
-                    waited.act, client.name
+                    "letting a reset wait again for the next boot of {}",
+                    client.name
                 ),
                 "that cannot be done with what it has now",
-                "it is set back; do that once more where it is still wanted",
+                "it is set back; reset it where that is still wanted",
             ))
         })
     }
 
-    /// What waited for a member's next boot until it was given the image, so that it comes to the same
-    /// for the client as it is now. Nothing where it would not.
+    /// The reset that waited for a member's next boot until it was given the image, so that it comes to the
+    /// same for the client as it is now. Nothing where there was none, or where it would not.
     fn waits_again(
         &self,
         member: &Member,
@@ -412,21 +416,15 @@ impl Library {
         standing: Standing,
         live: &dyn Live,
     ) -> Result<Option<Armed>> {
-        let Some(mut waits) = member.waited.clone() else {
+        let Some(since) = member.waited else {
             return Ok(None);
         };
-        let before = &member.before;
-        if standing == Standing::Applied {
-            waits.act = match waits.act {
-                // That was to be a new disk of what it was assigned to.
-                Act::Reset => Act::Assign(before.clone().into()),
-                Act::Assign(to) => Act::Assign(AssignTo {
-                    image: to.image.or_else(|| Some(before.image.clone())),
-                    mode: to.mode.or(Some(before.mode)),
-                }),
-                other => other,
-            };
-        }
+        let act = match standing {
+            // That was to be a new disk of what it was assigned to.
+            Standing::Applied => Act::Assign(member.before.clone().into()),
+            _ => Act::Reset,
+        };
+        let waits = Armed { act, since };
         match self.plan(&client.mac, &waits.act, When::AtNextBoot, live) {
             Ok(plan) if plan.steps.is_empty() => return Ok(None),
             Ok(_) => {}
@@ -477,6 +475,22 @@ impl Library {
                 plan.already.push(client.name);
                 continue;
             }
+            if let Some(waits) = &client.armed
+                && waits.act != Act::Reset
+                && !gives(&waits.act, &new.image)
+            {
+                return Err(Error::refused(
+                    what(),
+                    format!(
+                        "`{}` waits for the next boot of {}, and would be lost if it is set back",
+                        waits.act, client.name
+                    ),
+                    format!(
+                        "let it boot first, or call that off: netroot client undo {}",
+                        client.name
+                    ),
+                ));
+            }
             plan.take(&of_one);
             let canary = members.len() < canaries;
             let list = if canary {
@@ -515,8 +529,7 @@ impl RolloutPlan {
                 && !gives(act, &self.image)
             {
                 self.loses.push(format!(
-                    "{}: what waits for its next boot ({act}) is called off, and waits again only if it \
-                     is set back",
+                    "{}: what waits for its next boot ({act}) waits again only if it is set back",
                     of_one.client
                 ));
             }

@@ -76,9 +76,10 @@ pub struct Member {
     pub canary: bool,
     /// What it was assigned to before.
     pub before: Assignment,
-    /// What waited for its next boot until it was given the image: it waits again when it is set back.
+    /// Since when a reset had waited for its next boot until it was given the image: it waits again when it
+    /// is set back.
     #[serde(default)]
-    pub waited: Option<Armed>,
+    pub waited: Option<Timestamp>,
     /// Whether it was given the image, or was about to be.
     pub given: bool,
     /// Whether that is under way: the server may have ended before it was done.

@@ -95,9 +95,9 @@ impl Library {
             Err(error) => return Err(error),
         };
         if member.back {
-            let waited = member.waited.as_ref();
-            let again = waited.map(|waited| format!(", and armed again: {}", waited.act));
-            return told(false, format!("set back{}", again.unwrap_or_default()));
+            let waits = client.armed.as_ref();
+            let waits = waits.map(|waits| format!("; waits for its next boot: {}", waits.act));
+            return told(false, format!("set back{}", waits.unwrap_or_default()));
         }
         if !member.given {
             return told(false, "waits for the canaries".to_owned());
