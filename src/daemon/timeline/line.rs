@@ -24,6 +24,9 @@ pub(in crate::daemon) const PATIENCE: SignedDuration = SignedDuration::from_mins
 /// when it could not start it, and goes through all that it can boot from in less.
 const CIRCLES: SignedDuration = SignedDuration::from_mins(5);
 
+/// No menu waits for longer.
+const LONGEST_MENU: SignedDuration = SignedDuration::from_hours(1);
+
 /// Firmware fetches its script again within so long when it tries another card, or is told another way.
 const SAME_TRY: SignedDuration = SignedDuration::from_secs(15);
 
@@ -66,6 +69,8 @@ pub(in crate::daemon) struct Line {
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Tried {
     pub(in crate::daemon) told: String,
+    /// The same without what differs each time.
+    how: String,
     /// How far it came.
     last: Option<BootStage>,
     /// How often it failed so, one time after the other.
@@ -140,6 +145,11 @@ impl Line {
         Line {
             ids: seen.boot.iter().cloned().collect(),
             changed: false,
+            // Until when a menu waits is not kept.
+            chosen_by: match seen.last() {
+                Some(BootStage::Menu) => now.checked_add(LONGEST_MENU).ok(),
+                _ => None,
+            },
             seen,
             ..Line::begun(now)
         }
@@ -272,8 +282,10 @@ impl Line {
             return None;
         }
         let told = self.shown().told;
-        let alike = self.tried.as_ref().filter(|tried| tried.told == told);
+        let how = self.how();
+        let alike = self.tried.as_ref().filter(|tried| tried.how == how);
         Some(Tried {
+            how,
             last: self.seen.last(),
             times: alike.map_or(1, |tried| tried.times.saturating_add(1)),
             since: alike.map_or(self.seen.began, |tried| tried.since),
@@ -542,9 +554,19 @@ impl Line {
 
     /// Whether it failed in another way than its machine did before: what goes on as it was is no news.
     fn fails_otherwise(&self) -> bool {
-        let told = self.shown().told;
+        let how = self.how();
         let tried = self.tried.as_ref();
-        tried.is_none_or(|tried| tried.told != told)
+        tried.is_none_or(|tried| tried.how != how)
+    }
+
+    /// How it failed, without what differs from boot to boot: its own name, and how much of a file it has.
+    fn how(&self) -> String {
+        let mut line = self.shown();
+        line.own_name = line.own_name.map(|_| String::new());
+        for step in &mut line.steps {
+            step.bytes = step.bytes.map(|_| 0);
+        }
+        line.tell()
     }
 
     /// Its login was refused. Tells whether it has failed by that.

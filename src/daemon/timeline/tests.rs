@@ -729,6 +729,16 @@ fn a_machine_that_goes_in_circles_has_failed() {
         1,
         "it had a rest"
     );
+    // That its own name is another at each boot is no news.
+    let mut boots = Timelines::default();
+    let news = [0, 60, 120, 180].map(|now| {
+        boots.asks(&ticket(1, 1 + now as u64), said(1), at(now));
+        boots.discovery(None, "iqn.a:other", peer(1), at(now + 30));
+        written(&mut boots, now + 31).1.len()
+    });
+    assert_eq!(news, [0, 1, 0, 0], "the first is told when it is over");
+    let why = boots.seen_of(1).judge(at(212)).unwrap().2;
+    assert!(why.starts_with("it tries again and again: "), "{why}");
 }
 
 #[test]
