@@ -251,7 +251,6 @@ pub async fn run(
     let keeping = tokio::spawn(server.clone().keep_house());
     shutdown.await;
     server.end();
-    sampling.abort();
     rolling.abort();
     remembering.abort();
     keeping.abort();
@@ -270,6 +269,7 @@ pub async fn run(
             ended_badly(part);
         }
         server.notes.written().await;
+        ended_badly(sampling.await);
         server.remember_now().await;
         server.keep_all_boots().await;
     };

@@ -161,12 +161,16 @@ impl Server {
         }
     }
 
-    /// Looks at all counters once a second, for ever.
+    /// Looks at all counters once a second, until the server ends.
     pub(super) async fn sample(self: Arc<Self>) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // Never in the midst of writing down what was taken for that.
+                () = self.ending() => return,
+            }
             let clients = self.attached.clients();
             let sessions = self.sessions.list();
             let readings: Vec<Reading> = sessions
