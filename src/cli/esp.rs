@@ -222,24 +222,27 @@ struct Ipxe {
 impl Ipxe {
     /// The one that is named, there or in the configuration, or else that of this host's packages.
     fn of(library: &Library, of: &EspOf, version: &Version) -> Result<Self> {
-        let kind = Loader::of_program(&version.kernel_path()).context("reading the kernel")?;
-        // A kernel that firmware cannot start tells nothing; most machines are such.
-        let kind = kind.unwrap_or(Loader::EfiX64);
-        let named = of.ipxe.clone();
-        let path = named.or_else(|| Loaders::new(&library.config().boot).path_for_disk(kind));
-        if let Some(path) = &path {
+        let wanted = Loader::of_program(&version.kernel_path()).context("reading the kernel")?;
+        let of_loader = |path: &PathBuf| {
             let doing = || format!("reading the loader {}", path.display());
-            let other = Loader::of_program(path).with_context(doing)?;
-            if let Some(other) = other.filter(|other| *other != kind) {
-                bail!(
-                    "exporting boot files for {}: its kernel is for {}, and {} for {}; name another one \
-                     with --ipxe",
-                    version.id(),
-                    kind.what(),
-                    path.display(),
-                    other.what()
-                );
-            }
+            Loader::of_program(path).with_context(doing)
+        };
+        let named = of.ipxe.as_ref().map(of_loader).transpose()?.flatten();
+        // A kernel that firmware cannot start, one that is packed, say, tells nothing; most machines are such.
+        let kind = wanted.or(named).unwrap_or(Loader::EfiX64);
+        let found = || Loaders::new(&library.config().boot).path_for_disk(kind);
+        let path = of.ipxe.clone().or_else(found);
+        if let (Some(path), Some(_)) = (&path, wanted)
+            && let Some(other) = of_loader(path)?.filter(|other| *other != kind)
+        {
+            bail!(
+                "exporting boot files for {}: its kernel is for {}, and {} for {}; name another one with \
+                 --ipxe",
+                version.id(),
+                kind.what(),
+                path.display(),
+                other.what()
+            );
         }
         Ok(Ipxe { kind, path })
     }
