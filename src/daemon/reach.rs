@@ -113,7 +113,7 @@ fn beside(local: SocketAddr, interfaces: &[(String, SocketAddr)]) -> Vec<IpAddr>
     let there = interfaces.iter().filter(|(of, _)| of == name);
     let mut known: Vec<IpAddr> = there
         .map(|(_, own)| own.ip())
-        .filter(|ip| !is_of_one_link(*ip))
+        .filter(|ip| !is_of_one_link(*ip) && (!ip.is_loopback() || local.ip().is_loopback()))
         .collect();
     known.sort_by_key(|ip| (ip.is_ipv6(), *ip != local.ip()));
     known
