@@ -147,6 +147,8 @@ fn canaries_that_do_not_come_up_are_set_back_and_the_event_says_why() {
     // What waited is called off; what runs goes on, and is set back at its next boot (rule 1).
     assert_eq!(room.lab.client(&room.macs[0]).armed, None);
     assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+    let says = &room.view(id).progress[1].says;
+    assert_eq!(says, "set back; waits for its next boot: undo");
     assert_eq!(room.lab.read(&room.macs[1]), "new");
     let again = room.lab.boot(&room.macs[1]);
     assert_eq!(again.version.to_string(), "fc28@1");
@@ -593,6 +595,14 @@ fn a_reset_that_waited_before_a_rollout_waits_again_when_it_is_set_back() {
     // The other one had none.
     assert_eq!(room.lab.client(&b).armed, None);
     assert_eq!(room.view(id).progress[1].says, "set back");
+    // What somebody lets wait afterwards is none of its doing.
+    let by_hand = [(a, Act::Reset), (b, assign(Some("fc29"), None))];
+    room.lab.act(&a, Act::Undo, When::Now).unwrap();
+    for (mac, act) in by_hand {
+        room.lab.act(&mac, act, When::AtNextBoot).unwrap();
+    }
+    let progress = room.view(id).progress;
+    assert!(progress[..2].iter().all(|one| one.says == "set back"));
 }
 
 #[test]

@@ -389,12 +389,12 @@ impl Library {
             // Where it waits only, that is called off.
             _ => Act::Undo,
         };
-        let server = Actor::Server;
-        let perform = |when| self.perform_on(mac, Some(&edition), &act, when, live, &server);
-        match perform(When::Now) {
-            Err(Error::Refused { .. }) => perform(When::AtNextBoot),
-            done => done,
-        }?;
+        match self.perform_on(mac, Some(&edition), &act, When::Now, live, &Actor::Server) {
+            Err(Error::Refused { .. }) => {
+                self.arm_for(rollout.id, mac, &edition, Armed::now(&act), live)?;
+            }
+            done => drop(done?),
+        }
         member.waited.map_or(Ok(()), |_| {
             Err(Error::refused(
                 format!(

@@ -186,6 +186,18 @@ impl Rollout {
             && !client.armed.as_ref().is_some_and(since)
     }
 
+    /// What waits for a client's next boot, where that is what sets it back.
+    fn sets_back<'a>(&self, client: &'a Client) -> Option<&'a Armed> {
+        let is_last = client.rollout == Some(self.id);
+        let member = self.member(&client.mac).filter(|one| one.back && is_last)?;
+        let has_it = client.image == self.image;
+        client.armed.as_ref().filter(|waits| match &waits.act {
+            Act::Reset => member.waited == Some(waits.since),
+            Act::Undo => has_it,
+            act => has_it && *act == Act::Assign(member.before.clone().into()),
+        })
+    }
+
     fn member(&self, mac: &MacAddr) -> Option<&Member> {
         self.members.iter().find(|member| member.mac == *mac)
     }

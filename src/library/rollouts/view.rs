@@ -95,7 +95,7 @@ impl Library {
             Err(error) => return Err(error),
         };
         if member.back {
-            let waits = client.armed.as_ref();
+            let waits = rollout.sets_back(&client);
             let waits = waits.map(|waits| format!("; waits for its next boot: {}", waits.act));
             return told(false, format!("set back{}", waits.unwrap_or_default()));
         }
