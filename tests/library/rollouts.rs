@@ -610,23 +610,59 @@ fn what_else_waits_for_a_next_boot_keeps_a_rollout_from_beginning() {
     let room = Room::new(Mode::Persistent);
     let [a, ..] = room.macs;
     room.lab.seal("fc30", "other");
-    let other = assign(Some("fc30"), None);
-    room.lab.act(&a, other, When::AtNextBoot).unwrap();
     let (lab, new) = (&room.lab, room.new_rollout(2));
-    let why = lab
-        .lib
-        .plan_rollout(&new, &lab.room)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        why.contains("`assign fc30` waits for the next boot of a") && why.contains("undo a"),
-        "{why}"
-    );
+    let plan = || lab.lib.plan_rollout(&new, &lab.room);
+    // The image in another mode is something else, too.
+    for other in [
+        assign(Some("fc30"), None),
+        assign(Some("fc29"), Some(Mode::Ephemeral)),
+    ] {
+        let waits = format!("`{other}` waits for the next boot of a");
+        lab.act(&a, other, When::AtNextBoot).unwrap();
+        let why = refused(plan());
+        assert!(why.contains(&waits) && why.contains("undo a"), "{why}");
+        lab.act(&a, Act::Undo, When::Now).unwrap();
+    }
     // What it is to give anyway does not.
-    room.lab.act(&a, Act::Undo, When::Now).unwrap();
     let same = assign(Some("fc29"), None);
-    room.lab.act(&a, same, When::AtNextBoot).unwrap();
-    lab.lib.plan_rollout(&new, &lab.room).unwrap();
+    lab.act(&a, same, When::AtNextBoot).unwrap();
+    plan().unwrap();
+}
+
+#[test]
+fn who_waits_to_be_set_back_is_in_no_rollout_until_it_was() {
+    // Whether the rollout gave it to the canary, or somebody had.
+    for by_hand in [false, true] {
+        let mut room = Room::new(Mode::Persistent);
+        let [a, ..] = room.macs;
+        if by_hand {
+            let same = assign(Some("fc29"), None);
+            room.lab.act(&a, same, When::AtNextBoot).unwrap();
+        }
+        let id = room.begin();
+        let running = room.lab.boot(&a);
+        room.after(10);
+        assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+        // It has the image until then, and a disk of the next version is one of that image.
+        room.lab.seal("fc29", "mended");
+        let new = room.new_rollout(2);
+        let plan = || room.lab.lib.plan_rollout(&new, &room.lab.room);
+        let why = refused(plan());
+        assert!(
+            why.contains("`undo` waits for the next boot of a")
+                && why.contains(&format!("by which rollout {id} sets it back"))
+                && !why.contains("client undo"),
+            "{why}"
+        );
+        room.lab.leave(&running);
+        room.lab.boot(&a);
+        let plan = plan().unwrap();
+        assert_eq!(
+            plan.canaries.len() + plan.rest.len(),
+            4,
+            "it is tried on it again"
+        );
+    }
 }
 
 #[test]

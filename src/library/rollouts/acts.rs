@@ -470,26 +470,17 @@ impl Library {
                     ),
                 ));
             }
+            // Before anything is said of what it boots: that may be about to change.
+            if let Some(waits) = &client.armed
+                && waits.act != Act::Reset
+                && waits.act != act
+            {
+                return Err(self.waits_for_else(what(), &client, &waits.act));
+            }
             let of_one = self.plan(&client.mac, &act, When::AtNextBoot, live)?;
             if of_one.steps.is_empty() {
                 plan.already.push(client.name);
                 continue;
-            }
-            if let Some(waits) = &client.armed
-                && waits.act != Act::Reset
-                && !gives(&waits.act, &new.image)
-            {
-                return Err(Error::refused(
-                    what(),
-                    format!(
-                        "`{}` waits for the next boot of {}, and would be lost if it is set back",
-                        waits.act, client.name
-                    ),
-                    format!(
-                        "let it boot first, or call that off: netroot client undo {}",
-                        client.name
-                    ),
-                ));
             }
             plan.take(&of_one);
             let canary = members.len() < canaries;
@@ -516,6 +507,32 @@ impl Library {
         plan.warnings.sort();
         plan.warnings.dedup();
         Ok((plan, members))
+    }
+
+    /// Why a client cannot be in a rollout for whose next boot something else waits.
+    fn waits_for_else(&self, what: String, client: &Client, act: &Act) -> Error {
+        let name = &client.name;
+        let last = client.rollout.and_then(|id| self.rollout(id).ok());
+        match last.filter(|last| last.sets_back(client).is_some()) {
+            Some(last) => Error::refused(
+                what,
+                format!(
+                    "`{act}` waits for the next boot of {name}, by which rollout {} sets it back",
+                    last.id
+                ),
+                format!(
+                    "let it boot first: where that is called off, it keeps {}",
+                    last.image
+                ),
+            ),
+            None => Error::refused(
+                what,
+                format!(
+                    "`{act}` waits for the next boot of {name}, and would be lost if it is set back"
+                ),
+                format!("let it boot first, or call that off: netroot client undo {name}"),
+            ),
+        }
     }
 }
 
