@@ -606,6 +606,30 @@ fn a_reset_that_waited_before_a_rollout_waits_again_when_it_is_set_back() {
 }
 
 #[test]
+fn a_reset_that_somebody_has_replaced_does_not_wait_again() {
+    let mut room = Room::new(Mode::Persistent);
+    let id = room.begin();
+    let [.., third, _] = room.macs;
+    // It was to be given the image while a reset waited, and the server was killed before it was; somebody
+    // gives it the same instead of the reset.
+    let same = assign(Some("fc29"), None);
+    room.lab.act(&third, same, When::AtNextBoot).unwrap();
+    let path = room.lab.home().join(format!("rollouts/{id}.json"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for what in ["canary", "given", "giving"] {
+        document["members"][2][what] = true.into();
+    }
+    document["members"][2]["waited"] = room.clock.now.to_string().into();
+    std::fs::write(&path, document.to_string()).unwrap();
+    room.lab.reopen();
+    room.after(10);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(room.lab.client(&third).armed, None);
+    assert_eq!(room.next_boots(), ["fc28@1"; 4]);
+}
+
+#[test]
 fn what_else_waits_for_a_next_boot_keeps_a_rollout_from_beginning() {
     let room = Room::new(Mode::Persistent);
     let [a, ..] = room.macs;

@@ -280,25 +280,27 @@ impl Library {
 
     fn give_one(&self, rollout: &mut Rollout, mac: &MacAddr, live: &dyn Live) -> Result<()> {
         let client = self.client(mac)?;
-        let is_given = client.rollout == Some(rollout.id);
-        if is_given || Standing::of(&client, rollout) != Standing::Otherwise {
+        if client.rollout == Some(rollout.id) {
             return Ok(());
         }
-        if !rollout.is_as_before(&client) {
+        let has_it = Standing::of(&client, rollout) != Standing::Otherwise;
+        if !has_it && !rollout.is_as_before(&client) {
             return Err(Error::refused(
                 format!("giving {} to {}", rollout.image, client.name),
                 "somebody has given it something else since the rollout began",
                 "assign it by itself, if it is to have this as well",
             ));
         }
-        let waited = client
-            .armed
-            .as_ref()
-            .filter(|waits| waits.act == Act::Reset);
+        // What an earlier try has found may not be there any more.
+        let waits = client.armed.as_ref();
+        let waited = waits.filter(|waits| !has_it && waits.act == Act::Reset);
         let waited = waited.map(|waits| waits.since);
         if rollout.member(mac).is_some_and(|one| one.waited != waited) {
             rollout.mark(&[*mac], |one| one.waited = waited);
             self.write_rollout(rollout)?;
+        }
+        if has_it {
+            return Ok(());
         }
         let waits = Armed::now(&rollout.act());
         self.arm_for(rollout.id, mac, &client.edition(), waits, live)
