@@ -775,6 +775,20 @@ fn setting_back_is_tried_again_while_the_disk_is_away() {
 }
 
 #[test]
+fn time_in_which_no_server_ran_is_none_in_which_setting_back_was_tried() {
+    let mut room = Room::new(Mode::Shared);
+    let id = room.begin();
+    away(&room, true);
+    room.after(10);
+    // It is stopped for an hour.
+    room.clock.since = room.clock.now + SignedDuration::from_hours(1);
+    room.after(60);
+    assert!(matches!(room.stage(id), Stage::Back { .. }));
+    room.after(10);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+}
+
+#[test]
 fn setting_back_ends_though_the_disk_stays_away_and_the_event_says_for_whom() {
     let mut room = Room::new(Mode::Shared);
     let id = room.begin();
