@@ -13,7 +13,7 @@ use super::fetch::Moving;
 use crate::iscsi::{End, Isid};
 use crate::library::{
     BootEnd, BootFailure, BootId, BootLine, BootOutcome, BootStage, BootStep, BootTicket,
-    ClientName, Firmware, KernelFrom, MacAddr, VersionId, mask_boot_ids,
+    ClientName, Firmware, KernelFrom, MacAddr, MenuSeconds, VersionId, mask_boot_ids,
 };
 
 /// Whoever has its script and does not log in for so long has failed: kernels of slow machines over
@@ -23,9 +23,6 @@ pub(in crate::daemon) const PATIENCE: SignedDuration = SignedDuration::from_mins
 /// Whoever is heard, and comes no farther for so long, goes in circles: firmware asks again for its loader
 /// when it could not start it, and goes through all that it can boot from in less.
 const CIRCLES: SignedDuration = SignedDuration::from_mins(5);
-
-/// No menu waits for longer.
-const LONGEST_MENU: SignedDuration = SignedDuration::from_hours(1);
 
 /// Firmware fetches its script again within so long when it tries another card, or is told another way.
 const SAME_TRY: SignedDuration = SignedDuration::from_secs(15);
@@ -142,17 +139,17 @@ impl Line {
     /// A boot that an earlier run of the server saw. Where it is on its way it has its time from now on:
     /// nobody could have seen it.
     pub(in crate::daemon) fn resumed(seen: BootLine, now: Timestamp) -> Self {
-        Line {
+        let mut line = Line {
             ids: seen.boot.iter().cloned().collect(),
             changed: false,
-            // Until when a menu waits is not kept.
-            chosen_by: match seen.last() {
-                Some(BootStage::Menu) => now.checked_add(LONGEST_MENU).ok(),
-                _ => None,
-            },
             seen,
             ..Line::begun(now)
-        }
+        };
+        // Until when a menu waits is not kept.
+        let longest = SignedDuration::from_secs(i64::from(MenuSeconds::LONGEST));
+        let menu = line.shown_menu();
+        line.chosen_by = menu.and_then(|menu| menu.at.checked_add(longest).ok());
+        line
     }
 
     pub(in crate::daemon) fn is_of(&self, id: &BootId) -> bool {
@@ -221,6 +218,15 @@ impl Line {
     fn left_for_menu(&self) -> bool {
         let [script, menu] = [BootStage::Script, BootStage::Menu].map(|one| self.seen.step(one));
         menu.is_some_and(|menu| script.is_some_and(|script| script.at < menu.at))
+    }
+
+    /// The menu where it came to nothing after that.
+    fn shown_menu(&self) -> Option<&BootStep> {
+        let is_last = match self.seen.last() {
+            Some(BootStage::Script) => self.left_for_menu(),
+            last => last == Some(BootStage::Menu),
+        };
+        self.seen.step(BootStage::Menu).filter(|_| is_last)
     }
 
     /// Whether the first login of a boot belongs to it, whose script nobody saw.

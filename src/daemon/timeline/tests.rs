@@ -919,6 +919,19 @@ fn boots_on_their_way_go_on_with_the_next_server() {
         ["fetched snponly.efi and boot.cfg, of its kernel 12 of 38 MiB were fetched, then silence"]
     );
     assert_eq!(boots.boots(at(999)).lost, 1);
+    // One that shows its menu has the time of the longest, also where a key led there from its script.
+    let mut by_key = begun();
+    by_key.menu(mac(1), MENU, said(1), at(14));
+    for (mut before, shown) in [(at_menu(), 5), (by_key, 14)] {
+        let mut boots = restarted(&mut before, 100);
+        let ends = shown + 3600 + SILENCE;
+        for (now, outcome) in [
+            (ends - 1, BootOutcome::Booting),
+            (ends, BootOutcome::Failed),
+        ] {
+            assert_eq!(latest(&mut boots, 1, now).outcome, outcome, "{now}");
+        }
+    }
 }
 
 #[test]

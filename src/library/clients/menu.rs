@@ -70,15 +70,17 @@ impl PartialSchema for MenuSeconds {
         ObjectBuilder::new()
             .schema_type(Type::Integer)
             .minimum(Some(1))
-            .maximum(Some(LONGEST_MENU))
+            .maximum(Some(MenuSeconds::LONGEST))
             .into()
     }
 }
 
 impl ToSchema for MenuSeconds {}
 
-/// An hour: who waits longer is not coming.
-const LONGEST_MENU: u16 = 3600;
+impl MenuSeconds {
+    /// An hour: who waits longer is not coming.
+    pub const LONGEST: u16 = 3600;
+}
 
 /// What a client's machine offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +177,7 @@ impl TryFrom<u32> for MenuSeconds {
     fn try_from(seconds: u32) -> std::result::Result<Self, NameError> {
         const WANTED: &str = "how long a menu waits: 1 to 3600 seconds";
         match u16::try_from(seconds) {
-            Ok(seconds @ 1..=LONGEST_MENU) => Ok(MenuSeconds(seconds)),
+            Ok(seconds @ 1..=MenuSeconds::LONGEST) => Ok(MenuSeconds(seconds)),
             _ => Err(NameError::new(&seconds.to_string(), WANTED)),
         }
     }
