@@ -565,10 +565,13 @@ impl Line {
         tried.is_none_or(|tried| tried.how != how)
     }
 
-    /// How it failed, without what differs from boot to boot: its own name, and how much of a file it has.
+    /// How it failed, without what differs from boot to boot: its own name, the one that its initiator made
+    /// up, and how much of a file it has.
     fn how(&self) -> String {
         let mut line = self.shown();
-        line.own_name = line.own_name.map(|_| String::new());
+        for name in [&mut line.own_name, &mut line.other_name] {
+            *name = name.take().map(|_| String::new());
+        }
         for step in &mut line.steps {
             step.bytes = step.bytes.map(|_| 0);
         }

@@ -733,10 +733,20 @@ fn a_machine_that_goes_in_circles_has_failed() {
     let mut boots = Timelines::default();
     let news = [0, 60, 120, 180].map(|now| {
         boots.asks(&ticket(1, 1 + now as u64), said(1), at(now));
-        boots.discovery(None, "iqn.a:other", peer(1), at(now + 30));
+        // Nor is one that its initiator makes up.
+        boots.discovery(None, &format!("iqn.a:{now}"), peer(1), at(now + 30));
         written(&mut boots, now + 31).1.len()
     });
     assert_eq!(news, [0, 1, 0, 0], "the first is told when it is over");
+    let mut halves = Timelines::default();
+    let news = [0, 60, 120, 180].map(|now| {
+        halves.asks(&ticket(1, 1 + now as u64), said(1), at(now));
+        let kernel = (BootStage::Kernel, KERNEL);
+        let kernel = halves.fetched(peer(1), &version(), kernel, at(now + 1));
+        kernel.sent_at(1000 + now as u64, at(now + 5));
+        written(&mut halves, now + 31).1.len()
+    });
+    assert_eq!(news, [0, 1, 0, 0], "nor is how much of a file it got");
     let why = boots.seen_of(1).judge(at(212)).unwrap().2;
     assert!(why.starts_with("it tries again and again: "), "{why}");
 }
