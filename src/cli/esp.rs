@@ -232,7 +232,7 @@ impl Ipxe {
         let kind = wanted.or(named).unwrap_or(Loader::EfiX64);
         let found = || Loaders::new(&library.config().boot).path_for_disk(kind);
         let path = of.ipxe.clone().or_else(found);
-        if let (Some(path), Some(_)) = (&path, wanted)
+        if let Some(path) = &path
             && let Some(other) = of_loader(path)?.filter(|other| *other != kind)
         {
             bail!(

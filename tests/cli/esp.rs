@@ -180,6 +180,7 @@ fn the_loader_is_the_one_for_the_kernels_machines_and_the_sites_own_first() {
     let site = Site::new(dir.path());
     site.build_of("fc29", "4.19.5", &program(X64));
     site.build_of("arm", "6.1.0", &program(ARM64));
+    site.build_of("packed", "6.2.0", b"\x1f\x8b");
     let file = |name: &str, machine: u16| {
         let path = dir.path().join(name);
         fs::write(&path, program(machine)).unwrap();
@@ -228,6 +229,16 @@ fn the_loader_is_the_one_for_the_kernels_machines_and_the_sites_own_first() {
             && why.contains("on arm64; name another"),
         "{why}"
     );
+    // A kernel that is packed does not tell: it is for whom the loader is.
+    fs::remove_dir_all(&esp).unwrap();
+    assert!(export("packed", &["--ipxe", &arm]).status.success());
+    assert_eq!(written("bootaa64.efi"), Some(program(ARM64)));
+    assert_eq!(written("bootx64.efi"), None);
+    say(packaged, &format!("efi-x64 = \"{arm}\""));
+    let refused = export("packed", &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = stderr(&refused);
+    assert!(why.contains("on arm64; name another"), "{why}");
     say("/nonexistent", "");
     fs::remove_dir_all(&esp).unwrap();
     let output = export("arm", &[]);
