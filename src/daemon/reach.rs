@@ -169,6 +169,7 @@ mod tests {
     fn systems_find_this_host_by_ipv4_on_the_network_that_their_firmware_came_by() {
         let interfaces: Vec<(String, SocketAddr)> = [
             ("lo", "127.0.0.1:0"),
+            ("lo", "[2001:db8::1]:0"),
             ("eth0", "192.0.2.1:0"),
             ("eth1", "[2001:db8:1::2]:0"),
             ("eth1", "[2001:db8:1::1]:0"),
@@ -193,6 +194,8 @@ mod tests {
         );
         assert_eq!(beside("[fe80::1%4]:8080"), ["2001:db8:2::1"]);
         assert!(beside("[fe80::3%5]:8080").is_empty());
+        // An address of its own that is on no network.
+        assert_eq!(beside("[2001:db8::1]:8080"), ["2001:db8::1"]);
         let mapped = "[::ffff:192.0.2.9]:8080".parse().unwrap();
         assert_eq!(known_as(mapped), ["192.0.2.9".parse::<IpAddr>().unwrap()]);
     }
