@@ -116,6 +116,8 @@ impl Portals {
 
     /// What SendTargets tells an initiator that came in at `local`: first that, which it can reach.
     pub(super) fn told_at(&self, local: SocketAddr) -> Vec<SocketAddr> {
+        // A TargetAddress says nothing of links (RFC 7143 §13.8).
+        let local = SocketAddr::new(local.ip(), local.port());
         let state = self.state();
         if !state.announced.is_empty() {
             return state.announced.clone();
@@ -139,16 +141,17 @@ impl Portals {
 /// that.
 fn seen_from(portal: SocketAddr, local: IpAddr) -> Option<SocketAddr> {
     let ip = portal.ip().to_canonical();
-    let only_here = |ip: IpAddr| match ip {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
+    let of_one_link = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
+    let near = |ip: IpAddr| (ip.is_loopback(), of_one_link(ip));
     match ip.is_unspecified() {
         // A socket for everything of IPv6 takes IPv4, too; not the other way round.
         true if ip.is_ipv4() && local.is_ipv6() => None,
         true => Some(SocketAddr::new(local, portal.port())),
-        // Addresses of one link or one host are told to those who are there.
-        false if only_here(ip) && !only_here(local) => None,
+        // Addresses of one host or one link are told to those who are there.
+        false if near(ip) > near(local) => None,
         false => Some(SocketAddr::new(ip, portal.port())),
     }
 }
@@ -188,6 +191,8 @@ mod tests {
         );
         let came = at("2001:db8::1", v6.port());
         assert_eq!(portals.told_at(came), [came]);
+        let came = format!("[fe80::1%7]:{}", v6.port()).parse().unwrap();
+        assert_eq!(portals.told_at(came), [at("fe80::1", v6.port())]);
         let announced = vec![at("198.51.100.7", 3260), at("2001:db8::7", 3261)];
         portals.announce(announced.clone());
         assert_eq!(portals.told_at(came), announced);
