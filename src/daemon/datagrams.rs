@@ -84,7 +84,7 @@ impl Datagrams {
         match (from, way) {
             (Some(from), Some((to, local, interface))) => {
                 let arrival = Arrival {
-                    from: super::unmapped(from),
+                    from: crate::iscsi::canonical(from),
                     to,
                     local,
                     interface,

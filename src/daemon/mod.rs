@@ -49,7 +49,7 @@ mod watch;
 pub use crate::library::network;
 pub use calls::{NoCall, Patience};
 pub use neighbours::{Unproven, Whereabouts};
-pub use peer::{Peer, Scheme, unmapped};
+pub use peer::{Peer, Scheme};
 pub use places::{Place, Places};
 pub use rates::{History, Pace, Rate};
 pub use reach::{admin_url, own_address};

@@ -168,11 +168,28 @@ impl Link {
     }
 }
 
-/// The same address, as IPv4 if that is what it is behind an IPv6 socket.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+/// The address with IPv4 as IPv4, also where an IPv6 socket took it in. One of IPv6 keeps its zone: those
+/// of one link mean nothing without (RFC 4007 §6).
+pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
-        // With its scope: on another link a link-local address is somebody else's.
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
         IpAddr::V6(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_is_ipv4_and_ipv6_keeps_its_zone() {
+        for (address, as_it_is) in [
+            ("[::ffff:192.0.2.7]:69", "192.0.2.7:69"),
+            ("192.0.2.7:69", "192.0.2.7:69"),
+            ("[fe80::1%3]:69", "[fe80::1%3]:69"),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(canonical(address), as_it_is.parse().unwrap());
+        }
     }
 }

@@ -33,6 +33,7 @@ pub use self::directory::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, Opened, Refusal,
 };
 pub use self::knocks::{Knocked, Knocks};
+pub use self::link::canonical;
 pub use self::names::{InvalidName, IscsiName, Isid};
 pub use self::portals::Portals;
 pub use self::server::{Limits, ServerConfig, serve, serve_at};

@@ -36,7 +36,8 @@ use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 
 use super::Problem;
-use crate::daemon::{Peer, Server, unmapped};
+use crate::daemon::{Peer, Server};
+use crate::iscsi::canonical;
 use crate::library::config::{Metrics, ServerTls};
 use crate::library::{self, Library};
 use device::Devices;
@@ -145,7 +146,7 @@ impl Gate {
 /// The address that a request came from.
 pub(super) fn address(peer: Option<&Peer>) -> IpAddr {
     match peer {
-        Some(Peer::Network { from, .. }) => unmapped(*from).ip(),
+        Some(Peer::Network { from, .. }) => canonical(*from).ip(),
         // Whoever comes by the control socket is on this host.
         _ => IpAddr::from([127, 0, 0, 1]),
     }
