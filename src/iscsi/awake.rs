@@ -2,21 +2,22 @@
 //!
 //! To sleep and to be woken takes longer than most commands (about 30 us of the 60 that a peer with one command
 //! at a time sees): while such a peer makes its next one, its thread looks at its sockets again and again
-//! instead. Only for peers whose last command came that soon, never for more than [`PATIENCE`], on one thread
-//! fewer than there are processors, and not where somebody else has wanted this one's.
+//! instead. Only for peers whose last command came that soon, never for more than [`PATIENCE`], by one session
+//! fewer than there are processors, and not where somebody else wants this one's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
-
 /// How long somebody is waited for: what takes longer is no peer that goes on at once.
 const PATIENCE: Duration = Duration::from_micros(100);
-/// For so long a thread sleeps as others do after somebody else has wanted its processor.
+/// A moment that was so long had the processor given to somebody else: for about as long as schedulers let one
+/// run who never sleeps. Whoever has a moment's work there, as the peer itself now and then, is none of those.
+const TAKEN_AWAY: Duration = Duration::from_millis(1);
+/// For so long a thread sleeps as others do after that.
 const REST: Duration = Duration::from_millis(10);
 
-/// How many threads may stay awake.
+/// How many sessions may keep their threads awake.
 pub(super) struct Spare {
     most: usize,
     taken: AtomicUsize,
@@ -38,7 +39,7 @@ impl Spare {
     }
 }
 
-/// One of the threads that may.
+/// One of those that do.
 struct Taken(Arc<Spare>);
 
 impl Drop for Taken {
@@ -55,8 +56,6 @@ pub(super) struct Awake {
     taken: Option<Taken>,
     /// Whether it waited only a moment the last time.
     is_quick: bool,
-    /// How often somebody else has taken this thread's processor.
-    pushed: i64,
     rests: Option<Instant>,
 }
 
@@ -67,7 +66,6 @@ impl Awake {
             since: None,
             taken: None,
             is_quick: false,
-            pushed: 0,
             rests: None,
         }
     }
@@ -92,7 +90,7 @@ impl Awake {
                     self.taken = self.spare.take();
                 }
             }
-            Some(since) if now.duration_since(since) > PATIENCE => self.sleeps(now),
+            Some(since) if now.duration_since(since) > PATIENCE => self.sleeps(since, now),
             Some(_) => {}
         }
         self.taken.is_some()
@@ -102,18 +100,14 @@ impl Awake {
         let Some(since) = self.since.take() else {
             return;
         };
-        self.sleeps(now);
+        self.sleeps(since, now);
         // Whoever was slept for came as much later as that took.
         self.is_quick = now.duration_since(since) < 2 * PATIENCE;
     }
 
-    fn sleeps(&mut self, now: Instant) {
-        if self.taken.take().is_none() {
-            return;
-        }
-        let usage = getrusage(UsageWho::RUSAGE_THREAD);
-        let pushed = usage.map_or(self.pushed, |usage| usage.involuntary_context_switches());
-        if pushed != std::mem::replace(&mut self.pushed, pushed) {
+    /// It does not stay awake any more, as it did since then.
+    fn sleeps(&mut self, since: Instant, now: Instant) {
+        if self.taken.take().is_some() && now.duration_since(since) > TAKEN_AWAY {
             self.rests = Some(now + REST);
         }
     }
@@ -127,39 +121,45 @@ mod tests {
     fn a_thread_stays_awake_for_who_came_soon_the_last_time() {
         let spare = Arc::new(Spare::new(1));
         let mut awake = Awake::new(spare.clone());
-        let mut now = Instant::now();
-        let mut waits = |awake: &mut Awake, time: Duration| {
-            // Whether somebody wants this processor is not this test's.
-            awake.rests = None;
-            let stays = awake.stays_at(now);
-            now += time;
-            awake.goes_on_at(now);
+        let now = &mut Instant::now();
+        let waits = |awake: &mut Awake, now: &mut Instant, time: Duration| {
+            let stays = awake.stays_at(*now);
+            *now += time;
+            awake.goes_on_at(*now);
             stays
         };
-        assert!(!waits(&mut awake, PATIENCE));
-        assert!(waits(&mut awake, 3 * PATIENCE), "it was quick");
-        assert!(!waits(&mut awake, PATIENCE), "it was slow");
-        assert!(waits(&mut awake, PATIENCE));
+        assert!(!waits(&mut awake, now, PATIENCE));
+        assert!(waits(&mut awake, now, 3 * PATIENCE), "it was quick");
+        assert!(!waits(&mut awake, now, PATIENCE), "it was slow");
+        assert!(waits(&mut awake, now, PATIENCE));
 
-        awake.rests = None;
-        assert!(awake.stays_at(now));
+        assert!(awake.stays_at(*now));
         let mut other = Awake::new(spare.clone());
         other.is_quick = true;
-        assert!(!other.stays_at(now), "one is enough");
-        assert!(awake.stays_at(now + PATIENCE));
+        assert!(!other.stays_at(*now), "one is enough");
+        assert!(awake.stays_at(*now + PATIENCE));
         assert!(
-            !awake.stays_at(now + 2 * PATIENCE),
+            !awake.stays_at(*now + 2 * PATIENCE),
             "it has waited for long enough"
         );
-        other.goes_on_at(now);
-        assert!(other.stays_at(now));
+        other.goes_on_at(*now);
+        assert!(other.stays_at(*now));
         drop(other);
         assert_eq!(spare.taken.load(Ordering::Relaxed), 0);
+    }
 
+    #[test]
+    fn a_thread_rests_where_somebody_else_wants_its_processor() {
+        let mut awake = Awake::new(Arc::new(Spare::new(1)));
+        let mut now = Instant::now();
+        awake.is_quick = true;
+        assert!(awake.stays_at(now));
+        now += 2 * TAKEN_AWAY;
         awake.goes_on_at(now);
-        awake.rests = Some(now + REST);
-        assert!(!awake.stays_at(now), "somebody else has wanted it");
+        awake.is_quick = true;
+        assert!(!awake.stays_at(now), "it is somebody else's");
         awake.goes_on_at(now);
-        assert!(awake.stays_at(now + REST));
+        now += REST;
+        assert!(awake.stays_at(now));
     }
 }
