@@ -338,9 +338,13 @@ impl Runner {
         }
     }
 
-    /// Whether all is done, for a peer that makes one command at a time.
+    /// Whether all is done, for a peer that makes one command at a time. Whoever only asks for targets is nobody
+    /// to stay awake for.
     fn expects_one(&self) -> bool {
-        self.together == 1 && self.link.waiting() == 0 && self.begun.is_empty()
+        self.nexus.is_some()
+            && self.together == 1
+            && self.link.waiting() == 0
+            && self.begun.is_empty()
     }
 
     fn interest(&self) -> Interest {
