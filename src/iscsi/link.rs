@@ -4,13 +4,17 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, Interest};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::io::{AsyncWriteExt, Interest, Ready};
 use tokio::net::TcpStream;
 
+use super::directory::BoxFuture;
 use super::frame::{Decoder, Fault};
 use super::output::Output;
 use super::pdu::{Incoming, Outgoing};
 use super::sessions::Parameters;
+use crate::block;
 
 /// Most bytes received before something else gets its turn.
 const BUDGET: usize = 1024 * 1024;
@@ -22,6 +26,8 @@ pub(super) struct Link {
     stream: TcpStream,
     decoder: Decoder,
     output: Output,
+    /// What is to be sent next is being read from its file.
+    loading: Option<BoxFuture<'static, block::Result<Bytes>>>,
     /// The peer has closed its side.
     closed: bool,
 }
@@ -52,6 +58,7 @@ impl Link {
             stream,
             decoder: Decoder::new(),
             output: Output::default(),
+            loading: None,
             closed: false,
         }
     }
@@ -93,7 +100,7 @@ impl Link {
     /// Waits until all is gone.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         while self.send_some()? < u64::MAX && !self.output.is_empty() {
-            self.stream.writable().await?;
+            self.ready(Interest::WRITABLE).await?;
         }
         Ok(())
     }
@@ -105,7 +112,18 @@ impl Link {
 
     /// Sends what the socket takes now, and tells how much that was.
     pub(super) fn send_some(&mut self) -> io::Result<u64> {
-        self.output.send(&self.stream)
+        if self.loading.is_some() {
+            return Ok(0);
+        }
+        let sent = self.output.send(&self.stream)?;
+        let missing = self.output.missing();
+        self.loading = missing.map(|segment| block::load(vec![segment]).wait().boxed());
+        Ok(sent)
+    }
+
+    /// Whether something waits for the peer, not for the storage.
+    pub(super) fn awaits_peer(&self) -> bool {
+        self.loading.is_none() && !self.output.is_empty()
     }
 
     /// Bytes that wait to be sent.
@@ -113,9 +131,21 @@ impl Link {
         self.output.len()
     }
 
-    /// Waits until the socket can do what is wanted.
-    pub(super) async fn ready(&self, interest: Interest) -> io::Result<tokio::io::Ready> {
-        self.stream.ready(interest).await
+    /// Waits until the socket can do what is wanted; where something has to be read before it can be sent, until
+    /// that is there.
+    pub(super) async fn ready(&mut self, interest: Interest) -> io::Result<Ready> {
+        let Some(loading) = &mut self.loading else {
+            return self.stream.ready(interest).await;
+        };
+        let receives = interest.is_readable();
+        tokio::select! {
+            loaded = loading => {
+                self.loading = None;
+                self.output.found(loaded.map_err(io::Error::other)?);
+                Ok(Ready::WRITABLE)
+            }
+            ready = self.stream.readable(), if receives => ready.map(|()| Ready::READABLE),
+        }
     }
 
     /// Whether a PDU has begun to arrive, and is not all there.

@@ -20,6 +20,9 @@ pub(super) const SENDFILE_MIN: u64 = 16 * 1024;
 const MAX_SLICES: usize = 256;
 /// Small pieces are put together up to this size.
 const GATHER: usize = 4096;
+/// Bytes of a file given to one call, after a look whether they are cached. Initiators of Linux take 256 KiB a
+/// PDU, which is one call each.
+const PIECE: u64 = 1024 * 1024;
 
 /// PDUs on their way to a socket.
 #[derive(Default)]
@@ -28,6 +31,8 @@ pub(super) struct Output {
     len: u64,
     header_digest: bool,
     data_digest: bool,
+    /// What is to be sent next is not cached any more.
+    is_missing: bool,
 }
 
 enum Chunk {
@@ -81,10 +86,16 @@ impl Output {
         }
     }
 
-    /// Sends as much as the socket takes. Tells how much that was.
+    /// Sends as much as the socket takes, up to what is [missing](Output::missing). Tells how much that was.
     pub(super) fn send(&mut self, stream: &TcpStream) -> io::Result<u64> {
         let before = self.len;
-        while !self.chunks.is_empty() {
+        while let Some(next) = self.chunks.front() {
+            // A peer may take its time, in which pages go: a thread that read them here would wait for the
+            // storage, and with it all sessions that it has.
+            self.is_missing = !next.is_there();
+            if self.is_missing {
+                break;
+            }
             let sent = stream.try_io(Interest::WRITABLE, || self.send_some(stream));
             match sent {
                 Ok(n) => self.sent(n),
@@ -94,6 +105,31 @@ impl Output {
             }
         }
         Ok(before - self.len)
+    }
+
+    /// The range of a file that is to be sent next, where it has to be read first.
+    pub(super) fn missing(&self) -> Option<Segment> {
+        match self.chunks.front() {
+            Some(Chunk::File { file, offset, len }) if self.is_missing => Some(Segment::File {
+                file: file.clone(),
+                offset: *offset,
+                len: PIECE.min(*len),
+            }),
+            _ => None,
+        }
+    }
+
+    /// What was missing has been read.
+    pub(super) fn found(&mut self, bytes: Bytes) {
+        self.is_missing = false;
+        let Some(file) = self.chunks.front_mut() else {
+            return;
+        };
+        file.advance(bytes.len() as u64);
+        if file.len() == 0 {
+            self.chunks.pop_front();
+        }
+        self.chunks.push_front(Chunk::Bytes(bytes));
     }
 
     fn segment(&mut self, segment: Segment) {
@@ -131,7 +167,12 @@ impl Output {
     fn send_some(&self, stream: &TcpStream) -> io::Result<u64> {
         if let Some(Chunk::File { file, offset, len }) = self.chunks.front() {
             let mut at = *offset;
-            let n = rustix::fs::sendfile(stream, file.as_ref(), Some(&mut at), *len as usize)?;
+            let n = rustix::fs::sendfile(
+                stream,
+                file.as_ref(),
+                Some(&mut at),
+                PIECE.min(*len) as usize,
+            )?;
             // The file has become shorter under us: the promised bytes do not exist.
             return match n {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -178,6 +219,14 @@ impl Chunk {
         }
     }
 
+    /// Whether it can be sent without waiting for the storage.
+    fn is_there(&self) -> bool {
+        match self {
+            Chunk::Small(_) | Chunk::Bytes(_) => true,
+            Chunk::File { file, offset, len } => block::is_cached(file, *offset, PIECE.min(*len)),
+        }
+    }
+
     fn bytes(&self) -> Option<&[u8]> {
         match self {
             Chunk::Small(bytes) => Some(bytes),
@@ -206,4 +255,67 @@ fn digest(data: &[Segment], padding: &[u8]) -> [u8; DIGEST_LEN] {
         Segment::File { .. } => crc,
     });
     crc32c::crc32c_append(crc, padding).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_is_not_cached_any_more_is_told_instead_of_waited_for() {
+        let bytes: Vec<u8> = (0..PIECE + 8192).map(|i| (i / 4096) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file.sync_all().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let all = bytes.len();
+        let received = tokio::spawn(async move {
+            let mut received = vec![0; all];
+            peer.read_exact(&mut received).await.unwrap();
+            received
+        });
+
+        let file = Arc::new(file);
+        let mut output = Output::default();
+        output.segment(Segment::File {
+            file: file.clone(),
+            offset: 0,
+            len: all as u64,
+        });
+        rustix::fs::fadvise(&*file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        assert_eq!(output.send(&stream).unwrap(), 0, "nothing of it is there");
+        let missing = output.missing().unwrap();
+        assert_eq!(missing.len(), PIECE, "a piece at a time");
+        let found = block::load(vec![missing]).wait().await.unwrap();
+        rustix::fs::fadvise(&*file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        output.found(found);
+        assert!(output.missing().is_none());
+        while output.missing().is_none() {
+            stream.writable().await.unwrap();
+            output.send(&stream).unwrap();
+        }
+        assert_eq!(
+            output.len(),
+            8192,
+            "what was read has been sent, and no more"
+        );
+        let rest = block::load(vec![output.missing().unwrap()])
+            .wait()
+            .await
+            .unwrap();
+        output.found(rest);
+        while !output.is_empty() {
+            stream.writable().await.unwrap();
+            output.send(&stream).unwrap();
+        }
+        assert_eq!(output.len(), 0);
+        assert!(received.await.unwrap() == bytes);
+    }
 }

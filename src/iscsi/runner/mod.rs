@@ -206,6 +206,9 @@ impl Runner {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(initiator = %initiator.name, %lun, error, "flushing a disk at the end of a session");
             }
+            // With it files may be closed, and a server of files that does not answer is waited for: not here,
+            // where other sessions are.
+            let _ = tokio::task::spawn_blocking(move || drop(nexus)).await;
         }
         told
     }
@@ -324,7 +327,7 @@ impl Runner {
             self.together = taken;
         }
         match self.link.send_some() {
-            Ok(sent) => self.taking.moved(sent, self.link.waiting() > 0),
+            Ok(sent) => self.taking.moved(sent, self.link.awaits_peer()),
             Err(error) => return Err(self.lost(error.into())),
         }
         self.settle_loan();
