@@ -7,8 +7,8 @@
 //! its disk runs on for a while. Who is missed may come back for [`COMING_BACK`] from then on:
 //! whose session has ended in any other way, who has no answer to a ping or was refused last, and whoever was
 //! there before this server served. Where somebody makes connections to the target and does not log in, a system
-//! may be kept from coming back: it runs as long as he goes on. Sessions of firmware are no system's, however they end: it is left before a system begins,
-//! and they may stay behind.
+//! may be kept from coming back: it runs as long as he goes on. Sessions of firmware are no system's, however
+//! they end: it is left before a system begins, and they may stay behind.
 
 use std::collections::HashMap;
 use std::io;
@@ -375,8 +375,13 @@ impl Server {
     /// Who makes connections from a client's machine and does not log in.
     fn knocked(&self, client: &Client) -> io::Result<Vec<Knocked>> {
         let knocked = self.sessions.knocks().within(COMING_BACK);
-        neighbours_among(knocked, |mac| client.has_mac(mac)).inspect_err(|error| {
-            tracing::warn!(%error, "cannot read the kernel's table of neighbours");
+        let knocked = knocked.ok_or_else(|| {
+            io::Error::other("more addresses than can be remembered connect and do not log in")
+        });
+        let is_its = |mac: &MacAddr| client.has_mac(mac);
+        let its = knocked.and_then(|knocked| neighbours_among(knocked, is_its));
+        its.inspect_err(|error| {
+            tracing::warn!(%error, "cannot tell whether a client's machine connects");
         })
     }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::Server;
+use crate::iscsi::Origin;
 use crate::library::{Client, MacAddr};
 
 /// Which machine is at an address, as far as the network can tell.
@@ -148,24 +149,30 @@ pub(super) fn hardware_at(peer: SocketAddr) -> Vec<MacAddr> {
     }
 }
 
-/// Those of `peers` who have one of the hardware addresses that are meant, with what is said of them.
+/// What is said of those who may have one of the hardware addresses that are meant.
 pub(super) fn neighbours_among<T>(
-    peers: Vec<(SocketAddr, T)>,
+    peers: Vec<(Origin, T)>,
     is_meant: impl Fn(&MacAddr) -> bool,
 ) -> io::Result<Vec<T>> {
     let mut tables = HashMap::new();
     let mut found = Vec::new();
-    for (peer, what) in peers {
-        let ip = peer.ip().to_canonical();
-        let table = match tables.entry(ip.is_ipv4()) {
+    for (origin, what) in peers {
+        let ip = origin.ip();
+        let meant = match tables.entry(ip.is_ipv4()) {
             Entry::Occupied(read) => read.into_mut(),
-            Entry::Vacant(place) => place.insert(table(ip)?),
+            Entry::Vacant(place) => place.insert(addresses(&table(ip)?, &is_meant)),
         };
-        if owners(table, peer).iter().any(&is_meant) {
+        if meant.iter().any(|address| origin.may_be(*address)) {
             found.push(what);
         }
     }
     Ok(found)
+}
+
+/// The addresses that lead to the hardware that is meant: few of a table, which may be long.
+fn addresses(table: &[Neighbour], is_meant: impl Fn(&MacAddr) -> bool) -> Vec<SocketAddr> {
+    let meant = table.iter().filter(|entry| is_meant(&entry.mac));
+    meant.map(Neighbour::address).collect()
 }
 
 /// One look at the table; it makes the kernel ask where nothing is found. Takes less than a millisecond.
@@ -187,18 +194,31 @@ struct Neighbour {
     mac: MacAddr,
 }
 
+impl Neighbour {
+    fn address(&self) -> SocketAddr {
+        on_link(self.ip, self.interface)
+    }
+}
+
+/// An address by itself. The same link-local one is another machine's on another interface (RFC 4007 §6).
+fn on_link(ip: IpAddr, interface: u32) -> SocketAddr {
+    match ip {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+            SocketAddrV6::new(ip, 0, 0, interface).into()
+        }
+        ip => SocketAddr::new(ip, 0),
+    }
+}
+
 /// The hardware addresses that answers to `peer` may go to. It may be a neighbour by several interfaces,
 /// and is taken for none that is not one by all of them.
 fn owners(table: &[Neighbour], peer: SocketAddr) -> Vec<MacAddr> {
-    let ip = peer.ip().to_canonical();
-    // The same link-local address is another machine's on another interface (RFC 4007 §6).
-    let scope = match peer {
-        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => Some(v6.scope_id()),
-        _ => None,
+    let link = match peer {
+        SocketAddr::V6(v6) => v6.scope_id(),
+        SocketAddr::V4(_) => 0,
     };
-    let meant = table.iter().filter(|entry| {
-        entry.ip == ip && scope.is_none_or(|interface| interface == entry.interface)
-    });
+    let address = on_link(peer.ip().to_canonical(), link);
+    let meant = table.iter().filter(|entry| entry.address() == address);
     meant.map(|entry| entry.mac).collect()
 }
 
@@ -325,6 +345,10 @@ mod tests {
         assert_eq!(at("[fe80::1%3]:1000"), [mac(2)]);
         assert_eq!(at("[fe80::1%4]:1000"), []);
         assert_eq!(at("[2001:db8::1]:1000"), [mac(2)]);
+        let of = |last| addresses(&table, |its| *its == mac(last));
+        let told = of(2).iter().map(SocketAddr::to_string).collect::<Vec<_>>();
+        assert_eq!(told, ["[fe80::1%3]:0", "[2001:db8::1]:0"]);
+        assert!(of(3).is_empty());
     }
 
     #[test]

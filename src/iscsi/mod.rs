@@ -32,7 +32,7 @@ pub use self::chap::{Credential, InvalidCredential};
 pub use self::directory::{
     Authentication, BoxFuture, Directory, End, Guard, Initiator, Opened, Refusal,
 };
-pub use self::knocks::{Knocked, Knocks};
+pub use self::knocks::{Knocked, Knocks, Origin};
 pub use self::link::canonical;
 pub use self::names::{InvalidName, IscsiName, Isid};
 pub use self::portals::Portals;
