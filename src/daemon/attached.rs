@@ -7,8 +7,8 @@
 //! its disk runs on for a while. Who is missed may come back for [`COMING_BACK`] from then on:
 //! whose session has ended in any other way, who has no answer to a ping or was refused last, and whoever was
 //! there before this server served. Where somebody makes connections to the target and does not log in, a system
-//! may be kept from coming back: it runs as long as he goes on. Sessions of firmware are no system's, however
-//! they end: it is left before a system begins, and they may stay behind.
+//! may be kept from coming back: it runs as long as he goes on. Logins and sessions of firmware are no system's,
+//! however they end: it is left before a system begins, and they may stay behind.
 
 use std::collections::HashMap;
 use std::io;

@@ -76,6 +76,11 @@ impl Directory for Targets {
         })
     }
 
+    /// Firmware may leave a login behind that has not come to its end, and has no system that could be kept out.
+    fn knocks(&self, who: &Initiator) -> bool {
+        Initiates::of(who.isid) == Initiates::System
+    }
+
     fn unproven(&self, who: &Initiator, target: Option<&IscsiName>) {
         let is_named = self
             .server

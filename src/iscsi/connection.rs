@@ -87,7 +87,8 @@ pub(super) async fn run(
     };
     let (peer, local) = (canonical(peer), canonical(local));
     let mut link = Link::new(stream);
-    let greeting = greet(&mut link, peer, local, &shared);
+    let mut knock = Some(knock);
+    let greeting = greet(&mut link, peer, local, &shared, &mut knock);
     let greeting = tokio::time::timeout(shared.limits.login, greeting);
     let greeted = tokio::select! {
         greeted = greeting => greeted.unwrap_or(Greeted::BrokenOff),
@@ -114,7 +115,9 @@ pub(super) async fn run(
         Some(admitted) => {
             if admitted.inside.is_some() {
                 seat.admitted();
-                knock.admitted();
+                if let Some(knock) = knock {
+                    knock.forget();
+                }
             }
             full_feature(link, admitted, &shared, stop).await;
         }
@@ -131,7 +134,13 @@ enum Greeted {
 }
 
 /// The login up to the point where the session is to be opened.
-async fn greet(link: &mut Link, peer: SocketAddr, local: SocketAddr, shared: &Shared) -> Greeted {
+async fn greet(
+    link: &mut Link,
+    peer: SocketAddr,
+    local: SocketAddr,
+    shared: &Shared,
+    knock: &mut Option<Knock>,
+) -> Greeted {
     let challenges = shared.challenges.clone();
     let mut login = Box::new(Login::new(shared.limits.commands, challenges));
     let mut proves = None;
@@ -150,6 +159,9 @@ async fn greet(link: &mut Link, peer: SocketAddr, local: SocketAddr, shared: &Sh
         };
         if let Step::Authenticate(wish) = &step {
             let initiator = initiator(wish, peer, local);
+            if let Some(knock) = knock.take_if(|_| !shared.directory.knocks(&initiator)) {
+                knock.forget();
+            }
             let target = wish.target.as_ref();
             let authentication = shared.directory.authentication(&initiator, target);
             let authentication = authentication.await;

@@ -59,6 +59,13 @@ pub trait Directory: Send + Sync + 'static {
         target: Option<&'a IscsiName>,
     ) -> BoxFuture<'a, Authentication>;
 
+    /// Whether this initiator is one of those who [knock](super::Knocks) until it has logged in. Asked when its
+    /// first request is complete. Does not wait for anything.
+    fn knocks(&self, who: &Initiator) -> bool {
+        let _ = who;
+        true
+    }
+
     /// Told when an initiator did not prove what it has to. Does not wait for anything.
     fn unproven(&self, who: &Initiator, target: Option<&IscsiName>) {
         let _ = (who, target);

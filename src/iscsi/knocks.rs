@@ -95,7 +95,7 @@ impl Door {
 pub(super) struct Knock {
     knocks: Knocks,
     origin: Origin,
-    admitted: bool,
+    forgotten: bool,
 }
 
 impl Knocks {
@@ -125,7 +125,7 @@ impl Knocks {
         Knock {
             knocks: self.clone(),
             origin,
-            admitted: false,
+            forgotten: false,
         }
     }
 
@@ -165,9 +165,10 @@ impl Table {
 }
 
 impl Knock {
-    /// The connection has logged in, and is seen as a session from now on.
-    pub(super) fn admitted(mut self) {
-        self.admitted = true;
+    /// Nobody is to hear of it any more: it has logged in, and is seen as a session from now on, or is none that
+    /// counts.
+    pub(super) fn forget(mut self) {
+        self.forgotten = true;
     }
 }
 
@@ -178,7 +179,7 @@ impl Drop for Knock {
             return;
         };
         door.open -= 1;
-        if !self.admitted {
+        if !self.forgotten {
             door.ended = Some(Instant::now());
         } else if door.knocked().is_none() {
             table.doors.remove(&self.origin);
@@ -219,9 +220,9 @@ mod tests {
         assert_eq!(who(&knocks), [address(1), address(2)], "they are there");
         let ago = knocks.within(TIME).unwrap()[0].1.at.elapsed();
         assert_eq!(ago, 10 * TIME);
-        first.admitted();
+        first.forget();
         assert_eq!(who(&knocks), [address(2)]);
-        second.admitted();
+        second.forget();
         assert_eq!(who(&knocks), [address(2)], "one of two is there still");
         drop(third);
         tokio::time::sleep(TIME / 2).await;
@@ -288,7 +289,7 @@ mod tests {
         assert!(may_be(SocketAddr::new(system.ip(), 0)));
         assert!(may_be(at("2001:db8::7")));
         assert!(!may_be(at("2001:db8:0:1::7")));
-        victim.admitted();
+        victim.forget();
         let all = knocks.within(TIME).unwrap();
         assert!(all.iter().all(|(_, knocked)| !knocked.is_there));
     }

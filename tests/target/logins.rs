@@ -24,6 +24,9 @@ const NAMES: &str = "InitiatorName=iqn.test:peer TargetName=iqn.2026-01.test:gua
 /// Where nobody may come from.
 const STRANGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66)), 0);
 
+/// Who is none that knocks.
+const FIRMWARE: [u8; 6] = [0x40, 0x00, 0x27, 0x23, 0, 1];
+
 /// A target for whoever knows a secret, or one that is somewhere else.
 struct Guarded {
     device: Arc<Device>,
@@ -50,6 +53,10 @@ impl Directory for Guarded {
         _: Option<&'a IscsiName>,
     ) -> BoxFuture<'a, Authentication> {
         Box::pin(async { self.authentication.clone() })
+    }
+
+    fn knocks(&self, who: &Initiator) -> bool {
+        who.isid.0 != FIRMWARE
     }
 
     fn admits<'a>(
@@ -141,6 +148,29 @@ fn chap() -> Authentication {
         initiator: vec![Credential::new("anna", "secret of anna").unwrap()],
         target: Some(Credential::new("tara", "secret of the target").unwrap()),
     }
+}
+
+#[tokio::test]
+async fn who_is_none_that_knocks_is_told_until_that_is_known() {
+    let server = Server::start(chap(), Some(Refusal::Unavailable)).await;
+    let knocks = server.sessions.knocks();
+    let many = || knocks.within(Duration::from_secs(6)).unwrap().len();
+    let mut firmware = Peer::connect(server.address).await;
+    firmware.isid = FIRMWARE;
+    for _ in 0..500 {
+        if many() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(many(), 1, "it may be anybody");
+    say(&mut firmware, &format!("{NAMES} AuthMethod=CHAP")).await;
+    assert_eq!(many(), 0);
+    drop(firmware);
+    let (system, ..) = challenged(server.address).await;
+    assert_eq!(many(), 1);
+    drop(system);
+    server.stop().await;
 }
 
 /// Says something in the security stage, and hears the answer.
