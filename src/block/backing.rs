@@ -315,14 +315,14 @@ pub(crate) fn read<B: Backing + ?Sized>(
     Answer::Later(Box::pin(threads.clone().blocking(read)))
 }
 
-/// The threads of the blocking pool that reads and writes of one disk may hold at a time: one whose storage
-/// does not answer leaves the others theirs.
+/// Threads of the blocking pool that reads and writes of one disk may hold at a time: as many as most storage
+/// can do at a time.
+pub(crate) const THREADS_OF_A_DISK: usize = 64;
+
+/// These threads of one disk: one whose storage does not answer leaves the others theirs.
 pub(crate) struct Threads(Arc<Semaphore>);
 
 impl Threads {
-    /// As many as most storage can do at a time, and few beside those of the pool (512).
-    pub(super) const MOST: usize = 64;
-
     /// Runs `work` on one of them, as [`blocking`] does.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: Arc<Self>,
@@ -340,7 +340,7 @@ impl Threads {
 
 impl Default for Threads {
     fn default() -> Self {
-        Threads(Arc::new(Semaphore::new(Self::MOST)))
+        Threads(Arc::new(Semaphore::new(THREADS_OF_A_DISK)))
     }
 }
 

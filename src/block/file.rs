@@ -411,6 +411,7 @@ impl Disk for FileDisk {
 mod tests {
     use super::super::model;
     use super::*;
+    use crate::block::THREADS_OF_A_DISK;
     use std::io::Write;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -614,7 +615,7 @@ mod tests {
             let zeros = vec![backing::zeros(4096 * 512)];
             let write = |_| tokio::spawn(hung.write(all(&hung, 4096), zeros.clone()).wait());
             let writes: Vec<_> = (0..200).map(write).collect();
-            while file.most[1].load(Ordering::SeqCst) < Threads::MOST {
+            while file.most[1].load(Ordering::SeqCst) < THREADS_OF_A_DISK {
                 tokio::task::yield_now().await;
             }
             other.read(all(&other, 8)).wait().await.unwrap();
@@ -623,7 +624,7 @@ mod tests {
             for write in writes {
                 write.await.unwrap().unwrap();
             }
-            assert_eq!(file.most[0].load(Ordering::SeqCst), Threads::MOST);
+            assert_eq!(file.most[0].load(Ordering::SeqCst), THREADS_OF_A_DISK);
         });
     }
 

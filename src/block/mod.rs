@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(crate) use self::backing::THREADS_OF_A_DISK;
 pub use self::backing::zeros;
 pub use self::copy::copy;
 pub use self::file::{Cache, FileDisk, FileOptions};

@@ -387,8 +387,11 @@ where
         Ok(end) => end,
         Err(failed) => match failed.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The server has ended without waiting for its sessions.
-            Err(_) => End::ShutDown,
+            // A server that ends waits for its sessions.
+            Err(failed) => {
+                tracing::error!(%failed, "a session's thread has ended before it");
+                End::ConnectionLost
+            }
         },
     }
 }

@@ -13,6 +13,11 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use super::awake::Spare;
+use crate::block::THREADS_OF_A_DISK;
+
+/// Threads for work that blocks, of all sessions together; of those on one thread never fewer than two disks may
+/// hold: one whose storage does not answer leaves the others some.
+const BLOCKING: usize = 1024;
 
 /// The threads of a server's sessions. They end when this is dropped.
 pub(super) struct Threads {
@@ -23,8 +28,8 @@ pub(super) struct Threads {
 struct Thread {
     handle: Handle,
     sessions: Arc<AtomicUsize>,
-    /// Dropped when the thread is to end.
-    _ends: oneshot::Sender<()>,
+    /// Dropped when the thread is to end; closed when it has.
+    ends: oneshot::Sender<()>,
 }
 
 /// A session's place on a thread.
@@ -43,7 +48,9 @@ impl Threads {
     /// As many as there are processors, or as can be had.
     pub(super) fn start() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let started: io::Result<Vec<_>> = (0..processors).map(Thread::start).collect();
+        let blocking = (BLOCKING / processors).max(2 * THREADS_OF_A_DISK);
+        let start = |number| Thread::start(number, blocking);
+        let started: io::Result<Vec<_>> = (0..processors).map(start).collect();
         let all = started.unwrap_or_else(|error| {
             tracing::warn!(%error, "sessions have no threads of their own");
             Vec::new()
@@ -55,17 +62,21 @@ impl Threads {
         }
     }
 
-    /// A place on the thread that has the fewest sessions; none where there are no threads.
+    /// A place on the thread that has the fewest sessions; none where there are no threads, or all have failed.
     pub(super) fn seat(&self) -> Option<Seat> {
         let load = |thread: &&Thread| thread.sessions.load(Ordering::Relaxed);
         let Thread {
             handle, sessions, ..
-        } = self.all.iter().min_by_key(load)?;
+        } = self.running().min_by_key(load)?;
         sessions.fetch_add(1, Ordering::Relaxed);
         Some(Seat {
             handle: handle.clone(),
             sessions: sessions.clone(),
         })
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Thread> {
+        self.all.iter().filter(|thread| !thread.ends.is_closed())
     }
 
     /// How many of them may stay awake.
@@ -75,12 +86,15 @@ impl Threads {
 }
 
 impl Thread {
-    fn start(number: usize) -> io::Result<Self> {
+    /// One with so many more for work that blocks.
+    fn start(number: usize, blocking: usize) -> io::Result<Self> {
         let (ends, ended) = oneshot::channel();
         let (tells, told) = mpsc::channel();
         // All of it there: a runtime may not be dropped where another one runs, should there be no thread.
         let body = move || {
-            let runtime = match Builder::new_current_thread().enable_all().build() {
+            let mut runtime = Builder::new_current_thread();
+            let runtime = runtime.enable_all().max_blocking_threads(blocking);
+            let runtime = match runtime.build() {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(tells.send(Err(error))),
             };
@@ -95,7 +109,7 @@ impl Thread {
         Ok(Thread {
             handle,
             sessions: Arc::default(),
-            _ends: ends,
+            ends,
         })
     }
 }
@@ -124,5 +138,37 @@ mod tests {
         assert_eq!(loads(&threads), vec![0; count]);
         drop(threads);
         assert!(lasting.await.unwrap_err().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_thread_has_no_more_others_for_work_that_blocks_than_it_was_given() {
+        let thread = Thread::start(0, 1).unwrap();
+        let (goes_on, waits) = mpsc::channel::<()>();
+        let (begins, begun) = mpsc::channel();
+        let first = thread.handle.spawn_blocking(move || {
+            begins.send(()).unwrap();
+            waits.recv()
+        });
+        begun.recv().unwrap();
+        let second = thread.handle.spawn_blocking(|| ());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(!second.is_finished());
+        goes_on.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        second.await.unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_gets_no_sessions() {
+        let mut threads = Threads::start();
+        threads
+            .all
+            .extend((threads.all.len()..2).map(|number| Thread::start(number, 1).unwrap()));
+        // It ends.
+        threads.all[0].ends = oneshot::channel().0;
+        for _ in 0..2 {
+            std::mem::forget(threads.seat().unwrap());
+        }
+        assert_eq!(threads.all[0].sessions.load(Ordering::Relaxed), 0);
     }
 }
