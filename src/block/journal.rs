@@ -195,7 +195,7 @@ fn clear(file: &dyn Backing) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicIsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
     use super::*;
 
@@ -290,6 +290,70 @@ mod tests {
             old > 0 && new > 1,
             "some end before the write, some behind it"
         );
+    }
+
+    /// A file whose writes the host keeps until they are synced, and of one has room for the first half only.
+    struct Cached {
+        written: Mutex<Vec<u8>>,
+        synced: Mutex<Vec<u8>>,
+        fails: AtomicBool,
+    }
+
+    impl Backing for Cached {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            let bytes = self.written.lock().unwrap();
+            buffer.copy_from_slice(&bytes[offset as usize..][..buffer.len()]);
+            Ok(())
+        }
+
+        fn read_cached(&self, _: u64, _: usize) -> Option<Bytes> {
+            None
+        }
+
+        fn write_at(&self, data: &[Bytes], offset: u64) -> io::Result<()> {
+            let mut data = data.concat();
+            let fails = self.fails.swap(false, Ordering::SeqCst);
+            if fails {
+                data.truncate(data.len() / 2);
+            }
+            let mut bytes = self.written.lock().unwrap();
+            bytes[offset as usize..][..data.len()].copy_from_slice(&data);
+            if fails {
+                // Who keeps writes may store them whenever he wants.
+                self.synced.lock().unwrap().clone_from(&bytes);
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+
+        fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+            self.write_at(&[super::super::zeros(len as usize)], offset)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            let bytes = self.written.lock().unwrap().clone();
+            *self.synced.lock().unwrap() = bytes;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_write_that_failed_has_stored_is_durably_undone_before_it_is_forgotten() {
+        let disk = Cached {
+            written: Mutex::new(vec![1; 16384]),
+            synced: Mutex::new(vec![1; 16384]),
+            fails: AtomicBool::new(true),
+        };
+        let left = Arc::new(AtomicIsize::new(isize::MAX));
+        let log = Stopping::new(HEADER_LEN + MOST as usize, 0, &left);
+        let journal = Journal::over(Box::new(log.clone()), &disk).unwrap();
+        let write = |fill| journal.write(&disk, &[Bytes::from(vec![fill; 8192])], 4096);
+        let failure = write(2).unwrap_err();
+        assert!(!failure.lasting);
+        assert!(recall(&log).unwrap().is_none());
+        assert!(disk.synced.lock().unwrap().iter().all(|byte| *byte == 1));
+        write(3).unwrap();
+        assert_eq!(disk.synced.lock().unwrap()[4096..][..8192], [3; 8192]);
     }
 
     #[test]

@@ -468,10 +468,17 @@ mod tests {
         let _pings = control.pings();
         assert!(!control.is_alive(PATIENCE).await, "it does not answer");
 
-        let (first, me) = (who(1), sessions.clone());
+        // Whoever asked for its end first.
+        control.end(End::Kicked);
+        let first = who(1);
+        let waits = tokio::time::timeout(2 * PATIENCE, sessions.enter(&first, &target));
+        let (waits, alive) = tokio::join!(waits, control.is_alive(PATIENCE));
+        assert!(waits.is_err() && alive, "it logs in anew");
+        assert!(!control.is_alive(PATIENCE).await, "it has given up");
+        let me = sessions.clone();
         let new = tokio::spawn(async move { me.enter(&first, &target).await });
-        control.asked().await;
-        assert!(control.is_alive(PATIENCE).await, "it logs in anew");
+        tokio::task::yield_now().await;
+        assert!(control.is_alive(PATIENCE).await, "it tries again");
         drop(place);
         let new = new.await.unwrap();
         assert!(!control.is_alive(PATIENCE).await, "it is over");

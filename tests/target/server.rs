@@ -59,6 +59,8 @@ pub(crate) struct Watched {
     pub(crate) read: AtomicU64,
     /// Writes that no flush has followed.
     pub(crate) unflushed: AtomicU64,
+    /// The names of the threads that reads were asked for on.
+    pub(crate) readers: Mutex<Vec<String>>,
 }
 
 impl Disk for Watched {
@@ -68,6 +70,8 @@ impl Disk for Watched {
 
     fn read(&self, extent: Extent) -> Answer<block::Result<Vec<Segment>>> {
         self.read.fetch_add(extent.len(), Ordering::SeqCst);
+        let reader = std::thread::current().name().unwrap_or_default().to_owned();
+        self.readers.lock().unwrap().push(reader);
         self.disk.read(extent)
     }
 
@@ -165,6 +169,7 @@ impl Server {
             disk: MemoryDisk::new(512, SIZE / 512),
             read: AtomicU64::new(0),
             unflushed: AtomicU64::new(0),
+            readers: Mutex::default(),
         });
         let memory = Arc::new(MemoryDisk::new(512, SIZE / 512));
         let disks: [(&str, Arc<dyn Disk>); 8] = [
@@ -215,6 +220,12 @@ impl Server {
     pub(crate) async fn stop(mut self) {
         let _ = self.shutdown.take().unwrap().send(());
         (&mut self.task).await.unwrap();
+    }
+
+    /// Ends it as if it had never been there: nothing is waited for.
+    pub(crate) async fn vanish(&mut self) {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
     }
 
     pub(crate) fn url(&self, target: &str) -> String {

@@ -145,6 +145,22 @@ async fn a_session_is_listed_and_counted() {
 }
 
 #[tokio::test]
+async fn sessions_run_on_threads_of_their_own_and_not_longer_than_their_connections() {
+    let mut server = Server::start().await;
+    let mut peer = Peer::login(server.v4, WATCHED, 1).await;
+    assert_eq!(peer.command(read_10(0, 1), 512, b"").await.0, 0);
+    let readers = server.watched.readers.lock().unwrap().clone();
+    let own = |reader: &String| reader.starts_with("sessions-");
+    assert!(
+        !readers.is_empty() && readers.iter().all(own),
+        "{readers:?}"
+    );
+    server.vanish().await;
+    assert!(peer.drain().await.is_empty());
+    assert_eq!(ends(&server, 1).await, [End::ConnectionLost]);
+}
+
+#[tokio::test]
 async fn the_same_initiator_takes_the_place_of_its_old_session() {
     let server = Server::start().await;
     let mut old = Peer::login(server.v4, MEMORY, 1).await;
