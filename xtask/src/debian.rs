@@ -17,13 +17,12 @@
 //!   for real machines takes 140 s to 200 s, most of it in looking for hardware.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
-use sha2::{Digest, Sha256};
 
+use crate::cached;
 use crate::program::{command, run};
 use crate::server::{Site, remove_library};
 
@@ -106,42 +105,9 @@ fn added(name: &str) -> Vec<String> {
 /// A hash of all that decides what the image holds, but for the day's packages.
 fn recipe_hash() -> Result<String> {
     let workspace = crate::workspace();
-    let mut all = files(&workspace.join("xtask/lab/debian"))?;
+    let mut all = cached::files(&workspace.join("xtask/lab/debian"))?;
     all.push(workspace.join("images/debian.toml"));
-    hash_of(&workspace, &all)
-}
-
-fn hash_of(root: &Path, files: &[PathBuf]) -> Result<String> {
-    let mut hash = Sha256::new();
-    for file in files {
-        hash.update(file.strip_prefix(root)?.as_os_str().as_bytes());
-        hash.update([0]);
-        hash.update(fs::read(file)?);
-        hash.update([0]);
-    }
-    let digest = hash.finalize();
-    Ok(digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
-}
-
-fn files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut entries = fs::read_dir(dir)
-        .with_context(|| format!("reading {}", dir.display()))?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()?;
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else {
-            found.push(path);
-        }
-    }
-    Ok(found)
+    cached::hash_of_files(&workspace, &all)
 }
 
 /// Images of older recipes: half a gigabyte each.
@@ -160,22 +126,6 @@ fn remove_old(lab: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hash_follows_the_recipe() {
-        let dir = tempfile::tempdir().unwrap();
-        let hash = || hash_of(dir.path(), &files(dir.path()).unwrap()).unwrap();
-        fs::create_dir(dir.path().join("etc")).unwrap();
-        fs::write(dir.path().join("etc/a"), "1").unwrap();
-        let one = hash();
-        assert_eq!(one, hash());
-        fs::write(dir.path().join("etc/a"), "2").unwrap();
-        let two = hash();
-        fs::rename(dir.path().join("etc/a"), dir.path().join("etc/b")).unwrap();
-        let three = hash();
-        assert!(one != two && two != three);
-        assert_eq!(one.len(), 16);
-    }
 
     #[test]
     fn what_the_laboratory_adds_is_there() {

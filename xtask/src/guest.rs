@@ -11,9 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use nix::fcntl::{Flock, FlockArg};
-use sha2::{Digest, Sha256};
 
+use crate::cached;
 use crate::initramfs::Archive;
 use crate::netns::Network;
 use crate::program::{command, run};
@@ -197,20 +196,13 @@ impl Guest {
 /// # Errors
 /// When its packages cannot be had.
 pub fn made() -> Result<PathBuf> {
-    let lab = crate::lab_dir();
-    fs::create_dir_all(&lab).with_context(|| format!("creating {}", lab.display()))?;
-    let lock = fs::File::create(lab.join("guest-lock"))?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| errno)
-        .context("waiting for another run that makes the guest")?;
-    let made = lab.join(format!("guest-{}", inputs()));
-    if made.exists() {
-        return Ok(made);
-    }
-    remove_old(&lab)?;
+    let lists = [PROGRAMS, SETTINGS, MODULES].concat();
+    let inputs = cached::hash_of_texts([INIT, PACKAGES].into_iter().chain(lists));
+    cached::made("guest", &inputs, make)
+}
+
+fn make(draft: &Path) -> Result<()> {
     eprintln!("making the guest of Debian's packages (a minute)");
-    let draft = lab.join("guest-draft");
-    fs::create_dir(&draft).with_context(|| format!("creating {}", draft.display()))?;
     let tree = draft.join("tree");
     let mut fetch = command(
         "mmdebstrap",
@@ -219,37 +211,8 @@ pub fn made() -> Result<PathBuf> {
     fetch.env("LC_ALL", "C.UTF-8");
     fetch.arg(format!("--include={PACKAGES}")).arg("bookworm");
     run(fetch.arg(&tree)).context("fetching the guest's packages")?;
-    pack(&tree, &draft)?;
-    fs::remove_dir_all(&tree).context("removing the unpacked packages")?;
-    // Only a whole one ever has the name.
-    fs::rename(&draft, &made)?;
-    Ok(made)
-}
-
-/// A hash of all that decides what the guest holds, but for the day's packages.
-fn inputs() -> String {
-    let mut hash = Sha256::new();
-    let lists = [PROGRAMS, SETTINGS, MODULES].concat();
-    for text in [INIT, PACKAGES].into_iter().chain(lists) {
-        hash.update(text);
-        hash.update([0]);
-    }
-    let digest = hash.finalize();
-    let digits = digest.iter().take(8);
-    digits.map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Earlier guests, and what a killed run has left: 100 MB each.
-fn remove_old(lab: &Path) -> Result<()> {
-    for entry in fs::read_dir(lab)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with("guest-") && entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())
-                .with_context(|| format!("removing {}", entry.path().display()))?;
-        }
-    }
-    Ok(())
+    pack(&tree, draft)?;
+    fs::remove_dir_all(&tree).context("removing the unpacked packages")
 }
 
 /// Makes kernel and initramfs of the unpacked packages in `tree`.

@@ -19,6 +19,7 @@ pub mod bench_image;
 pub mod bench_target;
 pub mod bench_web;
 pub mod bios;
+mod cached;
 pub mod check;
 pub mod debian;
 pub mod debs;
