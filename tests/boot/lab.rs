@@ -150,7 +150,7 @@ impl Lab {
     }
 
     /// Where the next machine's console is kept.
-    fn log(&self, mac: &str) -> PathBuf {
+    pub(crate) fn log(&self, mac: &str) -> PathBuf {
         let count = fs::read_dir(&self.dir).unwrap().count();
         self.dir
             .join(format!("{}-{count}.log", mac.replace(':', "")))
@@ -275,6 +275,12 @@ impl Lab {
         }
         remove_library(self.site.library()).unwrap();
     }
+}
+
+/// What a command in the client prints.
+pub(crate) fn run_in(client: &Machine, command: &str) -> String {
+    let said = client.ask(&format!("run {command}"), ANSWER_LIMIT).unwrap();
+    said.strip_prefix("ran").unwrap().trim().to_owned()
 }
 
 /// The size of the file system on a client's data disk, once what mounts it has done all that it does.

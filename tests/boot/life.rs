@@ -8,7 +8,7 @@ use xtask::debian;
 use xtask::netns::Leases;
 use xtask::qemu::{ANSWER_LIMIT, Machine, OnReset};
 
-use crate::lab::{IMAGE, Lab, Storage, is_left_out};
+use crate::lab::{IMAGE, Lab, Storage, is_left_out, run_in};
 
 const MAC: &str = "52:54:00:00:0c:01";
 const UPGRADED: &str = "deb13";
@@ -101,14 +101,14 @@ fn sealed(lab: &Lab) -> String {
 
 fn assert_is_trixie(client: &Machine) {
     let release = ". /etc/os-release; echo $VERSION_ID $VERSION_CODENAME";
-    assert_eq!(run(client, release), "13 trixie");
-    let held = run(client, "apt-mark showhold");
+    assert_eq!(run_in(client, release), "13 trixie");
+    let held = run_in(client, "apt-mark showhold");
     assert!(
         held.contains("linux-image-amd64"),
         "only netroot changes kernels: {held}"
     );
     // A root disk is waited for.
-    let patience = run(client, "cat /sys/class/iscsi_session/*/recovery_tmo");
+    let patience = run_in(client, "cat /sys/class/iscsi_session/*/recovery_tmo");
     assert_eq!(patience, "86400");
 }
 
@@ -120,7 +120,7 @@ fn assert_outlives_its_lease(lab: &Lab, client: &Machine) {
             .filter(|line| line.contains("DHCPACK") && line.contains(MAC))
             .count()
     };
-    let address = run(client, "ip -4 -o address show scope global");
+    let address = run_in(client, "ip -4 -o address show scope global");
     let sessions = lab.site.sessions(&MAC.replace(':', "")).unwrap();
     let (started, at_first) = (Instant::now(), given());
     while started.elapsed() < STAYS {
@@ -132,7 +132,10 @@ fn assert_outlives_its_lease(lab: &Lab, client: &Machine) {
     lab.tell(&format!("it has renewed its lease {renewed} times"));
     // At half of it, says RFC 2131 §4.4.5.
     assert!(renewed >= 4, "{}", lab.network.dhcp_log().unwrap());
-    assert_eq!(run(client, "ip -4 -o address show scope global"), address);
+    assert_eq!(
+        run_in(client, "ip -4 -o address show scope global"),
+        address
+    );
     assert_eq!(
         ids(&lab.site.sessions(&MAC.replace(':', "")).unwrap()),
         ids(&sessions)
@@ -144,10 +147,4 @@ fn ids(sessions: &[serde_json::Value]) -> Vec<serde_json::Value> {
         .iter()
         .map(|session| session["id"].clone())
         .collect()
-}
-
-/// What a command in the client prints.
-fn run(client: &Machine, command: &str) -> String {
-    let said = client.ask(&format!("run {command}"), ANSWER_LIMIT).unwrap();
-    said.strip_prefix("ran").unwrap().trim().to_owned()
 }

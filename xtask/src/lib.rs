@@ -1,8 +1,9 @@
 //! The project's own tools as a library, so that tests use the same laboratory as the demonstration.
 //!
 //! The laboratory is a whole small site on one machine: a network of its own ([`netns`]), a real
-//! distribution to make an image of ([`debian`]), the server under test ([`server`]) and machines that
-//! boot from it ([`qemu`]), or a small one that only attaches its disks ([`guest`]). [`schemathesis`] asks its API whatever there is to ask. [`packages`] brings what the host lacks, [`debs`] what it is not to have. Everything that is started is
+//! distribution to make an image of ([`debian`]) or on a disk of its own ([`installed`]), the server under
+//! test ([`server`]) and machines that boot from it ([`qemu`]), or a small one that only attaches its disks
+//! ([`guest`]). [`schemathesis`] asks its API whatever there is to ask. [`packages`] brings what the host lacks, [`debs`] what it is not to have. Everything that is started is
 //! owned by a value that ends it when dropped.
 //!
 //! [`bench_build`], [`bench_image`], [`bench_target`], [`bench_web`], [`check`], [`demo`] and [`suite`]
@@ -26,6 +27,7 @@ pub mod debs;
 pub mod demo;
 pub mod guest;
 pub mod initramfs;
+pub mod installed;
 pub mod ipxe;
 pub mod mounts;
 pub mod netns;

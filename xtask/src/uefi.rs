@@ -102,11 +102,20 @@ pub fn write_disk(disk: &Path, message: &str) -> Result<()> {
     run(command("sfdisk", ["--quiet"])
         .arg(disk)
         .stdin(File::open(&layout)?))?;
-    let partition = format!("{}@@1M", disk.display());
+    write_esp(disk, 1, 122_880, &loader)
+}
+
+/// Makes the file system of an EFI system partition, `start` MiB behind the beginning of `disk` and of this
+/// many sectors, with a loader where the firmware of x86-64 looks for one.
+///
+/// # Errors
+/// When a program of mtools is missing or fails.
+pub(crate) fn write_esp(disk: &Path, start: u64, sectors: u64, loader: &Path) -> Result<()> {
+    let partition = format!("{}@@{start}M", disk.display());
     let mtools = |name: &str, arguments: &[&str]| {
         run(command(name, ["-i", &partition]).args(arguments)).map(drop)
     };
-    mtools("mformat", &["-T", "122880", "::"])?;
+    mtools("mformat", &["-T", &sectors.to_string(), "::"])?;
     mtools("mmd", &["::/EFI", "::/EFI/BOOT"])?;
     mtools(
         "mcopy",
