@@ -3,8 +3,9 @@
 //! The laboratory is a whole small site on one machine: a network of its own ([`netns`]), a real
 //! distribution to make an image of ([`debian`]) or on a disk of its own ([`installed`]), the server under
 //! test ([`server`]) and machines that boot from it ([`qemu`]), or a small one that only attaches its disks
-//! ([`guest`]). [`schemathesis`] asks its API whatever there is to ask. [`packages`] brings what the host lacks, [`debs`] what it is not to have. Everything that is started is
-//! owned by a value that ends it when dropped.
+//! ([`guest`]). [`schemathesis`] asks its API whatever there is to ask. [`packages`] brings what the host
+//! lacks, [`debs`] what it is not to have. Everything that is started is owned by a value that ends it when
+//! dropped.
 //!
 //! [`bench_build`], [`bench_image`], [`bench_target`], [`bench_web`], [`check`], [`demo`] and [`suite`]
 //! are what `cargo xtask` does with it.
