@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::sockopt::set_tcp_cork;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -89,6 +90,27 @@ impl Output {
     /// Sends as much as the socket takes, up to what is [missing](Output::missing). Tells how much that was.
     pub(super) fn send(&mut self, stream: &TcpStream) -> io::Result<u64> {
         let before = self.len;
+        let corks = self.goes_on_after_a_file();
+        if corks {
+            set_tcp_cork(stream, true)?;
+        }
+        let sent = self.send_all(stream);
+        if corks {
+            set_tcp_cork(stream, false)?;
+        }
+        sent?;
+        Ok(before - self.len)
+    }
+
+    /// Whether a file is not the last. The call that sends from it would end a packet with its last byte. Corked
+    /// (tcp(7)), that end goes out with what follows: where packets have 64 KiB, as on loopback, four of them for
+    /// a PDU of 256 KiB instead of five. Measured with 1 MiB read at depth 8: 1.3 times as much a second (1.2 to 1.4).
+    fn goes_on_after_a_file(&self) -> bool {
+        let file = self.chunks.iter().position(|chunk| chunk.bytes().is_none());
+        file.is_some_and(|file| file + 1 < self.chunks.len())
+    }
+
+    fn send_all(&mut self, stream: &TcpStream) -> io::Result<()> {
         while let Some(next) = self.chunks.front() {
             // A peer may take its time, in which pages go: a thread that read them here would wait for the
             // storage, and with it all sessions that it has.
@@ -104,7 +126,7 @@ impl Output {
                 Err(e) => return Err(e),
             }
         }
-        Ok(before - self.len)
+        Ok(())
     }
 
     /// The range of a file that is to be sent next, where it has to be read first.
@@ -260,6 +282,7 @@ fn digest(data: &[Segment], padding: &[u8]) -> [u8; DIGEST_LEN] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::net::sockopt::tcp_cork;
     use std::io::Write;
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
@@ -270,11 +293,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
         file.sync_all().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut peer = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
+        let (stream, mut peer) = connected().await;
         let all = bytes.len();
         let received = tokio::spawn(async move {
             let mut received = vec![0; all];
@@ -317,5 +336,52 @@ mod tests {
         }
         assert_eq!(output.len(), 0);
         assert!(received.await.unwrap() == bytes);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_held_back_however_sending_ends() {
+        let mut file = tempfile::tempfile().unwrap();
+        let len = 32 * 1024 * 1024;
+        file.write_all(&vec![0; len as usize]).unwrap();
+        let file = Arc::new(file);
+        let segment = |len| Segment::File {
+            file: file.clone(),
+            offset: 0,
+            len,
+        };
+        let (stream, mut peer) = connected().await;
+        let mut output = Output::default();
+        output.segment(segment(len));
+        output.small(b"after it");
+        assert!(output.goes_on_after_a_file());
+        let sent = output.send(&stream).unwrap();
+        assert!(0 < sent && sent < len, "nobody reads: {sent}");
+        assert!(!tcp_cork(&stream).unwrap(), "the socket is full");
+
+        let all = output.len() + sent;
+        let received = tokio::spawn(async move {
+            let mut received = vec![0; all as usize];
+            peer.read_exact(&mut received).await.unwrap();
+            received
+        });
+        while !output.is_empty() {
+            stream.writable().await.unwrap();
+            output.send(&stream).unwrap();
+        }
+        assert!(!tcp_cork(&stream).unwrap(), "all is sent");
+        assert!(received.await.unwrap().ends_with(b"\0after it"));
+
+        for last in [segment(len), Segment::Bytes(Bytes::from_static(b"alone"))] {
+            let mut output = Output::default();
+            output.segment(last);
+            assert!(!output.goes_on_after_a_file(), "nothing follows");
+        }
+    }
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap());
+        let (peer, stream) = tokio::join!(peer, listener.accept());
+        (stream.unwrap().0, peer.unwrap())
     }
 }

@@ -15,7 +15,7 @@ use netroot::iscsi::{
 };
 use netroot::scsi::{Device, Lun, Options};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// Everybody may see and open every target, but the private one.
 pub(crate) const READ_ONLY: &str = "iqn.2026-01.test:sealed";
@@ -33,6 +33,8 @@ pub(crate) const LARGE_BLOCKS: &str = "iqn.2026-01.test:large-blocks";
 
 /// A disk in memory that tells what was asked of it.
 pub(crate) const WATCHED: &str = "iqn.2026-01.test:watched";
+/// From this block on, its storage takes its time.
+pub(crate) const COLD: u64 = 8192;
 
 /// Size of all disks, in bytes.
 pub(crate) const SIZE: u64 = 8 * 1024 * 1024;
@@ -61,6 +63,8 @@ pub(crate) struct Watched {
     pub(crate) unflushed: AtomicU64,
     /// The names of the threads that reads were asked for on.
     pub(crate) readers: Mutex<Vec<String>>,
+    /// Reads from [`COLD`] on take one of these each, as if nothing there were cached.
+    pub(crate) arrived: Arc<Semaphore>,
 }
 
 impl Disk for Watched {
@@ -72,7 +76,15 @@ impl Disk for Watched {
         self.read.fetch_add(extent.len(), Ordering::SeqCst);
         let reader = std::thread::current().name().unwrap_or_default().to_owned();
         self.readers.lock().unwrap().push(reader);
-        self.disk.read(extent)
+        let read = self.disk.read(extent);
+        if extent.offset() < COLD * 512 {
+            return read;
+        }
+        let arrived = self.arrived.clone();
+        Answer::Later(Box::pin(async move {
+            arrived.acquire().await.unwrap().forget();
+            read.wait().await
+        }))
     }
 
     fn write(&self, extent: Extent, data: Vec<Bytes>) -> Answer<block::Result<()>> {
@@ -170,6 +182,7 @@ impl Server {
             read: AtomicU64::new(0),
             unflushed: AtomicU64::new(0),
             readers: Mutex::default(),
+            arrived: Arc::new(Semaphore::new(0)),
         });
         let memory = Arc::new(MemoryDisk::new(512, SIZE / 512));
         let disks: [(&str, Arc<dyn Disk>); 8] = [

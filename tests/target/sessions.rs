@@ -9,8 +9,8 @@ use netroot::iscsi::wire::{
     TaskRequest, TaskResponse, TextRequest,
 };
 
-use super::peer::{LUN, Peer, read_10, write_10};
-use super::server::{MEMORY, OVERLAY, PRIVATE, READ_ONLY, Server, WATCHED};
+use super::peer::{LUN, Pdu, Peer, read_10, write_10};
+use super::server::{COLD, MEMORY, OVERLAY, PRIVATE, READ_ONLY, Server, WATCHED};
 
 /// Waits until the directory has heard of this many ends.
 pub(crate) async fn ends(server: &Server, n: usize) -> Vec<End> {
@@ -302,6 +302,26 @@ async fn large_reads_come_from_the_file_in_the_right_order() {
             assert!(data == server.contents[17 * 512..17 * 512 + (1 << 20)]);
         }
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_cached_is_read_before_what_has_to_be_waited_for() {
+    let server = Server::start().await;
+    let mut peer = Peer::login(server.v4, WATCHED, 1).await;
+    peer.command([0; 16], 0, b"").await;
+    let mut read = |lba| {
+        let mut read = peer.scsi(read_10(lba, 8));
+        (read.read, read.expected_len) = (true, 4096);
+        read
+    };
+    let (cold, warm) = (read(COLD as u32), read(0));
+    peer.send(cold.emit(), b"").await;
+    peer.send(warm.emit(), b"").await;
+    let answered = |pdu: Option<Pdu>| DataIn::parse(&pdu.unwrap().bhs).unwrap().itt;
+    assert_eq!(answered(peer.receive().await), warm.itt);
+    server.watched.arrived.add_permits(1);
+    assert_eq!(answered(peer.receive().await), cold.itt);
     server.stop().await;
 }
 
