@@ -348,6 +348,63 @@ fn the_history_of_an_image_is_shown_compared_and_gone_back_in() {
 }
 
 #[test]
+fn an_image_says_the_way_to_boot_for_all_who_boot_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.build("fc28", "5.10.1");
+    let add = ["client", "add", MAC, "--image", "fc28", "--name", "lab-07"];
+    site.ok(&[&add[..], &["--mode", "persistent"]].concat());
+    let set = |way: &str| site.ok(&["image", "set", "fc28", "--way", way]);
+    let dry = ["image", "set", "fc28", "--way", "esp", "--dry-run"];
+    let would = "fc28: would\n  set way to `esp` instead of nothing\n";
+    assert_eq!(site.ok(&dry), would);
+    assert_eq!(site.json(&["image", "show", "fc28"]).get("way"), None);
+    assert_eq!(
+        set("esp"),
+        "fc28: way esp, where neither a client nor a group of it says another\n"
+    );
+    let told = site.ok(&["image", "show", "fc28@1"]);
+    assert!(
+        told.contains("way         esp, as is said of fc28"),
+        "{told}"
+    );
+    let ticket = site.json(&["boot", "show", "lab-07", "--server", "192.0.2.1"]);
+    assert_eq!(ticket["ticket"]["way"], "esp");
+    let stick = dir.path().join("stick");
+    let stick = stick.to_str().unwrap();
+    let export = [
+        "esp",
+        "export",
+        "--client",
+        "lab-07",
+        "--server",
+        "192.0.2.1",
+        stick,
+    ];
+    site.ok(&export);
+    let server = site.serve();
+    let image = site.json(&["image", "set", "fc28", "--way", "http"]);
+    assert_eq!(image["way"], "http");
+    assert_eq!(site.json(&["image", "list"])[0]["way"], "http");
+    assert_eq!(site.json(&["image", "show", "fc28"])["way"], "http");
+    let dry = ["image", "set", "fc28", "--way", "http", "--dry-run"];
+    assert_eq!(site.ok(&dry), "fc28: nothing to change\n");
+    assert_eq!(set("none"), "fc28: no way of its own\n");
+    server.stop();
+    let alone = stderr(&site.run(&export));
+    assert!(
+        alone.contains("let it ask the server at each boot"),
+        "{alone}"
+    );
+    let wrong = stderr(&site.run(&["image", "set", "fc28", "--way", "nfs"]));
+    assert!(
+        wrong.contains("a way to boot: http, ibft or esp"),
+        "{wrong}"
+    );
+    site.remove();
+}
+
+#[test]
 fn what_is_used_goes_by_force_only_and_its_clients_are_told_why_they_boot_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());

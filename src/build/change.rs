@@ -267,11 +267,12 @@ fn plan(
         Step::Check,
         Step::Seal,
     ]);
-    Ok(Plan {
+    let plan = Plan {
         image: request.to.to_string(),
         steps,
         warnings: cost(library, request, parent)?.into_iter().collect(),
-    })
+    };
+    Ok(plan.goes_by_way_of(library, &request.to, parent)?)
 }
 
 /// The steps that change something in the copy.

@@ -25,7 +25,7 @@ use super::watch::{Timed, Watch};
 use super::work::{Built, Keep, Work, judge};
 use super::{Excludes, FileSystem, InitramfsCheck, Scrub, SizeSpec, SourceDate, facts, kernel};
 use crate::exec::{Cancel, PrivateMounts, in_private_mounts};
-use crate::library::{ImageName, Library, Progress, VersionFacts};
+use crate::library::{ImageName, Library, Progress, VersionFacts, caution_of_way};
 
 /// What is to be built.
 #[derive(Debug, Clone)]
@@ -366,6 +366,8 @@ fn prepare_tree<'r>(
     let size = disk_size(library, request, &tree)?;
     warnings.extend(differs(request, &excludes));
     warnings.extend(checked.warnings.iter().cloned());
+    let way = library.way_of_image(&request.image)?;
+    warnings.extend(caution_of_way(&request.image, way, checked.facts.kind));
     let plan = match request.packs(&excludes) {
         true => packing(request, size, &files.release, &dir, warnings),
         false => plan(

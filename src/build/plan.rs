@@ -8,7 +8,9 @@ use super::recipe::Action;
 use super::size::human;
 use super::{DiskFormat, InitramfsCheck};
 use crate::library::manifest::TableFacts;
-use crate::library::{ClientName, VersionId};
+use crate::library::{
+    ClientName, ImageName, Library, Result, Version, VersionId, Way, caution_of_way,
+};
 
 /// What makes a version, step by step. Showing it touches nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +33,13 @@ pub enum Step {
     CreateDisk {
         /// Bytes; by the tree's size where that is not known yet.
         size: Option<u64>,
+    },
+    /// Begin the image with what is said of the one that it is made of.
+    Inherit {
+        /// That image.
+        from: ImageName,
+        /// Its way to boot.
+        way: Way,
     },
     /// Hash a version again: a damaged one must not be what another is made of.
     Verify {
@@ -165,6 +174,27 @@ pub enum Step {
     Seal,
 }
 
+impl Plan {
+    /// Begins an image with what is said of the one that it is made of, and tells of a version that would
+    /// not become current by that, as far as one is like its `parent`.
+    pub(super) fn goes_by_way_of(
+        mut self,
+        library: &Library,
+        to: &ImageName,
+        parent: &Version,
+    ) -> Result<Self> {
+        let from = &parent.id().image;
+        let way = library.way_of_image(from)?;
+        if let (Some(way), true) = (way, from != to) {
+            let from = from.clone();
+            self.steps.insert(0, Step::Inherit { from, way });
+        }
+        let kind = parent.manifest().facts.early.kind;
+        self.warnings.extend(caution_of_way(to, way, kind));
+        Ok(self)
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.steps.contains(&Step::Seal) {
@@ -282,6 +312,7 @@ impl fmt::Display for Step {
                 source,
                 holds: None,
             } => write!(f, "unpack {source} into it"),
+            Self::Inherit { from, way } => write!(f, "say way {way} of it, as of {from}"),
             Self::Enter => f.write_str(
                 "mount dev, dev/pts, dev/shm, proc, sys and run in it, use this host's name servers",
             ),

@@ -218,11 +218,12 @@ fn plan(library: &Library, request: &PromoteRequest, disk: &Disk) -> Result<Plan
         }
     }
     steps.push(Step::Seal);
-    Ok(Plan {
+    let plan = Plan {
         image: request.image.to_string(),
         steps,
         warnings,
-    })
+    };
+    Ok(plan.goes_by_way_of(library, &request.image, &disk.version)?)
 }
 
 /// What the copy costs where the library's file system cannot share blocks, if it has room for it.

@@ -33,7 +33,9 @@ use super::watch::{Phase, Timed, Watch};
 use super::{Excludes, InitramfsCheck, SizeSpec, facts};
 use crate::exec::{Cancel, Mount, PrivateMounts, Program};
 use crate::library::manifest::Distribution;
-use crate::library::{Draft, Library, Progress, Usage, Version, VersionFacts, VersionId};
+use crate::library::{
+    Draft, Error, Library, Progress, Usage, Version, VersionFacts, VersionId, Way,
+};
 
 pub(super) use boot::judge;
 
@@ -217,6 +219,7 @@ impl<'a> Work<'a> {
         match step {
             Step::CreateScratch => self.create_scratch(),
             Step::CreateDisk { size } => self.create_disk(*size),
+            Step::Inherit { way, .. } => self.inherit(*way),
             Step::Verify { .. } => self.verify_parent(),
             Step::EnsureRoom { percent } => self.ensure_room(*percent),
             Step::EnsureNews => self.ensure_news(),
@@ -263,6 +266,13 @@ impl<'a> Work<'a> {
             self.watch.warn(&warning);
             self.warnings.push(warning);
         }
+    }
+
+    /// The same, unless its plan has told it.
+    pub(super) fn warn_once(&mut self, warning: Option<String>) {
+        let is_news = |warning: &String| !self.warnings.contains(warning);
+        let news = warning.filter(is_news);
+        self.warn(news);
     }
 
     pub(super) fn draft(&self) -> Result<&Draft<'a>> {
@@ -315,6 +325,12 @@ impl<'a> Work<'a> {
             }
         };
         Ok(self.draft()?.create_sparse(size)?)
+    }
+
+    fn inherit(&mut self, way: Way) -> Result<()> {
+        let draft = self.draft.as_mut().context("the version is sealed")?;
+        draft.begin_with(way);
+        Ok(())
     }
 
     pub(super) fn enter(&mut self) -> Result<()> {
@@ -437,11 +453,15 @@ impl<'a> Work<'a> {
         let version = draft.seal(facts, self.watch)?;
         let id = version.id().clone();
         if library.image(&id.image)?.current != Some(id.number) {
-            self.warn([format!(
-                "{id} is sealed, and not current: another version of {} became current while it was \
-                 made; `netroot image rollback {id}` gives it to clients",
-                id.image
-            )]);
+            let why = match library.plan_rollback(&id.clone().into()) {
+                Err(Error::Refused { why, instead, .. }) => format!("{why}; {instead}"),
+                _ => format!(
+                    "another version of {} became current while it was made; `netroot image rollback {id}` \
+                     gives it to clients",
+                    id.image
+                ),
+            };
+            self.warn([format!("{id} is sealed, and not current: {why}")]);
         }
         self.sealed = Some(version);
         Ok(())

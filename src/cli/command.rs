@@ -28,7 +28,7 @@ pub(super) use serve::{Boot, Config, Esp, EspCheck, EspExport, EspOf, Serve, Ses
 pub(super) use volumes::{Volume, VolumeAdd, VolumeSet};
 
 use crate::build::{CopyIn, DiskFormat, FileSystem, SizeSpec, Source, SourceDate};
-use crate::library::{HostName, ImageName, VersionSpec};
+use crate::library::{HostName, ImageName, NameError, VersionSpec, Way};
 
 /// Boot a room of diskless machines from versioned images, each with its own copy-on-write disk.
 #[derive(Debug, Parser)]
@@ -196,6 +196,8 @@ pub(super) enum Image {
         /// fc28, or fc28@3 for one version
         image: VersionSpec,
     },
+    /// Say something of an image for all who boot it
+    Set(ImageSet),
     /// Tell what changed from one version to another: files and packages
     Diff(ImageDiff),
     /// Make an older version current again, or a newer one: clients get it at their next boot, clones
@@ -244,6 +246,30 @@ pub(super) enum Image {
         #[command(flatten)]
         consent: Consent,
     },
+}
+
+/// `netroot image set`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A client's own way counts before its groups', theirs before that of the image, and that \
+    before [clients] in netroot.toml. It counts for whoever boots the image, also where a menu offers it \
+    for once, from the next boot on. New versions leave it; an image that is made of this one by `image \
+    upgrade` or `client promote` begins with it. A version that does not boot that way does not become \
+    current."
+)]
+pub(super) struct ImageSet {
+    /// The image
+    pub name: ImageName,
+    /// How those get kernel and disk who boot it: http, ibft or esp; none goes by everybody's again
+    #[arg(long, value_name = "WAY", value_parser = way_or_none)]
+    pub way: OrNone<Way>,
+    #[command(flatten)]
+    pub run: DryRun,
+}
+
+/// A way, or the word that none is said.
+fn way_or_none(text: &str) -> Result<OrNone<Way>, NameError> {
+    client::or_none(if text == "none" { "" } else { text })
 }
 
 /// `netroot image test`

@@ -121,7 +121,7 @@ fn wanted(cli: &Cli, library: &Library, of: &EspOf) -> Result<Wanted> {
         (None, None) => bail!("say whose boot files: --image IMAGE or --client CLIENT"),
     };
     let asking = match &client {
-        Some(client) if library.settings(client)?.way == Some(Way::Esp) => Some(client),
+        Some(client) if library.next_way(client)? == Way::Esp => Some(client),
         _ => None,
     };
     let version = match asking {

@@ -125,6 +125,7 @@ fn run(cli: &Cli) -> Result<()> {
             keep,
             consent,
         }) => image::prune(cli, image.as_ref(), *keep, *consent),
+        Command::Image(Image::Set(args)) => image::set(cli, args),
         Command::Image(Image::Remove {
             image,
             force,

@@ -4,6 +4,7 @@
 //! socket.
 
 mod groups;
+mod images;
 mod rollouts;
 mod volumes;
 

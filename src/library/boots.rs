@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::clients::{Assignment, Client, Settings, Way};
 use super::error::{Error, Result};
 use super::names::{
-    KernelArg, Mode, NameError, VersionId, VersionSpec, serde_as_text, version_number,
+    ImageName, KernelArg, Mode, NameError, VersionId, VersionSpec, serde_as_text, version_number,
 };
 use super::proofs::Proof;
 use super::{Library, MacAddr, Target, manifest, now_millis};
@@ -172,11 +172,15 @@ pub(super) struct Beginning {
 impl Library {
     /// Makes the ticket for a script. Nothing is written: whoever asks resets nobody.
     pub fn issue_boot(&self, client: &Client) -> Result<BootTicket> {
-        self.issue_boot_by(client, &self.settings(client)?)
+        self.issue_boot_by(client, |image| self.settings_booting(client, image))
     }
 
-    /// The same for a client that boots by these settings.
-    pub(super) fn issue_boot_by(&self, client: &Client, by: &Settings) -> Result<BootTicket> {
+    /// The same for a client that boots an image by these settings.
+    pub(super) fn issue_boot_by(
+        &self,
+        client: &Client,
+        by: impl FnOnce(&ImageName) -> Result<Settings>,
+    ) -> Result<BootTicket> {
         let next = client.next_boot()?;
         let version = match next.fixed {
             Some(version) => version,
@@ -187,8 +191,9 @@ impl Library {
                 version.id().clone()
             }
         };
+        let by = by(&version.image)?;
         let what = (version, next.assignment.mode);
-        self.ticket(client, Kind::Assigned, what, by)
+        self.ticket(client, Kind::Assigned, what, &by)
     }
 
     /// The ticket of a boot of this kind, later than all that began.

@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::clients::{
-    Assignment, Client, Edit, SaidBy, Sayings, Settings, SettingsEdit, quoted, said, words,
+    Assignment, Client, Edit, SaidBy, Saying, Sayings, Settings, SettingsEdit, Way, quoted, said,
+    words,
 };
 use super::document::{self, Document};
 use super::edition::Edition;
 use super::error::{Error, Result, chain};
 use super::events::{Actor, Event};
 use super::live::Live;
-use super::names::{ClientName, GroupName, KernelArg, Mode, VersionSpec};
+use super::names::{ClientName, GroupName, ImageName, KernelArg, Mode, VersionSpec};
 use super::{Library, kernel_line};
 
 /// A group's document.
@@ -326,7 +327,8 @@ impl Library {
         let says = |name: &GroupName| self.group_where(name, group);
         for client in self.members_of(&group.name)? {
             let what = format!("{what}, which client {} is in", client.name);
-            let settings = self.settings_by(&client, &says)?;
+            let image = self.said_of_image(&client.image.image)?;
+            let settings = self.settings_by(&client, &says, Some(image))?;
             let mut args = self.kernel_args_by(&client, &says)?;
             args.extend(self.data_arg(&client, &settings)?);
             if let Err(why) = kernel_line::fits(&self.config(), &args) {
@@ -345,7 +347,7 @@ impl Library {
         let mut cautions = Vec::new();
         for client in self.members_of(&after.name)? {
             let settings = |group: &Group| {
-                self.settings_by(&client, &|name: &GroupName| self.group_where(name, group))
+                self.settings_by(&client, &|name| self.group_where(name, group), None)
             };
             cautions.extend(self.data_caution(&client, &settings(before)?, &settings(after)?)?);
         }
@@ -366,21 +368,48 @@ impl Library {
         Ok(clients)
     }
 
-    /// The settings that a client goes by: its own, then those of its groups by their names, then
-    /// everybody's.
+    /// The settings that a client goes by whatever it boots: its own, then those of its groups by their
+    /// names, then everybody's. Which way it boots depends on the image, too.
     pub fn settings(&self, client: &Client) -> Result<Settings> {
-        self.settings_by(client, &|name| self.group(name))
+        self.settings_by(client, &|name| self.group(name), None)
     }
 
-    fn settings_by(&self, client: &Client, group: Says<'_>) -> Result<Settings> {
-        let said = self.said_by(client, group)?;
+    /// The same where it boots this image, which has its say between its groups and everybody.
+    pub fn settings_booting(&self, client: &Client, image: &ImageName) -> Result<Settings> {
+        self.settings_where(client, self.said_of_image(image)?)
+    }
+
+    /// The way of a client's next boot, where its disk does not boot itself.
+    pub fn next_way(&self, client: &Client) -> Result<Way> {
+        let settings = self.settings_booting(client, &client.next_image())?;
+        Ok(settings.way.unwrap_or_default())
+    }
+
+    /// The same where an image says this.
+    pub(super) fn settings_where(&self, client: &Client, image: Saying) -> Result<Settings> {
+        self.settings_by(client, &|name| self.group(name), Some(image))
+    }
+
+    fn settings_by(
+        &self,
+        client: &Client,
+        group: Says<'_>,
+        image: Option<Saying>,
+    ) -> Result<Settings> {
+        let said = self.said_by(client, group, image)?;
         let nothing = Settings::default();
         Ok(said.iter().fold(nothing, |near, (_, next)| near.or(next)))
     }
 
-    /// Who says what of a client, the nearest first.
+    /// Who says what of a client's next boot, the nearest first.
     pub fn sayings(&self, client: &Client) -> Result<Sayings> {
-        let mut said = self.said_by(client, &|name| self.group(name))?;
+        self.sayings_booting(client, &client.next_image())
+    }
+
+    /// The same of a boot of this image.
+    pub(super) fn sayings_booting(&self, client: &Client, image: &ImageName) -> Result<Sayings> {
+        let image = self.said_of_image(image)?;
+        let mut said = self.said_by(client, &|name| self.group(name), Some(image))?;
         said.push((SaidBy::Nobody, self.usual_settings()));
         Ok(said)
     }
@@ -395,11 +424,12 @@ impl Library {
         ]
     }
 
-    fn said_by(&self, client: &Client, group: Says<'_>) -> Result<Sayings> {
+    fn said_by(&self, client: &Client, group: Says<'_>, image: Option<Saying>) -> Result<Sayings> {
         let mut said = vec![(SaidBy::Client, client.settings.clone())];
         for name in &client.groups {
             said.push((SaidBy::Group(name.clone()), group(name)?.settings));
         }
+        said.extend(image);
         said.push((SaidBy::Everybody, self.config().clients.clone()));
         Ok(said)
     }

@@ -116,8 +116,8 @@ pub use events::{Actor, Cursor, Event, Events, Filter, Format, Moment, Recorded}
 pub use groups::{Group, GroupEdit, GroupPlan, GroupView};
 pub use identity::{HostKey, Identity, PublicIdentity};
 pub use images::{
-    Followed, Followers, Image, ImageView, Pruned, Pruning, Publish, Removal, Rollback, Staying,
-    Trial, UnderTrial, Use, Version, VersionView,
+    Followed, Followers, Image, ImageEdit, ImagePlan, ImageView, Pruned, Pruning, Publish, Removal,
+    Rollback, Staying, Trial, UnderTrial, Use, Version, VersionView, caution_of_way,
 };
 pub use jobs::{
     BuildTask, Claim, DiffTask, Ending, Job, JobId, JobOutcome, JobProgress, JobState, LogPart,

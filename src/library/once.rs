@@ -28,7 +28,8 @@ impl Library {
         }
         let version = self.resolve(&image.clone().into())?.id().clone();
         let what = (version, Mode::Shared);
-        self.ticket(client, Kind::Once, what, &self.settings(client)?)
+        let by = self.settings_booting(client, image)?;
+        self.ticket(client, Kind::Once, what, &by)
     }
 
     /// The version that a boot was made for at a menu of the client, and what it proves; nothing if it was

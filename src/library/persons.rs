@@ -20,7 +20,7 @@ use super::clients::{Client, NewClient, SaidBy, Settings, Way};
 use super::error::{Error, Result};
 use super::events::Actor;
 use super::live::Live;
-use super::names::{ClientName, Mode, UserName};
+use super::names::{ClientName, ImageName, Mode, UserName};
 use super::proofs::{ChapBy, Switch};
 use super::{Library, MacAddr};
 
@@ -90,7 +90,8 @@ impl Library {
 
     /// Makes the ticket for a script that boots a person's disk at a machine. Nothing is written.
     pub fn issue_boot_at(&self, person: &Client, machine: &Client) -> Result<BootTicket> {
-        let mut ticket = self.issue_boot_by(person, &self.settings_at(person, machine)?)?;
+        let mut ticket =
+            self.issue_boot_by(person, |image| self.settings_at(person, machine, image))?;
         // What a machine is told about itself (its console, its room's screens) belongs to it and not to
         // who sits there. What a group says that both are in stands there already.
         for name in machine.groups.difference(&person.groups) {
@@ -127,10 +128,16 @@ impl Library {
         }
     }
 
-    /// What a person's disk goes by at a machine. How it boots there and what it proves is said of the
-    /// machine; what is said of the person may ask for more and never for less.
-    fn settings_at(&self, person: &Client, machine: &Client) -> Result<Settings> {
-        let (own, there) = (self.said_of_person(person)?, self.settings(machine)?);
+    /// What a person's disk of this image goes by at a machine. How it boots there and what it proves is
+    /// said of the machine; what is said of the person or of the image may ask for more and never for less.
+    fn settings_at(
+        &self,
+        person: &Client,
+        machine: &Client,
+        image: &ImageName,
+    ) -> Result<Settings> {
+        let own = self.said_of_person(person, image)?;
+        let there = self.settings(machine)?;
         let is_ibft = [own.way, there.way].contains(&Some(Way::Ibft));
         let is_mutual = [own.mutual, there.mutual].contains(&Some(Switch::On));
         Ok(Settings {
@@ -141,11 +148,11 @@ impl Library {
         })
     }
 
-    /// What is said of a person's disk itself or of its groups, and not of all clients, of how it boots and
-    /// what it proves. Who says nothing asks for no proof.
-    pub(super) fn said_of_person(&self, person: &Client) -> Result<Settings> {
-        let said = self.sayings(person)?.into_iter();
-        let own = said.filter(|(by, _)| matches!(by, SaidBy::Client | SaidBy::Group(_)));
+    /// What is said of a person's disk itself, of its groups or of its image, and not of all clients, of how
+    /// it boots and what it proves. Who says nothing asks for no proof.
+    pub(super) fn said_of_person(&self, person: &Client, image: &ImageName) -> Result<Settings> {
+        let said = self.sayings_booting(person, image)?.into_iter();
+        let own = said.filter(|(by, _)| !matches!(by, SaidBy::Everybody | SaidBy::Nobody));
         let own = own.fold(Settings::default(), |near, (_, next)| near.or(&next));
         Ok(Settings {
             chap: Some(own.chap.unwrap_or(ChapBy::Off)),

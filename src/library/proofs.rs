@@ -145,13 +145,13 @@ impl Library {
         version: &VersionId,
         proof: Proof,
     ) -> Result<bool> {
-        let version = self.version(version)?;
+        let (version, image) = (self.version(version)?, &version.image);
         let wanted = |by: &Settings| Proof::wanted(by, version.way(by));
         Ok(match client.person {
-            None => proof == wanted(&self.settings(client)?),
+            None => proof == wanted(&self.settings_booting(client, image)?),
             // A machine asked for it, and which one that was the id does not tell. So much is asked for
             // wherever they are.
-            Some(_) => proof >= wanted(&self.said_of_person(client)?),
+            Some(_) => proof >= wanted(&self.said_of_person(client, image)?),
         })
     }
 

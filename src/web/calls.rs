@@ -1,10 +1,12 @@
 //! Bodies of API calls. Answers are the library's own results.
 
 mod groups;
+mod images;
 mod rollouts;
 mod volumes;
 
 pub use groups::{EditGroupCall, ImportCall, RemoveGroupCall};
+pub use images::EditImageCall;
 pub use rollouts::{RolloutCall, StopRolloutCall, WakeCall};
 pub use volumes::{
     AddVolumeCall, BlockSize, ChapCall, ChapEdit, EditVolumeCall, RemoveVolumeCall,

@@ -5,7 +5,9 @@ use std::os::unix::fs::FileExt;
 
 use netroot::build::{self, Built, Change, ChangeRequest, InitramfsCheck};
 use netroot::exec::{Cancel, Program, in_private_mounts};
-use netroot::library::Quiet;
+use netroot::library::{Actor, ImageEdit, Quiet, Way};
+
+use xtask::initramfs::Archive;
 
 use crate::recipes::site_with_recipe;
 use crate::site::{KERNEL, Site, run};
@@ -303,4 +305,90 @@ fn a_library_without_room_is_told_before_anything_starts() {
         mounted.unmount().unwrap();
     })
     .unwrap();
+}
+
+#[test]
+fn an_image_that_is_made_of_another_begins_with_its_way() {
+    let site = site();
+    let image = |name: &str| site.library.image(&name.parse().unwrap()).unwrap();
+    let says = |name: &str, way: Option<Way>| {
+        let edit = ImageEdit { way: Some(way) };
+        let by = Actor::command();
+        let name = name.parse().unwrap();
+        site.library.edit_image(&name, &edit, &by).unwrap();
+    };
+    says("one", Some(Way::Esp));
+    let script = || Change::Script(build::Script::Shell("touch /root/changed".into()));
+    let plan = |to: &str| {
+        let (from, to) = ("one".parse().unwrap(), to.parse().unwrap());
+        let request = ChangeRequest::new(from, to, vec![script()]);
+        build::plan_change(&site.library, &request)
+            .unwrap()
+            .to_string()
+    };
+    assert!(
+        plan("two").contains("say way esp of it, as of one"),
+        "{}",
+        plan("two")
+    );
+    assert!(!plan("one").contains("say way"), "{}", plan("one"));
+    change(&site, "two", script()).unwrap().unwrap();
+    assert_eq!(image("two").way, Some(Way::Esp));
+    says("two", None);
+    change(&site, "one", script()).unwrap().unwrap();
+    assert_eq!((image("one").way, image("two").way), (Some(Way::Esp), None));
+    site.assert_clean();
+}
+
+#[test]
+fn a_version_that_the_way_of_its_image_does_not_boot_is_told_of_before_it_is_sealed() {
+    let site = site();
+    let edit = |way| {
+        let (edit, by) = (ImageEdit { way: Some(way) }, Actor::command());
+        let one = "one".parse().unwrap();
+        site.library.edit_image(&one, &edit, &by).unwrap();
+    };
+    let current = || site.library.image(&"one".parse().unwrap()).unwrap().current;
+    let is_told = |warnings: Vec<String>| {
+        let told = warnings.join("\n");
+        let cure = "netroot image set one --way none";
+        let count = told.matches("of one does not become current").count();
+        assert!(count == 1 && told.contains(cure), "{told}");
+        told
+    };
+    edit(Some(Way::Ibft));
+    // As initramfs-tools makes it.
+    let tree = site.tree(KERNEL);
+    let mut archive = Archive::default();
+    archive.directory("scripts");
+    archive.file("scripts/functions", 0o644, b"# of initramfs-tools");
+    fs::write(
+        tree.join(format!("boot/initrd.img-{KERNEL}")),
+        archive.finish(),
+    )
+    .unwrap();
+    let source = build::Source::Directory(tree);
+    let mut request = build::BuildRequest::new("one".parse().unwrap(), source);
+    request.check = InitramfsCheck::Skip;
+    let plan = build::plan_image(&site.library, &request, &Cancel::new()).unwrap();
+    is_told(plan.warnings);
+    let told = is_told(site.build(&request).unwrap().warnings);
+    assert!(told.contains("one@2 is sealed, and not current"), "{told}");
+    assert_eq!(current(), Some(1));
+    // What is made of that is told of by its plan; whoever sees to it meanwhile has it current.
+    let script = Change::Script(build::Script::Shell("touch /root/here".into()));
+    let (from, to) = ("one@2".parse().unwrap(), "one".parse().unwrap());
+    let mut request = ChangeRequest::new(from, to, vec![script]);
+    request.check = InitramfsCheck::Skip;
+    is_told(
+        build::plan_change(&site.library, &request)
+            .unwrap()
+            .warnings,
+    );
+    let none = || edit(None);
+    let watch = Meanwhile(&none, std::sync::Once::new());
+    let built = build::change(&site.library, &request, &Cancel::new(), &watch);
+    assert_eq!(built.unwrap().unwrap().version.to_string(), "one@3");
+    assert_eq!(current(), Some(3));
+    site.assert_clean();
 }

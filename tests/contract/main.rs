@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use netroot::library::{
     Actor, Ending, JobOutcome, Kept, Library, MacAddr, Mode, NewClient, NewVolume, NoServer, Paths,
-    Role, Secrets, Task, UpdateTask, VerifyTask, this_worker,
+    Role, Secrets, Settings, Task, UpdateTask, VerifyTask, Way, this_worker,
 };
 use tokio::runtime::{Builder, Runtime};
 use xtask::program::Background;
@@ -81,7 +81,11 @@ fn add(library: &Library, mac: MacAddr, mode: Mode) {
         mode,
         args: vec!["quiet".parse().unwrap()],
         groups: ["lab".parse().unwrap()].into(),
-        settings: Default::default(),
+        // Whatever way schemathesis says of its image: its script is read here.
+        settings: Settings {
+            way: Some(Way::Http),
+            ..Settings::default()
+        },
     };
     let live = NoServer::new(library.live_lock().unwrap());
     library.add_client(&new, &live, &Actor::command()).unwrap();

@@ -31,3 +31,4 @@ mod rollouts;
 mod shared;
 mod usage;
 mod volumes;
+mod ways;

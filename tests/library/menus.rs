@@ -4,8 +4,8 @@ use netroot::library::*;
 
 use crate::lab::{Lab, assign, forbidden, refused};
 
-const MAC: &str = "52:54:00:12:34:56";
-const OTHER: &str = "52:54:00:12:34:57";
+pub(crate) const MAC: &str = "52:54:00:12:34:56";
+pub(crate) const OTHER: &str = "52:54:00:12:34:57";
 
 /// A lab with two images, and a client of the first whose menu offers the second.
 fn lab(mode: Mode) -> (Lab, MacAddr) {
@@ -18,7 +18,7 @@ fn lab(mode: Mode) -> (Lab, MacAddr) {
     (lab, mac)
 }
 
-fn offer(lab: &Lab, mac: &MacAddr, when: &str) {
+pub(crate) fn offer(lab: &Lab, mac: &MacAddr, when: &str) {
     let settings = serde_json::json!({ "menu": when, "menu_items": ["fc29"] });
     let edit = Edit {
         settings: serde_json::from_value(settings).unwrap(),
@@ -29,7 +29,7 @@ fn offer(lab: &Lab, mac: &MacAddr, when: &str) {
         .unwrap();
 }
 
-fn choose(lab: &Lab, mac: &MacAddr, image: &str) -> Result<BootTicket> {
+pub(crate) fn choose(lab: &Lab, mac: &MacAddr, image: &str) -> Result<BootTicket> {
     lab.lib
         .issue_once(&lab.client(mac), &image.parse().unwrap())
 }
@@ -120,7 +120,7 @@ fn only_what_is_offered_is_booted_and_only_as_its_script_says() {
     assert!(refused(choose(&lab, &mac, "fc29")).contains("does not offer"));
 }
 
-fn user(lab: &Lab, name: &str) -> User {
+pub(crate) fn user(lab: &Lab, name: &str) -> User {
     let new = NewUser {
         name: name.parse().unwrap(),
         role: Role::Viewer,
@@ -131,7 +131,7 @@ fn user(lab: &Lab, name: &str) -> User {
     lab.lib.user(&new.name).unwrap()
 }
 
-fn sits_at(lab: &Lab, user: &User, machine: &MacAddr) -> BootTicket {
+pub(crate) fn sits_at(lab: &Lab, user: &User, machine: &MacAddr) -> BootTicket {
     let machine = lab.client(machine);
     let person = lab
         .lib
@@ -187,7 +187,7 @@ fn who_has_the_name_of_a_former_user_does_not_get_that_ones_disk() {
     assert_eq!(lab.client(&disk).name.to_string(), "person-anna");
 }
 
-fn says(lab: &Lab, mac: &MacAddr, settings: serde_json::Value) {
+pub(crate) fn says(lab: &Lab, mac: &MacAddr, settings: serde_json::Value) {
     let edit = Edit {
         settings: serde_json::from_value(settings).unwrap(),
         ..Edit::default()

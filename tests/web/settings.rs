@@ -457,3 +457,115 @@ fn viewers_look_and_forms_of_strangers_do_nothing() {
     let said = site.json(&["group", "show", "lab"]);
     assert_eq!(said["settings"]["quota"], "4G");
 }
+
+#[test]
+fn an_image_says_the_way_to_boot_and_nothing_else() {
+    let (site, mac, server) = room();
+    let (image, client) = ("/images/fc28", format!("/clients/{mac}"));
+    let told = |page: &str| counts(&server.page(page), "Way to boot");
+    let is = |value: &str, by: &str| (value.to_owned(), by.to_owned());
+    let way = || site.lib.image(&"fc28".parse().unwrap()).unwrap().way;
+    assert_eq!(told(image), is("http", "built in"));
+    let page = server.page(image);
+    assert!(!page.contains("<dt>Quota</dt>"), "{page}");
+    assert!(page.contains("href=\"/images/fc28/settings\""), "{page}");
+    let form = server.page("/images/fc28/settings");
+    assert!(form.contains("as inherited: http (built in)"), "{form}");
+    assert!(!form.contains("name=\"quota\""), "{form}");
+    // What its form does not have is not taken from it, either.
+    let saved = save(&server, image, &[("way", "ibft"), ("quota", "1G")]);
+    assert!(saved.contains("told at their next boot"), "{saved}");
+    assert_eq!(way(), Some(Way::Ibft));
+    assert_eq!(told(image), is("ibft", "image fc28"));
+    assert_eq!(told(&client), is("ibft", "image fc28"));
+    let form = server.page(&format!("{client}/settings"));
+    assert!(form.contains("as inherited: ibft (image fc28)"), "{form}");
+    let cfg = server.boot_cfg(&mac);
+    assert!(
+        cfg.contains("boot.cfg of lab-1 has a secret in it"),
+        "{cfg}"
+    );
+    let events = server.until("/events?what=image-set", |page| page.contains("to ibft"));
+    assert!(events.contains("set the way to boot of"), "{events}");
+    let refused = send(&server, image, &[("way", "nfs")]);
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    assert!(refused.text.contains("id=\"wrong-way\""));
+    // Who filled it in for what is no more so is told.
+    let form = server.page("/images/fc28/settings");
+    let late = [
+        ("csrf", hidden(&form, "csrf")),
+        ("seen", hidden(&form, "seen")),
+        ("way", "http".to_owned()),
+    ];
+    save(&server, image, &[("way", "")]);
+    assert_eq!(way(), None);
+    let page = server.post_and_look("/images/fc28/settings", &late);
+    assert!(
+        page.contains("changed by somebody else meanwhile"),
+        "{page}"
+    );
+    assert_eq!((way(), told(&client)), (None, is("http", "built in")));
+}
+
+#[test]
+fn programs_say_the_way_of_an_image_as_they_have_read_it() {
+    let (site, _mac, server) = room();
+    site.seal("fc28");
+    let path = "/api/v1/images/fc28";
+    let patch = |body: &str, tag: &str| {
+        let head = [("if-match", tag)];
+        let head = if tag.is_empty() { &head[..0] } else { &head };
+        server.send("PATCH", path, body, head)
+    };
+    let tag = || server.get(path).header("etag").to_owned();
+    let image = |answer: &Answer| serde_json::from_str::<Value>(&answer.text).unwrap();
+    let first = tag();
+    let plan = patch(r#"{"way": "ibft", "dry_run": true}"#, "");
+    assert_eq!(
+        image(&plan)["steps"],
+        json!(["set way to `ibft` instead of nothing"])
+    );
+    assert_eq!(tag(), first);
+    let set = patch(r#"{"way": "ibft"}"#, &first);
+    assert_eq!((set.status, &image(&set)["way"]), (200, &json!("ibft")));
+    assert_eq!(set.header("etag"), tag());
+    assert_ne!(tag(), first);
+    assert_eq!(image(&server.get(path))["way"], "ibft");
+    for dry_run in ["true", "false"] {
+        let body = format!(r#"{{"way": null, "dry_run": {dry_run}}}"#);
+        assert_eq!(patch(&body, &first).status, 412, "{dry_run}");
+    }
+    // A rollback is for what was read of it, too.
+    let back = |tag: &str| {
+        let head = [("if-match", tag)];
+        server.send("POST", "/api/v1/images/fc28@1/rollback", "{}", &head)
+    };
+    assert_eq!(back(&first).status, 412);
+    assert_eq!(back(&tag()).status, 200);
+    // What is left out stays.
+    assert_eq!(image(&patch("{}", &tag()))["way"], "ibft");
+    assert_eq!(image(&patch(r#"{"way": null}"#, "*")).get("way"), None);
+    for wrong in [r#"{"way": "nfs"}"#, r#"{"quota": "1G"}"#] {
+        assert_eq!(patch(wrong, "").status, 400, "{wrong}");
+    }
+    let none = server.send("PATCH", "/api/v1/images/fc99", r#"{"way": null}"#, &[]);
+    assert_eq!(none.status, 404);
+    let mut draft = site.lib.draft(&"win".parse().unwrap()).unwrap();
+    draft.create_sparse(1 << 20).unwrap();
+    draft.boots_itself(manifest::TableFacts {
+        kind: manifest::TableKind::Gpt,
+        partitions: 1,
+        bios: true,
+        efi: false,
+    });
+    draft.seal(VersionFacts::default(), &Quiet).unwrap();
+    let refused = server.send("PATCH", "/api/v1/images/win", r#"{"way": "http"}"#, &[]);
+    assert_eq!(refused.status, 409);
+    assert!(
+        refused.text.contains("boots from its own disk"),
+        "{}",
+        refused.text
+    );
+    let page = server.page("/images/win");
+    assert!(page.contains("boots from its own disk"), "{page}");
+}

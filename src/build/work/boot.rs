@@ -11,8 +11,8 @@ use crate::build::shown::Shown;
 use crate::build::tree::{Measure, Root, measure};
 use crate::build::version::KernelRelease;
 use crate::build::{Excludes, FileSystem, InitramfsCheck, facts, identity, kernel, reconnect};
-use crate::library::Progress;
 use crate::library::manifest::TreeFacts;
+use crate::library::{Progress, caution_of_way};
 
 /// Where the list of packages is read, beside its disk.
 const LISTING: &str = "packages";
@@ -42,6 +42,7 @@ impl Work<'_> {
         self.facts.kernel_version = files.release.to_string();
         self.facts.early = checked.facts;
         self.warn(checked.warnings);
+        self.warn_of_way()?;
         let draft = self.draft.as_mut().context("the version is sealed")?;
         draft.add_kernel(&mut files.kernel.file)?;
         draft.add_initramfs(&mut files.initramfs.file)?;
@@ -54,6 +55,15 @@ impl Work<'_> {
             bytes: self.tree.allocated,
             entries: self.tree.entries,
         };
+        Ok(())
+    }
+
+    /// Tells while something can be done about it that the way of its image does not boot it.
+    fn warn_of_way(&mut self) -> Result<()> {
+        let draft = self.draft()?;
+        let kind = self.facts.early.kind;
+        let caution = caution_of_way(draft.image(), draft.way()?, kind);
+        self.warn_once(caution);
         Ok(())
     }
 

@@ -206,7 +206,7 @@ pub(in crate::cli) struct ClientSet {
 /// What can be said for one client, and for all of a group.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct SettingsArgs {
-    /// How it gets kernel and disk: http, ibft or esp; --way= goes by its groups and everybody again
+    /// How it gets kernel and disk: http, ibft or esp; --way= goes by its groups, its image and everybody again
     #[arg(long, value_name = "WAY", value_parser = or_none::<Way>)]
     pub way: Option<OrNone<Way>>,
     /// When its machine shows a menu: off, key (Ctrl-B) or always; --menu= goes by its groups and everybody

@@ -37,7 +37,7 @@ pub(in crate::cli) enum Group {
 #[derive(Debug, Args)]
 #[command(
     after_help = "A client's own word counts before its groups', theirs (by their names) before \
-    everybody's in netroot.toml. Kernel arguments add up: everybody's, those of its groups, its own. \
+    everybody's in netroot.toml; of the way to boot, the image's between them (`image set`). Kernel arguments add up: everybody's, those of its groups, its own. \
     Clients are told at their next boot. Image and mode are what `client add --group` takes unless it \
     is told; `client assign @GROUP` is for those that are there."
 )]

@@ -3,12 +3,14 @@
 mod acts;
 mod diff;
 mod draw;
+mod set;
 mod show;
 mod trial;
 mod verify;
 
 pub(super) use acts::{prune, remove, rollback};
 pub(super) use diff::{diff, told_changes};
+pub(super) use set::set;
 pub(super) use show::{description, names, show};
 pub(super) use trial::{test, tried};
 pub(super) use verify::verify;
@@ -19,13 +21,15 @@ use serde::Serialize;
 use super::command::Cli;
 use super::{open, print};
 use crate::library::manifest::Distribution;
-use crate::library::{Library, Usage, VersionId};
+use crate::library::{Image, Library, Usage, VersionId, Way};
 
 /// One line of `image list`.
 #[derive(Debug, Serialize)]
 struct Row {
     version: VersionId,
     current: bool,
+    /// What is said of its image.
+    way: Option<Way>,
     sealed: jiff::Timestamp,
     size: u64,
     #[serde(flatten)]
@@ -43,8 +47,7 @@ pub(super) fn list(cli: &Cli) -> Result<()> {
     let mut rows = Vec::new();
     for image in library.images()? {
         for id in image.ids() {
-            let current = image.current == Some(id.number);
-            rows.push(row(&library, &id, current)?);
+            rows.push(row(&library, &image, &id)?);
         }
     }
     if cli.json {
@@ -75,13 +78,14 @@ pub(super) fn list(cli: &Cli) -> Result<()> {
     table.print("no images; make one with: netroot image build deb12 --from debian:bookworm")
 }
 
-fn row(library: &Library, id: &VersionId, current: bool) -> Result<Row> {
+fn row(library: &Library, image: &Image, id: &VersionId) -> Result<Row> {
     let version = library.version(id)?;
     let manifest = version.manifest();
     let facts = &manifest.facts;
     Ok(Row {
         version: id.clone(),
-        current,
+        current: image.current == Some(id.number),
+        way: image.way,
         sealed: manifest.sealed,
         size: manifest.disk.size,
         usage: library.usage(id)?,

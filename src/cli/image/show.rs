@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::draw::{Node, drawn};
+use super::set::told_way;
 use super::told_usage;
 use crate::cli::command::Cli;
 use crate::cli::reach::Reach;
@@ -115,6 +116,9 @@ fn show_version(cli: &Cli, spec: &VersionSpec) -> Result<()> {
             "shared and ephemeral clients boot it, persistent ones after a reset".into(),
         );
     }
+    if let Some(way) = image.way {
+        more("way", format!("{way}, as is said of {}", image.name));
+    }
     more("tested", tested(now));
     if !now.children.is_empty() {
         more("made of it", names(now.children.iter()));
@@ -154,10 +158,12 @@ fn heading(view: &ImageView) -> String {
     let own = usage
         .exclusive
         .map(|own| format!(", {} shared with nobody", print::bytes(own)));
+    let way = view.way.map(|way| format!(", {}", told_way(Some(way))));
     format!(
-        "{}: {count} {versions}{}",
+        "{}: {count} {versions}{}{}",
         view.name,
-        own.unwrap_or_default()
+        own.unwrap_or_default(),
+        way.unwrap_or_default()
     )
 }
 

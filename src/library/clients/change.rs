@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::act::titled;
 use super::{Act, Armed, Assignment, Before, Client, Discarded, KeptDisk, Snapshot, Step};
 use crate::library::error::{Error, Result};
-use crate::library::names::{Mode, VersionId, VersionSpec};
+use crate::library::names::{ImageName, Mode, VersionId, VersionSpec};
 use crate::library::store::clone::{CloneInfo, Swap};
 
 /// How many predecessors of a clone are kept for undo.
@@ -132,6 +132,12 @@ impl Client {
         matches!(act, Act::Assign(_))
             && ready.disk == DiskChange::Stays
             && ready.assignment == self.assignment()
+    }
+
+    /// The image that its next boot gets, as far as that can be told.
+    pub(crate) fn next_image(&self) -> ImageName {
+        let next = self.next_boot().map(|ready| ready.assignment);
+        next.unwrap_or_else(|_| self.assignment()).image.image
     }
 
     /// What its next boot gets, what waits for that boot included.

@@ -71,7 +71,8 @@ impl Library {
         let what = format!("adding client {}", client.name);
         client.settings.ensure_possible(&what)?;
         version.ensure_mode(new.mode, || what.clone())?;
-        version.ensure_way(self.settings(&client)?.way.unwrap_or_default(), &what)?;
+        let settings = self.settings_booting(&client, &new.image.image)?;
+        version.ensure_way(settings.way.unwrap_or_default(), &what)?;
         self.ensure_line(&client, &what)?;
         let mut steps = vec![Step::Edit {
             what: format!(
@@ -165,7 +166,7 @@ impl Library {
         let what = format!("changing client {}", client.name);
         after.settings.ensure_possible(&what)?;
         self.ensure_line(&after, &what)?;
-        let settings = self.settings(&after)?;
+        let settings = self.settings_booting(&after, &after.image.image)?;
         // What it is assigned to may be gone: that is told when it boots, and mended by an assignment.
         if let Ok(version) = self.resolve(&after.image) {
             version.ensure_way(settings.way.unwrap_or_default(), &what)?;

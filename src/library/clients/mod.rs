@@ -45,8 +45,8 @@ pub(crate) use edit::{quoted, words};
 pub use import::{COLUMNS, Import, Known};
 pub use menu::{Menu, MenuItem, MenuSeconds, MenuWhen};
 pub use removal::Removing;
-pub(crate) use settings::said;
 pub use settings::{SaidBy, Sayings, Settings, SettingsEdit, Way};
+pub(crate) use settings::{Saying, said};
 pub use step::Step;
 pub use view::{ClientState, ClientView, HeldTo, OwnEsp};
 

@@ -56,6 +56,20 @@ impl Version {
     }
 }
 
+impl Way {
+    /// What it is about an initramfs of this kind that it does not find its disk on this way, if it does
+    /// not.
+    pub(crate) fn unfit_for(self, kind: InitramfsKind) -> Option<&'static str> {
+        match (self, kind) {
+            (Way::Ibft, InitramfsKind::InitramfsTools) => Some(
+                "is made by initramfs-tools: on the way ibft it takes the network's address from the \
+                 firmware's table as well, as one that nobody renews",
+            ),
+            _ => None,
+        }
+    }
+}
+
 impl Version {
     /// The way by which this version boots where these settings hold. iPXE always attaches a disk that
     /// boots itself, and leaves it in the firmware's table.
@@ -72,23 +86,25 @@ impl Version {
     /// # Errors
     /// With the reason, and what else to do.
     pub fn ensure_way(&self, way: Way, what: &str) -> Result<()> {
-        let manifest = self.manifest();
-        // A disk that boots itself is attached by iPXE in any case.
-        if way != Way::Ibft || matches!(manifest.boot, BootFrom::Disk(_)) {
-            return Ok(());
-        }
-        match manifest.facts.early.kind {
-            InitramfsKind::Dracut | InitramfsKind::Unknown => Ok(()),
-            InitramfsKind::InitramfsTools => Err(Error::refused(
+        match self.unfit_for(way) {
+            Some(why) => Err(Error::refused(
                 what,
-                format!(
-                    "the initramfs of {} is made by initramfs-tools: on the way ibft it takes the \
-                     network's address from the firmware's table as well, as one that nobody renews",
-                    self.id()
-                ),
+                why,
                 "use way http, or build the image with dracut",
             )),
+            None => Ok(()),
         }
+    }
+
+    /// Why this version would not find its disk on that way, if it would not.
+    pub(crate) fn unfit_for(&self, way: Way) -> Option<String> {
+        let manifest = self.manifest();
+        // A disk that boots itself is attached by iPXE in any case.
+        if matches!(manifest.boot, BootFrom::Disk(_)) {
+            return None;
+        }
+        let why = way.unfit_for(manifest.facts.early.kind)?;
+        Some(format!("the initramfs of {} {why}", self.id()))
     }
 
     /// What a person should know who gives this version to a client of mode `mode`.

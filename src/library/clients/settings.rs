@@ -9,11 +9,12 @@ use crate::library::accounts::Lifetime;
 use crate::library::bytes::{ByteSize, SizeOrNone};
 use crate::library::config::MenuLogin;
 use crate::library::error::{self, Error};
-use crate::library::names::{GroupName, plain_words};
+use crate::library::names::{GroupName, ImageName, plain_words};
 use crate::library::{ChapBy, Library, SshKey, Switch};
 
 /// Settings as somebody gave them; of what is not set, the next one up is asked: a client's groups by
-/// name, then `[clients]` in `netroot.toml`, then what its own documentation calls the default.
+/// name, then the image that it boots, then `[clients]` in `netroot.toml`, then what its own documentation
+/// calls the default. Of an image the way to boot is said, and nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -122,11 +123,16 @@ pub enum SaidBy {
     Client,
     /// A group that it is in.
     Group(GroupName),
+    /// The image that it boots.
+    Image(ImageName),
     /// Table `[clients]` of `netroot.toml`.
     Everybody,
     /// Nobody: it is so where nothing is said.
     Nobody,
 }
+
+/// What one of them says.
+pub(crate) type Saying = (SaidBy, Settings);
 
 /// What each of them says, the nearest first.
 pub type Sayings = Vec<(SaidBy, Settings)>;

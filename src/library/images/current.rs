@@ -53,6 +53,12 @@ impl Library {
     /// where that is asked for.
     pub(super) fn ensure_may_be_current(&self, version: &VersionId) -> Result<()> {
         self.ensure_bootable(version)?;
+        self.ensure_nothing_waits(version)
+    }
+
+    /// Refuses what is whole and yet has to wait: for its image to say another way, or for its test.
+    fn ensure_nothing_waits(&self, version: &VersionId) -> Result<()> {
+        self.ensure_boots_by_its_way(&self.version(version)?)?;
         self.ensure_tried(version)
     }
 
@@ -84,6 +90,7 @@ impl Library {
             name: name.clone(),
             current: document.and_then(|document| document.current),
             versions,
+            way: self.way_of_image(name)?,
         }))
     }
 
@@ -181,7 +188,7 @@ impl Library {
                 continue;
             }
             if number > document.drawn && self.is_whole(&version) {
-                match self.ensure_tried(&version) {
+                match self.ensure_nothing_waits(&version) {
                     Ok(()) => self.make_current(lock, &version)?,
                     Err(_) => self.note_drawn(lock, &version)?,
                 }

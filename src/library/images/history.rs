@@ -6,8 +6,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::settings::edition;
 use super::{Image, Trial, Use};
 use crate::library::Library;
+use crate::library::clients::Way;
+use crate::library::edition::Edition;
 use crate::library::error::{Error, Result};
 use crate::library::live::LiveSession;
 use crate::library::manifest::BootFrom;
@@ -21,6 +24,9 @@ pub struct ImageView {
     pub name: ImageName,
     /// The number of the version that clients get at their next boot.
     pub current: Option<u32>,
+    /// How those get kernel and root disk who boot it, where neither they nor their groups say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
     /// All versions, in order.
     pub versions: Vec<VersionView>,
 }
@@ -60,6 +66,13 @@ pub struct VersionView {
     pub uses: Option<Vec<Use>>,
 }
 
+impl ImageView {
+    /// That of its image.
+    pub fn edition(&self) -> Edition {
+        edition(self.current, self.way)
+    }
+}
+
 impl Library {
     /// All that is known about an image's versions; `sessions` are all that there are now.
     pub fn image_view(&self, name: &ImageName, sessions: &[LiveSession]) -> Result<ImageView> {
@@ -80,6 +93,7 @@ impl Library {
         Ok(ImageView {
             name: image.name,
             current: image.current,
+            way: image.way,
             versions,
         })
     }

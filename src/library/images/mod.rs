@@ -2,6 +2,7 @@
 //!
 //! - `current`: which version clients get, and which numbers were drawn
 //! - `uses`: who uses a version; `history`: all that is told of an image's versions
+//! - `settings`: what is said of an image, for all who boot it
 //! - `followers`: which clients a new version reaches
 //! - `trials`: whether a version boots
 //! - `rollback`, `removal`, `prune`: moving `current`, and what goes for ever
@@ -12,6 +13,7 @@ mod history;
 mod prune;
 mod removal;
 mod rollback;
+mod settings;
 mod trials;
 mod uses;
 
@@ -27,10 +29,12 @@ pub use history::{ImageView, VersionView};
 pub use prune::{Pruned, Pruning, Staying};
 pub use removal::Removal;
 pub use rollback::Rollback;
+pub use settings::{ImageEdit, ImagePlan, caution_of_way};
 pub use trials::{Publish, Trial, UnderTrial};
 pub use uses::Use;
 
 use super::Library;
+use super::clients::Way;
 use super::document;
 use super::error::{Doing, Error, Result};
 use super::manifest::{BootFrom, FileFacts, Manifest};
@@ -47,6 +51,9 @@ pub struct Image {
     pub current: Option<u32>,
     /// The numbers of all versions, in order.
     pub versions: Vec<u32>,
+    /// How those get kernel and root disk who boot it, where neither they nor their groups say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
 }
 
 /// A sealed version: where its files are, and what is known about it.

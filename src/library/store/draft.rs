@@ -16,6 +16,7 @@ use super::hash::{hash_path, hash_reader};
 use super::{
     BLOCK_SIZE, DISK, DRAFT, FAILED, INITRAMFS, KERNEL, MANIFEST, PUBLISHING, random_name,
 };
+use crate::library::clients::Way;
 use crate::library::error::{Doing, Error, Result};
 use crate::library::images::Version;
 use crate::library::manifest::{
@@ -49,6 +50,8 @@ pub struct Draft<'a> {
     kernel: Option<FileFacts>,
     initramfs: Option<FileFacts>,
     table: Option<TableFacts>,
+    /// What is said of its image, where it begins it.
+    way: Option<Way>,
     /// Which version of its image was current when it was begun.
     began_at: Option<u32>,
     only: Only,
@@ -95,6 +98,7 @@ impl<'a> Draft<'a> {
             kernel: None,
             initramfs: None,
             table: None,
+            way: None,
             began_at: library.find_image(image)?.and_then(|image| image.current),
             only: Only::Anyway,
             _held: held,
@@ -104,6 +108,19 @@ impl<'a> Draft<'a> {
     /// Refuses to be sealed where its image has a version by then.
     pub fn only_as_first(&mut self) {
         self.only = Only::AsFirst;
+    }
+
+    /// Has this way said of its image, where it is the first version of that.
+    pub fn begin_with(&mut self, way: Way) {
+        self.way = Some(way);
+    }
+
+    /// The way that is said of its image, or will be.
+    pub fn way(&self) -> Result<Option<Way>> {
+        match self.library.find_image(&self.image)? {
+            Some(image) => Ok(image.way),
+            None => Ok(self.way),
+        }
     }
 
     /// The library that it is made for.
@@ -220,7 +237,7 @@ impl<'a> Draft<'a> {
 
     /// Makes it the image's next version, which clients get from now on: unless it was made of another
     /// version of that image, and a person has made yet another one current meanwhile; or it has to pass
-    /// its test first.
+    /// its test first; or the way that is said of its image does not boot it.
     ///
     /// The disk must be clean and unmounted (rule 6). Everything is synced and hashed before the
     /// rename that publishes it.
@@ -245,10 +262,18 @@ impl<'a> Draft<'a> {
                 "repeat it with another name",
             ));
         }
+        let is_first = now.is_none();
+        let way = now.as_ref().map_or(self.way, |image| image.way);
+        let fits = match &boot {
+            BootFrom::Disk(_) => true,
+            BootFrom::Kernel { .. } => {
+                way.is_none_or(|way| way.unfit_for(facts.early.kind).is_none())
+            }
+        };
         let moved = now.is_some_and(|image| image.current != self.began_at);
         let parent = facts.parent.as_ref().map(|parent| &parent.image);
         let is_news = !(moved && parent == Some(&self.image));
-        let is_current = is_news && !library.wants_trial(&boot);
+        let is_current = is_news && fits && !library.wants_trial(&boot);
         let version = library.next_version(&self.image)?;
         let manifest = Manifest {
             format: 1,
@@ -260,6 +285,11 @@ impl<'a> Draft<'a> {
             facts,
         };
         self.close(&manifest)?;
+        if is_first {
+            // Before it is there, so that nobody boots it by another way; and not by what an image of that
+            // name said that is gone.
+            library.say_of_image(&lock, &self.image, way)?;
+        }
         let published = self.publish(&version).and_then(|()| match is_current {
             true => library.make_current(&lock, &version),
             false => library.note_drawn(&lock, &version),

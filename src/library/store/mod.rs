@@ -46,6 +46,8 @@ const DRAFT: &str = ".draft-";
 pub(crate) const FAILED: &str = ".failed-";
 /// The file in a version that was published and is not yet current.
 pub(crate) const PUBLISHING: &str = "publishing";
+/// What is said of an image, beside its versions.
+const SETTINGS: &str = "settings";
 /// Begins the names of what is being removed.
 pub(crate) const REMOVED: &str = ".removed-";
 
@@ -82,6 +84,10 @@ impl Places {
 
     pub(crate) fn current(&self, image: &ImageName) -> PathBuf {
         self.image(image).join("current")
+    }
+
+    pub(crate) fn image_settings(&self, image: &ImageName) -> PathBuf {
+        self.image(image).join(SETTINGS)
     }
 
     /// The highest number that was drawn for an image that was removed: beside the image's directory,

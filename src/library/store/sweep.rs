@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::draft::{is_dead, remove_tree};
-use super::{DRAFT, REMOVED, UNDER_TRIAL, clone, held};
+use super::{DRAFT, REMOVED, SETTINGS, UNDER_TRIAL, clone, held};
 use crate::library::document;
 use crate::library::error::{Error, Result, chain};
 use crate::library::names::{ClientName, ImageName, VersionId};
@@ -224,6 +224,10 @@ impl Library {
         swept.extend(files.into_iter().map(|path| Swept::Temporary { path }));
         if let Some(version) = self.finish_publishing(lock, image)? {
             swept.push(Swept::Current { version });
+        }
+        // What a first version was to begin with that came to nothing.
+        if document::entries(&home)? == [SETTINGS] {
+            self.say_of_image(lock, image, None)?;
         }
         // Goes when it was made for a draft that came to nothing.
         let _ = fs::remove_dir(&home);

@@ -13,7 +13,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::library::Edition;
+use crate::library::{Edition, Image};
 use crate::web::Problem;
 
 /// What such a header is in the API's document.
@@ -55,15 +55,13 @@ impl IfMatch {
     }
 
     /// The version that has to be current; nothing where any will do.
-    pub(super) fn current(&self, now: Option<u32>) -> Option<u32> {
-        let tags = self.0.as_ref()?;
-        let now = now.unwrap_or(0);
-        let tag = format!("current-{now}");
-        if tags.iter().any(|named| *named == "*" || *named == tag) {
-            return Some(now);
+    pub(super) fn current(&self, image: &Image) -> Option<u32> {
+        let now = image.edition();
+        match self.edition(now.clone())? == now {
+            true => Some(image.current.unwrap_or(0)),
+            // No version has this number.
+            false => Some(u32::MAX),
         }
-        // No version has this number.
-        Some(u32::MAX)
     }
 }
 

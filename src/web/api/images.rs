@@ -14,15 +14,15 @@ use super::{Answer, Body, Named, answer};
 use crate::build::{Recipe, RecipeView};
 use crate::daemon::Server;
 use crate::library::{
-    self, ImageName, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec,
+    Image, ImageName, ImagePlan, ImageView, Pruning, Removal, Rollback, VersionId, VersionSpec,
 };
-use crate::web::calls::{PruneCall, RemoveImageCall, RollbackCall};
+use crate::web::calls::{EditImageCall, PruneCall, RemoveImageCall, RollbackCall};
 use crate::web::{Problem, Who, blocking};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
     OpenApiRouter::new()
         .routes(routes!(images))
-        .routes(routes!(image, remove_image))
+        .routes(routes!(image, edit_image, remove_image))
         .routes(routes!(manifest))
         .routes(routes!(roll_back))
         .routes(routes!(prune))
@@ -30,8 +30,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Server>> {
 }
 
 /// All images that have a version
-#[utoipa::path(get, path = "/images", tag = "images", responses((status = 200, body = Vec<library::Image>)))]
-async fn images(State(server): State<Arc<Server>>) -> Answer<Vec<library::Image>> {
+#[utoipa::path(get, path = "/images", tag = "images", responses((status = 200, body = Vec<Image>)))]
+async fn images(State(server): State<Arc<Server>>) -> Answer<Vec<Image>> {
     blocking(&server, |server| server.library().images())
         .await
         .map(Json)
@@ -49,7 +49,8 @@ async fn recipes(State(server): State<Arc<Server>>) -> Answer<Vec<RecipeView>> {
 
 /// An image: its versions, what each takes, and who uses it
 ///
-/// The `ETag` names the current version: `If-Match` of a rollback.
+/// The `ETag` is its edition, which changes whenever another version becomes current or something else is
+/// said of it: `If-Match` of a rollback, and of a change.
 #[utoipa::path(
     get,
     path = "/images/{image}",
@@ -69,10 +70,45 @@ async fn image(
         server.library().image_view(&name, &sessions)
     })
     .await?;
-    Ok(tagged(
-        &format!("current-{}", view.current.unwrap_or(0)),
-        view,
-    ))
+    Ok(tagged(view.edition().as_str(), view))
+}
+
+/// Say something of an image for all who boot it
+///
+/// They are told at their next boot.
+#[utoipa::path(
+    patch,
+    path = "/images/{image}",
+    tag = "images",
+    params(("image" = ImageName, Path), ("if-match" = Option<EntityTags>, Header, description = "Its edition")),
+    request_body = Option<EditImageCall>,
+    responses(
+        (status = 200, description = "`Image`, or with `dry_run` the `ImagePlan`", body = ImageOrPlan),
+        ChangeRefused,
+    )
+)]
+async fn edit_image(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named<ImageName>,
+    condition: IfMatch,
+    Body(call): Body<EditImageCall>,
+) -> Result<Response, Problem> {
+    blocking(&server, move |server| {
+        let library = server.library();
+        let image = library.image(&name)?;
+        let on = condition.edition(image.edition());
+        image.ensure_edition(on.as_ref())?;
+        let (dry_run, edit) = (call.dry_run, call.edit());
+        match dry_run {
+            true => library.plan_edit_image(&name, &edit).map(answer),
+            false => {
+                let image = library.edit_image_on(&name, on.as_ref(), &edit, who.actor())?;
+                Ok(tagged(image.edition().as_str(), image))
+            }
+        }
+    })
+    .await
 }
 
 /// All that is known about a version: its manifest
@@ -158,7 +194,7 @@ async fn roll_back(
         match call.dry_run {
             true => library.plan_rollback(&spec),
             false => {
-                let current = condition.current(library.image(&spec.image)?.current);
+                let current = condition.current(&library.image(&spec.image)?);
                 library.roll_back_on(&spec, current, who.actor())
             }
         }
@@ -194,4 +230,13 @@ async fn prune(
     })
     .await
     .map(Json)
+}
+
+/// The image, or what would be done.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only described")]
+enum ImageOrPlan {
+    Image(Image),
+    Plan(ImagePlan),
 }

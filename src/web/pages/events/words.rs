@@ -94,6 +94,7 @@ const SAID: &[(&str, &str, &str)] = &[
     ("boot-failed", "saw the boot of", "fail"),
     ("image-current", "sealed", "which is current now"),
     ("image-rollback", "made", "current"),
+    ("image-set", "set the way to boot of", ""),
     ("image-remove", "removed", ""),
     (
         "image-discard-failed",
@@ -257,6 +258,12 @@ impl Sentence {
             (event.what.as_str(), detail("what"))
         {
             rest = format!("{rest}: {what}");
+        }
+        if event.what == "image-set" {
+            rest = format!(
+                "to {}",
+                detail("to").as_deref().unwrap_or("what others say")
+            );
         }
         if let (true, Some(image)) = (event.what.starts_with("rollout-"), detail("image")) {
             let why = detail("why").map(|why| format!(": {why}"));

@@ -21,10 +21,11 @@ use axum::extract::{Path, State};
 use axum::routing::get;
 
 use super::page::{Failure, Html, Page};
+use super::settings::Said;
 use super::text;
 use crate::build::{Change, growth_for};
 use crate::daemon::Server;
-use crate::library::manifest::Manifest;
+use crate::library::manifest::{BootFrom, Manifest};
 use crate::library::{self, Image, ImageName, Library, MacAddr, Version};
 use crate::web::stream::{Drawing, Topic};
 use crate::web::{Problem, blocking};
@@ -57,6 +58,9 @@ struct ImagePage {
     work: Work,
     line: Line,
     users: Users,
+    settings: Said,
+    /// Whether its current version boots from its own disk, whatever is said.
+    boots_itself: bool,
     /// By how much its disk should grow for updates, and for an upgrade.
     growth: Growth,
     /// Releases that it could be upgraded to.
@@ -180,10 +184,12 @@ async fn image(
     let found = blocking(&server, move |server| {
         let (line, users) = one(server, &asked)?;
         let current = line.current().map(|id| server.library().version(id));
-        let work = Work::of(server.library(), &asked)?;
-        Ok((work, line, users, current.transpose()?))
+        let library = server.library();
+        let work = Work::of(library, &asked)?;
+        let settings = Said::of(&library.image_sayings(&library.image(&asked)?));
+        Ok((work, line, users, settings, current.transpose()?))
     });
-    let (work, line, users, current) = found.await?;
+    let (work, line, users, settings, current) = found.await?;
     let manifest = current.as_ref().map(Version::manifest);
     Ok(Html(ImagePage {
         page,
@@ -191,6 +197,8 @@ async fn image(
         work,
         line,
         users,
+        settings,
+        boots_itself: manifest.is_some_and(|manifest| matches!(manifest.boot, BootFrom::Disk(_))),
         growth: manifest.map_or_else(Growth::default, Growth::of),
         releases: build::releases_after(&server, manifest).await,
     }))

@@ -1,6 +1,8 @@
 //! The settings one by one: what their fields are called, how they are read and written.
 
-use crate::library::{ChapBy, MenuItem, MenuWhen, Settings, SettingsEdit, SshKey, Switch, Way};
+use crate::library::{
+    ChapBy, MenuItem, MenuWhen, SaidBy, Settings, SettingsEdit, SshKey, Switch, Way,
+};
 use crate::web::pages::act::{given, parsed, words};
 
 /// One of the settings.
@@ -65,6 +67,14 @@ pub(super) enum Kind {
 const NONE: &str = "none";
 
 impl Setting {
+    /// Whether he says it: of an image the way is said, and nothing else.
+    pub(super) fn is_of(self, by: Option<&SaidBy>) -> bool {
+        match by {
+            Some(SaidBy::Image(_)) => self == Setting::Way,
+            _ => true,
+        }
+    }
+
     pub(super) fn all() -> impl Iterator<Item = Setting> {
         PARTS
             .iter()

@@ -56,7 +56,7 @@ impl Said {
             heard: Heard::of(setting, sayings),
         };
         Said {
-            lines: Setting::all().map(line).collect(),
+            lines: settings_of(sayings).map(line).collect(),
         }
     }
 }
@@ -79,11 +79,18 @@ impl Heard {
     }
 }
 
+/// What there is to say for whoever speaks first in `sayings`.
+fn settings_of(sayings: &Sayings) -> impl Iterator<Item = Setting> {
+    let by = sayings.first().map(|(by, _)| by);
+    Setting::all().filter(move |setting| setting.is_of(by))
+}
+
 /// Who it is that says something.
 fn by(by: &SaidBy) -> String {
     match by {
         SaidBy::Client => "its own".to_owned(),
         SaidBy::Group(group) => format!("group {group}"),
+        SaidBy::Image(image) => format!("image {image}"),
         SaidBy::Everybody => "everybody's".to_owned(),
         SaidBy::Nobody => "built in".to_owned(),
     }
@@ -109,11 +116,14 @@ impl Form {
             else_is: Heard::of(*setting, sayings.get(1..).unwrap_or_default()).words(),
             wrong: Wrong::with(wrong, setting.name()).map(str::to_owned),
         };
+        let there: Vec<Setting> = settings_of(sayings).collect();
         let part = |(title, settings): &(&'static str, &[Setting])| {
-            (*title, settings.iter().map(field).collect())
+            let settings = settings.iter().filter(|setting| there.contains(setting));
+            let fields: Vec<Field> = settings.map(field).collect();
+            (!fields.is_empty()).then_some((*title, fields))
         };
         Form {
-            parts: PARTS.iter().map(part).collect(),
+            parts: PARTS.iter().filter_map(part).collect(),
         }
     }
 }
@@ -129,7 +139,7 @@ fn said(setting: Setting, sayings: &Sayings) -> String {
 impl Changed {
     /// What was filled in otherwise than it is said. What the form did not show says nothing.
     pub(super) fn of(sayings: &Sayings, filled: &FormFields) -> Self {
-        let shown = Setting::all().filter(|setting| {
+        let shown = settings_of(sayings).filter(|setting| {
             let mut names = filled.iter().map(|(name, _)| name);
             names.any(|name| name == setting.name())
         });

@@ -1,4 +1,4 @@
-//! What is said for one client, or for all of a group, beside what they boot: the form for it.
+//! What is said for one client, for all of a group, or for all who boot an image: the form for it.
 //!
 //! - `fields`: the settings one by one; `form`: who says what, and what was filled in otherwise
 //! - `whose`: of whom something is said, and saying it
@@ -21,7 +21,7 @@ use super::ask::AskPage;
 use super::images::named;
 use super::page::{Failure, Html, Notice, Page};
 use crate::daemon::Server;
-use crate::library::{Actor, Edition, Error, GroupName, MacAddr};
+use crate::library::{Actor, Edition, Error, GroupName, ImageName, MacAddr};
 use crate::web::{Problem, blocking};
 use fields::Kind;
 use form::{Changed, Form};
@@ -33,6 +33,7 @@ pub(super) fn routes() -> Router<Arc<Server>> {
     Router::new()
         .route("/clients/{mac}/settings", get(of_client).post(set_client))
         .route("/groups/{name}/settings", get(of_group).post(set_group))
+        .route("/images/{image}/settings", get(of_image).post(set_image))
 }
 
 /// What another identity means.
@@ -81,6 +82,15 @@ async fn of_group(
     drawn(&server, page, Whom::Group(name), None).await
 }
 
+async fn of_image(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let name: ImageName = named(&name)?;
+    drawn(&server, page, Whom::Image(name), None).await
+}
+
 async fn set_client(
     State(server): State<Arc<Server>>,
     page: Page,
@@ -99,6 +109,16 @@ async fn set_group(
 ) -> Result<Response, Failure> {
     let name: GroupName = named(&name)?;
     set(&server, page, Whom::Group(name), fields).await
+}
+
+async fn set_image(
+    State(server): State<Arc<Server>>,
+    page: Page,
+    Path(name): Path<String>,
+    Posted(fields): Posted<FormFields>,
+) -> Result<Response, Failure> {
+    let name: ImageName = named(&name)?;
+    set(&server, page, Whom::Image(name), fields).await
 }
 
 /// The form as it is said, or once more as it was filled in, with what is wrong in it.

@@ -1,9 +1,9 @@
-//! Clients and groups alike: of whom something is said, and saying it.
+//! Clients, groups and images alike: of whom something is said, and saying it.
 
 use crate::daemon::Server;
 use crate::library::{
-    Actor, Client, ClientState, Edit, Edition, Error, Group, GroupEdit, GroupName, MacAddr,
-    Sayings, SettingsEdit,
+    Actor, Client, ClientState, Edit, Edition, Error, Group, GroupEdit, GroupName, Image,
+    ImageEdit, ImageName, MacAddr, Sayings, SettingsEdit,
 };
 use crate::web::pages::groups;
 
@@ -11,6 +11,7 @@ use crate::web::pages::groups;
 pub(super) enum Whose {
     Client(Box<Client>, ClientState),
     Group(Box<Group>),
+    Image(Box<Image>),
 }
 
 /// Whom a form is for.
@@ -18,6 +19,7 @@ pub(super) enum Whose {
 pub(super) enum Whom {
     Client(MacAddr),
     Group(GroupName),
+    Image(ImageName),
 }
 
 /// What a form asks for.
@@ -41,6 +43,7 @@ impl Whom {
                 Whose::Client(Box::new(view.client), view.state)
             }
             Whom::Group(name) => Whose::Group(Box::new(server.library().group(name)?)),
+            Whom::Image(name) => Whose::Image(Box::new(server.library().image(name)?)),
         })
     }
 }
@@ -50,6 +53,7 @@ impl Whose {
         match self {
             Whose::Client(client, _) => client.name.as_str(),
             Whose::Group(group) => group.name.as_str(),
+            Whose::Image(image) => image.name.as_str(),
         }
     }
 
@@ -58,6 +62,7 @@ impl Whose {
         match self {
             Whose::Client(client, _) => format!("/clients/{}", client.mac),
             Whose::Group(group) => format!("/groups/{}", group.name),
+            Whose::Image(image) => format!("/images/{}", image.name),
         }
     }
 
@@ -66,16 +71,23 @@ impl Whose {
         match self {
             Whose::Client(..) => ("/", "Room"),
             Whose::Group(_) => ("/groups", "Groups"),
+            Whose::Image(_) => ("/images", "Images"),
         }
     }
 
     pub(super) fn inherits(&self) -> &'static str {
         match self {
             Whose::Client(..) => {
-                "the groups that it is in count, then netroot.toml, then what is built in."
+                "the groups that it is in count, then netroot.toml, then what is built in. The way to boot is \
+                 said of images, too, and counts before netroot.toml."
             }
             Whose::Group(_) => {
-                "netroot.toml counts, then what is built in. What a client says itself counts before this."
+                "netroot.toml counts, then what is built in; of the way to boot, the image before them. What a \
+                 client says itself counts before this."
+            }
+            Whose::Image(_) => {
+                "netroot.toml counts, then what is built in. What a client or a group of it says counts before \
+                 this."
             }
         }
     }
@@ -99,6 +111,7 @@ impl Whose {
         match self {
             Whose::Client(client, _) => client.edition(),
             Whose::Group(group) => group.edition(),
+            Whose::Image(image) => image.edition(),
         }
     }
 
@@ -107,6 +120,7 @@ impl Whose {
         match self {
             Whose::Client(client, _) => client.ensure_edition(Some(seen)),
             Whose::Group(group) => group.ensure_edition(Some(seen)),
+            Whose::Image(image) => image.ensure_edition(Some(seen)),
         }
     }
 
@@ -114,6 +128,7 @@ impl Whose {
         match self {
             Whose::Client(client, _) => server.library().sayings(client),
             Whose::Group(group) => Ok(server.library().group_sayings(group)),
+            Whose::Image(image) => Ok(server.library().image_sayings(image)),
         }
     }
 
@@ -135,6 +150,12 @@ impl Whose {
                     warnings: plan.warnings,
                 }
             }
+            Whose::Image(image) => Planned {
+                steps: library
+                    .plan_edit_image(&image.name, &wanted.of_image())?
+                    .steps,
+                warnings: Vec::new(),
+            },
         })
     }
 
@@ -159,6 +180,9 @@ impl Whose {
                     return Ok(gone);
                 }
             }
+            Whose::Image(image) => {
+                library.edit_image_on(&image.name, seen, &wanted.of_image(), by)?;
+            }
         }
         Ok((self.page(), self.saved().to_owned()))
     }
@@ -173,6 +197,7 @@ impl Whose {
             Whose::Group(_) => {
                 "Saved. Its clients are told at their next boot; quotas hold at once."
             }
+            Whose::Image(_) => "Saved. Those who boot it are told at their next boot.",
         }
     }
 }
@@ -190,6 +215,12 @@ impl Wanted {
             settings: self.settings.clone(),
             new_identity: self.new_identity,
             ..Edit::default()
+        }
+    }
+
+    pub(super) fn of_image(&self) -> ImageEdit {
+        ImageEdit {
+            way: self.settings.way,
         }
     }
 
