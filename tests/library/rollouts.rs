@@ -801,3 +801,68 @@ fn setting_back_ends_though_the_disk_stays_away_and_the_event_says_for_whom() {
     let not = back.unwrap().details["not"].to_string();
     assert!(not.contains("a: ") && not.contains("b: "), "{not}");
 }
+
+/// What is told of each client.
+fn told(room: &Room, id: u64) -> [String; 4] {
+    let progress = room.view(id).progress;
+    [0, 1, 2, 3].map(|at| progress[at].says.clone())
+}
+
+fn stop(room: &Room, id: u64, keep: Keep) {
+    let (lib, actor) = (&room.lab.lib, Actor::command());
+    lib.stop_rollout(id, keep, room.clock, &room.lab.room, &actor)
+        .unwrap();
+}
+
+#[test]
+fn who_was_never_given_it_is_told_so_when_it_is_over() {
+    const NEXT: &str = "gets it at its next boot";
+    const NOT: &str = "was not given it";
+    const WAITS: &str = "waits for the canaries";
+    let room = Room::new(Mode::Shared);
+    let id = room.begin();
+    assert_eq!(told(&room, id), [NEXT, NEXT, WAITS, WAITS]);
+    stop(&room, id, Keep::Image);
+    assert_eq!(told(&room, id), [NEXT, NEXT, NOT, NOT]);
+    // Others have it by a later version of the image, which what was given them means, too.
+    room.lab.seal("fc29", "newer");
+    let newer = "gets fc29@2 at its next boot";
+    assert_eq!(told(&room, id), [newer, newer, NOT, NOT]);
+    room.lab.boot(&room.macs[0]);
+    assert_eq!(told(&room, id)[0], newer);
+    room.lab
+        .act(&room.macs[1], assign(Some("fc30"), None), When::AtNextBoot)
+        .unwrap_err();
+    room.lab.seal("fc30", "another");
+    room.lab
+        .act(&room.macs[1], assign(Some("fc30"), None), When::AtNextBoot)
+        .unwrap();
+    assert_eq!(told(&room, id)[1], "was given fc30 since");
+
+    let mut room = Room::new(Mode::Shared);
+    let id = room.begin();
+    room.after(10);
+    assert!(matches!(room.stage(id), Stage::SetBack { .. }));
+    assert_eq!(told(&room, id), ["set back", "set back", NOT, NOT]);
+}
+
+#[test]
+fn who_is_tried_again_is_told_so_while_somebody_tries() {
+    let mut room = Room::new(Mode::Shared);
+    let id = room.begin();
+    away(&room, true);
+    room.after(10);
+    assert!(told(&room, id)[0].starts_with("is tried again: "));
+    // Nothing is tried with those any more who are gone, nor with anybody when it is over.
+    let gone = room.lab.client(&room.macs[0]);
+    std::fs::remove_file(
+        room.lab
+            .home()
+            .join(format!("clients/{}.json", gone.mac.bare())),
+    )
+    .unwrap();
+    assert_eq!(told(&room, id)[0], "it was removed");
+    stop(&room, id, Keep::Image);
+    let says = &told(&room, id)[1];
+    assert_eq!(says, "gets it at its next boot");
+}

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::acts::{Watching, seen};
 use super::course::Standing;
 use super::{Member, Rollout, STAY, Stage};
+use crate::library::clients::Client;
 use crate::library::error::{Error, Result};
 use crate::library::live::Live;
 use crate::library::{Library, minute};
@@ -86,27 +87,40 @@ impl Library {
         if let Some(trouble) = &member.trouble {
             return told(false, trouble.clone());
         }
-        if let Some(failing) = &member.failing {
-            return told(false, format!("is tried again: {}", failing.why));
-        }
         let client = match self.client(&member.mac) {
             Ok(client) => client,
             Err(Error::Unknown { .. }) => return told(false, "it was removed".to_owned()),
             Err(error) => return Err(error),
         };
+        if let Some(failing) = &member.failing {
+            return told(false, format!("is tried again: {}", failing.why));
+        }
         if member.back {
             let waits = rollout.sets_back(&client);
             let waits = waits.map(|waits| format!("; waits for its next boot: {}", waits.act));
             return told(false, format!("set back{}", waits.unwrap_or_default()));
         }
-        if !member.given {
-            return told(false, "waits for the canaries".to_owned());
-        }
         let seen = seen(rollout, &client, live);
+        // Nobody knows how far giving it came that was interrupted, but by what the client has.
+        if !member.given || (member.giving && seen.standing == Standing::Otherwise) {
+            let says = match rollout.stage {
+                Stage::Canaries if !member.canary => "waits for the canaries",
+                Stage::Canaries | Stage::Rest => "is given it next",
+                _ => "was not given it",
+            };
+            return told(false, says.to_owned());
+        }
+        if let Stage::Back { .. } = rollout.stage {
+            return told(false, "is set back next".to_owned());
+        }
         let booted = seen.boot.filter(|(ran, _)| *ran == rollout.version);
         match (seen.standing, booted, seen.here) {
-            (Standing::Otherwise, ..) => told(false, format!("was given {} since", client.image)),
-            (Standing::Armed, ..) => told(false, "gets it at its next boot".to_owned()),
+            (Standing::Otherwise, ..) => {
+                let next = client.next_boot().map(|next| next.assignment.image);
+                let image = next.unwrap_or_else(|_| client.image.clone());
+                told(false, format!("was given {image} since"))
+            }
+            (Standing::Armed, ..) => told(false, self.waits_for(rollout, &client)),
             (Standing::Applied, Some(_), Some(here)) => {
                 let here_for = watching.now.duration_since(here);
                 told(
@@ -123,7 +137,22 @@ impl Library {
             (Standing::Applied, Some((_, since)), None) => {
                 told(false, format!("booted it {}, and is off", minute(since)))
             }
-            (Standing::Applied, None, _) => told(false, "gets it at its next boot".to_owned()),
+            (Standing::Applied, None, _) => told(false, self.waits_for(rollout, &client)),
+        }
+    }
+
+    /// What a client that has the image gets by that at its next boot: the image may mean another version
+    /// by now.
+    fn waits_for(&self, rollout: &Rollout, client: &Client) -> String {
+        let next = client.next_boot();
+        let version = next.and_then(|next| match next.fixed {
+            Some(version) => Ok(version),
+            None => Ok(self.resolve(&next.assignment.image)?.id().clone()),
+        });
+        match version {
+            Ok(version) if version == rollout.version => "gets it at its next boot".to_owned(),
+            Ok(version) => format!("gets {version} at its next boot"),
+            Err(_) => "has not booted it".to_owned(),
         }
     }
 }
