@@ -53,7 +53,7 @@ pub(super) fn times(ratio: f64) -> String {
 pub(super) struct Verdict {
     pub(super) floor: Floor,
     pub(super) found: f64,
-    /// What is found of who does less than any target has to: a floor beyond that is beyond this machine.
+    /// What is found of who does less than any target has to, where that tells how far one could go.
     pub(super) least_work: Option<LeastWork>,
 }
 
@@ -171,7 +171,8 @@ impl Outcome {
             Floor::ProcessorOfCommand(_) => ours.us_a_command() / peer.us_a_command(),
             Floor::ProcessorOfMib(_) => ours.us_a_mib() / peer.us_a_mib(),
             Floor::OfSendfile(_) => {
-                ours.mib_a_second().median / self.sendfile_median(|rate| rate.mib_a_second)
+                let plain = self.sendfile_median().map(|rate| rate.mib_a_second);
+                ours.mib_a_second().median / plain.unwrap_or(f64::NAN)
             }
             Floor::Resident(_) => of_ours(EACH),
             Floor::Slowest(_) => of_ours(SLOWEST),
@@ -180,36 +181,54 @@ impl Outcome {
         Verdict {
             floor,
             found,
-            least_work: self.least_work(floor),
+            least_work: self.least_work(floor, found),
         }
     }
 
-    /// What the same floor finds of the plain sendfile loop, or else of the null target.
-    fn least_work(&self, floor: Floor) -> Option<LeastWork> {
+    /// What the same floor finds of the plain sendfile loop, or else of the null target. That one sleeps
+    /// between commands and copies what it sends: where `ours` is beyond it, it tells nothing. Nor does it
+    /// of fairness, which it has none of.
+    fn least_work(&self, floor: Floor, ours: f64) -> Option<LeastWork> {
         let peer = &self.peer;
-        if !self.sendfile.is_empty() {
-            let rate = |value: fn(&Rate) -> f64| self.sendfile_median(value);
+        if let Some(rate) = self.sendfile_median() {
             let found = match floor {
-                Floor::Ratio(_) => rate(|rate| rate.mib_a_second) / peer.mib_a_second().median,
-                Floor::ProcessorOfMib(_) => rate(|rate| rate.us_a_mib) / peer.us_a_mib(),
+                Floor::Ratio(_) => rate.mib_a_second / peer.mib_a_second().median,
+                Floor::ProcessorOfMib(_) => rate.us_a_mib / peer.us_a_mib(),
                 _ => return None,
             };
             let name = "the sendfile loop";
             return Some(LeastWork { name, found });
         }
+        if let Work::Fairness { .. } = self.scenario.work {
+            return None;
+        }
         let null = self.null.as_ref()?;
         let rate = |shown: &Shown| median(&shown.all(|slice| self.rate(slice)));
-        let found = match floor {
-            Floor::Ratio(_) => rate(null) / rate(peer),
-            Floor::ProcessorOfCommand(_) => null.us_a_command() / peer.us_a_command(),
+        let (found, is_bound) = match floor {
+            Floor::Ratio(_) => {
+                let found = rate(null) / rate(peer);
+                (found, found >= ours)
+            }
+            Floor::ProcessorOfCommand(_) => {
+                let found = null.us_a_command() / peer.us_a_command();
+                (found, found <= ours)
+            }
             _ => return None,
         };
         let name = "the null target";
-        Some(LeastWork { name, found })
+        is_bound.then_some(LeastWork { name, found })
     }
 
-    fn sendfile_median(&self, value: impl Fn(&Rate) -> f64) -> f64 {
-        median(&self.sendfile.iter().map(value).collect::<Vec<_>>())
+    /// The plain sendfile loop's medians.
+    pub(super) fn sendfile_median(&self) -> Option<Rate> {
+        let middle = |value: fn(&Rate) -> f64| {
+            let all: Vec<_> = self.sendfile.iter().map(value).collect();
+            median(&all)
+        };
+        (!self.sendfile.is_empty()).then(|| Rate {
+            mib_a_second: middle(|rate| rate.mib_a_second),
+            us_a_mib: middle(|rate| rate.us_a_mib),
+        })
     }
 }
 
@@ -318,6 +337,18 @@ mod tests {
         };
         let told = outcome.verdicts()[0].told("tgt");
         assert!(told.ends_with("1.20 (the null target: 1.30)"), "{told}");
+        outcome.scenario = scenario("fairness");
+        let told = outcome.verdicts()[0].told("tgt");
+        assert!(told.ends_with(": 1.20"), "{told}");
+        outcome.scenario = scenario("read-4k-qd32");
+        let told: Vec<_> = outcome.verdicts().iter().map(|v| v.told("tgt")).collect();
+        assert!(told[0].ends_with("(the null target: 1.30)"), "{told:?}");
+        assert!(told[1].ends_with("(the null target: 0.51)"), "{told:?}");
+        // It is no bound for who is beyond it.
+        outcome.null = Some(shown("null", &[110], 0.6));
+        let told: Vec<_> = outcome.verdicts().iter().map(|v| v.told("tgt")).collect();
+        assert!(told[0].ends_with(": 1.20"), "{told:?}");
+        assert!(told[1].ends_with(": 0.69"), "{told:?}");
         outcome.scenario = scenario("read-1m-qd8");
         let mib = outcome.peer.mib_a_second().median;
         outcome.sendfile = vec![Rate {

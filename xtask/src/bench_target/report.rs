@@ -104,6 +104,13 @@ pub(super) fn print(outcome: &Outcome) {
     for shown in all.into_iter().flatten() {
         println!("{}", line(outcome, shown));
     }
+    if let Some(rate) = outcome.sendfile_median() {
+        let (mib, us) = (rate.mib_a_second, rate.us_a_mib);
+        println!(
+            "  sendfile loop {:13} {mib:>8.1} MiB/s  {:19} {us:>8.1} us/MiB",
+            "", ""
+        );
+    }
     let Spread {
         median,
         least,

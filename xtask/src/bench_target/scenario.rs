@@ -22,6 +22,18 @@ pub(super) struct Scenario {
     pub(super) floors: &'static [Floor],
 }
 
+impl Scenario {
+    /// Whether a plain sendfile loop does the same without a protocol: one session reads a file from its
+    /// beginning on, in large PDUs without digests.
+    pub(super) fn is_like_sendfile(&self) -> bool {
+        let Work::Load(shape) = self.work else {
+            return false;
+        };
+        let is_plain = shape.sessions == 1 && shape.manner == Manner::OPEN_ISCSI;
+        is_plain && shape.order == Order::Sequential && shape.reads == 100
+    }
+}
+
 /// What is done.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Work {
@@ -205,6 +217,13 @@ mod tests {
                 assert!(!shape.writes(), "{}", scenario.name);
             }
         }
+    }
+
+    #[test]
+    fn plain_streams_stand_beside_the_sendfile_loop() {
+        let streams = ALL.iter().filter(|scenario| scenario.is_like_sendfile());
+        let names: Vec<_> = streams.map(|scenario| scenario.name).collect();
+        assert_eq!(names, ["read-1m-qd8", "read-256k-qd32", "read-1m-clone"]);
     }
 
     #[test]

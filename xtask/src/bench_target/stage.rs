@@ -10,7 +10,7 @@ use super::judge::{Outcome, Shown};
 use super::measure::{How, Sessions};
 use super::ours::Library;
 use super::place::{Kind, Place, warm};
-use super::scenario::{Floor, ROOM, Scenario, Work};
+use super::scenario::{ROOM, Scenario, Work};
 use super::tools::Tool;
 use super::{limits, tgt};
 
@@ -94,8 +94,6 @@ impl Stage {
             Work::Storm(_) => rounds.min(how.storms),
             _ => rounds,
         };
-        let is_sendfile = |floor: &Floor| matches!(floor, Floor::OfSendfile(_));
-        let with_sendfile = scenario.floors.iter().any(is_sendfile);
         let mut all = self.contest(scenario, how)?;
         let mut sendfile = Vec::new();
         for _ in 0..rounds {
@@ -105,7 +103,7 @@ impl Stage {
             }
             // Who was first is last next time: whatever the machine does meanwhile hits all alike.
             all.reverse();
-            if with_sendfile {
+            if scenario.is_like_sendfile() {
                 let rate = limits::sendfile(&self.sealed, how.time)?;
                 sendfile.push(rate);
             }
