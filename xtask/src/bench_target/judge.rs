@@ -35,8 +35,8 @@ pub(super) struct Outcome {
     pub(super) null: Option<Shown>,
     /// The plain sendfile loop in the same rounds, where that is compared.
     pub(super) sendfile: Vec<Rate>,
-    /// Where the time of ours goes, where perf tells.
-    pub(super) profile: Option<Profile>,
+    /// Where the time of ours goes.
+    pub(super) profile: Profile,
 }
 
 /// A ratio with as many digits as it needs.
@@ -306,7 +306,7 @@ mod tests {
             ours: shown("netroot", &[300, 400, 350], 0.5),
             null: None,
             sendfile: Vec::new(),
-            profile: None,
+            profile: Profile::Unknown(String::new()),
         };
         let ratio = outcome.ratio();
         assert!((ratio.median - 3.5).abs() < 1e-9);
@@ -333,7 +333,7 @@ mod tests {
             ours: shown("netroot", &[120], 0.5),
             null: Some(shown("null", &[130], 0.4)),
             sendfile: Vec::new(),
-            profile: None,
+            profile: Profile::Unknown(String::new()),
         };
         let told = outcome.verdicts()[0].told("tgt");
         assert!(told.ends_with("1.20 (the null target: 1.30)"), "{told}");
@@ -373,7 +373,7 @@ mod tests {
             ours,
             null: None,
             sendfile: Vec::new(),
-            profile: None,
+            profile: Profile::Unknown(String::new()),
         };
         assert!((outcome.ratio().median - 2.0).abs() < 1e-9);
         assert!(outcome.verdicts()[0].reaches());

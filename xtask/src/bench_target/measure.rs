@@ -171,13 +171,13 @@ impl<'a> Sessions<'a> {
         Ok(slice)
     }
 
-    /// Looks for one more slice where the server's time goes; nothing where there is none to speak of.
+    /// Looks for one more slice where the server's time goes.
     ///
     /// # Errors
-    /// When an answer is not as it must be, or perf fails.
-    pub(super) fn profile(&mut self, dir: &Path) -> Result<Option<Profile>> {
-        if let Work::Idle(_) | Work::Storm(_) = self.scenario.work {
-            return Ok(None);
+    /// When an answer is not as it must be, or perf reports what nobody can read.
+    pub(super) fn profile(&mut self, dir: &Path) -> Result<Profile> {
+        if let Work::Idle(_) = self.scenario.work {
+            return Ok(Profile::Unknown("there is nothing to do".to_owned()));
         }
         let pid = self.contender.pid(self.scenario.unit)?;
         profile::during(pid, dir, || self.slice().map(drop))

@@ -1,5 +1,9 @@
 //! Where a server's processor time goes: what perf(1) finds in it during a slice.
+//!
+//! Where perf cannot count, nobody else is asked: valgrind sees the server's own code only, and most of the
+//! time is the kernel's.
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,10 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Looks below which parts are worth nothing.
 const LEAST: usize = 50;
 
-/// The parts of a server's processor time, the largest first.
+/// Where a server's processor time goes.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Profile {
-    pub(super) parts: Vec<(Part, f64)>,
+pub(super) enum Profile {
+    /// The parts of it, the largest first.
+    Parts(Vec<(Part, f64)>),
+    /// Nobody knows, and why.
+    Unknown(String),
 }
 
 /// What it is spent for.
@@ -219,30 +226,24 @@ const CALLS: &[&str] = &[
     "check_",
 ];
 
-/// Does `work`, and looks meanwhile where the time of this process goes. Nothing where perf cannot tell.
+/// Does `work`, and looks meanwhile where the time of this process goes.
 ///
 /// # Errors
-/// When the work fails, or perf does.
-pub(super) fn during(
-    pid: Pid,
-    dir: &Path,
-    work: impl FnOnce() -> Result<()>,
-) -> Result<Option<Profile>> {
+/// When the work fails, or perf reports what nobody can read.
+pub(super) fn during(pid: Pid, dir: &Path, work: impl FnOnce() -> Result<()>) -> Result<Profile> {
     if !exists("perf") {
         work()?;
-        return Ok(None);
+        let missing = "there is no perf: apt-get install linux-perf";
+        return Ok(Profile::Unknown(missing.to_owned()));
     }
     let found = dir.join("perf.data");
     let out = found.to_string_lossy();
     let pid_text = pid.to_string();
-    let look = [
-        "record", "--quiet", "-F", LOOKS, "-p", &pid_text, "-o", &out,
-    ];
-    let mut perf = Background::start(
-        command("perf", look)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null()),
-    )?;
+    // With --quiet it would not say why it cannot.
+    let look = ["record", "-F", LOOKS, "-p", &pid_text, "-o", &out];
+    let said = dir.join("perf.log");
+    let log = File::create(&said).with_context(|| format!("creating {}", said.display()))?;
+    let mut perf = Background::start(command("perf", look).stdout(Stdio::null()).stderr(log))?;
     // It is there before the work is half done; what comes before it looks is like what comes after.
     let done = work();
     // One that may not count has gone by itself.
@@ -253,7 +254,9 @@ pub(super) fn during(
     perf.wait(PATIENCE)?;
     done?;
     if !counts {
-        return Ok(None);
+        let said = fs::read_to_string(&said)?;
+        let why = complaint(&said);
+        return Ok(Profile::Unknown(format!("perf cannot count: {why}")));
     }
     let report = [
         "report",
@@ -268,19 +271,28 @@ pub(super) fn during(
         "-t",
         "\t",
     ];
-    let told = run(command("perf", report).stderr(Stdio::null()));
-    std::fs::remove_file(&found).context("removing what perf has found")?;
-    let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+    let told = match run(command("perf", report).stderr(Stdio::null())) {
+        Ok(told) => told,
+        Err(error) => return Ok(Profile::Unknown(format!("{error:#}"))),
+    };
+    let program = fs::read_link(format!("/proc/{pid}/exe"))?;
     let program = program
         .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    parts(&program, &told?)
+    parts(&program, &told)
+}
+
+/// What a program that failed has said, without its advice.
+fn complaint(said: &str) -> &str {
+    let mut lines = said.lines().map(str::trim);
+    let is_one = |line: &&str| !["", "Error:"].contains(line);
+    lines.find(is_one).unwrap_or("it does not say why")
 }
 
 /// The parts that a report of perf's tells.
-fn parts(program: &str, report: &str) -> Result<Option<Profile>> {
+fn parts(program: &str, report: &str) -> Result<Profile> {
     let mut all = std::collections::BTreeMap::<Part, usize>::new();
     for line in report.lines() {
         let line = line.trim();
@@ -299,14 +311,16 @@ fn parts(program: &str, report: &str) -> Result<Option<Profile>> {
     }
     let sum: usize = all.values().sum();
     if sum < LEAST {
-        return Ok(None);
+        return Ok(Profile::Unknown(format!(
+            "perf found it at work {sum} times only"
+        )));
     }
     let mut parts: Vec<_> = all
         .into_iter()
         .map(|(part, samples)| (part, samples as f64 / sum as f64))
         .collect();
     parts.sort_by(|(_, one), (_, other)| other.total_cmp(one));
-    Ok(Some(Profile { parts }))
+    Ok(Profile::Parts(parts))
 }
 
 #[cfg(test)]
@@ -323,28 +337,25 @@ mod tests {
                       10\t[kernel.kallsyms]\t[k] finish_task_switch.isra.0\n\
                       5\tlibc.so.6\t[.] __memmove_avx512_unaligned_erms\n\
                       5\t[kernel.kallsyms]\t[k] strange\n";
-        let found = parts("netroot", report).unwrap().unwrap();
-        let part = |wanted| {
-            found
-                .parts
-                .iter()
-                .find(|(part, _)| *part == wanted)
-                .unwrap()
-                .1
+        let Profile::Parts(found) = parts("netroot", report).unwrap() else {
+            panic!("nobody knows");
         };
-        assert_eq!(found.parts[0], (Part::Network, 0.4));
+        let part = |wanted| found.iter().find(|(part, _)| *part == wanted).unwrap().1;
+        assert_eq!(found[0], (Part::Network, 0.4));
         assert_eq!(part(Part::Own), 0.2);
         assert_eq!(part(Part::Allocation), 0.1);
         assert_eq!(part(Part::Files), 0.1);
         assert_eq!(part(Part::Waking), 0.1);
         assert_eq!(part(Part::Copying), 0.05);
         assert_eq!(part(Part::Others), 0.05);
-        assert!(
-            parts("netroot", "3\tnetroot\t[.] main\n")
-                .unwrap()
-                .is_none(),
-            "too few"
+        let said = "Error:\nAccess to performance monitoring is limited.\nConsider\n";
+        assert_eq!(
+            complaint(said),
+            "Access to performance monitoring is limited."
         );
+        let few = parts("netroot", "3\tnetroot\t[.] main\n").unwrap();
+        let why = "perf found it at work 3 times only";
+        assert_eq!(few, Profile::Unknown(why.to_owned()));
         assert!(parts("netroot", "else\n").is_err());
     }
 }

@@ -119,16 +119,17 @@ pub(super) fn print(outcome: &Outcome) {
     let (ours, peer) = (outcome.ours.name, outcome.peer.name);
     let (median, least, most) = (times(median), times(least), times(most));
     println!("  {ours} is {median} times as good as {peer} ({least} to {most})");
-    if let Some(profile) = &outcome.profile {
-        println!("  {ours}'s time goes to: {}", told(profile));
-    }
+    println!("  where {ours}'s time goes: {}", told(&outcome.profile));
     for verdict in outcome.verdicts() {
         println!("  {}", verdict.told(peer));
     }
 }
 
 fn told(profile: &Profile) -> String {
-    let parts = profile.parts.iter();
+    let parts = match profile {
+        Profile::Parts(parts) => parts.iter(),
+        Profile::Unknown(why) => return format!("nobody knows, since {why}"),
+    };
     let parts = parts.map(|(part, share)| format!("{} {:.0} %", part.name(), share * 100.0));
     parts.collect::<Vec<_>>().join(", ")
 }
@@ -171,7 +172,7 @@ pub(super) fn print_end(outcomes: &[Outcome]) {
         "\nMedians; us is the server's processor time, busy how many processors it kept busy, and load how\n\
          many the load did. A server that is busy all the time is what limits; one that is not waits for\n\
          wake-ups, for its disks, or for a load that is busy. Where its time goes is perf's word (package linux-perf)\n\
-         for one slice more."
+         for one slice more; valgrind would see its own code only."
     );
     let verdicts = outcomes.iter().flat_map(|outcome| {
         let peer = outcome.peer.name;
@@ -236,7 +237,7 @@ fn scenario(outcome: &Outcome) -> Value {
         "unit": outcome.scenario.unit.name(),
         "contenders": all.into_iter().flatten().map(shown).collect::<Vec<_>>(),
         "ratio": spread(outcome.ratio()),
-        "profile": outcome.profile.as_ref().map(profile),
+        "profile": profile(&outcome.profile),
         "sendfile_mib_a_second": outcome.sendfile.iter().map(|rate| rate.mib_a_second).collect::<Vec<_>>(),
         "floors": outcome.verdicts().iter().map(floor).collect::<Vec<_>>(),
     })
@@ -257,10 +258,12 @@ fn shown(shown: &Shown) -> Value {
 }
 
 fn profile(profile: &Profile) -> Value {
-    let parts = profile.parts.iter();
-    parts
-        .map(|(part, share)| (part.name().to_owned(), json!(share)))
-        .collect()
+    let parts = match profile {
+        Profile::Parts(parts) => parts.iter(),
+        Profile::Unknown(why) => return json!({ "unknown": why }),
+    };
+    let parts = parts.map(|(part, share)| (part.name().to_owned(), json!(share)));
+    json!({ "parts": parts.collect::<Value>() })
 }
 
 fn spread(spread: Spread) -> Value {
