@@ -9,7 +9,8 @@
 //!   without sockets), `session`, `drive` (threads), `load` and `trace` (which blocks; `record` makes
 //!   the trace), `pattern` (what
 //!   stands in them), `tools` (other people's generators)
-//! - who is measured, and where: `stage`, `place`, `contender`, `tgt`, `ours`, `null`, `limits`
+//! - who is measured, and where: `stage`, `place`, `contender`, `subject` (which versions), `tgt`, `ours`, `null`,
+//!   `limits`
 //! - what, and what came of it: `scenario`, `measure` (one slice), `profile` (where the time goes), `judge`,
 //!   `report`
 
@@ -34,6 +35,7 @@ mod report;
 mod scenario;
 mod session;
 mod stage;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod tgt;
@@ -41,7 +43,7 @@ mod tools;
 mod trace;
 mod wire;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -55,6 +57,7 @@ pub use record::record_boot;
 use report::Machine;
 use scenario::{ALL, Scenario};
 use stage::Stage;
+use subject::Subject;
 pub use tools::Tool;
 
 /// Which two are compared.
@@ -64,6 +67,16 @@ pub enum Peer {
     Tgt,
     /// tgt with another tgt, which shows the noise.
     TgtTgt,
+}
+
+impl Peer {
+    /// What it is called.
+    fn name(self) -> &'static str {
+        match self {
+            Peer::Tgt => "tgt",
+            Peer::TgtTgt => "tgt-tgt",
+        }
+    }
 }
 
 /// What is measured.
@@ -103,13 +116,8 @@ pub fn run_bench(options: &Options) -> Result<()> {
         "there is nothing to measure in 0 rounds"
     );
     let chosen = chosen(options)?;
-    let binary = match (&options.binary, options.peer) {
-        (Some(binary), _) => Some(std::path::absolute(binary)?),
-        (None, Peer::Tgt) => Some(release_build()?),
-        (None, Peer::TgtTgt) => None,
-    };
     if cfg!(debug_assertions) {
-        return run_optimised(binary.as_deref(), options);
+        return run_optimised();
     }
     for (program, package) in [
         ("tgtd", "tgt"),
@@ -121,6 +129,12 @@ pub fn run_bench(options: &Options) -> Result<()> {
             "there is no {program}: apt-get install {package}"
         );
     }
+    let binary = match (options.peer, &options.binary) {
+        (Peer::TgtTgt, _) => None,
+        (Peer::Tgt, Some(binary)) => Some(std::path::absolute(binary)?),
+        (Peer::Tgt, None) => Some(release_build()?),
+    };
+    let subject = Subject::new(binary.as_deref(), options)?;
     let storms = chosen.iter().any(|scenario| scenario.unit == Unit::Room);
     let how = How {
         time: Duration::from_millis(if options.quick { 500 } else { 2000 }),
@@ -136,6 +150,7 @@ pub fn run_bench(options: &Options) -> Result<()> {
         .collect::<Result<_>>()?;
     let machine = Machine::new(limits)?;
     if !options.json {
+        subject.print();
         machine.print();
     }
     let mut outcomes = Vec::new();
@@ -149,7 +164,7 @@ pub fn run_bench(options: &Options) -> Result<()> {
         outcomes.push(outcome);
     }
     if options.json {
-        let document = report::document(options, &how, &machine, &outcomes);
+        let document = report::document(options, &how, &subject, &machine, &outcomes);
         println!("{document:#}");
     } else {
         report::print_end(&outcomes);
@@ -186,12 +201,8 @@ fn chosen(options: &Options) -> Result<Vec<&'static Scenario>> {
 }
 
 /// Has an optimised build of this program do it: a slow load would hide what servers cost.
-fn run_optimised(binary: Option<&Path>, options: &Options) -> Result<()> {
+fn run_optimised() -> Result<()> {
     let program = release_xtask()?;
     let arguments = std::env::args_os().skip(1);
-    let mut again = command(&program.to_string_lossy(), arguments);
-    if let (Some(binary), None) = (binary, &options.binary) {
-        again.arg("--binary").arg(binary);
-    }
-    run_visibly(&mut again)
+    run_visibly(&mut command(&program.to_string_lossy(), arguments))
 }

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::Options;
 use super::judge::{Outcome, Shown, Spread, Verdict, times};
 use super::limits::{Limits, Rate};
-use super::measure::How;
+use super::measure::{How, Slice};
 use super::place::congestion;
 use super::profile::Profile;
 use super::scenario::Work;
+use super::subject::Subject;
 use crate::bench::median;
 
 /// What the machine is, and what it could do at best.
@@ -48,9 +49,11 @@ impl Machine {
         median(&self.limits.iter().map(value).collect::<Vec<_>>())
     }
 
-    fn rate(&self, of: impl Fn(&Limits) -> Rate) -> (f64, f64) {
-        let mib = self.limit(|limits| of(limits).mib_a_second);
-        (mib, self.limit(|limits| of(limits).us_a_mib))
+    fn rate(&self, of: impl Fn(&Limits) -> Rate) -> Rate {
+        Rate {
+            mib_a_second: self.limit(|limits| of(limits).mib_a_second),
+            us_a_mib: self.limit(|limits| of(limits).us_a_mib),
+        }
     }
 
     pub(super) fn print(&self) {
@@ -59,10 +62,16 @@ impl Machine {
             self.processors, self.model, self.kernel
         );
         println!("congestion control of loopback: {}", self.congestion);
-        let (mib, us) = self.rate(|limits| limits.sendfile);
+        let Rate {
+            mib_a_second: mib,
+            us_a_mib: us,
+        } = self.rate(|limits| limits.sendfile);
         println!("\nwhat the machine does without a protocol, in chunks of 256 KiB:");
         println!("{mib:>12.0} MiB/s  {us:>7.1} us/MiB  sendfile over loopback");
-        let (mib, us) = self.rate(|limits| limits.pread_send);
+        let Rate {
+            mib_a_second: mib,
+            us_a_mib: us,
+        } = self.rate(|limits| limits.pread_send);
         println!("{mib:>12.0} MiB/s  {us:>7.1} us/MiB  pread and send over loopback");
         let mib = self.limit(|limits| limits.memcpy_mib_a_second);
         println!("{mib:>12.0} MiB/s                  memcpy");
@@ -71,15 +80,14 @@ impl Machine {
     }
 
     fn json(&self) -> Value {
-        let rate = |(mib, us): (f64, f64)| json!({ "mib_a_second": mib, "us_a_mib": us });
         json!({
             "processors": self.processors,
             "model": self.model,
             "kernel": self.kernel,
             "congestion": self.congestion,
             "limits": {
-                "sendfile": rate(self.rate(|limits| limits.sendfile)),
-                "pread_send": rate(self.rate(|limits| limits.pread_send)),
+                "sendfile": rate(&self.rate(|limits| limits.sendfile)),
+                "pread_send": rate(&self.rate(|limits| limits.pread_send)),
                 "memcpy_mib_a_second": self.limit(|limits| limits.memcpy_mib_a_second),
                 "preads_a_second": self.limit(|limits| limits.preads_a_second),
             },
@@ -201,11 +209,15 @@ pub(super) fn print_end(outcomes: &[Outcome]) {
 pub(super) fn document(
     options: &Options,
     how: &How,
+    subject: &Subject,
     machine: &Machine,
     outcomes: &[Outcome],
 ) -> Value {
     json!({
+        "measured": subject.json(),
         "machine": machine.json(),
+        "quick": options.quick,
+        "peer": options.peer.name(),
         "rounds": options.rounds(),
         "seconds_a_slice": how.time.as_secs_f64(),
         "verify": how.verify,
@@ -238,7 +250,7 @@ fn scenario(outcome: &Outcome) -> Value {
         "contenders": all.into_iter().flatten().map(shown).collect::<Vec<_>>(),
         "ratio": spread(outcome.ratio()),
         "profile": profile(&outcome.profile),
-        "sendfile_mib_a_second": outcome.sendfile.iter().map(|rate| rate.mib_a_second).collect::<Vec<_>>(),
+        "sendfile": outcome.sendfile.iter().map(rate).collect::<Vec<_>>(),
         "floors": outcome.verdicts().iter().map(floor).collect::<Vec<_>>(),
     })
 }
@@ -254,6 +266,25 @@ fn shown(shown: &Shown) -> Value {
         "load_busy": shown.load_busy(),
         "memory": shown.resident(),
         "more": shown.more(),
+        "rounds": shown.slices.iter().map(round).collect::<Vec<_>>(),
+    })
+}
+
+fn rate(rate: &Rate) -> Value {
+    json!({ "mib_a_second": rate.mib_a_second, "us_a_mib": rate.us_a_mib })
+}
+
+fn round(slice: &Slice) -> Value {
+    json!({
+        "seconds": slice.seconds,
+        "commands": slice.commands,
+        "bytes": slice.bytes,
+        "commands_a_second": slice.commands_a_second(),
+        "mib_a_second": slice.mib_a_second(),
+        "processor_seconds": slice.processor,
+        "load_seconds": slice.load,
+        "memory": slice.resident,
+        "more": slice.more,
     })
 }
 

@@ -14,7 +14,7 @@ use super::place::{Ground, free_port};
 use crate::program::{Background, bound, command, run};
 
 /// Freed memory is not given back to the system with each request.
-const TUNABLES: &str =
+pub(super) const TUNABLES: &str =
     "glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=1073741824";
 
 /// Where its management sockets are, by their numbers.
