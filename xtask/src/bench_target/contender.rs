@@ -44,6 +44,17 @@ impl Unit {
             Unit::Room => "50 reflink clones",
         }
     }
+
+    /// The same beside tgt, which knows no clones: it serves a plain copy where only one client has one.
+    pub(super) fn beside_tgt(self, ours: &str) -> String {
+        match self {
+            Unit::Clone | Unit::Overlay if ours == NETROOT => {
+                format!("{}; tgt: a plain copy", self.name())
+            }
+            Unit::Clone | Unit::Overlay => "a plain copy".to_owned(),
+            Unit::Sealed | Unit::Volume | Unit::Room => self.name().to_owned(),
+        }
+    }
 }
 
 /// A disk: its ways in (one for each, where there are many), its files.

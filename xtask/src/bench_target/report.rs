@@ -98,12 +98,12 @@ impl Machine {
 /// A scenario, as soon as it is done.
 pub(super) fn print(outcome: &Outcome) {
     let scenario = outcome.scenario;
-    println!(
-        "\n{}: {} ({})",
-        scenario.name,
-        scenario.what,
-        scenario.unit.name()
-    );
+    let unit = scenario.unit.beside_tgt(outcome.ours.name);
+    let rounds = match outcome.ours.slices.len() {
+        1 => "; one round",
+        _ => "",
+    };
+    println!("\n{}: {} ({unit}{rounds})", scenario.name, scenario.what);
     let all = [
         Some(&outcome.peer),
         Some(&outcome.ours),
@@ -177,10 +177,10 @@ fn line(outcome: &Outcome, shown: &Shown) -> String {
 /// What the words of the lines mean, and what falls short.
 pub(super) fn print_end(outcomes: &[Outcome]) {
     println!(
-        "\nMedians; us is the server's processor time, busy how many processors it kept busy, and load how\n\
-         many the load did. A server that is busy all the time is what limits; one that is not waits for\n\
-         wake-ups, for its disks, or for a load that is busy. Where its time goes is perf's word (package linux-perf)\n\
-         for one slice more; valgrind would see its own code only."
+        "\nMedians of the rounds; us is the server's processor time, of all rounds together, busy how many\n\
+         processors it kept busy, and load how many the load did. A server that is busy all the time is what\n\
+         limits; one that is not waits for wake-ups, for its disks, or for a load that is busy. Where its time\n\
+         goes is perf's word (package linux-perf) for one slice more; valgrind would see its own code only."
     );
     let verdicts = outcomes.iter().flat_map(|outcome| {
         let peer = outcome.peer.name;
@@ -246,7 +246,7 @@ fn scenario(outcome: &Outcome) -> Value {
     json!({
         "name": outcome.scenario.name,
         "what": outcome.scenario.what,
-        "unit": outcome.scenario.unit.name(),
+        "unit": outcome.scenario.unit.beside_tgt(outcome.ours.name),
         "contenders": all.into_iter().flatten().map(shown).collect::<Vec<_>>(),
         "ratio": spread(outcome.ratio()),
         "profile": profile(&outcome.profile),
