@@ -24,9 +24,7 @@ pub(crate) const KERNEL: &str = "6.1.0-21-amd64";
 /// # Errors
 /// When cargo fails.
 pub(crate) fn release_build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments = ["build", "--release", "--bin", "netroot"];
-    run(command(&cargo.to_string_lossy(), arguments).current_dir(workspace()))?;
+    release(&["--bin", "netroot"])?;
     Ok(target_dir().join("release/netroot"))
 }
 
@@ -35,10 +33,18 @@ pub(crate) fn release_build() -> Result<PathBuf> {
 /// # Errors
 /// When cargo fails.
 pub(crate) fn release_xtask() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments = ["build", "--release", "--package", "xtask"];
-    run(command(&cargo.to_string_lossy(), arguments).current_dir(workspace()))?;
+    release(&["--package", "xtask"])?;
     Ok(target_dir().join("release/xtask"))
+}
+
+fn release(what: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = command(&cargo.to_string_lossy(), ["build", "--release"]);
+    // The cargo that has started this program sets it, and ring is built anew, with all that needs it, when it
+    // is another than before.
+    build.env_remove("CARGO_MANIFEST_DIR");
+    run(build.args(what).current_dir(workspace()))?;
+    Ok(())
 }
 
 /// The parts of a build and their seconds, as `netroot --json` tells them.
