@@ -95,10 +95,12 @@ impl Output {
             set_tcp_cork(stream, true)?;
         }
         let sent = self.send_all(stream);
-        if corks {
-            set_tcp_cork(stream, false)?;
-        }
+        let uncorked = match corks {
+            true => set_tcp_cork(stream, false),
+            false => Ok(()),
+        };
         sent?;
+        uncorked?;
         Ok(before - self.len)
     }
 
