@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use netroot::block::{
-    self, Answer, Disk, Extent, FileDisk, Geometry, MemoryDisk, OverlayDisk, Segment,
+    self, Answer, Disk, Extent, FileDisk, Geometry, MemoryDisk, OverlayDisk, Segment, SharedDisk,
 };
 use netroot::iscsi::{
     Authentication, BoxFuture, Credential, Directory, End, Guard, Initiator, IscsiName, Limits,
@@ -21,6 +21,8 @@ use tokio::sync::{Semaphore, oneshot};
 pub(crate) const READ_ONLY: &str = "iqn.2026-01.test:sealed";
 pub(crate) const WRITABLE: &str = "iqn.2026-01.test:writable";
 pub(crate) const OVERLAY: &str = "iqn.2026-01.test:overlay";
+/// A disk that began as a copy of the read-only one, and has from that what it has not written.
+pub(crate) const SHARED: &str = "iqn.2026-01.test:shared";
 pub(crate) const MEMORY: &str = "iqn.2026-01.test:memory";
 pub(crate) const PRIVATE: &str = "iqn.2026-01.test:private";
 
@@ -176,6 +178,10 @@ impl Server {
         OverlayDisk::create(&path("data"), &path("bitmap"), SIZE).unwrap();
         let sealed: Arc<dyn Disk> = Arc::new(FileDisk::open_sealed(&path("sealed"), 512).unwrap());
         let overlay = OverlayDisk::open(&path("data"), &path("bitmap"), sealed.clone()).unwrap();
+        std::fs::write(path("clone"), &contents).unwrap();
+        let own = FileDisk::open_writable(&path("clone"), 512).unwrap();
+        let all = std::iter::once(Ok(0..SIZE));
+        let shared = SharedDisk::new(Arc::new(own), sealed.clone(), all).unwrap();
         let writable = FileDisk::open_writable(&path("writable"), 512).unwrap();
         let watched = Arc::new(Watched {
             disk: MemoryDisk::new(512, SIZE / 512),
@@ -185,10 +191,11 @@ impl Server {
             arrived: Arc::new(Semaphore::new(0)),
         });
         let memory = Arc::new(MemoryDisk::new(512, SIZE / 512));
-        let disks: [(&str, Arc<dyn Disk>); 8] = [
+        let disks: [(&str, Arc<dyn Disk>); 9] = [
             (READ_ONLY, sealed.clone()),
             (WRITABLE, Arc::new(writable)),
             (OVERLAY, Arc::new(overlay)),
+            (SHARED, Arc::new(shared)),
             (MEMORY, memory.clone()),
             (WATCHED, watched.clone()),
             (LARGE_BLOCKS, Arc::new(MemoryDisk::new(4096, SIZE / 4096))),

@@ -10,7 +10,7 @@ use netroot::iscsi::wire::{
 };
 
 use super::peer::{LUN, Pdu, Peer, read_10, write_10};
-use super::server::{COLD, MEMORY, OVERLAY, PRIVATE, READ_ONLY, Server, WATCHED};
+use super::server::{COLD, MEMORY, OVERLAY, PRIVATE, READ_ONLY, SHARED, Server, WATCHED};
 
 /// Waits until the directory has heard of this many ends.
 pub(crate) async fn ends(server: &Server, n: usize) -> Vec<End> {
@@ -291,7 +291,7 @@ async fn digests_protect_both_directions() {
 #[tokio::test]
 async fn large_reads_come_from_the_file_in_the_right_order() {
     let server = Server::start().await;
-    for target in [READ_ONLY, OVERLAY] {
+    for target in [READ_ONLY, OVERLAY, SHARED] {
         for max in [8192, 262_144] {
             let mut peer = Peer::connect(server.v4).await;
             let keys = format!("MaxRecvDataSegmentLength={max} MaxBurstLength=262144");

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use self::expected::differences;
 use self::output::{Report, Transcript, Verdict, parse};
+use super::server::{SHARED, Server};
 
 mod expected;
 mod output;
@@ -153,6 +154,36 @@ fn libiscsis_own_suite_finds_nothing_wrong() {
     );
 }
 
+/// A clone has from its version's file what it has not written yet.
+#[tokio::test]
+async fn nor_with_a_disk_that_shares_its_bytes() {
+    let server = Server::start().await;
+    let portals = [server.v4.port(), server.dual.port()];
+    let urls = portals.map(|port| format!("iscsi://127.0.0.1:{port}/{SHARED}/1"));
+    let run = Run {
+        volume: "shared",
+        options: &[],
+        flags: &["-d", "-S"],
+        paths: 2,
+        tests: "SCSI",
+        list: concat!(
+            include_str!("libiscsi/scsi.txt"),
+            "skip WriteAtomic16.*: clones have no journal, by which writes are atomic\n"
+        ),
+    };
+    let (run, report) = tokio::task::spawn_blocking(move || {
+        let report = run.play(urls.into_iter());
+        (run, report)
+    })
+    .await
+    .unwrap();
+    let report = report.unwrap();
+    tell(&run, &report);
+    let wrong = differences(&report, &names(run.tests), run.list);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    server.stop().await;
+}
+
 /// The tests that a part of the suite has, without the name of their family.
 fn names(tests: &str) -> Vec<String> {
     let listed = Command::new("iscsi-test-cu").arg("--list").output();
@@ -263,14 +294,29 @@ impl Served {
     /// Runs the tool on a volume.
     fn run(&self, run: &Run) -> Result<Report, String> {
         let url = |portal| format!("iscsi://{portal}/{}{}/1", self.prefix, run.volume);
+        run.play(self.portals.iter().take(run.paths).map(url))
+    }
+
+    /// Ends the server, and gives what it has logged.
+    fn stop(mut self) -> String {
+        let id = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Run {
+    /// Runs the tool on a disk behind these paths.
+    fn play(&self, urls: impl Iterator<Item = String>) -> Result<Report, String> {
         let (mut reader, writer) = pipe().unwrap();
         // Without a server the tool tries for ever: it ends with whoever has started it. Unbuffered, so
         // that the name of a test is here before its end.
         let mut tool = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "stdbuf", "-o0", "iscsi-test-cu"])
-            .args(run.flags)
-            .args(["-t", run.tests])
-            .args(self.portals.iter().take(run.paths).map(url))
+            .args(self.flags)
+            .args(["-t", self.tests])
+            .args(urls)
             .stdin(Stdio::null())
             .stdout(writer.try_clone().unwrap())
             .stderr(writer)
@@ -310,14 +356,6 @@ impl Served {
             true => Err(format!("{} hangs", transcript.current())),
             false => parse(&transcript),
         }
-    }
-
-    /// Ends the server, and gives what it has logged.
-    fn stop(mut self) -> String {
-        let id = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
-        fs::read_to_string(&self.log).unwrap()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::server::{LARGE_BLOCKS, OVERLAY, READ_ONLY, SIZE, Server, WRITABLE};
+use super::server::{LARGE_BLOCKS, OVERLAY, READ_ONLY, SHARED, SIZE, Server, WRITABLE};
 
 /// Runs a program and gives what it prints; fails with everything that it said.
 pub(crate) async fn run(program: &str, arguments: &[&str]) -> String {
@@ -46,7 +46,7 @@ async fn output(program: &str, arguments: &[&str]) -> std::process::Output {
 async fn libiscsi_lists_targets_and_units() {
     let server = Server::start().await;
     let list = run("iscsi-ls", &["-s", &format!("iscsi://{}", server.v4)]).await;
-    for target in [READ_ONLY, WRITABLE, OVERLAY] {
+    for target in [READ_ONLY, WRITABLE, OVERLAY, SHARED] {
         let line = format!("Target:{target} Portal:{},1", server.v4);
         assert!(list.contains(&line), "{list}");
     }
@@ -90,7 +90,7 @@ async fn an_ipv4_initiator_of_an_ipv6_socket_is_told_an_ipv4_address() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn qemu_reads_whole_disks() {
     let server = Server::start().await;
-    for target in [READ_ONLY, OVERLAY] {
+    for target in [READ_ONLY, OVERLAY, SHARED] {
         let copy = server.dir.path().join("copy");
         let to = copy.to_str().unwrap();
         run(
@@ -129,7 +129,7 @@ async fn qemu_writes_and_reads_back() {
     let file = server.dir.path().join("writable");
     assert!(std::fs::read(&file).unwrap() == server.contents);
 
-    for target in [WRITABLE, OVERLAY] {
+    for target in [WRITABLE, OVERLAY, SHARED] {
         let url = server.url(target);
         let io = |command: &'static str| {
             let url = url.clone();
