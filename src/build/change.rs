@@ -79,14 +79,7 @@ impl ChangeRequest {
 /// # Errors
 /// When there is no such version, or its disk cannot get that size.
 pub fn plan_change(library: &Library, request: &ChangeRequest) -> Result<Plan> {
-    let parent = library.resolve(&request.from)?;
-    let recipes = Recipes::of(library)?;
-    plan(
-        library,
-        request,
-        &parent,
-        recipe(&recipes, request, &parent)?,
-    )
+    planned(library, request, to_keep)
 }
 
 /// Copies a version, changes the copy, and seals it as a new version. Nothing comes out of an update
@@ -101,7 +94,7 @@ pub fn change(
     cancel: &Cancel,
     watch: &dyn Watch,
 ) -> Result<Option<Built>> {
-    with_work(library, request, cancel, watch, &|work, plan| {
+    with_work(library, request, to_keep, cancel, watch, &|work, plan| {
         work.perform_if_news(plan, library)
     })
 }
@@ -116,8 +109,8 @@ pub fn try_change(
     cancel: &Cancel,
     watch: &dyn Watch,
 ) -> Result<()> {
-    with_work(library, request, cancel, watch, &|work, plan| {
-        work.try_out(&without_sealing(plan.clone()), library)
+    with_work(library, request, to_drop, cancel, watch, &|work, plan| {
+        work.try_out(plan, library)
     })
 }
 
@@ -126,20 +119,48 @@ pub fn try_change(
 /// # Errors
 /// As [`plan_change`].
 pub fn plan_try(library: &Library, request: &ChangeRequest) -> Result<Plan> {
-    plan_change(library, request).map(without_sealing)
+    planned(library, request, to_drop)
 }
 
-/// The part of a plan that changes the copy; nothing is kept of that.
-fn without_sealing(mut plan: Plan) -> Plan {
+/// What is done with a copy of a parent, by a recipe.
+type Planned = fn(&Library, &ChangeRequest, &Version, &Recipe) -> Result<Plan>;
+
+fn planned(library: &Library, request: &ChangeRequest, plan: Planned) -> Result<Plan> {
+    let parent = library.resolve(&request.from)?;
+    let recipes = Recipes::of(library)?;
+    let recipe = recipe(&recipes, request, &parent)?;
+    plan(library, request, &parent, recipe)
+}
+
+/// The copy becomes a version.
+fn to_keep(
+    library: &Library,
+    request: &ChangeRequest,
+    parent: &Version,
+    recipe: &Recipe,
+) -> Result<Plan> {
+    let plan = plan(library, request, parent, recipe)?;
+    Ok(plan.goes_by_way_of(library, &request.to, parent)?)
+}
+
+/// The copy is changed, and nothing is kept of that.
+fn to_drop(
+    library: &Library,
+    request: &ChangeRequest,
+    parent: &Version,
+    recipe: &Recipe,
+) -> Result<Plan> {
+    let mut plan = plan(library, request, parent, recipe)?;
     let sealing = plan.steps.iter().position(|step| *step == Step::Trim);
     plan.steps.truncate(sealing.unwrap_or(plan.steps.len()));
     plan.steps.push(Step::Unmount);
-    plan
+    Ok(plan)
 }
 
 fn with_work<T: Send>(
     library: &Library,
     request: &ChangeRequest,
+    plan: Planned,
     cancel: &Cancel,
     watch: &dyn Watch,
     act: &(dyn Fn(Work<'_>, &Plan) -> Result<T> + Sync),
@@ -267,12 +288,11 @@ fn plan(
         Step::Check,
         Step::Seal,
     ]);
-    let plan = Plan {
+    Ok(Plan {
         image: request.to.to_string(),
         steps,
         warnings: cost(library, request, parent)?.into_iter().collect(),
-    };
-    Ok(plan.goes_by_way_of(library, &request.to, parent)?)
+    })
 }
 
 /// The steps that change something in the copy.

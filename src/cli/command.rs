@@ -253,7 +253,8 @@ pub(super) enum Image {
 #[command(
     after_help = "A client's own way counts before its groups', theirs before that of the image, and that \
     before [clients] in netroot.toml. It counts for whoever boots the image, also where a menu offers it \
-    for once, from the next boot on. New versions leave it; an image that is made of this one by `image \
+    for once, from the next boot on. How a person's disk boots is said of the machine, beyond which its \
+    image may ask for ibft. New versions leave it; an image that is made of this one by `image \
     upgrade` or `client promote` begins with it. A version that does not boot that way does not become \
     current."
 )]

@@ -351,7 +351,7 @@ impl Library {
         };
         if !self.is_proof_enough(client, &beginning.version, proof)? {
             return Ok(Verdict::Refused(
-                "its script was made before the client's settings for CHAP were changed; boot the \
+                "its script was made before its way or its settings for CHAP were changed; boot the \
                  client again"
                     .into(),
             ));

@@ -10,10 +10,9 @@ fn a_client_proves_a_secret_out_of_the_firmwares_table_and_is_itself() {
     const MAC: &str = "52:54:00:00:0f:01";
     let lab = Lab::with_debian("identity", Storage::AsItIs);
     lab.add_client(MAC, IMAGE, "ephemeral");
-    lab.set(
-        MAC,
-        &["--name", "lab-07", "--way", "ibft", "--mutual", "on"],
-    );
+    lab.set(MAC, &["--name", "lab-07", "--mutual", "on"]);
+    let set = ["image", "set", IMAGE, "--way", "ibft"];
+    lab.site.netroot(&set).unwrap();
     let server = lab.serve();
 
     let client = lab.boot(MAC);

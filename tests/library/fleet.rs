@@ -321,7 +321,7 @@ fn known_clients_become_what_the_table_says_only_where_that_is_asked_for() {
     assert_eq!(again[0].plan.steps, [], "nothing is said of it");
 }
 
-fn gate(lab: &mut Lab) {
+pub(crate) fn gate(lab: &mut Lab) {
     let path = lab.home().join("netroot.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let text = text.replace("publish_gate = false", "publish_gate = true");
@@ -329,7 +329,12 @@ fn gate(lab: &mut Lab) {
     lab.reopen();
 }
 
-fn tried(lab: &Lab, version: &VersionId, failed: Option<&str>, publish: Publish) -> bool {
+pub(crate) fn tried(
+    lab: &Lab,
+    version: &VersionId,
+    failed: Option<&str>,
+    publish: Publish,
+) -> bool {
     let root = lab.lib.version(version).unwrap().manifest().disk.root;
     let trial = Trial {
         revision: 0,

@@ -4,6 +4,7 @@ use netroot::library::manifest::InitramfsKind;
 use netroot::library::*;
 
 use crate::disks::table;
+use crate::fleet::{gate, tried};
 use crate::lab::{Lab, MIB, assign, forbidden, refused};
 use crate::menus::{MAC, OTHER, choose, offer, says, sits_at, user};
 
@@ -214,6 +215,7 @@ fn it_stays_with_new_versions_and_goes_with_the_image() {
     lab.lib
         .remove_version(&version, &lab.room, &Actor::command())
         .unwrap();
+    assert!(!lab.home().join("images/fc28/settings").exists());
     lab.seal("fc28", "a third");
     assert_eq!(image(&lab, "fc28").way, None);
 }
@@ -274,6 +276,39 @@ fn a_way_that_nobody_could_boot_by_is_refused() {
         ..Edit::default()
     };
     assert!(refused(lab.lib.plan_edit(&mac, &edit)).contains("made by initramfs-tools"));
+    let other = lab.add(OTHER, "deb", Mode::Shared);
+    let plan = |spec| {
+        lab.lib
+            .plan(&other, &assign(Some(spec), None), When::Now, &lab.room)
+    };
+    assert_eq!(plan("deb@2").unwrap().warnings, Vec::<String>::new());
+    let warnings = plan("deb@1").unwrap().warnings;
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("it is given no script"),
+        "{warnings:?}"
+    );
+    // Whose own word counts is no hindrance: nothing becomes of it.
+    says(&lab, &other, serde_json::json!({ "way": "ibft" }));
+    lab.act(&other, assign(Some("deb@1"), None), When::Now)
+        .unwrap();
+    set(&lab, "deb", Some("http")).unwrap();
+}
+
+#[test]
+fn a_test_is_not_what_a_version_waits_for_that_the_way_does_not_boot() {
+    let mut lab = Lab::new();
+    seal_of(&lab, "deb", InitramfsKind::Dracut, None);
+    set(&lab, "deb", Some("ibft")).unwrap();
+    gate(&mut lab);
+    let version = seal_of(&lab, "deb", InitramfsKind::InitramfsTools, None);
+    assert!(!lab.lib.waits_for_trial(&version).unwrap());
+    assert!(!tried(&lab, &version, None, Publish::IfItWaits));
+    assert_eq!(image(&lab, "deb").current, Some(1));
+    set(&lab, "deb", None).unwrap();
+    let fits = seal_of(&lab, "deb", InitramfsKind::InitramfsTools, None);
+    assert!(lab.lib.waits_for_trial(&fits).unwrap());
+    assert!(tried(&lab, &fits, None, Publish::IfItWaits));
+    assert_eq!(image(&lab, "deb").current, Some(3));
 }
 
 #[test]

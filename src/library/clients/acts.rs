@@ -53,6 +53,8 @@ impl Library {
         if client.assignment() != ready.assignment {
             let version = self.resolve(&ready.assignment.image)?;
             plan.warnings.extend(version.caution(ready.assignment.mode));
+            let settings = self.settings_booting(&client, &version.id().image)?;
+            plan.warnings.extend(version.caution_of_way(&settings));
         }
         if ready.disk != DiskChange::Stays {
             plan.loses = client.clone.as_ref().map(|clone| {

@@ -107,6 +107,14 @@ impl Version {
         Some(format!("the initramfs of {} {why}", self.id()))
     }
 
+    /// What a person should know who gives this version to a client that goes by these settings.
+    pub(crate) fn caution_of_way(&self, settings: &Settings) -> Option<String> {
+        let why = self.unfit_for(settings.way.unwrap_or_default())?;
+        Some(format!(
+            "{why}: it is given no script until another way is said of the client, or of its group or image"
+        ))
+    }
+
     /// What a person should know who gives this version to a client of mode `mode`.
     pub(crate) fn caution(&self, mode: Mode) -> Option<String> {
         let is_disk = matches!(self.manifest().boot, BootFrom::Disk(_));

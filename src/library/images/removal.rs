@@ -332,7 +332,12 @@ impl Library {
         let place = self.places().version(version);
         fs::rename(&place, home.join(format!("{}{name}", store::REMOVED)))
             .doing("removing", &place)?;
-        document::sync_dir(&home)
+        document::sync_dir(&home)?;
+        // What is said of an image goes with its last version.
+        match self.numbers(&version.image)?.is_empty() {
+            true => self.say_of_image(lock, &version.image, None),
+            false => Ok(()),
+        }
     }
 
     /// All of it or nothing: the sweep removes what it finds there, version by version.

@@ -189,11 +189,16 @@ impl Library {
         document::write(lock, &path, &mut document)
     }
 
+    /// Why the way of its image does not boot a version, if it does not.
+    pub(super) fn unfit_for_its_image(&self, version: &Version) -> Result<Option<String>> {
+        let way = self.way_of_image(&version.id().image)?;
+        Ok(way.and_then(|way| version.unfit_for(way)))
+    }
+
     /// Refuses as current what the way of its image does not boot.
     pub(super) fn ensure_boots_by_its_way(&self, version: &Version) -> Result<()> {
         let VersionId { image, .. } = version.id();
-        let way = self.way_of_image(image)?;
-        match way.and_then(|way| version.unfit_for(way)) {
+        match self.unfit_for_its_image(version)? {
             Some(why) => Err(Error::refused(
                 format!("making {} current", version.id()),
                 why,
@@ -243,10 +248,12 @@ impl Library {
                 Some(version) => self.version(&version),
                 None => self.resolve(&meant),
             };
-            if let Ok(version) = version {
-                let settings = self.settings_where(&client, saying(name, way))?;
+            let before = self.settings_booting(&client, name)?.way;
+            let after = self.settings_where(&client, saying(name, way))?.way;
+            // Of who goes by another word nothing changes.
+            if let (Ok(version), true) = (version, after != before) {
                 let what = format!("{what}, which client {} boots", client.name);
-                version.ensure_way(settings.way.unwrap_or_default(), &what)?;
+                version.ensure_way(after.unwrap_or_default(), &what)?;
             }
         }
         Ok(())

@@ -101,11 +101,15 @@ impl Library {
     }
 
     /// Whether only its test keeps a version from becoming current: the configuration asks for one, and
-    /// it is newer than what is current.
+    /// it is newer than what is current and boots by the way of its image.
     pub fn waits_for_trial(&self, version: &VersionId) -> Result<bool> {
         let current = self.image(&version.image)?.current;
         let is_newer = current.is_none_or(|current| version.number > current);
-        Ok(is_newer && self.ensure_tried(version).is_err())
+        if !is_newer || self.ensure_tried(version).is_ok() {
+            return Ok(false);
+        }
+        let unfit = self.unfit_for_its_image(&self.version(version)?)?;
+        Ok(unfit.is_none())
     }
 
     /// Writes down what came of a test. Tells whether the version became current by it.
